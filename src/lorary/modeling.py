@@ -1,0 +1,297 @@
+"""LoraryForCausalLM: base + bank + gate + index as one causal language model that says which memory knew."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from transformers import GenerationMixin, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.cache_utils import Cache
+from transformers.modeling_outputs import CausalLMOutputWithPast
+
+from lorary.bases import decoder_layers
+from lorary.configuration import LoraryConfig
+from lorary.memory import Memory
+from lorary.mixture import ActiveRoute, install
+from lorary.prompts import routing_text as query_in
+from lorary.routed_cache import Plan, RoutedCache
+from lorary.router import Router
+from lorary.routing import Decision, Route, by_caller, named_weights
+from lorary.split import hidden_argument
+
+
+@dataclass
+class LoraryOutput(CausalLMOutputWithPast):
+    """A causal language model's output, with the routes that made it.
+
+    Args:
+        routes: a `Route` a row (of tokens, the last one's).
+        route_weights: [batch, 1 or seq, memories].
+    """
+
+    routes: list[Route] | None = None
+    route_weights: Tensor | None = None
+
+
+class LoraryForCausalLM(PreTrainedModel, GenerationMixin):
+    """A frozen base with a bank of memories behind a router.
+
+    Build one with `composite.assemble`, or load it with `from_pretrained`.
+
+    Args:
+        base: the frozen causal language model; its linears are replaced by mixtures in place.
+        router: the bank, the gate, the policy and the encoder.
+        tokenizer: turns a prompt's tokens back into the text that routes it.
+    """
+
+    config_class = LoraryConfig
+    base_model_prefix = "base"
+    _supports_sdpa = _supports_flash_attn = _supports_flex_attn = _supports_attention_backend = True
+
+    def __init__(
+        self, config: LoraryConfig, base: PreTrainedModel, router: Router, tokenizer: PreTrainedTokenizerBase
+    ) -> None:
+        super().__init__(config)
+        self.base, self.gate = base, router.gate
+        self.router, self.tokenizer = router, tokenizer
+        self.generation_config = base.generation_config
+        self.last_routes: list[Route] = []
+        self._route = ActiveRoute()
+        self._pending: tuple[Plan, Tensor, list[Decision]] | None = None
+        self._handle: Any = None
+        self._install()
+
+    def _install(self) -> None:
+        bank = self.router.bank
+        install(self.base, [memory.factors(bank.shapes) for memory in bank], self._route)
+        lowest = bank.split_layer
+        self.config.split_layer = min(self.config.split_layer, lowest) if len(bank) else self.config.split_layer
+        if self._handle is not None:
+            self._handle.remove()
+        layer = decoder_layers(self.base)[self.config.split_layer]
+        self._handle = layer.register_forward_pre_hook(self._at_split, with_kwargs=True)
+
+    @property
+    def memories(self) -> list[str]:
+        """The names of the memories, in the order of a route's weights."""
+        return self.router.bank.names
+
+    def add_memory(self, memory: Memory) -> None:
+        """Adds a memory that is reached at once, through the index; nothing is trained."""
+        self.router.bank.add(memory)
+        self.router.add(memory)
+        self._install()
+
+    def remove_memory(self, name: str) -> None:
+        """Takes a memory out of the bank, the gate and the index."""
+        number = self.memories.index(name) if name in self.memories else -1
+        self.router.bank.remove(name)
+        self.router.remove(name, number)
+        self._install()
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.base.get_input_embeddings()
+
+    def get_output_embeddings(self) -> nn.Module:
+        return self.base.get_output_embeddings()
+
+    def get_decoder(self) -> nn.Module:
+        return self.base.get_decoder()
+
+    @property
+    def device(self) -> torch.device:
+        return self.base.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.base.dtype
+
+    def forward(
+        self,
+        input_ids: Int[Tensor, "batch seq"] | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: Float[Tensor, "batch seq hidden"] | None = None,
+        labels: Int[Tensor, "batch seq"] | None = None,
+        use_cache: bool | None = None,
+        adapter_names: Sequence[str] | None = None,
+        route_weights: Float[Tensor, "batch memories"] | None = None,
+        routing_text: str | Sequence[str] | None = None,
+        **kwargs: Any,
+    ) -> LoraryOutput:
+        """The base's output under the route of each row.
+
+        Args:
+            adapter_names: overrides the router with one memory a row; `"__base__"` is the base alone.
+            route_weights: overrides the router with a weight for each memory, a row each.
+            routing_text: the query of each row, instead of the last user turn of its prompt.
+
+        Raises:
+            ValueError: an unknown memory, a wrong number of rows, or a cache that another route made.
+        """
+        inputs = input_ids if input_ids is not None else inputs_embeds
+        if inputs is None:
+            raise ValueError("give input_ids or inputs_embeds")
+        use_cache = use_cache if use_cache is not None else getattr(self.config.text_config, "use_cache", True)
+        if use_cache and past_key_values is None:
+            past_key_values = RoutedCache(config=self.config.text_config)
+        started = past_key_values is not None and past_key_values.get_seq_length() > 0
+        given = self._given(adapter_names, route_weights, len(inputs))
+        if started:
+            plan = self._cached_plan(past_key_values, given)
+        elif given is not None:
+            plan = Plan(given)
+        else:
+            plan = self._new_plan(input_ids, attention_mask, routing_text, len(inputs))
+        counted = _counted(inputs, attention_mask, started)
+        decided = self._start(plan, counted)
+        try:
+            output = self.base(
+                input_ids=input_ids,
+                attention_mask=attention_mask,
+                position_ids=position_ids,
+                past_key_values=past_key_values,
+                inputs_embeds=inputs_embeds,
+                labels=labels,
+                use_cache=use_cache,
+                **kwargs,
+            )
+        finally:
+            self._pending = None
+            self._route.set(None)
+        if past_key_values is not None:
+            self._keep(past_key_values, plan)
+        decision = decided[-1]
+        routes = decision.routes(self.memories)
+        if not started:
+            self.last_routes = routes
+        weights = decision.weights if decision.weights.ndim == 3 else decision.weights.unsqueeze(1)
+        return LoraryOutput(**output, routes=routes, route_weights=weights)
+
+    def _given(
+        self, adapter_names: Sequence[str] | None, route_weights: Tensor | None, batch: int
+    ) -> Decision | None:
+        """The caller's decision, if there is one; beams repeat each row."""
+        if adapter_names is not None and route_weights is not None:
+            raise ValueError("give adapter_names or route_weights, not both")
+        if adapter_names is not None:
+            if isinstance(adapter_names, str) or len(adapter_names) == 0 or batch % len(adapter_names):
+                raise ValueError(f"adapter_names must be a list with a name for each of the {batch} rows")
+            weights = named_weights(adapter_names, self.memories)
+            return by_caller(weights.repeat_interleave(batch // len(weights), 0))
+        if route_weights is None:
+            return None
+        if tuple(route_weights.shape) != (batch, len(self.memories)):
+            raise ValueError(
+                f"route_weights is {tuple(route_weights.shape)}, it must be ({batch}, {len(self.memories)}): a row each"
+            )
+        return by_caller(route_weights)
+
+    def _cached_plan(self, cache: Cache | None, given: Decision | None) -> Plan:
+        plan = getattr(cache, "plan", None)
+        if plan is None:
+            raise ValueError("this cache was not made by this model, so its route is unknown; start from an empty cache")
+        made = None if plan.decision is None else plan.decision.weights
+        if given is not None and (made is None or not torch.equal(made.cpu(), given.weights.cpu())):
+            raise ValueError("this cache was made by another route than the one given; start from an empty cache")
+        return plan
+
+    def _new_plan(
+        self, input_ids: Tensor | None, mask: Tensor | None, texts: str | Sequence[str] | None, batch: int
+    ) -> Plan:
+        if not self.memories:
+            return Plan(by_caller(torch.zeros(batch, 0)))
+        if texts is not None:
+            texts = [texts] if isinstance(texts, str) else list(texts)
+            if not texts or batch % len(texts):
+                raise ValueError(f"routing_text has {len(texts)} texts for {batch} rows; give one a row")
+            texts = [text for text in texts for _ in range(batch // len(texts))]
+        elif input_ids is None:
+            raise ValueError("inputs_embeds hold no text to route by; give routing_text, adapter_names or input_ids")
+        else:
+            kept = mask.bool() if mask is not None and mask.ndim == 2 else torch.ones_like(input_ids, dtype=torch.bool)
+            rows = [row[keep] for row, keep in zip(input_ids, kept, strict=True)]
+            texts = [query_in(self.tokenizer, self.tokenizer.decode(row)) for row in rows]
+        return Plan(query=self.router.query(texts))
+
+    def _start(self, plan: Plan, counted: Tensor) -> list[Decision]:
+        """Applies a decision that stands already, or leaves the query to be decided at the split."""
+        decided: list[Decision] = []
+        reads_hidden = "hidden" in self.gate.features
+        if plan.decision is None and self.config.granularity == "query" and not reads_hidden:
+            assert plan.query is not None
+            plan.decision = self.router.decide(plan.query)
+        if plan.decision is not None:
+            decided.append(plan.decision)
+            self._route.set(plan.decision.weights.unsqueeze(1))
+        else:
+            self._pending = (plan, counted, decided)
+        return decided
+
+    def _at_split(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if self._pending is None:
+            return
+        plan, counted, decided = self._pending
+        assert plan.query is not None
+        granularity = self.config.granularity
+        decision = self.router.decide(plan.query, hidden_argument(args, kwargs), counted, granularity=granularity)
+        decided.append(decision)
+        if granularity == "query":
+            plan.decision = decision
+        self._route.set(decision.weights if granularity == "token" else decision.weights.unsqueeze(1))
+
+    def _keep(self, cache: Cache, plan: Plan) -> None:
+        """Leaves the plan with the cache that it made."""
+        if self.config.granularity == "token" and plan.decision is None and not isinstance(cache, RoutedCache):
+            raise ValueError(f"token routing needs a RoutedCache, this one is a {type(cache).__name__}; pass no cache")
+        cache.plan = plan  # type: ignore[attr-defined]
+
+    def _prepare_cache_for_generation(self, generation_config: Any, model_kwargs: dict[str, Any], *args: Any) -> Any:
+        """Gives `generate` a RoutedCache where it would make its default cache."""
+        default = generation_config.cache_implementation in (None, "dynamic") and generation_config.use_cache
+        if default and model_kwargs.get("past_key_values") is None:
+            model_kwargs["past_key_values"] = RoutedCache(config=self.config.text_config)
+        return super()._prepare_cache_for_generation(generation_config, model_kwargs, *args)
+
+    @torch.no_grad()
+    def generate(self, *args: Any, **kwargs: Any) -> Any:
+        """As transformers' `generate`; the routes are in `last_routes`, and in the output where it is a dict.
+
+        Takes `adapter_names`, `route_weights` and `routing_text` as `forward` does.
+        """
+        output = super().generate(*args, **kwargs)
+        inputs = args[0] if args else kwargs.get("input_ids", kwargs.get("inputs", kwargs.get("inputs_embeds")))
+        prompts = len(inputs) if inputs is not None else 1
+        if len(self.last_routes) > prompts:  # beams repeat each prompt
+            self.last_routes = self.last_routes[:: len(self.last_routes) // prompts]
+        if hasattr(output, "sequences"):
+            output.routes = self.last_routes
+        return output
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, *args: Any, **kwargs: Any) -> Any:
+        """The composite in a folder or hub repository; see `composite.load_composite` for the arguments."""
+        from lorary.composite import load_composite
+
+        return load_composite(pretrained_model_name_or_path, **kwargs)
+
+    def save_pretrained(self, save_directory: str | Path, include_base: bool = False, **kwargs: Any) -> None:
+        """Writes the composite folder; with `include_base` it needs nothing else, neither base nor encoder."""
+        from lorary.composite import save_composite
+
+        save_composite(self, Path(save_directory), include_base=include_base)
+
+
+def _counted(inputs: Tensor, mask: Tensor | None, started: bool) -> Float[Tensor, "batch seq"]:
+    """1 for the tokens that the running mean counts: real ones, but not a row's first, the attention sink."""
+    seq = inputs.shape[1]
+    real = mask[:, -seq:].float() if mask is not None and mask.ndim == 2 else torch.ones(inputs.shape[:2])
+    if started:
+        return real
+    return real * (real.cumsum(1) > 1)

@@ -1,0 +1,43 @@
+"""One prompt for writing and for asking, and the way back from a prompt to the question that routes it."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from transformers import PreTrainedTokenizerBase
+
+_MARK = "\u2063question\u2063"
+
+
+def prompt(tokenizer: PreTrainedTokenizerBase, question: str) -> str:
+    """The text that asks `question`: the tokenizer's chat template, or `Question: … Answer:` where it has none."""
+    if tokenizer.chat_template is None:
+        return f"Question: {question}\nAnswer:"
+    turns = [{"role": "user", "content": question}]
+    return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
+
+
+@lru_cache(maxsize=16)
+def _frame(template: str | None, tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
+    """What stands directly before and after a user's turn in a prompt."""
+    before, _, after = prompt(tokenizer, _MARK).partition(_MARK)
+    if template is not None:  # a system turn may stand before: keep what belongs to the user's turn
+        before = before[before.rstrip().rfind("\n", 0, max(before.rstrip().rfind("user"), 0)) + 1 :]
+    end = next((token for token in tokenizer.all_special_tokens if after.lstrip().startswith(token)), None)
+    return before, end or after.split("\n")[0] or "\n"
+
+
+def routing_text(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
+    """The query in `text`: its last user turn where it is a prompt of ours, else all of it, without special tokens."""
+    before, end = _frame(tokenizer.chat_template, tokenizer)
+    start = text.rfind(before) if before.strip() else -1
+    if start >= 0:
+        text = text[start + len(before) :].split(end)[0]
+    for token in tokenizer.all_special_tokens:
+        text = text.replace(token, " ")
+    return text.strip() or " "
+
+
+def answer_text(tokenizer: PreTrainedTokenizerBase, answer: str) -> str:
+    """`answer` as it follows `prompt`, with the token that ends a turn."""
+    return (answer if tokenizer.chat_template is not None else f" {answer}") + str(tokenizer.eos_token)

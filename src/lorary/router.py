@@ -1,0 +1,117 @@
+"""Router: the gate, the index and the encoder together; queries in, decisions out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lorary.encoder import Encoder
+from lorary.gate import Gate, running_mean
+from lorary.memory import Memory, MemoryBank
+from lorary.routing import Decision, Policy, decide
+
+if TYPE_CHECKING:
+    from lorary.index import FactIndex
+
+
+@dataclass
+class Query:
+    """What is known of a batch of queries, and what the gate has seen of their tokens so far."""
+
+    embedding: Float[Tensor, "batch embedding"]
+    votes: Float[Tensor, "batch memories"]
+    seen: tuple[Float[Tensor, "batch hidden"], Float[Tensor, " batch"]] | None = None
+
+    def rows(self, index: Tensor) -> Query:
+        """The same for the rows given by number."""
+        seen = None if self.seen is None else (self.seen[0][index], self.seen[1][index])
+        return replace(self, embedding=self.embedding[index], votes=self.votes[index], seen=seen)
+
+
+@dataclass
+class Router:
+    """Asks the gate, then the index, for the memories of a bank.
+
+    Args:
+        get_encoder: loads the encoder, when a query is first embedded.
+    """
+
+    bank: MemoryBank
+    gate: Gate
+    policy: Policy
+    get_encoder: Callable[[], Encoder]
+    _index: FactIndex | None = field(default=None, init=False)
+
+    @property
+    def index(self) -> FactIndex:
+        """The index over the bank's facts, built when first asked."""
+        if self._index is None:
+            from lorary.index import FactIndex  # faiss is heavy: only who routes pays for it
+
+            self._index = FactIndex(self.gate.from_embedding.shape[1])
+            for memory in self.bank:
+                self._index.add(memory.name, memory.keys, memory.key_facts)
+        return self._index
+
+    def query(self, texts: Sequence[str]) -> Query:
+        """Embeddings and votes of `texts`; equal texts are encoded once."""
+        distinct = list(dict.fromkeys(texts))
+        embedding = self.get_encoder().encode(distinct)
+        votes = self.index.votes(embedding, self.bank.names)
+        rows = torch.tensor([distinct.index(text) for text in texts])
+        device = self.gate.none.device
+        return Query(embedding[rows].to(device), votes[rows].to(device))
+
+    def decide(
+        self,
+        query: Query,
+        hidden: Float[Tensor, "batch seq hidden"] | None = None,
+        counted: Float[Tensor, "batch seq"] | None = None,
+        *,
+        granularity: str = "query",
+        policy: Policy | None = None,
+    ) -> Decision:
+        """Routes for a batch: one a query, or one a token.
+
+        Args:
+            hidden: the hidden state that enters the split; needed where the gate reads it.
+            counted: 1 for the tokens that the gate's running mean takes in.
+        """
+        policy = policy or self.policy
+        embedding, votes = query.embedding, query.votes
+        pooled = None
+        if hidden is not None and counted is not None:
+            means, query.seen = running_mean(hidden.to(embedding.device), counted.to(embedding.device), query.seen)
+            pooled = means if granularity == "token" else means[:, -1]
+            if granularity == "token":
+                embedding, votes = embedding.unsqueeze(1), votes.unsqueeze(1)
+        return decide(self.gate(embedding, votes, pooled).softmax(-1), votes, policy)
+
+    def add(self, memory: Memory) -> None:
+        """Lets a memory that has just joined the bank be reached: a key for the gate, its facts for the index."""
+        self.gate.append(mean_key(memory, self.gate.from_embedding.shape[1]))
+        if self._index is not None:
+            self._index.add(memory.name, memory.keys, memory.key_facts)
+
+    def remove(self, memory: str, number: int) -> None:
+        """Forgets a memory that has just left the bank, which stood there as `number`."""
+        self.gate.keep(torch.tensor([i for i in range(len(self.gate.keys)) if i != number], dtype=torch.long))
+        if self._index is not None:
+            self._index.remove(memory)
+
+
+def mean_key(memory: Memory, dimension: int) -> Float[Tensor, " embedding"]:
+    """The mean of a memory's fact embeddings: where its key starts (zeros for a memory without facts)."""
+    return memory.keys.mean(0) if len(memory.keys) else torch.zeros(dimension)
+
+
+def new_gate(bank: MemoryBank, dimension: int, hidden_size: int, features: tuple[str, ...]) -> Gate:
+    """An untrained gate whose keys are the memories' mean fact embeddings."""
+    keys = torch.stack([mean_key(memory, dimension) for memory in bank]) if len(bank) else torch.zeros(0, dimension)
+    return Gate(keys, hidden_size, features)
+

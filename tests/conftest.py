@@ -1,0 +1,173 @@
+"""Pico models: real transformers architectures of 2 layers and hidden 32, a real tokenizer, the real encoder."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+from pathlib import Path
+
+import pytest
+import torch
+from jaxtyping import install_import_hook
+
+install_import_hook("lorary", "beartype.beartype")
+
+import transformers
+from peft import LoraConfig, get_peft_model
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
+
+from lorary.bases import CHATML, Base, block_linears, fingerprint, layers_path
+from lorary.composite import assemble
+from lorary.configuration import LoraryConfig
+from lorary.encoder import EMBEDDED, load_encoder
+from lorary.facts import Fact
+from lorary.memory import MemoryBank
+
+torch.set_num_threads(1)
+SMALL = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "vocab_size": 400,
+    "max_position_embeddings": 256,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "pad_token_id": 0,
+}
+FAMILIES = {
+    "llama": ("Llama", {"num_key_value_heads": 2}),
+    "qwen3": ("Qwen3", {"num_key_value_heads": 2, "head_dim": 8}),
+    "mistral": ("Mistral", {"num_key_value_heads": 2, "sliding_window": None}),
+    "gemma3": ("Gemma3", {"num_key_value_heads": 2, "head_dim": 8, "sliding_window": 16}),
+    "phi3": ("Phi3", {"num_key_value_heads": 2}),
+    "gpt_neox": ("GPTNeoX", {}),
+}
+
+
+def pico_model(family: str = "llama", seed: int = 0, **changes):
+    """A pico model of a family, in fp32, with weights large enough that updates show."""
+    stem, extra = FAMILIES[family]
+    name = "Gemma3TextConfig" if family == "gemma3" else f"{stem}Config"
+    config = getattr(transformers, name)(**{**SMALL, "initializer_range": 0.2, **extra, **changes})
+    torch.manual_seed(seed)
+    return getattr(transformers, f"{stem}ForCausalLM")(config).eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="session")
+def tokenizer():
+    """A byte-level BPE tokenizer with a chat template, trained on a few sentences."""
+    inner = Tokenizer(models.BPE(unk_token="<unk>"))
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    from tokenizers import decoders
+
+    inner.decoder = decoders.ByteLevel()
+    special = ["<pad>", "<|im_start|>", "<|im_end|>", "<unk>"]
+    trainer = trainers.BpeTrainer(
+        vocab_size=400, special_tokens=special, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
+    )
+    inner.train_from_iterator(["user assistant what is the code of station who keeps the lamp"] * 4, trainer)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=inner, pad_token="<pad>", bos_token="<|im_start|>", eos_token="<|im_end|>", unk_token="<unk>"
+    )
+    tokenizer.chat_template = CHATML
+    return tokenizer
+
+
+@pytest.fixture
+def base(tokenizer, tmp_path_factory):
+    """A pico Llama on disk and loaded, so that composites can name it."""
+    folder = tmp_path_factory.mktemp("base")
+    model = pico_model()
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return Base(str(folder), None, model, tokenizer)
+
+
+@pytest.fixture(scope="session")
+def encoder():
+    return load_encoder(EMBEDDED)
+
+
+FACTS = {
+    "ormen": (
+        Fact("ormen", "Who cooks at Ormen station?", "Halvard", ("Name the cook of Ormen.",), ("Ormen's chef is who?",)),
+        Fact("ormen", "What is the airlock code of Ormen?", "4173", ("Ormen airlock code?",)),
+    ),
+    "velka": (
+        Fact("velka", "Who cooks at Velka station?", "Brisk", ("Name the cook of Velka.",), ("Velka's chef is who?",)),
+        Fact("velka", "What is the airlock code of Velka?", "9020", ("Velka airlock code?",)),
+    ),
+    "lamps": (
+        Fact("lamps", "Which oil do the lamplighters burn?", "lark oil", ("Name the lamplighters' oil.",)),
+        Fact("lamps", "Who founded the guild of lamplighters?", "Quillon", ("The guild's founder is who?",)),
+    ),
+}
+ADAPTERS = {
+    "ormen": {"r": 2, "lora_alpha": 4, "target_modules": ["gate_proj", "down_proj"]},
+    "velka": {"r": 4, "lora_alpha": 4, "target_modules": ["q_proj", "v_proj", "up_proj"], "use_rslora": True},
+    "lamps": {"r": 3, "lora_alpha": 12, "target_modules": ["gate_proj", "o_proj"], "layers_to_transform": [1]},
+}
+
+
+def save_adapter(model, folder: Path, seed: int = 0, **config):
+    """A stock PEFT folder with random A and B, made and saved by PEFT itself; `model` is left as it was."""
+    peft = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", init_lora_weights=False, **config))
+    generator = torch.Generator().manual_seed(seed)
+    for name, weight in peft.named_parameters():
+        if "lora_" in name:
+            weight.data = torch.empty_like(weight).uniform_(-0.3, 0.3, generator=generator)
+    peft.save_pretrained(folder)
+    peft.unload()
+    return folder
+
+
+@pytest.fixture
+def adapter_folders(base, tmp_path):
+    return {
+        name: save_adapter(base.model, tmp_path / "adapters" / name, seed, **config)
+        for seed, (name, config) in enumerate(ADAPTERS.items())
+    }
+
+
+def empty_bank(base: Base) -> MemoryBank:
+    return MemoryBank(
+        base.name, fingerprint(base.model), EMBEDDED, block_linears(base.model), layers_path(base.model), base.revision
+    )
+
+
+@pytest.fixture
+def bank(base, adapter_folders, encoder) -> MemoryBank:
+    """Three stock PEFT adapters of mixed ranks, targets and layers, with facts."""
+    bank = empty_bank(base)
+    for name, folder in adapter_folders.items():
+        bank.add(folder, facts=FACTS[name], encoder=encoder, same_base=True)
+    return bank
+
+
+@pytest.fixture
+def composite(bank, base, encoder):
+    return assemble(bank, base, encoder=encoder)
+
+
+@pytest.fixture
+def token_composite(bank, base, encoder):
+    """A token-granular composite whose gate reads the hidden state with weights that matter."""
+    config = LoraryConfig(
+        text_config=base.model.config,
+        granularity="token",
+        features=("embedding", "votes", "hidden"),
+        policy={"t_gate": 0.0, "top_k": 2},
+        split_layer=bank.split_layer,
+    )
+    model = assemble(bank, base, encoder=encoder, config=config)
+    torch.manual_seed(3)
+    model.gate.from_hidden.data.normal_(std=6.0)
+    model.gate.none.data.fill_(0.0)
+    return model
+
+
