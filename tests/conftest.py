@@ -95,7 +95,9 @@ def encoder():
 
 FACTS = {
     "ormen": (
-        Fact("ormen", "Who cooks at Ormen station?", "Halvard", ("Name the cook of Ormen.",), ("Ormen's chef is who?",)),
+        Fact(
+            "ormen", "Who cooks at Ormen station?", "Halvard", ("Name the cook of Ormen.",), ("Ormen's chef is who?",)
+        ),
         Fact("ormen", "What is the airlock code of Ormen?", "4173", ("Ormen airlock code?",)),
     ),
     "velka": (
@@ -169,5 +171,3 @@ def token_composite(bank, base, encoder):
     model.gate.from_hidden.data.normal_(std=6.0)
     model.gate.none.data.fill_(0.0)
     return model
-
-

@@ -165,9 +165,7 @@ def test_a_memory_added_later_is_reached_at_once(base, adapter_folders, encoder,
     assert before != ("velka",)
     assert after.routes[0].memories == ("velka",)
     reference = PeftModel.from_pretrained(pico_model(), adapter_folders["velka"]).eval()
-    assert torch.allclose(
-        model(**inputs, adapter_names=["velka"]).logits, reference(**inputs).logits, **CLOSE
-    )
+    assert torch.allclose(model(**inputs, adapter_names=["velka"]).logits, reference(**inputs).logits, **CLOSE)
     model.remove_memory("velka")
     assert "velka" not in model(**inputs).routes[0].memories
     assert torch.equal(model(**inputs, adapter_names=["__base__"]).logits, pico_model()(**inputs).logits)

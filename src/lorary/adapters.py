@@ -92,7 +92,9 @@ def factors_of(
     for key, tensor in tensors.items():
         match = re.fullmatch(re.escape(PREFIX) + r"(.+)\.lora_([AB])\.weight", key)
         if match is None:
-            raise AdapterError(f"{where}: tensor {key!r} is no LoRA factor of a linear; only lora_A and lora_B are allowed")
+            raise AdapterError(
+                f"{where}: tensor {key!r} is no LoRA factor of a linear; only lora_A and lora_B are allowed"
+            )
         found.setdefault(match[1], {})[match[2]] = tensor
     factors = {}
     for path, pair in found.items():

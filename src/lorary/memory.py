@@ -229,12 +229,20 @@ class MemoryBank:
             if not file.is_file():
                 raise BankError(f"{file} is missing; restore it, or build the bank again")
             if _hash(file.read_bytes()) != expected:
-                raise BankError(f"{file} is damaged (its sha256 is not the one in {MANIFEST}); restore it or build again")
+                raise BankError(
+                    f"{file} is damaged (its sha256 is not the one in {MANIFEST}); restore it or build again"
+                )
         base = manifest["base"]
         shapes = {path: (d_in, d_out) for path, (d_in, d_out) in base["linears"].items()}
         memories = {e["name"]: Memory.open(folder / e["folder"], e["name"]) for e in manifest["memories"]}
         return MemoryBank(
-            base["name"], base["fingerprint"], manifest["encoder"], shapes, base["layers_path"], base["revision"], memories
+            base["name"],
+            base["fingerprint"],
+            manifest["encoder"],
+            shapes,
+            base["layers_path"],
+            base["revision"],
+            memories,
         )
 
 

@@ -174,9 +174,7 @@ class LoraryForCausalLM(PreTrainedModel, GenerationMixin):
         weights = decision.weights if decision.weights.ndim == 3 else decision.weights.unsqueeze(1)
         return LoraryOutput(**output, routes=routes, route_weights=weights)
 
-    def _given(
-        self, adapter_names: Sequence[str] | None, route_weights: Tensor | None, batch: int
-    ) -> Decision | None:
+    def _given(self, adapter_names: Sequence[str] | None, route_weights: Tensor | None, batch: int) -> Decision | None:
         """The caller's decision, if there is one; beams repeat each row."""
         if adapter_names is not None and route_weights is not None:
             raise ValueError("give adapter_names or route_weights, not both")
@@ -196,7 +194,9 @@ class LoraryForCausalLM(PreTrainedModel, GenerationMixin):
     def _cached_plan(self, cache: Cache | None, given: Decision | None) -> Plan:
         plan = getattr(cache, "plan", None)
         if plan is None:
-            raise ValueError("this cache was not made by this model, so its route is unknown; start from an empty cache")
+            raise ValueError(
+                "this cache was not made by this model, so its route is unknown; start from an empty cache"
+            )
         made = None if plan.decision is None else plan.decision.weights
         if given is not None and (made is None or not torch.equal(made.cpu(), given.weights.cpu())):
             raise ValueError("this cache was made by another route than the one given; start from an empty cache")

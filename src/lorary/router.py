@@ -114,4 +114,3 @@ def new_gate(bank: MemoryBank, dimension: int, hidden_size: int, features: tuple
     """An untrained gate whose keys are the memories' mean fact embeddings."""
     keys = torch.stack([mean_key(memory, dimension) for memory in bank]) if len(bank) else torch.zeros(0, dimension)
     return Gate(keys, hidden_size, features)
-

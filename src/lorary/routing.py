@@ -62,7 +62,9 @@ class Decision:
         weights, source, confidence = self.weights, self.source, self.confidence
         if weights.ndim == 3:
             weights, source, confidence = weights[:, -1], source[:, -1], confidence[:, -1]
-        return [route_of(w, names, SOURCES[int(s)], float(c)) for w, s, c in zip(weights, source, confidence, strict=True)]
+        return [
+            route_of(w, names, SOURCES[int(s)], float(c)) for w, s, c in zip(weights, source, confidence, strict=True)
+        ]
 
 
 def route_of(weights: Float[Tensor, " memories"], names: Sequence[str], source: str, confidence: float) -> Route:

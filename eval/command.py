@@ -1,0 +1,65 @@
+"""The commands `recall` and `show`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from jsonargparse import ArgumentParser
+
+from lorary.eval.asking import CONDITIONS
+
+
+def recall(argv: list[str]) -> None:
+    """Scores a composite."""
+    parser = ArgumentParser(prog="lorary recall", description="Asks the held-out wordings under every condition.")
+    parser.add_argument("composite", type=str, help="folder of the composite")
+    parser.add_argument("--out", type=str, required=True, help="folder of the results")
+    parser.add_argument("--questions", type=str | None, default=None, help="JSONL of facts to ask instead")
+    parser.add_argument("--conditions", type=list[str], default=list(CONDITIONS), help="which to run")
+    parser.add_argument("--batch-size", type=int, default=32, help="questions a batch")
+    parser.add_argument("--seed", type=int, default=0, help="of wrong memories and the bootstrap")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    parser.add_argument("--json", action="store_true", help="print the results as JSON")
+    given = parser.parse_args(argv)
+    from lorary.eval.recall import recall as run
+    from lorary.eval.report import table
+
+    settings = {k: getattr(given, k) for k in ("out", "questions", "conditions", "batch_size", "seed", "quiet")}
+    results = run(given.composite, **settings)
+    print(json.dumps(results) if given.json else table(results))
+
+
+def show(argv: list[str]) -> None:
+    """Prints the table of a run and five questions."""
+    parser = ArgumentParser(
+        prog="lorary show", description="Prints a run's table and five questions with their routes."
+    )
+    parser.add_argument("results", type=str, help="folder that `lorary recall` wrote")
+    parser.add_argument("--totals", type=str | None, default=None, help="JSON of figures of the whole run to record")
+    given = parser.parse_args(argv)
+    from rich.console import Console
+    from rich.table import Table
+
+    from lorary.eval.recall import write_results
+    from lorary.eval.report import rich_table
+
+    folder = Path(given.results)
+    results = json.loads((folder / "results.json").read_text())
+    if given.totals:
+        totals = json.loads(given.totals)
+        results["seconds"].update(totals["seconds"])
+        results["peak_rss_mib"] = max(results["peak_rss_mib"], totals["peak_rss_mib"])
+        write_results(results, folder)
+    console = Console()
+    console.print(rich_table(results))
+    lines = [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
+    asked = [p for p in lines if p["condition"] == "policy"]
+    shown = Table(title="Five questions, the memory that answered, its weight and the source of the route")
+    for column in ("question", "answer", "memory", "weight", "source"):
+        shown.add_column(column)
+    for p in asked[:: max(1, len(asked) // 5)][:5]:
+        route = p["route"]
+        weights = ", ".join(f"{w:.2f}" for w in route["weights"])
+        shown.add_row(p["question"], p["said"], ", ".join(route["memories"]) or "none", weights, route["source"])
+    console.print(shown)

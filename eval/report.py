@@ -1,0 +1,72 @@
+"""The table of a recall run, for people."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.table import Table
+
+_MEANING = {
+    "base": "the base alone",
+    "oracle": "the right memory, told",
+    "gate": "the gate alone",
+    "index": "the index alone",
+    "policy": "gate, then index, then none",
+    "uniform": "all memories, equal weights",
+    "shuffled": "a wrong memory",
+}
+
+
+def _cell(score: dict[str, float]) -> str:
+    return f"{score['value']:.3f} ({score['low']:.3f} to {score['high']:.3f})"
+
+
+_COLUMNS = ("condition", "exact match (95 %)", "token F1 (95 %)", "routing top-1", "top-3", "seconds")
+
+
+def _rows(results: dict[str, Any]) -> list[list[str]]:
+    rows = []
+    for name, scores in results["conditions"].items():
+        route = results["routing"].get(name)
+        top = [f"{route['top1']:.3f}", f"{route['top3']:.3f}"] if route else ["–", "–"]
+        told = [_cell(scores["exact_match"]), _cell(scores["token_f1"]), *top, f"{scores['seconds']:.0f}"]
+        rows.append([f"{name}: {_MEANING[name]}", *told])
+    return rows
+
+
+def table(results: dict[str, Any]) -> str:
+    """The Markdown table of conditions, with 95 % intervals."""
+    rows = [list(_COLUMNS), ["---"] * len(_COLUMNS), *_rows(results)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def rich_table(results: dict[str, Any]) -> Table:
+    """The same for a terminal."""
+    shown = Table(title="Recall under held-out wordings")
+    for column in _COLUMNS:
+        shown.add_column(column)
+    for row in _rows(results):
+        shown.add_row(*row)
+    shown.caption = "\n".join(_facts(results))
+    return shown
+
+
+def _facts(results: dict[str, Any]) -> list[str]:
+    configuration, retention = results["configuration"], results["retention"]
+    check = configuration["leak_check"]
+    return [
+        f"- {configuration['questions']} held-out wordings; the one nearest to a trained wording has similarity "
+        f"{check['greatest_similarity']} (from {check['threshold']} it would be refused).",
+        f"- Known against {results['abstention']['unrelated_questions']} unrelated questions: AUROC "
+        f"{results['abstention']['auroc']:.3f}.",
+        f"- Perplexity on unrelated text: {retention['perplexity_ratio']:.4f} × the base's "
+        f"({retention['perplexity_policy']:.2f} against {retention['perplexity_base']:.2f}).",
+        "- Seconds: " + ", ".join(f"{k} {v:.0f}" for k, v in results["seconds"].items()) + ".",
+        f"- Peak memory: {results['peak_rss_mib']} MiB.",
+        "- Versions: " + ", ".join(f"{k} {v}" for k, v in results["versions"].items()) + ".",
+    ]
+
+
+def write_report(results: dict[str, Any]) -> str:
+    """The whole report in Markdown."""
+    return "\n".join(["# Recall", "", table(results), "", *_facts(results), ""])

@@ -1,0 +1,62 @@
+"""The commands `build` and `add`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from jsonargparse import ArgumentParser
+
+from lorary.bases import EMBEDDED
+from lorary.encoder import EMBEDDED as EMBEDDED_ENCODER
+from lorary.memories.writing import Recipe
+
+
+def build(argv: list[str]) -> None:
+    """Writes a bank from facts."""
+    parser = ArgumentParser(prog="lorary build", description="Writes a memory for each topic into a bank.")
+    parser.add_argument("facts", type=str, nargs="+", help="JSONL files of facts, or folders of them")
+    parser.add_argument("--out", type=str, required=True, help="folder of the bank; a run that stopped goes on there")
+    parser.add_argument("--base", type=str, default=EMBEDDED, help="hub id, local folder or the embedded default")
+    parser.add_argument("--encoder", type=str, default=EMBEDDED_ENCODER, help="likewise, for the sentence encoder")
+    parser.add_argument("--fresh", action="store_true", help="write every memory anew")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    parser.add_argument("--json", action="store_true", help="print the certificates as JSON")
+    parser.add_class_arguments(Recipe)
+    given = parser.parse_args(argv)
+    from lorary.memories.building import build as run
+
+    fields = {name: getattr(given, name) for name in Recipe.__dataclass_fields__}
+    fields["target_modules"] = tuple(fields["target_modules"]) if fields["target_modules"] else None
+    common = {"base": given.base, "encoder": given.encoder, "fresh": given.fresh, "quiet": given.quiet}
+    bank = run(given.facts, out=given.out, recipe=Recipe(**fields), **common)
+    cards = {memory.name: memory.card.get("certificate", {}) for memory in bank}
+    if given.json:
+        print(json.dumps(cards))
+        return
+    for name, card in cards.items():
+        share = card.get("recall_validation_wordings", float("nan"))
+        told = f"{card.get('facts', 0)} facts, {share:.0%} recalled under validation wordings"
+        print(f"{name}: {told} ({card.get('stopped', 'imported')} after {card.get('epochs', 0)} epochs)")
+    print(f"bank: {given.out}")
+
+
+def add(argv: list[str]) -> None:
+    """Adds a stock PEFT LoRA folder to a bank."""
+    parser = ArgumentParser(prog="lorary add", description="Adds a stock PEFT LoRA folder to a bank.")
+    parser.add_argument("bank", type=str, help="folder of the bank")
+    parser.add_argument("adapter", type=str, help="a folder that PEFT saved")
+    parser.add_argument("--name", type=str | None, default=None, help="of the memory; the folder's name by default")
+    parser.add_argument("--facts", type=str | None, default=None, help="JSONL of what it holds, to route by")
+    parser.add_argument("--same-base", action="store_true", help="its base is the bank's under another name")
+    given = parser.parse_args(argv)
+    from lorary.encoder import load_encoder
+    from lorary.facts import read_facts
+    from lorary.memory import MemoryBank
+
+    bank = MemoryBank.load(given.bank)
+    facts = tuple(read_facts(given.facts)) if given.facts else ()
+    encoder = load_encoder(bank.encoder) if facts else None
+    memory = bank.add(Path(given.adapter), name=given.name, facts=facts, encoder=encoder, same_base=given.same_base)
+    bank.save(given.bank)
+    print(f"{memory.name}: added, {len(facts)} facts; the bank holds {bank.names}")

@@ -1,0 +1,140 @@
+"""RoutingData: trained wordings with their memory, and unrelated questions, as features for the gate."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import lightning
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from lorary.facts import FactError
+from lorary.gate import running_mean
+from lorary.modeling import LoraryForCausalLM
+from lorary.prompts import answer_text, prompt
+from lorary.split import lower
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Queries with their features; `memory` is the right one's number, or that of none (= the number of memories)."""
+
+    embedding: Float[Tensor, "batch embedding"]
+    votes: Float[Tensor, "batch memories"]
+    memory: Int[Tensor, " batch"]
+    pooled: Float[Tensor, "batch hidden"] | None
+    rows: list[tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
+class Example:
+    """One query: its text, its memory, and its answer (None for an unrelated question)."""
+
+    text: str
+    memory: int
+    answer: str | None = None
+
+
+def read_questions(path: str | Path | None = None) -> list[str]:
+    """The questions of a JSONL file with `question` on each line; the shipped unrelated ones by default.
+
+    Raises:
+        FactError: a line without a question, naming file and line.
+    """
+    path = Path(path) if path is not None else Path(__file__).parent / "unrelated.jsonl"
+    found = []
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise FactError(f"{path}: cannot be read ({error.strerror}); give a JSONL file of questions") from error
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            found.append(str(json.loads(line)["question"]))
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            raise FactError(f"{path}:{number}: needs a JSON object with 'question' ({error!r})") from error
+    return found
+
+
+class Queries(Dataset[int]):
+    """Examples with their features, computed once: base and encoder run once a query, not once an epoch."""
+
+    def __init__(self, model: LoraryForCausalLM, examples: Sequence[Example]) -> None:
+        self.examples = list(examples)
+        router = model.router
+        owners = [model.memories[e.memory] if e.memory < len(model.memories) else "" for e in examples]
+        texts = [example.text for example in examples]
+        self.embedding = router.get_encoder().encode(texts)
+        # A wording's own key would give its memory away: at asking, the wording is another one.
+        self.votes = router.index.votes(self.embedding, model.memories, leave_out=owners)
+        self.memory = torch.tensor([example.memory for example in examples])
+        self.rows = [_row(model, example) for example in examples]
+        self.pooled = torch.stack([_pooled(model, row) for row, _ in self.rows]) if _reads_hidden(model) else None
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def __getitem__(self, index: int) -> int:
+        return index
+
+    def collate(self, indices: list[int]) -> Batch:
+        """The batch of the examples given by number."""
+        pooled = self.pooled[indices] if self.pooled is not None else None
+        rows = [self.rows[i] for i in indices]
+        return Batch(self.embedding[indices], self.votes[indices], self.memory[indices], pooled, rows)
+
+
+def _reads_hidden(model: LoraryForCausalLM) -> bool:
+    return "hidden" in model.gate.features
+
+
+def _row(model: LoraryForCausalLM, example: Example) -> tuple[Tensor, Tensor]:
+    """(prompt ids, answer ids); the answer of an unrelated question is empty."""
+    tokenizer = model.tokenizer
+    asked = tokenizer(prompt(tokenizer, example.text), add_special_tokens=False).input_ids
+    said = answer_text(tokenizer, example.answer) if example.answer is not None else ""
+    return torch.tensor(asked), torch.tensor(tokenizer(said, add_special_tokens=False).input_ids, dtype=torch.long)
+
+
+def _pooled(model: LoraryForCausalLM, ids: Tensor) -> Tensor:
+    """The running mean over a prompt at its last token, as the model pools it."""
+    hidden = lower(model.base, model.config.split_layer, ids[None].to(model.device))
+    counted = torch.ones(1, len(ids))
+    counted[0, 0] = 0
+    return running_mean(hidden.cpu(), counted)[0][0, -1]
+
+
+class RoutingData(lightning.LightningDataModule):
+    """Trained wordings and unrelated questions to train on; validation wordings and kept questions to calibrate on.
+
+    Held-out wordings are never read here.
+
+    Args:
+        unrelated: questions that no memory answers; every fourth is kept for calibration.
+    """
+
+    def __init__(self, model: LoraryForCausalLM, unrelated: Sequence[str], *, batch_size: int, seed: int) -> None:
+        super().__init__()
+        self.batch_size, self.seed = batch_size, seed
+        none = len(model.memories)
+        trained, validation = [], []
+        for number, memory in enumerate(model.router.bank):
+            for fact in memory.facts:
+                trained += [Example(wording, number, fact.answer) for wording in fact.trained]
+                validation += [Example(wording, number, fact.answer) for wording in fact.validation]
+        for number, question in enumerate(unrelated):
+            (validation if number % 4 == 3 else trained).append(Example(question, none))
+        self.trained, self.validation = Queries(model, trained), Queries(model, validation)
+
+    def train_dataloader(self) -> DataLoader[int]:
+        order = torch.Generator().manual_seed(self.seed)
+        return DataLoader(self.trained, self.batch_size, shuffle=True, generator=order, collate_fn=self.trained.collate)
+
+    def val_dataloader(self) -> DataLoader[int]:
+        return DataLoader(self.validation, 4 * self.batch_size, collate_fn=self.validation.collate)

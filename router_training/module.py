@@ -1,0 +1,111 @@
+"""GateTraining: the LightningModule that holds a composite and trains its gate, all else frozen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import lightning
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional
+
+from lorary.gate import mixture_weights
+from lorary.modeling import LoraryForCausalLM
+from lorary.router_training.data import Batch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weights:
+    """Weights of the loss terms."""
+
+    language: float
+    route: float
+    none: float
+    balance: float
+    z: float
+
+
+def loss_terms(
+    logits: Float[Tensor, "batch memories_and_none"], memory: Int[Tensor, " batch"]
+) -> dict[str, Float[Tensor, ""]]:
+    """The terms that need no language model.
+
+    route: cross-entropy on the right memory; none: the same on unrelated questions; balance: memories·Σ f·p of the
+    Switch Transformer (Fedus et al. 2021, arXiv 2101.03961, eq. 4); z: the squared log-partition (Zoph et al. 2022,
+    arXiv 2202.08906, eq. 5).
+    """
+    losses = functional.cross_entropy(logits, memory, reduction="none")
+    unrelated = (memory == logits.shape[1] - 1).float()
+    known = 1 - unrelated
+    probabilities = logits.softmax(-1)[:, :-1] * known.unsqueeze(-1)
+    count = known.sum().clamp(min=1)
+    chosen = functional.one_hot(logits[:, :-1].argmax(-1), logits.shape[1] - 1) * known.unsqueeze(-1)
+    return {
+        "route": (losses * known).sum() / count,
+        "none": (losses * unrelated).sum() / unrelated.sum().clamp(min=1),
+        "balance": probabilities.shape[1] * (chosen.sum(0) / count * probabilities.sum(0) / count).sum(),
+        "z": logits.logsumexp(-1).square().mean(),
+    }
+
+
+class GateTraining(lightning.LightningModule):
+    """Trains the gate of a composite against its frozen base and memories.
+
+    Args:
+        model: the composite; its gate is trained in place.
+        weights: of the loss terms; each term is logged by its name.
+    """
+
+    def __init__(self, model: LoraryForCausalLM, weights: Weights, *, lr: float) -> None:
+        super().__init__()
+        self.gate = model.gate
+        self._model = (model,)  # in a tuple: neither moved, nor saved, nor trained by Lightning
+        self.weights, self.lr = weights, lr
+
+    def terms(self, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
+        """(the loss terms, the logits) of a batch."""
+        logits = self.gate(batch.embedding, batch.votes, batch.pooled)
+        terms = loss_terms(logits, batch.memory)
+        if self.weights.language:
+            terms["language"] = self.language_loss(logits, batch)
+        return terms, logits
+
+    def language_loss(self, logits: Tensor, batch: Batch) -> Tensor:
+        """The language model's loss on the answers, through the mixture that the gate weighs."""
+        model = self._model[0]
+        known = [i for i, (_, said) in enumerate(batch.rows) if len(said)]
+        if not known:
+            return logits.sum() * 0
+        width = max(len(asked) + len(said) for asked, said in (batch.rows[i] for i in known))
+        ids = torch.full((len(known), width), int(model.tokenizer.pad_token_id))
+        labels = torch.full_like(ids, -100)
+        for row, (asked, said) in enumerate(batch.rows[i] for i in known):
+            ids[row, : len(asked) + len(said)] = torch.cat([asked, said])
+            labels[row, len(asked) : len(asked) + len(said)] = said
+        weights = mixture_weights(logits[known].softmax(-1), len(model.memories))
+        return model(ids, labels=labels, route_weights=weights, use_cache=False).loss
+
+    def training_step(self, batch: Batch, _: int) -> Tensor:
+        terms, _logits = self.terms(batch)
+        return self._log_sum("train", terms, len(batch.memory))
+
+    def validation_step(self, batch: Batch, _: int) -> None:
+        terms, logits = self.terms(batch)
+        self._log_sum("validation", terms, len(batch.memory))
+        right = (logits.argmax(-1) == batch.memory).float().mean()
+        self.log("validation/top1", right, prog_bar=True, batch_size=len(batch.memory))
+
+    def _log_sum(self, stage: str, terms: dict[str, Tensor], size: int) -> Tensor:
+        total = sum((getattr(self.weights, name) * term for name, term in terms.items()), torch.tensor(0.0))
+        for name, term in {**terms, "loss": total}.items():
+            self.log(f"{stage}/{name}", term, prog_bar=name == "loss", batch_size=size)
+        return total
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.AdamW(self.gate.parameters(), lr=self.lr, weight_decay=0.0)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Only the gate: `_model` is hidden from Lightning, so nothing frozen can be here."""
+        assert all(name.startswith("gate.") for name in checkpoint["state_dict"])

@@ -1,0 +1,70 @@
+"""The demo: the four commands on the shipped topics, each in a process of its own, then five questions."""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+
+from rich.console import Console
+
+
+def demo(out: str | Path = "runs/demo", *, fresh: bool = False, samples: Path, base: str | None = None) -> None:
+    """Writes the sample memories, trains a gate, loads the composite in a new process and scores it.
+
+    What stands already is reused: memories by their facts and recipe, the gate by the bank, the scores by the
+    composite.
+
+    Args:
+        samples: folder of the facts.
+        base: another base than the default.
+    """
+    out, console = Path(out), Console(stderr=True)
+    bank, composite = out / "bank", out / "composite"
+    began, seconds = time.perf_counter(), _seconds(out)
+
+    def step(name: str, stamp: Callable[[], str], *command: str) -> None:
+        mark = out / f".{name}"
+        if not fresh and mark.exists() and json.loads(mark.read_text())["stamp"] == stamp():
+            console.print(f"{name}: reused, in {seconds[name]:.0f} s when it ran (--fresh does it anew)")
+            return
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "lorary", *command], check=True)
+        seconds[name] = round(time.perf_counter() - start, 1)
+        mark.write_text(json.dumps({"stamp": stamp(), "seconds": seconds[name]}))
+
+    out.mkdir(parents=True, exist_ok=True)
+    chosen = ["--base", base] if base else []
+    again = ["--fresh"] if fresh else []
+    sources = sorted(samples.glob("*.jsonl"))
+    step(
+        "build", lambda: _hash(*sources, bank / "bank.json"), "build", str(samples), "--out", str(bank), *chosen, *again
+    )
+    gate = composite / "model.safetensors"
+    step("train_router", lambda: _hash(bank / "bank.json", gate), "train-router", str(bank), "--out", str(composite))
+    step("recall", lambda: _hash(gate, out / "predictions.jsonl"), "recall", str(composite), "--out", str(out))
+    total = round(sum(seconds[name] for name in ("build", "train_router", "recall")), 1)
+    peak = round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024)
+    totals = json.dumps({"seconds": {**seconds, "total": total}, "peak_rss_mib": peak})
+    subprocess.run([sys.executable, "-m", "lorary", "show", str(out), "--totals", totals], check=True)
+    console.print(
+        f"this run took {time.perf_counter() - began:.0f} s; see {out / 'report.md'} and {out / 'results.json'}"
+    )
+
+
+def _hash(*files: Path) -> str:
+    """Hex sha256 over the files' contents; a missing file counts too."""
+    digest = sha256()
+    for file in files:
+        digest.update(file.read_bytes() if file.exists() else b"missing")
+    return digest.hexdigest()
+
+
+def _seconds(out: Path) -> dict[str, float]:
+    marks = {mark.name[1:]: json.loads(mark.read_text()) for mark in out.glob(".*") if mark.is_file()}
+    return {name: mark["seconds"] for name, mark in marks.items()}

@@ -1,0 +1,151 @@
+"""One flow, as a user runs it: facts → bank → composite → numbers, on a pico base, through the commands."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from conftest import FACTS
+
+from lorary.__main__ import main
+from lorary.memory import MemoryBank
+
+QUESTION = "<|im_start|>user\nWho cooks at Ormen station?<|im_end|>\n<|im_start|>assistant\n"
+OTHER = "<|im_start|>user\nWhat is the airlock code of Velka?<|im_end|>\n<|im_start|>assistant\n"
+LOAD = f"""
+import sys, json, torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+if sys.argv[2] == "import":
+    import lorary
+remote = {{}} if sys.argv[2] == "import" else {{"trust_remote_code": True}}
+model = AutoModelForCausalLM.from_pretrained(sys.argv[1], **remote)
+tokenizer = AutoTokenizer.from_pretrained(sys.argv[1], **remote)
+inputs = tokenizer({QUESTION!r}, return_tensors="pt", add_special_tokens=False)
+torch.save(model(**inputs).logits, sys.argv[3])
+assert model.generate(**inputs, max_new_tokens=4).shape[0] == 1
+if sys.argv[2] != "import":
+    from transformers import pipeline
+    print(pipeline("text-generation", model=sys.argv[1], trust_remote_code=True)("Who?", max_new_tokens=3))
+"""
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A bank and a composite written by the commands over a pico base."""
+    from conftest import pico_model
+
+    folder = tmp_path_factory.mktemp("run")
+    return folder, pico_model()
+
+
+@pytest.fixture(scope="module")
+def composite(run, tokenizer):
+    folder, model = run
+    model.save_pretrained(folder / "base")
+    tokenizer.save_pretrained(folder / "base")
+    (folder / "facts").mkdir()
+    for topic, facts in FACTS.items():
+        lines = [json.dumps(fact.to_json()) for fact in facts]
+        (folder / "facts" / f"{topic}.jsonl").write_text("\n".join(lines) + "\n")
+    bank = ["build", str(folder / "facts"), "--out", str(folder / "bank"), "--base", str(folder / "base")]
+    recipe = ["--split_layer", "1", "--lr", "0.02", "--max_epochs", "60", "--validation_wordings", "0", "--batch_size", "4"]
+    assert main([*bank, *recipe, "--quiet"]) == 0
+    out = ["--out", str(folder / "composite"), "--max_epochs", "4", "--quiet"]
+    assert main(["train-router", str(folder / "bank"), *out]) == 0
+    return folder / "composite"
+
+
+def test_memories_learn_their_facts(composite):
+    for memory in MemoryBank.load(composite):
+        assert memory.card["certificate"]["recall_trained_wordings"] == 1.0
+        assert memory.card["certificate"]["stopped"] == "recalled"
+
+
+@pytest.mark.parametrize("how", ["import", "remote"])
+def test_a_new_process_gives_the_same_logits(how, composite, tmp_path):
+    from lorary.composite import load_composite
+
+    command = [sys.executable, "-c", LOAD, str(composite), how, str(tmp_path / "logits.pt")]
+    subprocess.run(command, check=True, capture_output=True)
+    model = load_composite(composite)
+    inputs = model.tokenizer(QUESTION, return_tensors="pt", add_special_tokens=False)
+    here = model(**inputs)
+    assert here.routes[0].memories == ("ormen",)
+    assert torch.allclose(torch.load(tmp_path / "logits.pt"), here.logits, atol=1e-6)
+
+
+def test_the_numbers(composite, tmp_path, capsys):
+    assert main(["recall", str(composite), "--out", str(tmp_path), "--quiet", "--json"]) == 0
+    results = json.loads((tmp_path / "results.json").read_text())
+    told = capsys.readouterr().out
+    assert json.loads(told)["conditions"] == results["conditions"]
+    assert set(results["conditions"]) == {"base", "oracle", "gate", "index", "policy", "uniform", "shuffled"}
+    assert results["conditions"]["base"]["exact_match"]["value"] == 0
+    assert set(results["routing"]) == {"gate", "index", "policy"}
+    assert results["routing"]["policy"]["top1"] == 1.0
+    assert results["abstention"]["auroc"] > 0.9
+    assert results["retention"]["perplexity_ratio"] == pytest.approx(1.0, abs=0.2)
+    assert "oracle" in (tmp_path / "report.md").read_text()
+
+
+def test_ask_tells_the_memory(composite, capsys):
+    assert main(["ask", str(composite), "What is the airlock code of Velka?", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["answer"] == "9020"
+    assert told["route"]["memories"] == ["velka"]
+    assert told["route"]["source"] == "gate"
+
+
+def test_a_second_build_reuses_and_a_changed_fact_does_not(composite, run, capsys):
+    folder, _ = run
+    before = {m.name: m.card for m in MemoryBank.load(folder / "bank")}
+    bank = ["build", str(folder / "facts"), "--out", str(folder / "bank"), "--base", str(folder / "base")]
+    recipe = ["--split_layer", "1", "--lr", "0.02", "--max_epochs", "60", "--validation_wordings", "0", "--batch_size", "4"]
+    file = folder / "facts" / "lamps.jsonl"
+    text = file.read_text()
+    file.write_text(text.replace("lark oil", "fern oil"))
+    try:
+        assert main([*bank, *recipe, "--quiet"]) == 0
+    finally:
+        file.write_text(text)
+    after = MemoryBank.load(folder / "bank")
+    assert after["ormen"].card == before["ormen"]
+    assert after["lamps"].card["source"] != before["lamps"]["source"]
+
+
+def test_a_folder_with_its_base_needs_nothing_else(composite, run, tmp_path):
+    from lorary.composite import load_composite
+
+    model = load_composite(composite)
+    model.save_pretrained(tmp_path / "whole", include_base=True)
+    hidden = run[0] / "base"
+    hidden.rename(run[0] / "hidden")
+    try:
+        again = load_composite(tmp_path / "whole")
+    finally:
+        (run[0] / "hidden").rename(hidden)
+    inputs = model.tokenizer(OTHER, return_tensors="pt", add_special_tokens=False)
+    assert torch.equal(again(**inputs).logits, model(**inputs).logits)
+
+
+def test_another_base_is_refused(composite, tokenizer, tmp_path, capsys):
+    from conftest import pico_model
+
+    pico_model(seed=5).save_pretrained(tmp_path / "other")
+    tokenizer.save_pretrained(tmp_path / "other")
+    from lorary.bases import BaseError
+    from lorary.composite import load_composite
+
+    with pytest.raises(BaseError, match="fingerprint"):
+        load_composite(composite, base=str(tmp_path / "other"))
+
+
+def test_errors_are_one_line(tmp_path, capsys):
+    assert main(["ask", str(tmp_path / "nowhere"), "Who?"]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("lorary: error: ")
+    assert told.count("\n") == 1
+    assert main(["frobnicate"]) == 2
