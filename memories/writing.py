@@ -32,9 +32,9 @@ class Recipe:
         split_layer: the first adapted layer; None means two thirds of the base's layers.
         target_modules: names of the adapted linears; None means the MLP's.
         lr: AdamW learning rate.
-        batch_size: rows a step.
+        batch_size: rows a step, over all memories written together; small sets take smaller steps.
         max_epochs: the cap: passes over the trained wordings after which a memory stops as it is.
-        patience: a memory stops once this share of its facts is recalled under validation wordings.
+        recall: a memory stops once this share of its facts is recalled under validation wordings.
         validation_wordings: wordings a fact that are kept from training, to stop by.
         memories_at_once: memories that are written together in one batch.
         seed: of initial weights and order.
@@ -44,8 +44,8 @@ class Recipe:
     lora_alpha: int = 16
     split_layer: int | None = None
     target_modules: tuple[str, ...] | None = None
-    lr: float = 2e-3
-    batch_size: int = 32
+    lr: float = 3e-3
+    batch_size: int = 8
     max_epochs: int = 24
     recall: float = 1.0
     validation_wordings: int = 1
@@ -64,6 +64,8 @@ class Written:
     stopped: str
 
 
+_EVALUATED = 64  # rows a pass where nothing trains
+
 Report = Callable[[int, int, list[float]], None]
 """Called after each step with (rows done of this epoch, rows of it, validation recall by memory)."""
 
@@ -71,11 +73,11 @@ Report = Callable[[int, int, list[float]], None]
 class _Store:
     """Rows with their cached hidden state at the split, batched by length."""
 
-    def __init__(self, base: Base, split_layer: int, held: Sequence[Row], batch_size: int) -> None:
+    def __init__(self, base: Base, split_layer: int, held: Sequence[Row]) -> None:
         self.rows = list(held)
         self.pad_id = int(base.tokenizer.pad_token_id)
         self.hidden: list[Tensor] = [torch.empty(0)] * len(held)
-        for chunk in self.batches(range(len(held)), 4 * batch_size, None):
+        for chunk in self.batches(range(len(held)), _EVALUATED, None):
             ids, _ = pad([self.rows[i] for i in chunk], self.pad_id)
             states = lower(base.model, split_layer, ids.to(base.model.device))
             for i, state in zip(chunk, states, strict=True):
@@ -101,9 +103,9 @@ class _Writer:
         self.base, self.memories, self.recipe, self.split = base, memories, recipe, split_layer
         self.order = random.Random(recipe.seed)
         self.route = ActiveRoute()
-        self.train_rows = _Store(base, split_layer, rows(base.tokenizer, memories), recipe.batch_size)
+        self.train_rows = _Store(base, split_layer, rows(base.tokenizer, memories))
         held = rows(base.tokenizer, memories, validation=True) or self.train_rows.rows
-        self.validation_rows = _Store(base, split_layer, held, recipe.batch_size)
+        self.validation_rows = _Store(base, split_layer, held)
         self.layers = install(base.model, self._start(), self.route)
         for layer in self.layers.values():
             layer.down.requires_grad_(True)
@@ -140,7 +142,7 @@ class _Writer:
     def recalled(self, store: _Store, wanted: Sequence[int]) -> dict[int, bool]:
         """Row → whether greedy decoding would give the whole answer (every label is the argmax)."""
         found: dict[int, bool] = {}
-        for chunk in store.batches(wanted, 2 * self.recipe.batch_size, None):
+        for chunk in store.batches(wanted, _EVALUATED, None):
             logits, labels, row = self.logits(store, chunk)
             found.update(zip(chunk, _whole(logits.argmax(-1) == labels, row, len(chunk)).tolist(), strict=True))
         return found
@@ -187,8 +189,8 @@ def _run(writer: _Writer, report: Report) -> list[Written]:
         open_rows = [i for i, row in enumerate(writer.train_rows.rows) if row.memory not in written]
         # A row whose every token is already certain teaches little: it is visited one time in four.
         wanted = [i for i in open_rows if sure.get(i, 0.0) < 0.9 or writer.order.random() < 0.25]
-        done = 0
-        for chunk in writer.train_rows.batches(wanted, recipe.batch_size, writer.order):
+        done, size = 0, min(recipe.batch_size, max(1, len(wanted) // 16))
+        for chunk in writer.train_rows.batches(wanted, size, writer.order):
             sure.update(_step(writer, optimizer, chunk))
             done += len(chunk)
             report(done, len(wanted), recall)

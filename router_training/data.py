@@ -20,7 +20,7 @@ from lorary.prompts import answer_text, prompt
 from lorary.split import lower
 
 
-@dataclass(frozen=True)
+@dataclass  # not frozen: Lightning moves its tensors to the device in place
 class Batch:
     """Queries with their features; `memory` is the right one's number, or that of none (= the number of memories)."""
 

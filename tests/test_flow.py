@@ -16,7 +16,8 @@ from lorary.memory import MemoryBank
 QUESTION = "<|im_start|>user\nWho cooks at Ormen station?<|im_end|>\n<|im_start|>assistant\n"
 OTHER = "<|im_start|>user\nWhat is the airlock code of Velka?<|im_end|>\n<|im_start|>assistant\n"
 LOAD = f"""
-import sys, json, torch
+import sys, torch
+torch.set_num_threads(1)
 from transformers import AutoModelForCausalLM, AutoTokenizer
 if sys.argv[2] == "import":
     import lorary

@@ -17,7 +17,7 @@ class ProgressBar:
     progress: Progress
     task: TaskID
 
-    def start(self, stage: str, total: float) -> None:
+    def start(self, stage: str, total: int) -> None:
         """Begins a stage; its length is at most `total`."""
         self._passes, self._last = 0.0, 0.0
         self.progress.reset(self.task, total=total, description=stage, note="")
@@ -30,7 +30,7 @@ class ProgressBar:
         note = f"recalled {100 * sum(recall) / len(recall):.0f} % of validation wordings, {finished} memories whole"
         self.progress.update(self.task, completed=self._passes + (share if share < 1 else 0.0), note=note)
 
-    def advance(self, count: float = 1, note: str = "") -> None:
+    def advance(self, count: int = 1, note: str = "") -> None:
         """So much more is done."""
         self.progress.update(self.task, advance=count, note=note)
 
