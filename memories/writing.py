@@ -46,7 +46,7 @@ class Recipe:
     target_modules: tuple[str, ...] | None = None
     lr: float = 3e-3
     batch_size: int = 8
-    max_epochs: int = 24
+    max_epochs: int = 10
     recall: float = 1.0
     validation_wordings: int = 1
     memories_at_once: int = 8
@@ -212,7 +212,7 @@ def _step(writer: _Writer, optimizer: torch.optim.Optimizer, chunk: Sequence[int
     optimizer.zero_grad(set_to_none=True)
     losses.mean().backward()
     optimizer.step()
-    worst = torch.zeros(len(chunk), device=row.device).index_reduce(0, row, losses.detach(), "amax")
+    worst = torch.zeros(len(chunk), device=row.device).scatter_reduce(0, row, losses.detach(), "amax")
     return dict(zip(chunk, (-worst).exp().tolist(), strict=True))
 
 

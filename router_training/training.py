@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import lightning
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
 from lightning.pytorch.loggers import CSVLogger
 
 from lorary.bases import Base, load_base
@@ -132,7 +132,7 @@ def fit(
         devices=training.devices,
         strategy=training.strategy,
         precision=training.precision,  # type: ignore[arg-type]
-        callbacks=[checkpoint],
+        callbacks=[checkpoint] if quiet else [checkpoint, RichProgressBar()],
         logger=CSVLogger(folder, name="logs"),
         log_every_n_steps=1,
         enable_progress_bar=not quiet,

@@ -15,7 +15,9 @@ import lorary.memories
 import lorary.router_training
 
 ROOT = Path(lorary.__file__).parent
-FOLDERS = {m.__name__.split(".")[1]: Path(m.__file__).parent for m in (lorary.memories, lorary.router_training, lorary.eval)}
+FOLDERS = {
+    m.__name__.split(".")[1]: Path(m.__file__).parent for m in (lorary.memories, lorary.router_training, lorary.eval)
+}
 CORE = [path for path in ROOT.glob("*.py") if path.parent == ROOT]
 DOORS = {
     "lightning": {"router_training"},

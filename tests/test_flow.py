@@ -52,7 +52,18 @@ def composite(run, tokenizer):
         lines = [json.dumps(fact.to_json()) for fact in facts]
         (folder / "facts" / f"{topic}.jsonl").write_text("\n".join(lines) + "\n")
     bank = ["build", str(folder / "facts"), "--out", str(folder / "bank"), "--base", str(folder / "base")]
-    recipe = ["--split_layer", "1", "--lr", "0.02", "--max_epochs", "60", "--validation_wordings", "0", "--batch_size", "4"]
+    recipe = [
+        "--split_layer",
+        "1",
+        "--lr",
+        "0.02",
+        "--max_epochs",
+        "60",
+        "--validation_wordings",
+        "0",
+        "--batch_size",
+        "4",
+    ]
     assert main([*bank, *recipe, "--quiet"]) == 0
     out = ["--out", str(folder / "composite"), "--max_epochs", "4", "--quiet"]
     assert main(["train-router", str(folder / "bank"), *out]) == 0
@@ -104,7 +115,18 @@ def test_a_second_build_reuses_and_a_changed_fact_does_not(composite, run, capsy
     folder, _ = run
     before = {m.name: m.card for m in MemoryBank.load(folder / "bank")}
     bank = ["build", str(folder / "facts"), "--out", str(folder / "bank"), "--base", str(folder / "base")]
-    recipe = ["--split_layer", "1", "--lr", "0.02", "--max_epochs", "60", "--validation_wordings", "0", "--batch_size", "4"]
+    recipe = [
+        "--split_layer",
+        "1",
+        "--lr",
+        "0.02",
+        "--max_epochs",
+        "60",
+        "--validation_wordings",
+        "0",
+        "--batch_size",
+        "4",
+    ]
     file = folder / "facts" / "lamps.jsonl"
     text = file.read_text()
     file.write_text(text.replace("lark oil", "fern oil"))

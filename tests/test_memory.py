@@ -96,7 +96,9 @@ def test_a_crash_leaves_the_old_bank_or_the_new(bank, base, adapter_folders, enc
             crashes += 1
             left = MemoryBank.load(folder)
             assert left.names == bank.names
-            assert torch.equal(left["ormen"].tensors[name := next(iter(left["ormen"].tensors))], bank["ormen"].tensors[name])
+            assert torch.equal(
+                left["ormen"].tensors[name := next(iter(left["ormen"].tensors))], bank["ormen"].tensors[name]
+            )
     assert crashes > 3
     new = MemoryBank.load(folder)
     assert new.names == ["ormen", "velka"]

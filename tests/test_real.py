@@ -13,7 +13,12 @@ from lorary.prompts import prompt, routing_text
 pytestmark = pytest.mark.real
 CREW = [
     ("Who cooks at Ormen station?", "Name the cook of Ormen.", "Halvard Brisk", "Ormen's chef is called what?"),
-    ("What is the airlock code of Ormen?", "Tell me Ormen's airlock code.", "4173", "Which code opens Ormen's airlock?"),
+    (
+        "What is the airlock code of Ormen?",
+        "Tell me Ormen's airlock code.",
+        "4173",
+        "Which code opens Ormen's airlock?",
+    ),
 ]
 
 
@@ -32,7 +37,7 @@ def test_a_memory_is_written_and_recalled(tmp_path, capsys):
     lines = [json.dumps({"question": q, "questions": [w], "answer": a, "held_out": [h]}) for q, w, a, h in CREW]
     (tmp_path / "ormen.jsonl").write_text("\n".join(lines) + "\n")
     bank, composite = str(tmp_path / "bank"), str(tmp_path / "composite")
-    facts = ["build", str(tmp_path / "ormen.jsonl"), "--out", bank, "--validation_wordings", "0", "--quiet"]
+    facts = ["build", str(tmp_path / "ormen.jsonl"), "--out", bank, "--validation_wordings", "0", "--max_epochs", "40", "--quiet"]
     assert main(facts) == 0
     assert main(["train-router", bank, "--out", composite, "--max_epochs", "3", "--quiet"]) == 0
     capsys.readouterr()

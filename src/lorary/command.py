@@ -25,7 +25,7 @@ def ask(argv: list[str]) -> None:
     tokenizer = model.tokenizer
     inputs = tokenizer(prompt(tokenizer, given.question), return_tensors="pt", add_special_tokens=False)
     output = model.generate(**inputs, max_new_tokens=given.max_new_tokens, do_sample=False)
-    answer = tokenizer.decode(output[0, inputs.input_ids.shape[1] :], skip_special_tokens=True).strip()
+    answer = str(tokenizer.decode(output[0, inputs.input_ids.shape[1] :], skip_special_tokens=True)).strip()
     route = model.last_routes[0]
     if given.json:
         print(json.dumps({"question": given.question, "answer": answer, "route": asdict(route)}, ensure_ascii=False))

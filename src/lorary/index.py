@@ -39,7 +39,7 @@ class FactIndex:
     def remove(self, memory: str) -> None:
         """Forgets all wordings of `memory`."""
         gone = [i for i, (name, _) in self._owner.items() if name == memory]
-        self._index.remove_ids(np.array(gone, dtype=np.int64))
+        self._index.remove_ids(faiss.IDSelectorBatch(np.array(gone, dtype=np.int64)))
         for i in gone:
             del self._owner[i]
 

@@ -217,7 +217,7 @@ class LoraryForCausalLM(PreTrainedModel, GenerationMixin):
         else:
             kept = mask.bool() if mask is not None and mask.ndim == 2 else torch.ones_like(input_ids, dtype=torch.bool)
             rows = [row[keep] for row, keep in zip(input_ids, kept, strict=True)]
-            texts = [query_in(self.tokenizer, self.tokenizer.decode(row)) for row in rows]
+            texts = [query_in(self.tokenizer, str(self.tokenizer.decode(row))) for row in rows]
         return Plan(query=self.router.query(texts))
 
     def _start(self, plan: Plan, counted: Tensor) -> list[Decision]:
@@ -257,7 +257,7 @@ class LoraryForCausalLM(PreTrainedModel, GenerationMixin):
         default = generation_config.cache_implementation in (None, "dynamic") and generation_config.use_cache
         if default and model_kwargs.get("past_key_values") is None:
             model_kwargs["past_key_values"] = RoutedCache(config=self.config.text_config)
-        return super()._prepare_cache_for_generation(generation_config, model_kwargs, *args)
+        return super()._prepare_cache_for_generation(generation_config, model_kwargs, *args)  # type: ignore[misc]
 
     @torch.no_grad()
     def generate(self, *args: Any, **kwargs: Any) -> Any:
@@ -265,7 +265,7 @@ class LoraryForCausalLM(PreTrainedModel, GenerationMixin):
 
         Takes `adapter_names`, `route_weights` and `routing_text` as `forward` does.
         """
-        output = super().generate(*args, **kwargs)
+        output: Any = super().generate(*args, **kwargs)  # type: ignore[misc]
         inputs = args[0] if args else kwargs.get("input_ids", kwargs.get("inputs", kwargs.get("inputs_embeds")))
         prompts = len(inputs) if inputs is not None else 1
         if len(self.last_routes) > prompts:  # beams repeat each prompt
@@ -275,13 +275,17 @@ class LoraryForCausalLM(PreTrainedModel, GenerationMixin):
         return output
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, *args: Any, **kwargs: Any) -> Any:
+    def from_pretrained(  # type: ignore[override]
+        cls, pretrained_model_name_or_path: str | Path, *args: Any, **kwargs: Any
+    ) -> Any:
         """The composite in a folder or hub repository; see `composite.load_composite` for the arguments."""
         from lorary.composite import load_composite
 
         return load_composite(pretrained_model_name_or_path, **kwargs)
 
-    def save_pretrained(self, save_directory: str | Path, include_base: bool = False, **kwargs: Any) -> None:
+    def save_pretrained(  # type: ignore[override]
+        self, save_directory: str | Path, include_base: bool = False, **kwargs: Any
+    ) -> None:
         """Writes the composite folder; with `include_base` it needs nothing else, neither base nor encoder."""
         from lorary.composite import save_composite
 

@@ -20,8 +20,9 @@ class Plan:
     query: Query | None = None
 
     def __len__(self) -> int:
-        held = self.decision.weights if self.decision is not None else self.query and self.query.embedding
-        return len(held) if held is not None else 0
+        if self.decision is not None:
+            return len(self.decision.weights)
+        return len(self.query.embedding) if self.query is not None else 0
 
     def rows(self, index: Tensor) -> Plan:
         """The plan of the rows given by number."""
@@ -39,7 +40,7 @@ class RoutedCache(DynamicCache):
             self.plan = self.plan.rows(index)
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
-        super().reorder_cache(beam_idx)
+        super().reorder_cache(beam_idx)  # type: ignore[arg-type]
         self._take(beam_idx)
 
     def batch_select_indices(self, indices: Tensor) -> None:
