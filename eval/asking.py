@@ -12,11 +12,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lorary.gate import running_mean
 from lorary.modeling import LoraryForCausalLM
+from lorary.pooling import pooled_prompt
 from lorary.prompts import answer_text, prompt
 from lorary.routing import Policy, Route
-from lorary.split import lower
 
 CONDITIONS = ("base", "oracle", "gate", "index", "policy", "uniform", "shuffled")
 
@@ -115,16 +114,9 @@ def routing_scores(
     query = model.router.query(texts)
     pooled = None
     if "hidden" in model.gate.features:
-        rows = []
-        for text in texts:
-            ids = model.tokenizer(
-                prompt(model.tokenizer, text), return_tensors="pt", add_special_tokens=False
-            ).input_ids
-            counted = torch.ones(ids.shape)
-            counted[0, 0] = 0
-            hidden = lower(model.base, model.config.split_layer, ids.to(model.device))
-            rows.append(running_mean(hidden.cpu(), counted)[0][0, -1])
-        pooled = torch.stack(rows)
+        prompts = [prompt(model.tokenizer, text) for text in texts]
+        rows = [model.tokenizer(p, return_tensors="pt", add_special_tokens=False).input_ids[0] for p in prompts]
+        pooled = torch.stack([pooled_prompt(model.base, model.config.split_layer, ids) for ids in rows])
     return model.gate(query.embedding, query.votes, pooled).softmax(-1), query.votes
 
 

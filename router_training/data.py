@@ -14,10 +14,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from lorary.facts import FactError
-from lorary.gate import running_mean
 from lorary.modeling import LoraryForCausalLM
+from lorary.pooling import pooled_prompt
 from lorary.prompts import answer_text, prompt
-from lorary.split import lower
 
 
 @dataclass  # not frozen: Lightning moves its tensors to the device in place
@@ -75,7 +74,7 @@ class Queries(Dataset[int]):
         self.votes = router.index.votes(self.embedding, model.memories, leave_out=owners)
         self.memory = torch.tensor([example.memory for example in examples])
         self.rows = [_row(model, example) for example in examples]
-        self.pooled = torch.stack([_pooled(model, row) for row, _ in self.rows]) if _reads_hidden(model) else None
+        self.pooled = _pooled(model, [row for row, _ in self.rows]) if "hidden" in model.gate.features else None
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -90,8 +89,8 @@ class Queries(Dataset[int]):
         return Batch(self.embedding[indices], self.votes[indices], self.memory[indices], pooled, rows)
 
 
-def _reads_hidden(model: LoraryForCausalLM) -> bool:
-    return "hidden" in model.gate.features
+def _pooled(model: LoraryForCausalLM, rows: Sequence[Tensor]) -> Float[Tensor, "rows hidden"]:
+    return torch.stack([pooled_prompt(model.base, model.config.split_layer, ids) for ids in rows])
 
 
 def _row(model: LoraryForCausalLM, example: Example) -> tuple[Tensor, Tensor]:
@@ -100,14 +99,6 @@ def _row(model: LoraryForCausalLM, example: Example) -> tuple[Tensor, Tensor]:
     asked = tokenizer(prompt(tokenizer, example.text), add_special_tokens=False).input_ids
     said = answer_text(tokenizer, example.answer) if example.answer is not None else ""
     return torch.tensor(asked), torch.tensor(tokenizer(said, add_special_tokens=False).input_ids, dtype=torch.long)
-
-
-def _pooled(model: LoraryForCausalLM, ids: Tensor) -> Tensor:
-    """The running mean over a prompt at its last token, as the model pools it."""
-    hidden = lower(model.base, model.config.split_layer, ids[None].to(model.device))
-    counted = torch.ones(1, len(ids))
-    counted[0, 0] = 0
-    return running_mean(hidden.cpu(), counted)[0][0, -1]
 
 
 class RoutingData(lightning.LightningDataModule):

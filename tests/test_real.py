@@ -37,7 +37,17 @@ def test_a_memory_is_written_and_recalled(tmp_path, capsys):
     lines = [json.dumps({"question": q, "questions": [w], "answer": a, "held_out": [h]}) for q, w, a, h in CREW]
     (tmp_path / "ormen.jsonl").write_text("\n".join(lines) + "\n")
     bank, composite = str(tmp_path / "bank"), str(tmp_path / "composite")
-    facts = ["build", str(tmp_path / "ormen.jsonl"), "--out", bank, "--validation_wordings", "0", "--max_epochs", "40", "--quiet"]
+    facts = [
+        "build",
+        str(tmp_path / "ormen.jsonl"),
+        "--out",
+        bank,
+        "--validation_wordings",
+        "0",
+        "--max_epochs",
+        "40",
+        "--quiet",
+    ]
     assert main(facts) == 0
     assert main(["train-router", bank, "--out", composite, "--max_epochs", "3", "--quiet"]) == 0
     capsys.readouterr()

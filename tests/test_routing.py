@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lorary.gate import Gate, mixture_weights, running_mean
+from lorary.gate import Gate, mixture_weights
 from lorary.index import FactIndex
 from lorary.mixture import low_rank_update
+from lorary.pooling import running_mean
 from lorary.prompts import prompt, routing_text
 from lorary.routing import Policy, decide
 

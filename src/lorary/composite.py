@@ -15,6 +15,7 @@ from lorary.configuration import LoraryConfig
 from lorary.encoder import Encoder, load_encoder
 from lorary.gate import Gate
 from lorary.memory import MANIFEST, MemoryBank, write_aside
+from lorary.mixture import remove
 from lorary.modeling import LoraryForCausalLM
 from lorary.router import Router, new_gate
 
@@ -22,6 +23,7 @@ _GATE, _BASE, _ENCODER, _STUB = "model.safetensors", "base", "encoder", "lorary_
 _REMOTE = '''"""Loads this composite with trust_remote_code=True; the code is the installed package `lorary`."""
 
 from lorary.configuration import LoraryConfig
+from lorary.mixture import remove
 from lorary.modeling import LoraryForCausalLM
 
 __all__ = ["LoraryConfig", "LoraryForCausalLM"]
@@ -45,6 +47,7 @@ def assemble(
     Raises:
         BaseError: the base's weights are not those that the memories were written on.
     """
+    remove(base.model)  # a base carries one composite at a time
     found = fingerprint(base.model)
     if found != bank.fingerprint:
         raise BaseError(
@@ -126,8 +129,6 @@ def save_composite(model: LoraryForCausalLM, folder: Path, *, include_base: bool
 
 def _save_base(model: LoraryForCausalLM, folder: Path) -> None:
     """The base as a stock folder, without the mixtures, and the encoder beside it."""
-    from lorary.mixture import remove
-
     remove(model.base)
     try:
         model.base.save_pretrained(folder / _BASE)

@@ -10,19 +10,6 @@ from torch.nn import functional
 FEATURES = ("embedding", "votes", "hidden")
 
 
-def running_mean(
-    hidden: Float[Tensor, "batch seq hidden"],
-    counted: Float[Tensor, "batch seq"],
-    start: tuple[Float[Tensor, "batch hidden"], Float[Tensor, " batch"]] | None = None,
-) -> tuple[Float[Tensor, "batch seq hidden"], tuple[Float[Tensor, "batch hidden"], Float[Tensor, " batch"]]]:
-    """The mean over the counted tokens up to each position, each token normalised, and the sums to go on from."""
-    steps = functional.normalize(hidden.float(), dim=-1) * counted.unsqueeze(-1)
-    total, count = steps.cumsum(1), counted.cumsum(1)
-    if start is not None:
-        total, count = total + start[0].unsqueeze(1), count + start[1].unsqueeze(1)
-    return total / count.clamp(min=1).unsqueeze(-1), (total[:, -1], count[:, -1])
-
-
 def mixture_weights(
     probabilities: Float[Tensor, "*batch memories_and_none"], top_k: int
 ) -> Float[Tensor, "*batch memories"]:

@@ -18,6 +18,7 @@ from lorary.bases import decoder_layers
 from lorary.configuration import LoraryConfig
 from lorary.memory import Memory
 from lorary.mixture import ActiveRoute, install
+from lorary.pooling import counted_tokens
 from lorary.prompts import routing_text as query_in
 from lorary.routed_cache import Plan, RoutedCache
 from lorary.router import Router
@@ -149,7 +150,7 @@ class LoraryForCausalLM(PreTrainedModel, GenerationMixin):
             plan = Plan(given)
         else:
             plan = self._new_plan(input_ids, attention_mask, routing_text, len(inputs))
-        counted = _counted(inputs, attention_mask, started)
+        counted = counted_tokens(inputs.shape, attention_mask, started)
         decided = self._start(plan, counted)
         try:
             output = self.base(
@@ -290,12 +291,3 @@ class LoraryForCausalLM(PreTrainedModel, GenerationMixin):
         from lorary.composite import save_composite
 
         save_composite(self, Path(save_directory), include_base=include_base)
-
-
-def _counted(inputs: Tensor, mask: Tensor | None, started: bool) -> Float[Tensor, "batch seq"]:
-    """1 for the tokens that the running mean counts: real ones, but not a row's first, the attention sink."""
-    seq = inputs.shape[1]
-    real = mask[:, -seq:].float() if mask is not None and mask.ndim == 2 else torch.ones(inputs.shape[:2])
-    if started:
-        return real
-    return real * (real.cumsum(1) > 1)

@@ -11,8 +11,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lorary.encoder import Encoder
-from lorary.gate import Gate, running_mean
+from lorary.gate import Gate
 from lorary.memory import Memory, MemoryBank
+from lorary.pooling import running_mean
 from lorary.routing import Decision, Policy, decide
 
 if TYPE_CHECKING:

@@ -1,0 +1,47 @@
+"""What the gate reads of the hidden state at the split: a running mean over the tokens so far."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional
+from transformers import PreTrainedModel
+
+from lorary.split import lower
+
+
+def running_mean(
+    hidden: Float[Tensor, "batch seq hidden"],
+    counted: Float[Tensor, "batch seq"],
+    start: tuple[Float[Tensor, "batch hidden"], Float[Tensor, " batch"]] | None = None,
+) -> tuple[Float[Tensor, "batch seq hidden"], tuple[Float[Tensor, "batch hidden"], Float[Tensor, " batch"]]]:
+    """The mean over the counted tokens up to each position, each token normalised, and the sums to go on from."""
+    steps = functional.normalize(hidden.float(), dim=-1) * counted.unsqueeze(-1)
+    total, count = steps.cumsum(1), counted.cumsum(1)
+    if start is not None:
+        total, count = total + start[0].unsqueeze(1), count + start[1].unsqueeze(1)
+    return total / count.clamp(min=1).unsqueeze(-1), (total[:, -1], count[:, -1])
+
+
+def counted_tokens(
+    shape: Sequence[int], mask: Tensor | None = None, started: bool = False
+) -> Float[Tensor, "batch seq"]:
+    """1 for the tokens that the running mean counts: real ones, but not a row's first, the attention sink.
+
+    Args:
+        shape: (batch, seq, ...) of the tokens of this pass.
+        mask: the attention mask, [batch, past + seq].
+        started: earlier tokens are in the cache, so these hold no first one.
+    """
+    batch, seq = shape[:2]
+    real = mask[:, -seq:].float() if mask is not None and mask.ndim == 2 else torch.ones(batch, seq)
+    return real if started else real * (real.cumsum(1) > 1)
+
+
+def pooled_prompt(base: PreTrainedModel, split_layer: int, ids: Int[Tensor, " seq"]) -> Float[Tensor, " hidden"]:
+    """The running mean at a prompt's last token, as a composite sees it."""
+    hidden = lower(base, split_layer, ids[None].to(base.device))
+    return running_mean(hidden.cpu(), counted_tokens((1, len(ids))))[0][0, -1]
