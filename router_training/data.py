@@ -124,7 +124,9 @@ class RoutingData(lightning.LightningDataModule):
         self.trained, self.validation = Queries(model, trained), Queries(model, validation)
 
     def train_dataloader(self) -> DataLoader[int]:
-        order = torch.Generator().manual_seed(self.seed)
+        # An order by epoch, so that a resumed run sees what an uninterrupted one would.
+        epoch = self.trainer.current_epoch if self.trainer is not None else 0
+        order = torch.Generator().manual_seed(1000 * self.seed + epoch)
         return DataLoader(self.trained, self.batch_size, shuffle=True, generator=order, collate_fn=self.trained.collate)
 
     def val_dataloader(self) -> DataLoader[int]:

@@ -138,6 +138,7 @@ def fit(
         enable_progress_bar=not quiet,
         enable_model_summary=False,
         num_sanity_val_steps=0,
+        reload_dataloaders_every_n_epochs=1,
     )
     model.gate.requires_grad_(True)
     try:
