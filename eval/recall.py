@@ -54,6 +54,9 @@ def recall(
     model = load_composite(composite) if isinstance(composite, (str, Path)) else composite
     asked, nearest = held_out(model.router.bank, questions)
     results = _configuration(composite, asked, nearest, seed, batch_size)
+    cards = {memory.name: dict(memory.card) for memory in model.router.bank}
+    results["configuration"]["memories"] = cards
+    results["configuration"]["router"] = {"policy": model.config.policy, **getattr(model.config, "router_training", {})}
     results["conditions"], predictions = _conditions(model, asked, conditions, batch_size, seed, quiet)
     results["routing"], results["abstention"] = _routing(model, asked, predictions)
     paragraphs = unrelated_text()

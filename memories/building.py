@@ -45,6 +45,8 @@ def build(
     base: str | Base = EMBEDDED,
     encoder: str = EMBEDDED_ENCODER,
     recipe: Recipe | None = None,
+    revision: str | None = None,
+    local_files_only: bool = False,
     fresh: bool = False,
     quiet: bool = False,
 ) -> MemoryBank:
@@ -53,13 +55,15 @@ def build(
     Args:
         facts: JSONL files, or folders of them.
         out: folder of the bank; it is saved after each group of memories, so an interrupted run goes on.
+        revision, local_files_only: of a base from a hub, as transformers takes them.
         fresh: write every memory anew.
 
     Raises:
         FactError, BaseError, BankError: bad input, before anything is trained.
     """
     topics, recipe, out = read_topics(facts), recipe or Recipe(), Path(out)
-    loaded = load_base(base) if isinstance(base, str) else base
+    where: dict[str, Any] = {"revision": revision, "local_files_only": local_files_only}
+    loaded = load_base(base, **where) if isinstance(base, str) else base
     found = fingerprint(loaded.model)
     bank = _open(out, loaded, found, encoder)
     sources = {topic: _source(group, recipe, found) for topic, group in topics.items()}

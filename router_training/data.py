@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
+from torch.utils.data.distributed import DistributedSampler
 
 from lorary.facts import FactError
 from lorary.modeling import LoraryForCausalLM
@@ -124,10 +125,9 @@ class RoutingData(lightning.LightningDataModule):
         self.trained, self.validation = Queries(model, trained), Queries(model, validation)
 
     def train_dataloader(self) -> DataLoader[int]:
-        # An order by epoch, so that a resumed run sees what an uninterrupted one would.
-        epoch = self.trainer.current_epoch if self.trainer is not None else 0
-        order = torch.Generator().manual_seed(1000 * self.seed + epoch)
-        return DataLoader(self.trained, self.batch_size, shuffle=True, generator=order, collate_fn=self.trained.collate)
+        # Its order follows seed and epoch, so that a resumed run sees what an uninterrupted one would.
+        order: DistributedSampler[int] = DistributedSampler(self.trained, num_replicas=1, rank=0, seed=self.seed)
+        return DataLoader(self.trained, self.batch_size, sampler=order, collate_fn=self.trained.collate)
 
     def val_dataloader(self) -> DataLoader[int]:
         return DataLoader(self.validation, 4 * self.batch_size, collate_fn=self.validation.collate)

@@ -124,7 +124,11 @@ def fit(
     module = GateTraining(model, weights, lr=training.lr)
     folder = out / "training"
     checkpoint = ModelCheckpoint(
-        folder / "checkpoints", filename="gate-{epoch}", save_last=True, enable_version_counter=False
+        folder / "checkpoints",
+        filename="gate-{epoch}",
+        save_last=True,
+        save_on_train_epoch_end=True,
+        enable_version_counter=False,
     )
     trainer = lightning.Trainer(
         max_epochs=training.max_epochs,
@@ -138,7 +142,6 @@ def fit(
         enable_progress_bar=not quiet,
         enable_model_summary=False,
         num_sanity_val_steps=0,
-        reload_dataloaders_every_n_epochs=1,
     )
     model.gate.requires_grad_(True)
     try:

@@ -64,7 +64,7 @@ def test_a_checkpoint_holds_the_gate_only_and_resuming_changes_nothing(bank, bas
         state = torch.load(checkpoint, weights_only=True)["state_dict"]
         assert set(state) == {f"gate.{k}" for k in model.gate.state_dict()}
         assert checkpoint.stat().st_size < 2 * 2**21
-    assert all(torch.allclose(gates[0][k], gates[1][k], atol=1e-6) for k in gates[0])
+    assert max(float((gates[0][k] - gates[1][k]).abs().max()) for k in gates[0] if gates[0][k].numel()) < 1e-6
 
 
 def test_the_language_loss_reaches_the_gate(composite):
