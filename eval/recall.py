@@ -19,7 +19,7 @@ from lorary.eval.asking import CONDITIONS, Asked, answers, longest_answer, perpl
 from lorary.eval.questions import NEAR_COPY, Question, held_out, unrelated_questions, unrelated_text
 from lorary.eval.report import write_report
 from lorary.eval.scores import auroc, exact_match, interval, token_f1
-from lorary.memory import write_aside
+from lorary.files import write_aside
 from lorary.modeling import LoraryForCausalLM
 from lorary.progress import progress_bar
 

@@ -19,9 +19,10 @@ from lorary.bases import EMBEDDED, Base, block_linears, fingerprint, layer_of, l
 from lorary.encoder import EMBEDDED as EMBEDDED_ENCODER
 from lorary.encoder import load_encoder
 from lorary.facts import Fact, FactError, group_by_topic, read_facts
+from lorary.files import MANIFEST, BankError
 from lorary.memories.rows import with_validation
 from lorary.memories.writing import Recipe, Written, write
-from lorary.memory import MANIFEST, BankError, Memory, MemoryBank
+from lorary.memory import Memory, MemoryBank
 from lorary.progress import progress_bar
 
 

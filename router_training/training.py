@@ -13,7 +13,8 @@ from lightning.pytorch.loggers import CSVLogger
 from lorary.bases import Base, load_base
 from lorary.composite import assemble
 from lorary.configuration import LoraryConfig
-from lorary.memory import BankError, MemoryBank
+from lorary.files import BankError
+from lorary.memory import MemoryBank
 from lorary.modeling import LoraryForCausalLM
 from lorary.router_training.calibration import calibrate
 from lorary.router_training.data import RoutingData, read_questions

@@ -33,6 +33,15 @@ if sys.argv[2] != "import":
 """
 
 
+RECIPE = {"split_layer": 1, "lr": 0.02, "max_epochs": 60, "validation_wordings": 0, "batch_size": 4}
+
+
+def build(folder):
+    """Runs `lorary build` over the pico base."""
+    places = [str(folder / "facts"), "--out", str(folder / "bank"), "--base", str(folder / "base"), "--quiet"]
+    return main(["build", *places, *(f"--{name}={value}" for name, value in RECIPE.items())])
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """A bank and a composite written by the commands over a pico base."""
@@ -51,20 +60,7 @@ def composite(run, tokenizer):
     for topic, facts in FACTS.items():
         lines = [json.dumps(fact.to_json()) for fact in facts]
         (folder / "facts" / f"{topic}.jsonl").write_text("\n".join(lines) + "\n")
-    bank = ["build", str(folder / "facts"), "--out", str(folder / "bank"), "--base", str(folder / "base")]
-    recipe = [
-        "--split_layer",
-        "1",
-        "--lr",
-        "0.02",
-        "--max_epochs",
-        "60",
-        "--validation_wordings",
-        "0",
-        "--batch_size",
-        "4",
-    ]
-    assert main([*bank, *recipe, "--quiet"]) == 0
+    assert build(folder) == 0
     out = ["--out", str(folder / "composite"), "--max_epochs", "4", "--quiet"]
     assert main(["train-router", str(folder / "bank"), *out]) == 0
     return folder / "composite"
@@ -114,24 +110,11 @@ def test_ask_tells_the_memory(composite, capsys):
 def test_a_second_build_reuses_and_a_changed_fact_does_not(composite, run, capsys):
     folder, _ = run
     before = {m.name: m.card for m in MemoryBank.load(folder / "bank")}
-    bank = ["build", str(folder / "facts"), "--out", str(folder / "bank"), "--base", str(folder / "base")]
-    recipe = [
-        "--split_layer",
-        "1",
-        "--lr",
-        "0.02",
-        "--max_epochs",
-        "60",
-        "--validation_wordings",
-        "0",
-        "--batch_size",
-        "4",
-    ]
     file = folder / "facts" / "lamps.jsonl"
     text = file.read_text()
     file.write_text(text.replace("lark oil", "fern oil"))
     try:
-        assert main([*bank, *recipe, "--quiet"]) == 0
+        assert build(folder) == 0
     finally:
         file.write_text(text)
     after = MemoryBank.load(folder / "bank")

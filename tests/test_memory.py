@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 
 from lorary import memory as memory_module
 from lorary.adapters import AdapterError
-from lorary.memory import BankError, MemoryBank
+from lorary.files import BankError
+from lorary.memory import MemoryBank
 
 
 def test_save_and_load_give_the_same_bank(bank, tmp_path):

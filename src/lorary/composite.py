@@ -13,8 +13,9 @@ from transformers import AutoTokenizer
 from lorary.bases import Base, BaseError, fingerprint, load_base
 from lorary.configuration import LoraryConfig
 from lorary.encoder import Encoder, load_encoder
+from lorary.files import MANIFEST, write_aside
 from lorary.gate import Gate
-from lorary.memory import MANIFEST, MemoryBank, write_aside
+from lorary.memory import MemoryBank
 from lorary.mixture import remove
 from lorary.modeling import LoraryForCausalLM
 from lorary.router import Router, new_gate

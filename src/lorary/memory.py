@@ -7,11 +7,9 @@ Nothing else knows the format. `bank.json` is the commit point: every file is wr
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +21,9 @@ from torch import Tensor
 from lorary.adapters import CONFIG, WEIGHTS, AdapterError, factors_of, read_adapter
 from lorary.encoder import Encoder
 from lorary.facts import NAME, NAME_RULE, Fact, parse_fact
+from lorary.files import FORMAT, MANIFEST, BankError, hash_of, read_manifest, to_json, write_aside
 
-FORMAT = 1
-MANIFEST = "bank.json"
 _CARD, _FACTS, _KEYS = "memory.json", "facts.jsonl", "keys.safetensors"
-
-
-class BankError(ValueError):
-    """A bank that cannot be read, or a change that it does not allow."""
 
 
 @dataclass(frozen=True)
@@ -66,9 +59,9 @@ class Memory:
         facts = "".join(json.dumps(fact.to_json(), ensure_ascii=False) + "\n" for fact in self.facts)
         keys = {"keys": self.keys.contiguous(), "facts": torch.tensor(self.key_facts, dtype=torch.long)}
         return {
-            CONFIG: _json(self.adapter_config),
+            CONFIG: to_json(self.adapter_config),
             WEIGHTS: save({k: t.contiguous() for k, t in self.tensors.items()}, metadata={"format": "pt"}),
-            _CARD: _json({"topic": self.name, "version": 1, **self.card}),
+            _CARD: to_json({"topic": self.name, "version": 1, **self.card}),
             _FACTS: facts.encode(),
             _KEYS: save(keys),
         }
@@ -186,7 +179,7 @@ class MemoryBank:
     def save(self, folder: str | Path) -> Path:
         """Writes the bank; unchanged files stay, `bank.json` is written last, then what it no longer names goes."""
         folder = Path(folder)
-        old = _manifest(folder) if (folder / MANIFEST).exists() else {}
+        old = read_manifest(folder) if (folder / MANIFEST).exists() else {}
         before = {entry["name"]: entry["folder"] for entry in old.get("memories", [])}
         hashes: dict[str, str] = {}
         entries = []
@@ -194,16 +187,16 @@ class MemoryBank:
             files = memory.files()
             place = before.get(memory.name, f"memories/{memory.name}")
             known = {file: old.get("files", {}).get(f"{place}/{file}") for file in files}
-            if any(known.values()) and known != {file: _hash(content) for file, content in files.items()}:
+            if any(known.values()) and known != {file: hash_of(content) for file, content in files.items()}:
                 # A folder that the old manifest names must stay whole until the new manifest is there.
-                place = f"memories/{memory.name}+{_hash(files[WEIGHTS] + files[_FACTS])[:8]}"
+                place = f"memories/{memory.name}+{hash_of(files[WEIGHTS] + files[_FACTS])[:8]}"
             for file, content in files.items():
                 path = f"{place}/{file}"
-                hashes[path] = _hash(content)
+                hashes[path] = hash_of(content)
                 if old.get("files", {}).get(path) != hashes[path]:
                     write_aside(folder / path, content)
             entries.append({"name": memory.name, "folder": place})
-        write_aside(folder / MANIFEST, _json(self._header() | {"memories": entries, "files": hashes}))
+        write_aside(folder / MANIFEST, to_json(self._header() | {"memories": entries, "files": hashes}))
         for entry in {e["folder"] for e in old.get("memories", [])} - {e["folder"] for e in entries}:
             shutil.rmtree(folder / entry, ignore_errors=True)
         return folder
@@ -221,14 +214,14 @@ class MemoryBank:
     def load(folder: str | Path) -> MemoryBank:
         """The bank in `folder`. Raises BankError for a missing, newer or damaged one, naming the file."""
         folder = Path(folder)
-        manifest = _manifest(folder)
+        manifest = read_manifest(folder)
         for path, expected in manifest["files"].items():
             file = (folder / path).resolve()
             if folder.resolve() not in file.parents:
                 raise BankError(f"{folder / MANIFEST} names {path!r}, which lies outside the bank")
             if not file.is_file():
                 raise BankError(f"{file} is missing; restore it, or build the bank again")
-            if _hash(file.read_bytes()) != expected:
+            if hash_of(file.read_bytes()) != expected:
                 raise BankError(
                     f"{file} is damaged (its sha256 is not the one in {MANIFEST}); restore it or build again"
                 )
@@ -244,37 +237,3 @@ class MemoryBank:
             base["revision"],
             memories,
         )
-
-
-def _manifest(folder: Path) -> dict[str, Any]:
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise BankError(f"{folder} holds no {MANIFEST}; give a folder that `lorary build` wrote") from None
-    except json.JSONDecodeError as error:
-        raise BankError(f"{folder / MANIFEST} is not JSON ({error.msg}); restore it, or build the bank again") from None
-    if manifest.get("format_version") != FORMAT:
-        raise BankError(
-            f"{folder / MANIFEST} has format {manifest.get('format_version')!r}, this version reads {FORMAT}; "
-            "install the version of lorary that wrote it"
-        )
-    return manifest
-
-
-def write_aside(path: Path, content: bytes) -> None:
-    """Writes a file beside its place, syncs it and renames it there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(path.name + ".part")
-    with aside.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(aside, path)
-
-
-def _json(value: Mapping[str, Any]) -> bytes:
-    return (json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True, default=sorted) + "\n").encode()
-
-
-def _hash(content: bytes) -> str:
-    return sha256(content).hexdigest()

@@ -19,10 +19,10 @@ from lorary.configuration import LoraryConfig
 from lorary.memory import Memory
 from lorary.mixture import ActiveRoute, install
 from lorary.pooling import counted_tokens
-from lorary.prompts import routing_text as query_in
+from lorary.requests import given_by_caller, plan_of, routing_texts
 from lorary.routed_cache import Plan, RoutedCache
 from lorary.router import Router
-from lorary.routing import Decision, Route, by_caller, named_weights
+from lorary.routing import Decision, Route, by_caller
 from lorary.split import hidden_argument
 
 
@@ -143,13 +143,16 @@ class LoraryForCausalLM(PreTrainedModel, GenerationMixin):
         if use_cache and past_key_values is None:
             past_key_values = RoutedCache(config=self.config.text_config)
         started = past_key_values is not None and past_key_values.get_seq_length() > 0
-        given = self._given(adapter_names, route_weights, len(inputs))
+        given = given_by_caller(adapter_names, route_weights, len(inputs), self.memories)
         if started:
-            plan = self._cached_plan(past_key_values, given)
+            plan = plan_of(past_key_values, given)
         elif given is not None:
             plan = Plan(given)
+        elif not self.memories:
+            plan = Plan(by_caller(torch.zeros(len(inputs), 0)))
         else:
-            plan = self._new_plan(input_ids, attention_mask, routing_text, len(inputs))
+            texts = routing_texts(self.tokenizer, input_ids, attention_mask, routing_text, len(inputs))
+            plan = Plan(query=self.router.query(texts))
         counted = counted_tokens(inputs.shape, attention_mask, started)
         decided = self._start(plan, counted)
         try:
@@ -174,52 +177,6 @@ class LoraryForCausalLM(PreTrainedModel, GenerationMixin):
             self.last_routes = routes
         weights = decision.weights if decision.weights.ndim == 3 else decision.weights.unsqueeze(1)
         return LoraryOutput(**output, routes=routes, route_weights=weights)
-
-    def _given(self, adapter_names: Sequence[str] | None, route_weights: Tensor | None, batch: int) -> Decision | None:
-        """The caller's decision, if there is one; beams repeat each row."""
-        if adapter_names is not None and route_weights is not None:
-            raise ValueError("give adapter_names or route_weights, not both")
-        if adapter_names is not None:
-            if isinstance(adapter_names, str) or len(adapter_names) == 0 or batch % len(adapter_names):
-                raise ValueError(f"adapter_names must be a list with a name for each of the {batch} rows")
-            weights = named_weights(adapter_names, self.memories)
-            return by_caller(weights.repeat_interleave(batch // len(weights), 0))
-        if route_weights is None:
-            return None
-        if tuple(route_weights.shape) != (batch, len(self.memories)):
-            raise ValueError(
-                f"route_weights is {tuple(route_weights.shape)}, it must be ({batch}, {len(self.memories)}): a row each"
-            )
-        return by_caller(route_weights)
-
-    def _cached_plan(self, cache: Cache | None, given: Decision | None) -> Plan:
-        plan = getattr(cache, "plan", None)
-        if plan is None:
-            raise ValueError(
-                "this cache was not made by this model, so its route is unknown; start from an empty cache"
-            )
-        made = None if plan.decision is None else plan.decision.weights
-        if given is not None and (made is None or not torch.equal(made.cpu(), given.weights.cpu())):
-            raise ValueError("this cache was made by another route than the one given; start from an empty cache")
-        return plan
-
-    def _new_plan(
-        self, input_ids: Tensor | None, mask: Tensor | None, texts: str | Sequence[str] | None, batch: int
-    ) -> Plan:
-        if not self.memories:
-            return Plan(by_caller(torch.zeros(batch, 0)))
-        if texts is not None:
-            texts = [texts] if isinstance(texts, str) else list(texts)
-            if not texts or batch % len(texts):
-                raise ValueError(f"routing_text has {len(texts)} texts for {batch} rows; give one a row")
-            texts = [text for text in texts for _ in range(batch // len(texts))]
-        elif input_ids is None:
-            raise ValueError("inputs_embeds hold no text to route by; give routing_text, adapter_names or input_ids")
-        else:
-            kept = mask.bool() if mask is not None and mask.ndim == 2 else torch.ones_like(input_ids, dtype=torch.bool)
-            rows = [row[keep] for row, keep in zip(input_ids, kept, strict=True)]
-            texts = [query_in(self.tokenizer, str(self.tokenizer.decode(row))) for row in rows]
-        return Plan(query=self.router.query(texts))
 
     def _start(self, plan: Plan, counted: Tensor) -> list[Decision]:
         """Applies a decision that stands already, or leaves the query to be decided at the split."""
