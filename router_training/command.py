@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 
 from jsonargparse import ArgumentParser
 
@@ -22,6 +23,7 @@ def train_router(argv: list[str]) -> None:
     given = parser.parse_args(argv)
     from lorary.router_training.training import train_router as run
 
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # it greets at INFO, and sets that at import
     fields = {name: getattr(given, name) for name in Training.__dataclass_fields__}
     fields["features"] = tuple(fields["features"]) if fields["features"] else None
     common = {"unrelated": given.unrelated, "resume": given.resume, "quiet": given.quiet}

@@ -144,7 +144,7 @@ def fit(
         enable_model_summary=False,
         num_sanity_val_steps=0,
     )
-    model.gate.requires_grad_(True)
+    model.gate.requires_grad_(True).train()
     try:
         trainer.fit(module, datamodule=data, ckpt_path=str(resume) if resume else None, weights_only=True)
     finally:

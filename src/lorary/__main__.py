@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import logging
 import os
 import sys
 import warnings
@@ -40,7 +39,6 @@ def main(argv: list[str] | None = None) -> int:
     os.environ.setdefault("TQDM_DISABLE", "1")  # loading takes seconds; our own bars tell of what is long
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")  # features are in memory
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     module = importlib.import_module(COMMANDS[argv[0]][0])
     try:
         getattr(module, argv[0].replace("-", "_"))(argv[1:])
