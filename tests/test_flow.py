@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -135,6 +136,23 @@ def test_a_folder_with_its_base_needs_nothing_else(composite, run, tmp_path):
         (run[0] / "hidden").rename(hidden)
     inputs = model.tokenizer(OTHER, return_tensors="pt", add_special_tokens=False)
     assert torch.equal(again(**inputs).logits, model(**inputs).logits)
+
+
+def test_a_stock_adapter_joins_a_composite_by_the_command(composite, run, tmp_path, capsys):
+    from conftest import ADAPTERS, pico_model, save_adapter
+
+    shutil.copytree(composite, tmp_path / "composite")
+    folder = save_adapter(pico_model(), tmp_path / "tides", **ADAPTERS["ormen"])
+    fact = {"question": "When is high tide in Brask?", "answer": "noon", "questions": ["Brask's high tide is when?"]}
+    (tmp_path / "tides.jsonl").write_text(json.dumps(fact))
+    joined = [str(tmp_path / "composite"), str(folder), "--facts", str(tmp_path / "tides.jsonl")]
+    assert main(["add", *joined]) == 2, "the adapter names no base"
+    assert main(["add", *joined, "--same-base"]) == 0
+    capsys.readouterr()
+    assert main(["ask", str(tmp_path / "composite"), "At Brask, high tide is when?", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["route"]["memories"] == ["tides"]
+    assert main(["ask", str(tmp_path / "composite"), "What is the airlock code of Velka?", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["answer"] == "9020"
 
 
 def test_another_base_is_refused(composite, tokenizer, tmp_path, capsys):

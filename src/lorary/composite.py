@@ -13,12 +13,12 @@ from transformers import AutoTokenizer
 from lorary.bases import Base, BaseError, fingerprint, load_base
 from lorary.configuration import LoraryConfig
 from lorary.encoder import Encoder, load_encoder
-from lorary.files import MANIFEST, write_aside
+from lorary.files import MANIFEST, BankError, write_aside
 from lorary.gate import Gate
 from lorary.memory import MemoryBank
 from lorary.mixture import remove
 from lorary.modeling import LoraryForCausalLM
-from lorary.router import Router, new_gate
+from lorary.router import Router, mean_key, new_gate
 
 _GATE, _BASE, _ENCODER, _STUB = "model.safetensors", "base", "encoder", "lorary_remote.py"
 _REMOTE = '''"""Loads this composite with trust_remote_code=True; the code is the installed package `lorary`."""
@@ -94,13 +94,26 @@ def load_composite(
     loaded = load_base(name, revision=bank.revision, local_files_only=local_files_only, **kwargs)
     tokenizer = AutoTokenizer.from_pretrained(place) if not own.is_dir() else loaded.tokenizer
     loaded = Base(bank.base, bank.revision, loaded.model, tokenizer)
-    tensors = load_file(place / _GATE)
-    gate = Gate(tensors["keys"], tensors["from_hidden"].shape[1], tuple(config.features))
-    gate.load_state_dict(tensors)
+    gate = _load_gate(place, bank, config)
     encoder = load_encoder(str(place / _ENCODER)) if (place / _ENCODER).is_dir() else None
     model = assemble(bank, loaded, encoder=encoder, gate=gate.to(loaded.model.device), config=config)
     model.name_or_path = str(folder)
     return model
+
+
+def _load_gate(place: Path, bank: MemoryBank, config: LoraryConfig) -> Gate:
+    """The saved gate, with a key for each memory that joined the folder's bank since (`lorary add`)."""
+    tensors = load_file(place / _GATE)
+    known = len(config.trained)
+    if bank.names[:known] != config.trained or len(tensors["keys"]) != known:
+        raise BankError(
+            f"{place}: its gate stands for {config.trained}, its bank holds {bank.names}; train the router again"
+        )
+    gate = Gate(tensors["keys"], tensors["from_hidden"].shape[1], tuple(config.features))
+    gate.load_state_dict(tensors)
+    for memory in list(bank)[known:]:
+        gate.append(mean_key(memory, gate.from_embedding.shape[1]))
+    return gate
 
 
 def _local(folder: str | Path, revision: str | None, local_files_only: bool) -> Path:
@@ -119,6 +132,7 @@ def save_composite(model: LoraryForCausalLM, folder: Path, *, include_base: bool
     bank.save(folder)
     gate = {name: tensor.detach().cpu().contiguous() for name, tensor in model.gate.state_dict().items()}
     write_aside(folder / _GATE, save(gate, metadata={"format": "pt"}))
+    config.trained = bank.names
     config.auto_map, config.architectures = _AUTO_MAP, [type(model).__name__]
     config.save_pretrained(folder)
     write_aside(folder / _STUB, _REMOTE.encode())
