@@ -59,7 +59,7 @@ class Decision:
 
     def routes(self, names: Sequence[str]) -> list[Route]:
         """A route a row; of tokens, the last one's."""
-        weights, source, confidence = self.weights, self.source, self.confidence
+        weights, source, confidence = self.weights.detach(), self.source, self.confidence.detach()
         if weights.ndim == 3:
             weights, source, confidence = weights[:, -1], source[:, -1], confidence[:, -1]
         return [
