@@ -1,12 +1,16 @@
-"""Calibration: the policy's thresholds, from validation wordings and kept unrelated questions."""
+"""Calibration: the gate's temperature and the policy's thresholds, from validation wordings and kept questions."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
+from scipy.optimize import minimize_scalar
 from torch import Tensor
+from torch.nn import functional
+from torchmetrics.functional.classification import multiclass_calibration_error
 
 from lorary.modeling import LoraryForCausalLM
 from lorary.router_training.data import RoutingData
@@ -28,13 +32,36 @@ def best_threshold(scores: Float[Tensor, " queries"], good: Bool[Tensor, " queri
     return float(cuts[middle]), float(quality[middle])
 
 
+def best_temperature(logits: Float[Tensor, "queries classes"], right: Int[Tensor, " queries"]) -> float:
+    """The temperature with the least negative log-likelihood (Guo et al. 2017, arXiv 1706.04599), 1/4 to 4.
+
+    Where every query is routed rightly the likelihood asks for ever more certainty; the bounds end that.
+    """
+
+    def loss(log_temperature: float) -> float:
+        return float(functional.cross_entropy(logits / math.exp(log_temperature), right))
+
+    return math.exp(minimize_scalar(loss, bounds=(-math.log(4), math.log(4)), method="bounded").x)
+
+
+def calibration_error(probabilities: Float[Tensor, "queries classes"], right: Int[Tensor, " queries"]) -> float:
+    """Expected calibration error over 15 bins (Naeini et al. 2015)."""
+    return round(float(multiclass_calibration_error(probabilities, right, probabilities.shape[1], n_bins=15)), 4)
+
+
 @torch.no_grad()
 def calibrate(model: LoraryForCausalLM, data: RoutingData) -> dict[str, Any]:
-    """The policy's thresholds and what they achieve, on queries that neither memories nor gate trained on."""
+    """Cools the gate in place and tells the policy's thresholds, and what they achieve.
+
+    All on queries that neither the memories nor the gate trained on.
+    """
     held = data.validation
     if len(held) == 0 or not bool((held.memory < len(model.memories)).any()):
         return {"policy": {}, "calibration": {"queries": 0}}
-    probabilities = model.gate(held.embedding, held.votes, held.pooled).softmax(-1)
+    logits = model.gate(held.embedding, held.votes, held.pooled)
+    temperature = best_temperature(logits, held.memory)
+    model.gate.cool(temperature)
+    probabilities = (logits / temperature).softmax(-1)
     known = held.memory < len(model.memories)
     best, chosen = probabilities[:, :-1].max(-1)
     t_gate, gate_quality = best_threshold(best, known & (chosen == held.memory))
@@ -45,6 +72,9 @@ def calibrate(model: LoraryForCausalLM, data: RoutingData) -> dict[str, Any]:
         "policy": {"t_gate": round(t_gate, 4), "t_index": round(t_index, 4)},
         "calibration": {
             "queries": len(held),
+            "temperature": round(temperature, 4),
+            "calibration_error_before": calibration_error(logits.softmax(-1), held.memory),
+            "calibration_error": calibration_error(probabilities, held.memory),
             "gate_top1": round(float(right.float().mean()), 4),
             "gate_balanced_accuracy": round(gate_quality, 4),
             "index_balanced_accuracy": round(index_quality, 4),

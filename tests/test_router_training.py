@@ -7,7 +7,7 @@ import csv
 import pytest
 import torch
 
-from lorary.router_training.calibration import best_threshold
+from lorary.router_training.calibration import best_temperature, best_threshold, calibration_error
 from lorary.router_training.data import RoutingData, read_questions
 from lorary.router_training.module import GateTraining, Weights, loss_terms
 from lorary.router_training.training import Training, fit
@@ -100,3 +100,22 @@ def test_thresholds(scores, good, threshold):
     if threshold is not None:
         assert found == pytest.approx(threshold)
         assert quality == 1.0
+
+
+def test_a_gate_that_is_too_sure_or_unsure_is_calibrated():
+    generator = torch.Generator().manual_seed(0)
+    right = torch.randint(0, 3, (400,), generator=generator)
+    told = torch.where(torch.rand(400, generator=generator) < 0.8, right, (right + 1) % 3)  # right four times in five
+    for scale in (2.0, 6.0):
+        logits = torch.nn.functional.one_hot(told, 3) * scale
+        cooled = (logits / best_temperature(logits, right)).softmax(-1)
+        assert calibration_error(cooled, right) < calibration_error(logits.softmax(-1), right)
+        assert calibration_error(cooled, right) < 0.01
+
+
+def test_cooling_divides_every_logit(composite):
+    gate = composite.gate
+    embedding, votes = torch.randn(4, gate.keys.shape[1]), torch.rand(4, len(gate.keys))
+    before = gate(embedding, votes)
+    gate.cool(2.0)
+    assert torch.allclose(gate(embedding, votes), before / 2, atol=1e-5)

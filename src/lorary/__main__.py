@@ -7,6 +7,8 @@ import os
 import sys
 import warnings
 
+from lorary.progress import silence_loading_bars
+
 COMMANDS = {
     "build": ("lorary.memories.command", "facts → bank: writes a memory for each topic"),
     "add": ("lorary.memories.command", "adds a stock PEFT LoRA folder to a bank"),
@@ -36,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("TQDM_DISABLE", "1")  # loading takes seconds; our own bars tell of what is long
+    silence_loading_bars()
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")  # features are in memory
     module = importlib.import_module(COMMANDS[argv[0]][0])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -64,6 +66,13 @@ class Gate(nn.Module):
 
     def _unit_keys(self) -> Float[Tensor, "memories embedding"]:
         return functional.normalize(self.keys, dim=-1)
+
+    @torch.no_grad()
+    def cool(self, temperature: float) -> None:
+        """Divides every logit by `temperature` (> 0): the order stays, the probabilities are calibrated."""
+        self.log_tau.sub_(math.log(temperature))
+        self.vote_weight.div_(temperature)
+        self.none.div_(temperature)
 
     @torch.no_grad()
     def append(self, key: Float[Tensor, " embedding"]) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partialmethod
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from tqdm.auto import tqdm
 
 
 @dataclass
@@ -49,3 +51,9 @@ def progress_bar(stage: str, quiet: bool = False) -> Iterator[ProgressBar]:
     )
     with Progress(*columns, console=Console(stderr=True), disable=quiet) as progress:
         yield ProgressBar(progress, progress.add_task(stage, total=1, note=""))
+
+
+def silence_loading_bars() -> None:
+    """Turns other libraries' bars off for this process: loading takes seconds, and our own tell of what is long."""
+    # The environment variable is read when tqdm is imported, which importing `lorary` has done.
+    tqdm.__init__ = partialmethod(tqdm.__init__, disable=True)  # type: ignore[method-assign]
