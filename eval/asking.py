@@ -1,123 +1,160 @@
-"""Asks a composite: batched greedy answers under a condition, routing scores, and perplexity."""
+"""Greedy answers, batched: each distinct pair of prompt and route is generated once, whoever asks it."""
 
 from __future__ import annotations
 
-import random
+import copy
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from lorary.modeling import LoraryForCausalLM
-from lorary.pooling import pooled_prompt
 from lorary.prompts import answer_text, prompt
+from lorary.routed_cache import RoutedCache
 from lorary.routing import Policy, Route
 
-CONDITIONS = ("base", "oracle", "gate", "index", "policy", "uniform", "shuffled")
+_MARK = "\u2063question\u2063"
+_SHARED = 128
+"""Tokens from which the start that prompts share is run once for all of them."""
 
 
 @dataclass(frozen=True)
-class Asked:
-    """One question with its right memory, "" where no memory knows."""
+class Ask:
+    """One question as it is put to the model.
 
-    text: str
-    memory: str
+    Args:
+        question: its text, which also routes it.
+        context: what stands before it in the prompt, "" for nothing.
+        route: what it is answered under; None lets the model decide, token by token, under `policy`.
+    """
 
+    question: str
+    context: str = ""
+    route: Route | None = None
+    policy: Policy | None = None
 
-def overrides(model: LoraryForCausalLM, condition: str, batch: Sequence[Asked], seed: int) -> dict[str, Any]:
-    """What a condition passes to `generate`: nothing where the router decides."""
-    names = model.memories
-    if condition == "base":
-        return {"adapter_names": ["__base__"] * len(batch)}
-    if condition == "oracle":
-        return {"adapter_names": [asked.memory or "__base__" for asked in batch]}
-    if condition == "shuffled":
-        wrong = [random.Random(f"{seed}{a.text}").choice([n for n in names if n != a.memory] or names) for a in batch]
-        return {"adapter_names": wrong}
-    if condition == "uniform":
-        return {"route_weights": torch.full((len(batch), len(names)), 1 / len(names))}
-    return {}
+    @property
+    def key(self) -> tuple[object, ...]:
+        """What decides the answer."""
+        route = None if self.route is None else (self.route.memories, self.route.weights)
+        return self.question, self.context, route, self.policy if self.route is None else None
 
-
-def policy_for(condition: str, policy: Policy) -> Policy:
-    """The policy of a condition: the gate alone or the index alone decide without a threshold."""
-    if condition == "gate":
-        return replace(policy, sources=("gate",), t_gate=0.0)
-    if condition == "index":
-        return replace(policy, sources=("index",), t_index=0.0)
-    return policy
+    @property
+    def text(self) -> str:
+        """The user's turn."""
+        return f"{self.context}\n\n{self.question}" if self.context else self.question
 
 
 @contextmanager
-def under(model: LoraryForCausalLM, policy: Policy) -> Iterator[None]:
+def under(model: LoraryForCausalLM, policy: Policy | None) -> Iterator[None]:
     """Lets the model route by another policy for a while."""
-    before, model.router.policy = model.router.policy, policy
+    before, model.router.policy = model.router.policy, policy or model.router.policy
     try:
         yield
     finally:
         model.router.policy = before
 
 
-@torch.no_grad()
-def answers(
-    model: LoraryForCausalLM,
-    questions: Sequence[Asked],
-    condition: str,
-    *,
-    new_tokens: int,
-    batch_size: int,
-    seed: int,
-    advance: Callable[[int], None] = lambda _: None,
-) -> list[tuple[str, Route]]:
-    """(greedy answer, route) of each question, in order. Questions of like length share a batch."""
-    tokenizer = model.tokenizer
-    tokenizer.padding_side = "left"
-    found: dict[int, tuple[str, Route]] = {}
-    order = sorted(range(len(questions)), key=lambda i: len(questions[i].text))
-    with under(model, policy_for(condition, model.router.policy)):
-        for start in range(0, len(order), batch_size):
-            chunk = order[start : start + batch_size]
-            asked = [questions[i] for i in chunk]
-            texts = [prompt(tokenizer, a.text) for a in asked]
+class Asker:
+    """Answers questions and remembers what it answered.
+
+    Args:
+        new_tokens: the longest answer, in tokens.
+        batch_size: prompts a batch.
+    """
+
+    def __init__(self, model: LoraryForCausalLM, *, new_tokens: int, batch_size: int) -> None:
+        self.model, self.new_tokens, self.batch_size = model, new_tokens, batch_size
+        self.kept: dict[tuple[object, ...], tuple[str, Route]] = {}
+        model.tokenizer.padding_side = "left"
+
+    def answers(self, asks: Sequence[Ask], advance: Callable[[int], None] = lambda _: None) -> list[tuple[str, Route]]:
+        """(answer, route) of each, in order."""
+        missing = {ask.key: ask for ask in asks if ask.key not in self.kept}
+        advance(len(asks) - len(missing))
+        for batch in self._batches(list(missing.values())):
+            with under(self.model, batch[0].policy):
+                said = self._generate(batch)
+            self.kept.update({ask.key: answer for ask, answer in zip(batch, said, strict=True)})
+            advance(len(batch))
+        return [self.kept[ask.key] for ask in asks]
+
+    def _batches(self, asks: list[Ask]) -> Iterator[list[Ask]]:
+        """Batches that share a context (or have none that is long) and a policy, of like length."""
+        groups: dict[tuple[object, ...], list[Ask]] = {}
+        for ask in asks:
+            shared = ask.context if self._shares(ask) else ""
+            groups.setdefault((shared, ask.route is None, ask.policy if ask.route is None else None), []).append(ask)
+        for group in groups.values():
+            group.sort(key=lambda ask: len(ask.text))
+            for start in range(0, len(group), self.batch_size):
+                yield group[start : start + self.batch_size]
+
+    def _shares(self, ask: Ask) -> bool:
+        """Whether the start of its prompt may be run once for all: it is long, and the base alone reads it."""
+        alone = ask.route is not None and not ask.route.memories
+        return alone and len(ask.context) >= 4 * _SHARED
+
+    def _generate(self, batch: Sequence[Ask]) -> list[tuple[str, Route]]:
+        model, tokenizer = self.model, self.model.tokenizer
+        texts = [prompt(tokenizer, ask.text) for ask in batch]
+        given: dict[str, object] = {}
+        if all(ask.route is not None for ask in batch):
+            given["route_weights"] = self._weights(batch)
+        else:
+            given["routing_text"] = [ask.question for ask in batch]
+        if self._shares(batch[0]):
+            start = prompt(tokenizer, f"{batch[0].context}\n\n{_MARK}").partition(_MARK)[0].rstrip()
+            first = tokenizer(start, return_tensors="pt", add_special_tokens=False).to(model.device)
+            rest = [text.removeprefix(start) for text in texts]
+            inputs = tokenizer(rest, return_tensors="pt", padding=True, add_special_tokens=False).to(model.device)
+            ids = torch.cat([first.input_ids.expand(len(batch), -1), inputs.input_ids], 1)
+            mask = torch.cat([first.attention_mask.expand(len(batch), -1), inputs.attention_mask], 1)
+            given["past_key_values"] = self._started(batch, first.input_ids)
+        else:
             inputs = tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False).to(model.device)
-            given = overrides(model, condition, asked, seed)
-            output = model.generate(
-                input_ids=inputs.input_ids,
-                attention_mask=inputs.attention_mask,
-                max_new_tokens=new_tokens,
-                do_sample=False,
-                pad_token_id=tokenizer.pad_token_id,
-                **given,
-            )
-            said = tokenizer.batch_decode(output[:, inputs.input_ids.shape[1] :], skip_special_tokens=True)
-            for i, text, route in zip(chunk, said, model.last_routes, strict=True):
-                found[i] = (text.strip(), route)
-            advance(len(chunk))
-    return [found[i] for i in range(len(questions))]
+            ids, mask = inputs.input_ids, inputs.attention_mask
+        output = model.generate(
+            input_ids=ids,
+            attention_mask=mask,
+            max_new_tokens=self.new_tokens,
+            do_sample=False,
+            pad_token_id=tokenizer.pad_token_id,
+            **given,
+        )
+        said = tokenizer.batch_decode(output[:, ids.shape[1] :], skip_special_tokens=True)
+        routes = [ask.route or last for ask, last in zip(batch, model.last_routes, strict=False)]
+        return [(text.strip(), route) for text, route in zip(said, routes, strict=True)]
+
+    def _weights(self, batch: Sequence[Ask]) -> Tensor:
+        names = self.model.memories
+        weights = torch.zeros(len(batch), len(names))
+        for row, ask in enumerate(batch):
+            assert ask.route is not None
+            for name, weight in zip(ask.route.memories, ask.route.weights, strict=True):
+                weights[row, names.index(name)] = weight
+        return weights
+
+    def _started(self, batch: Sequence[Ask], first: Tensor) -> RoutedCache:
+        """A cache that holds the tokens `first` for each row of the batch; only the last context's is kept."""
+        if getattr(self, "_start", (None,))[0] != batch[0].context:
+            cache = RoutedCache(config=self.model.config.text_config)
+            none = torch.zeros(1, len(self.model.memories))
+            with torch.no_grad():
+                self.model(input_ids=first, past_key_values=cache, route_weights=none, use_cache=True)
+            self._start = (batch[0].context, cache)
+        cache = copy.deepcopy(self._start[1])
+        cache.batch_repeat_interleave(len(batch))
+        return cache
 
 
-def longest_answer(model: LoraryForCausalLM, answers_: Sequence[str]) -> int:
+def longest_answer(model: LoraryForCausalLM, answers: Sequence[str]) -> int:
     """Tokens of the longest answer with its end of turn."""
     tokenizer = model.tokenizer
-    return max(len(tokenizer(answer_text(tokenizer, a), add_special_tokens=False).input_ids) for a in answers_)
-
-
-@torch.no_grad()
-def routing_scores(
-    model: LoraryForCausalLM, texts: Sequence[str]
-) -> tuple[Float[Tensor, "queries memories_and_none"], Float[Tensor, "queries memories"]]:
-    """(the gate's probabilities, the index's votes) of each question, as the model would see it asked."""
-    query = model.router.query(texts)
-    pooled = None
-    if "hidden" in model.gate.features:
-        prompts = [prompt(model.tokenizer, text) for text in texts]
-        rows = [model.tokenizer(p, return_tensors="pt", add_special_tokens=False).input_ids[0] for p in prompts]
-        pooled = torch.stack([pooled_prompt(model.base, model.config.split_layer, ids) for ids in rows])
-    return model.gate(query.embedding, query.votes, pooled).softmax(-1), query.votes
+    return max(len(tokenizer(answer_text(tokenizer, a), add_special_tokens=False).input_ids) for a in answers)
 
 
 @torch.no_grad()
@@ -129,4 +166,4 @@ def perplexity(model: LoraryForCausalLM, paragraphs: Sequence[str], *, base_alon
         given = {"adapter_names": ["__base__"]} if base_alone else {"routing_text": paragraph}
         loss = model(ids, labels=ids, use_cache=False, **given).loss
         total, count = total + float(loss) * (ids.shape[1] - 1), count + ids.shape[1] - 1
-    return float(torch.tensor(total / count).exp())
+    return math.exp(total / count)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from jsonargparse import ArgumentParser
 
-from lorary.eval.asking import CONDITIONS
+from lorary.eval.conditions import CONDITIONS, FIRST
 
 
 def recall(argv: list[str]) -> None:
@@ -16,7 +16,9 @@ def recall(argv: list[str]) -> None:
     parser.add_argument("composite", type=str, help="folder of the composite")
     parser.add_argument("--out", type=str, required=True, help="folder of the results")
     parser.add_argument("--questions", type=str | None, default=None, help="JSONL of facts to ask instead")
-    parser.add_argument("--conditions", type=list[str], default=list(CONDITIONS), help="which to run")
+    parser.add_argument("--conditions", type=list[str], default=list(FIRST), help=f"of {', '.join(CONDITIONS)}")
+    parser.add_argument("--also", type=list[str], default=[], help="banks whose every memory answers all questions")
+    parser.add_argument("--passages", type=int, default=3, help="passages a question gets in the prompt")
     parser.add_argument("--batch-size", type=int, default=32, help="questions a batch")
     parser.add_argument("--seed", type=int, default=0, help="of wrong memories and the bootstrap")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
@@ -25,7 +27,8 @@ def recall(argv: list[str]) -> None:
     from lorary.eval.recall import recall as run
     from lorary.eval.report import table
 
-    settings = {k: getattr(given, k) for k in ("out", "questions", "conditions", "batch_size", "seed", "quiet")}
+    names = ("out", "questions", "conditions", "also", "passages", "batch_size", "seed", "quiet")
+    settings = {name: getattr(given, name) for name in names}
     results = run(given.composite, **settings)
     print(json.dumps(results) if given.json else table(results))
 
@@ -41,8 +44,8 @@ def show(argv: list[str]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from lorary.eval.recall import write_results
-    from lorary.eval.report import rich_table
+    from lorary.eval.report import rich_table, write_report
+    from lorary.files import write_aside
 
     folder = Path(given.results)
     results = json.loads((folder / "results.json").read_text())
@@ -50,7 +53,8 @@ def show(argv: list[str]) -> None:
         totals = json.loads(given.totals)
         results["seconds"].update(totals["seconds"])
         results["peak_rss_mib"] = max(results["peak_rss_mib"], totals["peak_rss_mib"])
-        write_results(results, folder)
+        write_aside(folder / "results.json", (json.dumps(results, indent=2) + "\n").encode())
+        write_aside(folder / "report.md", write_report(results).encode())
     console = Console()
     console.print(rich_table(results))
     lines = [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]

@@ -1,29 +1,28 @@
-"""Composite → numbers: what is recalled under held-out wordings, through which route, at what damage."""
+"""Composite → numbers: what is recalled under held-out wordings, through which route, at what damage and cost."""
 
 from __future__ import annotations
 
-import json
-import platform
 import resource
 import time
-from collections.abc import Sequence
-from hashlib import sha256
-from importlib.metadata import version
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from lorary.composite import load_composite
-from lorary.eval.asking import CONDITIONS, Asked, answers, longest_answer, perplexity, routing_scores
-from lorary.eval.questions import NEAR_COPY, Question, held_out, unrelated_questions, unrelated_text
-from lorary.eval.report import write_report
+from lorary.bases import Base
+from lorary.composite import assemble, load_composite
+from lorary.eval import results as stored
+from lorary.eval.asking import Ask, Asker, longest_answer, perplexity
+from lorary.eval.conditions import FIRST, Condition, choose, policy_of, routes, scores
+from lorary.eval.passages import PassageError, Passages, check_fits
+from lorary.eval.questions import Question, held_out, unrelated_questions, unrelated_text
 from lorary.eval.scores import auroc, exact_match, interval, token_f1
-from lorary.files import write_aside
+from lorary.memory import MemoryBank
 from lorary.modeling import LoraryForCausalLM
 from lorary.progress import progress_bar
-
-_VERSIONS = ("lorary", "torch", "transformers", "peft", "lightning", "sentence-transformers", "faiss-cpu")
 
 
 def recall(
@@ -31,108 +30,144 @@ def recall(
     *,
     out: str | Path,
     questions: str | Path | None = None,
-    conditions: Sequence[str] = CONDITIONS,
+    conditions: Sequence[str] = FIRST,
+    also: Sequence[str | Path] = (),
+    passages: int = 3,
     batch_size: int = 32,
     seed: int = 0,
     quiet: bool = False,
 ) -> dict[str, Any]:
     """Asks every held-out wording under every condition; writes and returns the results.
 
-    Writes `results.json`, `report.md` and `predictions.jsonl` into `out`.
+    Writes `results.json`, `report.md` and `predictions.jsonl` into `out` after each condition; the same call goes on
+    from there.
 
     Args:
         questions: JSONL of facts to ask instead of the held-out wordings in the bank.
-        conditions: any of base, oracle, gate, index, policy, uniform, shuffled.
+        conditions: any of `conditions.CONDITIONS`.
+        also: banks over the same base (merges, one adapter for all topics); each of their memories answers everything.
+        passages: how many a question gets from the index and from BM25.
         seed: of the wrong memories and the bootstrap.
 
     Raises:
-        FactError: nothing to ask, or a question that was trained on; ValueError: an unknown condition.
+        FactError: nothing to ask, or a question that was trained on; ValueError: an unknown condition;
+        PassageError: a question without a passage where one was promised.
     """
-    if unknown := [c for c in conditions if c not in CONDITIONS]:
-        raise ValueError(f"condition {unknown[0]!r} is unknown; choose from {list(CONDITIONS)}")
+    chosen = choose(conditions)
+    others = [MemoryBank.load(folder) for folder in also]
     began = time.perf_counter()
     model = load_composite(composite) if isinstance(composite, (str, Path)) else composite
     asked, nearest = held_out(model.router.bank, questions)
-    results = _configuration(composite, asked, nearest, seed, batch_size)
+    settings = {"batch_size": batch_size, "passages": passages, "seed": seed}
+    results = stored.header(composite, asked, nearest, settings)
     cards = {memory.name: dict(memory.card) for memory in model.router.bank}
     results["configuration"]["memories"] = cards
     results["configuration"]["router"] = {"policy": model.config.policy, **getattr(model.config, "router_training", {})}
-    results["conditions"], predictions = _conditions(model, asked, conditions, batch_size, seed, quiet)
+    predictions = stored.resume(results, Path(out))
+    run = _Run(model, asked, results, predictions, Path(out), passages, batch_size, seed)
+    with progress_bar("recall", quiet) as bar:
+        total = len(chosen) + sum(len(bank) for bank in others)
+        bar.start("recall", total * len(asked))
+        run.all(chosen, bar.advance)
+        for bank in others:
+            with _instead(model, bank) as other:
+                run.all(_of_bank(bank), bar.advance, other)
     results["routing"], results["abstention"] = _routing(model, asked, predictions)
     paragraphs = unrelated_text()
     base, routed = perplexity(model, paragraphs, base_alone=True), perplexity(model, paragraphs)
     results["retention"] = {"perplexity_ratio": routed / base, "perplexity_base": base, "perplexity_policy": routed}
     results["seconds"] = {"recall": round(time.perf_counter() - began, 1)}
     results["peak_rss_mib"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
-    write_results(results, Path(out))
-    lines = (json.dumps(p, ensure_ascii=False) for rows in predictions.values() for p in rows)
-    write_aside(Path(out) / "predictions.jsonl", ("\n".join(lines) + "\n").encode())
+    results["partial"] = False
+    stored.write(results, predictions, Path(out))
     return results
 
 
-def write_results(results: dict[str, Any], out: Path) -> None:
-    """Writes `results.json` and the `report.md` that tells it."""
-    write_aside(out / "results.json", (json.dumps(results, indent=2) + "\n").encode())
-    write_aside(out / "report.md", write_report(results).encode())
+class _Run:
+    """One run: asks condition after condition and writes what stands after each."""
+
+    def __init__(
+        self,
+        model: LoraryForCausalLM,
+        asked: Sequence[Question],
+        results: dict[str, Any],
+        predictions: stored.Predictions,
+        out: Path,
+        passages: int,
+        batch_size: int,
+        seed: int,
+    ) -> None:
+        self.model, self.asked, self.results, self.predictions = model, asked, results, predictions
+        self.out, self.batch_size, self.seed = out, batch_size, seed
+        self.passages = Passages(model, passages)
+        self.new_tokens = longest_answer(model, [q.answer for q in asked]) + 1
+        self.asker = Asker(model, new_tokens=self.new_tokens, batch_size=batch_size)
+
+    def all(
+        self,
+        chosen: dict[str, Condition],
+        advance: Callable[..., None],
+        other: LoraryForCausalLM | None = None,
+    ) -> None:
+        """Runs the conditions that do not stand yet, by the composite or by another model."""
+        asker = self.asker if other is None else Asker(other, new_tokens=self.new_tokens, batch_size=self.batch_size)
+        for name, condition in chosen.items():
+            if name in self.results["conditions"]:
+                advance(len(self.asked), f"{name}: reused")
+                continue
+            try:
+                contexts = self.passages.contexts(condition.passages, self.asked)
+                check_fits(self.model, contexts, self.new_tokens + 128)
+            except PassageError as error:
+                if condition.passages != "all":
+                    raise
+                self.results["conditions"][name] = {"skipped": str(error), "meaning": condition.meaning}
+                advance(len(self.asked), f"{name}: skipped")
+                continue
+            self._one(name, condition, contexts, asker, partial(advance, note=name))
+            stored.write(self.results, self.predictions, self.out)
+
+    def _one(
+        self, name: str, condition: Condition, contexts: Sequence[str], asker: Asker, advance: Callable[[int], None]
+    ) -> None:
+        began, known = time.perf_counter(), len(asker.kept)
+        policy = policy_of(condition.route, asker.model.router.policy)
+        given = routes(asker.model, condition.route, self.asked, self.seed)
+        asks = [
+            Ask(q.text, context, route, policy) for q, context, route in zip(self.asked, contexts, given, strict=True)
+        ]
+        said = asker.answers(asks, advance)
+        generated = len(asker.kept) - known
+        kept = [_prediction(name, q, *answer) for q, answer in zip(self.asked, said, strict=True)]
+        clusters = [q.fact for q in self.asked]
+        self.predictions[name] = kept
+        self.results["conditions"][name] = {
+            "meaning": condition.meaning,
+            "exact_match": interval([p["exact_match"] for p in kept], clusters, seed=self.seed),
+            "token_f1": interval([p["token_f1"] for p in kept], clusters, seed=self.seed),
+            "seconds": round(time.perf_counter() - began, 1),
+            "generated": generated,
+            "questions": len(kept),
+        }
 
 
-def composite_hash(folder: str | Path) -> str:
-    """Hex sha256 of what decides a composite's answers: its bank, gate and config."""
-    digest = sha256()
-    for name in ("bank.json", "model.safetensors", "config.json"):
-        digest.update((Path(folder) / name).read_bytes())
-    return digest.hexdigest()
-
-
-def _configuration(
-    composite: Any, asked: Sequence[Question], nearest: float, seed: int, batch_size: int
-) -> dict[str, Any]:
-    told = json.dumps([vars(q) for q in asked], sort_keys=True).encode()
-    named = isinstance(composite, (str, Path))
+def _of_bank(bank: MemoryBank) -> dict[str, Condition]:
+    """A condition for each memory of a bank that answers everything."""
     return {
-        "schema": 1,
-        "configuration": {
-            "questions": len(asked),
-            "questions_sha256": sha256(told).hexdigest(),
-            "composite_sha256": composite_hash(composite) if named else None,
-            "leak_check": {"threshold": NEAR_COPY, "greatest_similarity": round(nearest, 3)},
-            "batch_size": batch_size,
-            "decoding": "greedy",
-        },
-        "seeds": {"bootstrap": seed, "shuffled": seed},
-        "versions": {name: version(name) for name in _VERSIONS},
-        "machine": {"python": platform.python_version(), "threads": torch.get_num_threads(), "cpu": platform.machine()},
+        name: Condition(str(memory.card.get("told") or "one adapter for every question"), f"only:{name}")
+        for name, memory in bank.memories.items()
     }
 
 
-def _conditions(
-    model: LoraryForCausalLM,
-    asked: Sequence[Question],
-    conditions: Sequence[str],
-    batch_size: int,
-    seed: int,
-    quiet: bool,
-) -> tuple[dict[str, Any], dict[str, list[dict[str, Any]]]]:
-    """(scores by condition, predictions by condition)."""
-    scores: dict[str, Any] = {}
-    predictions: dict[str, list[dict[str, Any]]] = {}
-    rows = [Asked(q.text, q.memory) for q in asked]
-    clusters = [q.fact for q in asked]
-    new_tokens = longest_answer(model, [q.answer for q in asked]) + 1
-    with progress_bar("recall", quiet) as bar:
-        bar.start("recall", len(conditions) * len(rows))
-        for condition in conditions:
-            began = time.perf_counter()
-            kwargs: dict[str, Any] = {"new_tokens": new_tokens, "batch_size": batch_size, "seed": seed}
-            said = answers(model, rows, condition, **kwargs, advance=lambda n, c=condition: bar.advance(n, c))
-            predictions[condition] = [_prediction(condition, q, *given) for q, given in zip(asked, said, strict=True)]
-            kept = predictions[condition]
-            scores[condition] = {
-                "exact_match": interval([p["exact_match"] for p in kept], clusters, seed=seed),
-                "token_f1": interval([p["token_f1"] for p in kept], clusters, seed=seed),
-                "seconds": round(time.perf_counter() - began, 1),
-            }
-    return scores, predictions
+@contextmanager
+def _instead(model: LoraryForCausalLM, bank: MemoryBank) -> Iterator[LoraryForCausalLM]:
+    """A composite of another bank over the same base, which carries its own memories again afterwards."""
+    own = model.router.bank
+    base = Base(own.base, own.revision, model.base, model.tokenizer)
+    try:
+        yield assemble(bank, base, encoder=model.router.get_encoder())
+    finally:
+        model._install()
 
 
 def _prediction(condition: str, question: Question, said: str, route: Any) -> dict[str, Any]:
@@ -149,19 +184,19 @@ def _prediction(condition: str, question: Question, said: str, route: Any) -> di
 
 
 def _routing(
-    model: LoraryForCausalLM, asked: Sequence[Question], predictions: dict[str, list[dict[str, Any]]]
+    model: LoraryForCausalLM, asked: Sequence[Question], predictions: stored.Predictions
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """(top-1 and top-3 by router, abstention). A policy's top-1 counts "none" as wrong."""
     right = torch.tensor([model.memories.index(q.memory) for q in asked])
-    probabilities, votes = routing_scores(model, [q.text for q in asked])
-    unrelated, _ = routing_scores(model, unrelated_questions())
+    probabilities, votes = scores(model, [q.text for q in asked])
+    unrelated, _ = scores(model, unrelated_questions())
     gate = probabilities[:, :-1]
     routing = {
         name: {"top1": _top(s, right, 1), "top3": _top(s, right, 3)} for name, s in (("gate", gate), ("index", votes))
     }
     routing["policy"] = dict(routing["gate"])
     if "policy" in predictions:
-        hits = [p["route"]["memories"][:1] == (p["memory"],) for p in predictions["policy"]]
+        hits = [tuple(p["route"]["memories"][:1]) == (p["memory"],) for p in predictions["policy"]]
         routing["policy"]["top1"] = sum(hits) / len(hits)
     known = (1 - probabilities[:, -1]).tolist()
     unknown = (1 - unrelated[:, -1]).tolist()
@@ -174,6 +209,6 @@ def _routing(
     }
 
 
-def _top(scores: torch.Tensor, right: torch.Tensor, k: int) -> float:
-    best = scores.topk(min(k, scores.shape[1]), dim=-1).indices
+def _top(given: torch.Tensor, right: torch.Tensor, k: int) -> float:
+    best = given.topk(min(k, given.shape[1]), dim=-1).indices
     return float((best == right.unsqueeze(-1)).any(-1).float().mean())

@@ -6,16 +6,6 @@ from typing import Any
 
 from rich.table import Table
 
-_MEANING = {
-    "base": "the base alone",
-    "oracle": "the right memory, told",
-    "gate": "the gate alone",
-    "index": "the index alone",
-    "policy": "gate, then index, then none",
-    "uniform": "all memories, equal weights",
-    "shuffled": "a wrong memory",
-}
-
 
 def _cell(score: dict[str, float]) -> str:
     return f"{score['value']:.3f} ({score['low']:.3f} to {score['high']:.3f})"
@@ -27,11 +17,20 @@ _COLUMNS = ("condition", "exact match (95 %)", "token F1 (95 %)", "routing top-1
 def _rows(results: dict[str, Any]) -> list[list[str]]:
     rows = []
     for name, scores in results["conditions"].items():
-        route = results["routing"].get(name)
+        shown = f"{name}: {scores['meaning']}"
+        if "skipped" in scores:
+            rows.append([shown, f"skipped: {scores['skipped']}", *["–"] * (len(_COLUMNS) - 2)])
+            continue
+        route = results.get("routing", {}).get(name)
         top = [f"{route['top1']:.3f}", f"{route['top3']:.3f}"] if route else ["–", "–"]
-        told = [_cell(scores["exact_match"]), _cell(scores["token_f1"]), *top, f"{scores['seconds']:.0f}"]
-        rows.append([f"{name}: {_MEANING[name]}", *told])
+        rows.append([shown, _cell(scores["exact_match"]), _cell(scores["token_f1"]), *top, _seconds(scores)])
     return rows
+
+
+def _seconds(scores: dict[str, Any]) -> str:
+    """The time a condition took; where another had already met a question under the same route, what was left to do."""
+    reused = scores["questions"] - scores["generated"]
+    return f"{scores['seconds']:.0f}" + (f" ({reused} answers shared)" if reused else "")
 
 
 def table(results: dict[str, Any]) -> str:
@@ -52,13 +51,17 @@ def rich_table(results: dict[str, Any]) -> Table:
 
 
 def _facts(results: dict[str, Any]) -> list[str]:
-    configuration, retention = results["configuration"], results["retention"]
-    check = configuration["leak_check"]
-    return [
+    configuration, check = results["configuration"], results["configuration"]["leak_check"]
+    lines = [
         f"- {configuration['questions']} held-out wordings; the one nearest to a trained wording has similarity "
         f"{check['greatest_similarity']} (from {check['threshold']} it would be refused).",
-        f"- Known against {results['abstention']['unrelated_questions']} unrelated questions: AUROC "
-        f"{results['abstention']['auroc']:.3f}.",
+    ]
+    if results["partial"]:
+        return ["- **Partial**: the run is not finished; the same command goes on.", *lines]
+    retention, abstention = results["retention"], results["abstention"]
+    return [
+        *lines,
+        f"- Known against {abstention['unrelated_questions']} unrelated questions: AUROC {abstention['auroc']:.3f}.",
         f"- Perplexity on unrelated text: {retention['perplexity_ratio']:.4f} × the base's "
         f"({retention['perplexity_policy']:.2f} against {retention['perplexity_base']:.2f}).",
         "- Seconds: " + ", ".join(f"{k} {v:.0f}" for k, v in results["seconds"].items()) + ".",

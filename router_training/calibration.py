@@ -7,10 +7,8 @@ from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
-from scipy.optimize import minimize_scalar
 from torch import Tensor
 from torch.nn import functional
-from torchmetrics.functional.classification import multiclass_calibration_error
 
 from lorary.modeling import LoraryForCausalLM
 from lorary.router_training.data import RoutingData
@@ -37,16 +35,28 @@ def best_temperature(logits: Float[Tensor, "queries classes"], right: Int[Tensor
 
     Where every query is routed rightly the likelihood asks for ever more certainty; the bounds end that.
     """
+    bound = math.log(4)
+    log_temperature = torch.zeros((), requires_grad=True)
+    optimizer = torch.optim.LBFGS([log_temperature], max_iter=100, line_search_fn="strong_wolfe")
 
-    def loss(log_temperature: float) -> float:
-        return float(functional.cross_entropy(logits / math.exp(log_temperature), right))
+    def loss() -> Tensor:
+        optimizer.zero_grad()
+        # Bounded smoothly, so that the search cannot leave for infinity.
+        error = functional.cross_entropy(logits.detach() / (bound * log_temperature.tanh()).exp(), right)
+        error.backward()
+        return error
 
-    return math.exp(minimize_scalar(loss, bounds=(-math.log(4), math.log(4)), method="bounded").x)
+    with torch.enable_grad():
+        optimizer.step(loss)
+    return math.exp(bound * math.tanh(float(log_temperature)))
 
 
 def calibration_error(probabilities: Float[Tensor, "queries classes"], right: Int[Tensor, " queries"]) -> float:
     """Expected calibration error over 15 bins (Naeini et al. 2015)."""
-    return round(float(multiclass_calibration_error(probabilities, right, probabilities.shape[1], n_bins=15)), 4)
+    confidence, chosen = probabilities.max(-1)
+    gap = (chosen == right).double() - confidence.double()
+    bins = torch.bucketize(confidence, torch.linspace(0, 1, 16)[1:-1])
+    return float(torch.zeros(15, dtype=torch.double).index_add(0, bins, gap).abs().sum() / len(right))
 
 
 @torch.no_grad()
@@ -73,8 +83,8 @@ def calibrate(model: LoraryForCausalLM, data: RoutingData) -> dict[str, Any]:
         "calibration": {
             "queries": len(held),
             "temperature": round(temperature, 4),
-            "calibration_error_before": calibration_error(logits.softmax(-1), held.memory),
-            "calibration_error": calibration_error(probabilities, held.memory),
+            "calibration_error_before": round(calibration_error(logits.softmax(-1), held.memory), 4),
+            "calibration_error": round(calibration_error(probabilities, held.memory), 4),
             "gate_top1": round(float(right.float().mean()), 4),
             "gate_balanced_accuracy": round(gate_quality, 4),
             "index_balanced_accuracy": round(index_quality, 4),

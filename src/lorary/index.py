@@ -65,3 +65,17 @@ class FactIndex:
                 if owner in column and not own:
                     votes[row, column[owner]] = max(votes[row, column[owner]].item(), float(score))
         return votes
+
+    def nearest(self, queries: Float[Tensor, "queries embedding"], facts: int) -> list[list[tuple[str, int, float]]]:
+        """The nearest facts of each query, best first, each once: (memory, number of the fact, cosine similarity)."""
+        wanted = min(self.neighbours, len(self))
+        if wanted == 0:
+            return [[] for _ in queries]
+        scores, ids = self._index.search(np.ascontiguousarray(queries.numpy(), dtype=np.float32), wanted)
+        found = []
+        for row in range(len(queries)):
+            best: dict[tuple[str, int], float] = {}
+            for score, i in zip(scores[row], ids[row], strict=True):
+                best.setdefault(self._owner[int(i)], float(score))
+            found.append([(*owner, score) for owner, score in list(best.items())[:facts]])
+        return found

@@ -1,0 +1,107 @@
+"""The conditions of a recall run: under which route, and with which passages in the prompt, a question is asked."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from lorary.eval.questions import Question
+from lorary.modeling import LoraryForCausalLM
+from lorary.pooling import pooled_prompt
+from lorary.prompts import prompt
+from lorary.routing import Policy, Route, decide
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What a question meets.
+
+    Args:
+        meaning: one line for the table.
+        route: who decides: base, oracle, gate, index, policy, uniform, sum, shuffled, or only:NAME.
+        passages: what stands before the question: "" (nothing), index, bm25, topic, all.
+    """
+
+    meaning: str
+    route: str
+    passages: str = ""
+
+
+CONDITIONS: dict[str, Condition] = {
+    "base": Condition("the base alone", "base"),
+    "oracle": Condition("the right memory, told", "oracle"),
+    "gate": Condition("the gate alone", "gate"),
+    "index": Condition("the index alone", "index"),
+    "policy": Condition("gate, then index, then none", "policy"),
+    "uniform": Condition("all memories, equal weights", "uniform"),
+    "shuffled": Condition("a wrong memory", "shuffled"),
+    "in-context-all": Condition("no memory; all facts in the prompt", "base", "all"),
+    "in-context-topic": Condition("no memory; the right topic's facts in the prompt", "base", "topic"),
+    "passages": Condition("no memory; the index's passages in the prompt", "base", "index"),
+    "bm25": Condition("no memory; BM25's passages in the prompt", "base", "bm25"),
+    "hybrid": Condition("the policy's memory and the index's passages", "policy", "index"),
+    "merged-exact": Condition("the exact sum of all memories", "sum"),
+}
+
+FIRST = ("base", "oracle", "gate", "index", "policy", "uniform", "shuffled")
+"""The conditions that a composite alone offers: what is run by default."""
+
+
+def choose(names: Sequence[str]) -> dict[str, Condition]:
+    """The conditions called `names`, in that order. Raises ValueError for an unknown one."""
+    if unknown := [name for name in names if name not in CONDITIONS]:
+        raise ValueError(f"condition {unknown[0]!r} is unknown; choose from {list(CONDITIONS)}")
+    return {name: CONDITIONS[name] for name in names}
+
+
+def policy_of(route: str, policy: Policy) -> Policy:
+    """The policy under which a router decides: the gate alone or the index alone decide without a threshold."""
+    if route == "gate":
+        return replace(policy, sources=("gate",), t_gate=0.0)
+    if route == "index":
+        return replace(policy, sources=("index",), t_index=0.0)
+    return policy
+
+
+def told(route: str, question: Question, names: Sequence[str], seed: int) -> Route | None:
+    """The route that a condition tells a question, None where the router decides."""
+    if route == "base":
+        return Route((), (), "none", 1.0)
+    if route == "uniform":
+        return Route(tuple(names), (1 / len(names),) * len(names), "caller", 1.0)
+    if route == "sum":
+        return Route(tuple(names), (1.0,) * len(names), "caller", 1.0)
+    if route.startswith("only:"):
+        return Route((route.removeprefix("only:"),), (1.0,), "caller", 1.0)
+    if route == "oracle":
+        held = (question.memory,) if question.memory else ()
+        return Route(held, (1.0,) * len(held), "caller" if held else "none", 1.0)
+    if route == "shuffled":
+        wrong = [name for name in names if name != question.memory] or list(names)
+        return Route((random.Random(f"{seed}{question.text}").choice(wrong),), (1.0,), "caller", 1.0)
+    return None
+
+
+@torch.no_grad()
+def scores(model: LoraryForCausalLM, texts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
+    """(the gate's probabilities [queries, memories + 1], the index's votes [queries, memories]) of each question."""
+    query = model.router.query(texts)
+    pooled = None
+    if "hidden" in model.gate.features:
+        prompts = [prompt(model.tokenizer, text) for text in texts]
+        rows = [model.tokenizer(p, return_tensors="pt", add_special_tokens=False).input_ids[0] for p in prompts]
+        pooled = torch.stack([pooled_prompt(model.base, model.config.split_layer, ids) for ids in rows])
+    return model.gate(query.embedding, query.votes, pooled).softmax(-1), query.votes
+
+
+def routes(model: LoraryForCausalLM, route: str, questions: Sequence[Question], seed: int) -> list[Route | None]:
+    """The route of each question; None where it is decided token by token, while the answer is generated."""
+    given = [told(route, question, model.memories, seed) for question in questions]
+    if None not in given or model.config.granularity == "token":
+        return given
+    probabilities, votes = scores(model, [question.text for question in questions])
+    decided = decide(probabilities, votes, policy_of(route, model.router.policy))
+    return list(decided.routes(model.memories))

@@ -1,0 +1,85 @@
+"""Passages for the prompt: statements of facts, found by the index, by BM25, by topic, or all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import bm25s
+
+from lorary.eval.questions import Question
+from lorary.facts import Fact
+from lorary.modeling import LoraryForCausalLM
+
+KINDS = ("index", "bm25", "topic", "all")
+
+
+class PassageError(ValueError):
+    """A condition promised passages, and there are none, or they do not fit the base's context."""
+
+
+def passage(fact: Fact) -> str:
+    """The sentence that tells a fact: its statement, or its question with the answer."""
+    return fact.statement or f"{fact.question} {fact.answer}"
+
+
+class Passages:
+    """The passages of a composite's bank: one a fact, the same for every condition that uses passages.
+
+    Args:
+        wanted: how many passages a question gets from the index and from BM25.
+    """
+
+    def __init__(self, model: LoraryForCausalLM, wanted: int = 3) -> None:
+        self.model, self.wanted = model, wanted
+        self.by_memory = {memory.name: [passage(fact) for fact in memory.facts] for memory in model.router.bank}
+        self.all = [text for texts in self.by_memory.values() for text in texts]
+        self._bm25: bm25s.BM25 | None = None
+
+    def contexts(self, kind: str, questions: Sequence[Question]) -> list[str]:
+        """What stands before each question: "" for no kind, else at least one passage, a line each.
+
+        Raises:
+            PassageError: a question for which there is none.
+        """
+        if not kind:
+            return [""] * len(questions)
+        found = self._find(kind, questions)
+        for question, texts in zip(questions, found, strict=True):
+            if not any(text.strip() for text in texts):
+                raise PassageError(
+                    f"no passages by {kind!r} for {question.text!r}; give facts a 'statement', or leave the condition out"
+                )
+        return ["\n".join(texts) for texts in found]
+
+    def _find(self, kind: str, questions: Sequence[Question]) -> list[list[str]]:
+        if kind == "all":
+            return [self.all] * len(questions)
+        if kind == "topic":
+            return [self.by_memory.get(question.memory) or self.all[: self.wanted] for question in questions]
+        if kind == "index":
+            query = self.model.router.query([question.text for question in questions])
+            near = self.model.router.index.nearest(query.embedding.cpu(), self.wanted)
+            return [[self.by_memory[memory][fact] for memory, fact, _ in row] for row in near]
+        if kind == "bm25":
+            return self._lexical([question.text for question in questions])
+        raise ValueError(f"passages by {kind!r} are unknown; choose from {list(KINDS)}")
+
+    def _lexical(self, texts: Sequence[str]) -> list[list[str]]:
+        """Okapi BM25 (Robertson and Zaragoza 2009) over the passages."""
+        if not self.all:
+            return [[] for _ in texts]
+        if self._bm25 is None:
+            self._bm25 = bm25s.BM25()
+            self._bm25.index(bm25s.tokenize(self.all, stopwords="en", show_progress=False), show_progress=False)
+        asked = bm25s.tokenize(list(texts), stopwords="en", show_progress=False)
+        ids, _ = self._bm25.retrieve(asked, k=min(self.wanted, len(self.all)), show_progress=False)
+        return [[self.all[int(i)] for i in row] for row in ids]
+
+
+def check_fits(model: LoraryForCausalLM, texts: Sequence[str], new_tokens: int) -> None:
+    """Raises PassageError where the longest prompt and its answer exceed the base's positions."""
+    room = getattr(model.config.text_config, "max_position_embeddings", None)
+    longest = max(texts, key=len, default="")
+    needed = len(model.tokenizer(longest).input_ids) + new_tokens
+    if room is not None and needed > room:
+        raise PassageError(f"the longest prompt needs {needed} tokens, the base has {room}")

@@ -1,0 +1,78 @@
+"""The results of a recall run on disk: typed by `schema`, written after each condition, so that a run goes on."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Sequence
+from hashlib import sha256
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lorary.eval.questions import NEAR_COPY, Question
+from lorary.eval.report import write_report
+from lorary.files import write_aside
+
+SCHEMA = 2
+_VERSIONS = ("lorary", "torch", "transformers", "peft", "lightning", "sentence-transformers", "faiss-cpu")
+Predictions = dict[str, list[dict[str, Any]]]
+
+
+def hash_of_folder(folder: str | Path) -> str:
+    """Hex sha256 of what decides a composite's answers: its bank, gate and config."""
+    digest = sha256()
+    for name in ("bank.json", "model.safetensors", "config.json"):
+        digest.update((Path(folder) / name).read_bytes())
+    return digest.hexdigest()
+
+
+def header(composite: Any, questions: Sequence[Question], nearest: float, settings: dict[str, Any]) -> dict[str, Any]:
+    """What made the results: configuration, seeds, versions, machine."""
+    asked = json.dumps([vars(q) for q in questions], sort_keys=True).encode()
+    named = isinstance(composite, (str, Path))
+    return {
+        "schema": SCHEMA,
+        "partial": True,
+        "configuration": {
+            "questions": len(questions),
+            "questions_sha256": sha256(asked).hexdigest(),
+            "composite_sha256": hash_of_folder(composite) if named else None,
+            "leak_check": {"threshold": NEAR_COPY, "greatest_similarity": round(nearest, 3)},
+            "decoding": "greedy",
+            **{key: value for key, value in settings.items() if key != "seed"},
+        },
+        "seeds": {"bootstrap": settings["seed"], "shuffled": settings["seed"]},
+        "versions": {name: version(name) for name in _VERSIONS},
+        "machine": {"python": platform.python_version(), "threads": torch.get_num_threads(), "cpu": platform.machine()},
+        "conditions": {},
+    }
+
+
+def resume(results: dict[str, Any], out: Path) -> Predictions:
+    """The finished conditions of an earlier run with the same header, put into `results`; else nothing."""
+    try:
+        before = json.loads((out / "results.json").read_text(encoding="utf-8"))
+        lines = (out / "predictions.jsonl").read_text(encoding="utf-8").splitlines()
+    except (OSError, json.JSONDecodeError):
+        return {}
+    same = all(before.get(key) == results[key] for key in ("schema", "configuration", "seeds", "versions"))
+    if not same or results["configuration"]["composite_sha256"] is None:
+        return {}
+    kept: Predictions = {}
+    for line in map(json.loads, lines):
+        kept.setdefault(line["condition"], []).append(line)
+    wanted = results["configuration"]["questions"]
+    finished = {n: s for n, s in before["conditions"].items() if len(kept.get(n, [])) == wanted}
+    results["conditions"].update(finished)
+    return {name: kept[name] for name in finished}
+
+
+def write(results: dict[str, Any], predictions: Predictions, out: Path) -> None:
+    """Writes `predictions.jsonl`, then `results.json` and the `report.md` that tells it."""
+    lines = [json.dumps(p, ensure_ascii=False) for rows in predictions.values() for p in rows]
+    write_aside(out / "predictions.jsonl", ("\n".join(lines) + "\n").encode())
+    write_aside(out / "results.json", (json.dumps(results, indent=2) + "\n").encode())
+    write_aside(out / "report.md", write_report(results).encode())
