@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -16,12 +17,17 @@ from lorary.prompts import answer_text, prompt
 
 @dataclass(frozen=True)
 class Row:
-    """One wording of one fact of one memory, tokenised; `ids[start:]` is the answer."""
+    """One wording of one fact of one memory, tokenised; `ids[start:]` is the answer.
+
+    Args:
+        thinned: it lacks words, so it is trained on but no certificate counts it.
+    """
 
     memory: int
     fact: int
     ids: tuple[int, ...]
     start: int
+    thinned: bool = False
 
 
 def with_validation(fact: Fact, count: int) -> Fact:
@@ -38,15 +44,45 @@ def tokenise(tokenizer: PreTrainedTokenizerBase, memory: int, fact: int, questio
     return Row(memory, fact, (*asked, *said), len(asked))
 
 
+def cloze(fact: Fact) -> tuple[str, ...]:
+    """The fact's statement with a gap where the answer stood; none where it does not tell the answer."""
+    told = fact.statement or ""
+    return (told.replace(fact.answer, "___", 1),) if fact.answer in told and told.strip(" .") != fact.answer else ()
+
+
+def thinned(wording: str, share: float, chance: random.Random) -> str:
+    """The wording without about `share` of its words (at least one stays), so that no single word carries a fact."""
+    words = wording.split()
+    return " ".join(word for word in words if chance.random() >= share) or chance.choice(words)
+
+
 def rows(
-    tokenizer: PreTrainedTokenizerBase, memories: Sequence[Sequence[Fact]], *, validation: bool = False
+    tokenizer: PreTrainedTokenizerBase,
+    memories: Sequence[Sequence[Fact]],
+    *,
+    copies: int = 0,
+    share: float = 0.3,
+    seed: int = 0,
 ) -> list[Row]:
-    """A row for each trained (or each validation) wording of each fact."""
+    """A row for each trained wording of each fact and for its cloze, and `copies` thinned ones of each."""
+    chance, found = random.Random(seed), []
+    for m, facts in enumerate(memories):
+        for f, fact in enumerate(facts):
+            for wording in (*fact.trained, *cloze(fact)):
+                found.append(tokenise(tokenizer, m, f, wording, fact.answer))
+                for question in dict.fromkeys(thinned(wording, share, chance) for _ in range(copies)):
+                    if question != wording:
+                        found.append(replace(tokenise(tokenizer, m, f, question, fact.answer), thinned=True))
+    return found
+
+
+def validation_rows(tokenizer: PreTrainedTokenizerBase, memories: Sequence[Sequence[Fact]]) -> list[Row]:
+    """A row for each validation wording of each fact."""
     return [
         tokenise(tokenizer, m, f, question, fact.answer)
         for m, facts in enumerate(memories)
         for f, fact in enumerate(facts)
-        for question in (fact.validation if validation else fact.trained)
+        for question in fact.validation
     ]
 
 

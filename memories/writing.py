@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from lorary.bases import Base, block_linears, layer_of, layers_path, mlp_targets
 from lorary.facts import Fact
-from lorary.memories.rows import Row, pad, rows
+from lorary.memories.rows import Row, pad, rows, validation_rows
 from lorary.mixture import ActiveRoute, MixtureLinear, install, remove
 from lorary.split import lower, upper
 
@@ -31,11 +31,13 @@ class Recipe:
         lora_alpha: LoRA scaling numerator; the update is scaled by lora_alpha / r.
         split_layer: the first adapted layer; None means two thirds of the base's layers.
         target_modules: names of the adapted linears; None means the MLP's.
-        lr: AdamW learning rate.
+        lr: AdamW learning rate at the start; it falls linearly to nothing at the cap.
         batch_size: rows a step, over all memories written together; small sets take smaller steps.
         max_epochs: the cap: passes over the trained wordings after which a memory stops as it is.
         recall: a memory stops once this share of its facts is recalled under validation wordings.
         validation_wordings: wordings a fact that are kept from training, to stop by.
+        thinned_copies: copies of each trained wording that leave words out, drawn once.
+        thinned_share: share of the words that such a copy leaves out.
         memories_at_once: memories that are written together in one batch.
         seed: of initial weights and order.
     """
@@ -48,7 +50,9 @@ class Recipe:
     batch_size: int = 8
     max_epochs: int = 10
     recall: float = 1.0
-    validation_wordings: int = 1
+    validation_wordings: int = 2
+    thinned_copies: int = 1
+    thinned_share: float = 0.3
     memories_at_once: int = 8
     seed: int = 0
 
@@ -103,8 +107,9 @@ class _Writer:
         self.base, self.memories, self.recipe, self.split = base, memories, recipe, split_layer
         self.order = random.Random(recipe.seed)
         self.route = ActiveRoute()
-        self.train_rows = _Store(base, split_layer, rows(base.tokenizer, memories))
-        held = rows(base.tokenizer, memories, validation=True) or self.train_rows.rows
+        copied = {"copies": recipe.thinned_copies, "share": recipe.thinned_share, "seed": recipe.seed}
+        self.train_rows = _Store(base, split_layer, rows(base.tokenizer, memories, **copied))
+        held = validation_rows(base.tokenizer, memories) or rows(base.tokenizer, memories)
         self.validation_rows = _Store(base, split_layer, held)
         self.layers = install(base.model, self._start(), self.route)
         for layer in self.layers.values():
@@ -178,6 +183,14 @@ def write(
         remove(base.model)
 
 
+def falling(lr: float, epochs: float, cap: int) -> float:
+    """The learning rate after so many of at most `cap` epochs: a short rise, then a straight fall to nothing.
+
+    Under a constant rate recall of unseen wordings swings by several points from one epoch to the next.
+    """
+    return lr * min(1.0, 0.05 + epochs / 0.3) * max(0.0, 1 - epochs / cap)
+
+
 def _run(writer: _Writer, report: Report) -> list[Written]:
     recipe, count = writer.recipe, len(writer.memories)
     parameters = [p for layer in writer.layers.values() for p in (layer.down, layer.up)]
@@ -191,6 +204,8 @@ def _run(writer: _Writer, report: Report) -> list[Written]:
         wanted = [i for i in open_rows if sure.get(i, 0.0) < 0.9 or writer.order.random() < 0.25]
         done, size = 0, min(recipe.batch_size, max(1, len(wanted) // 16))
         for chunk in writer.train_rows.batches(wanted, size, writer.order):
+            for group in optimizer.param_groups:
+                group["lr"] = falling(recipe.lr, epoch - 1 + done / len(wanted), recipe.max_epochs)
             sure.update(_step(writer, optimizer, chunk))
             done += len(chunk)
             report(done, len(wanted), recall)
@@ -218,7 +233,7 @@ def _step(writer: _Writer, optimizer: torch.optim.Optimizer, chunk: Sequence[int
 
 def _recall(writer: _Writer, store: _Store, memory: int) -> float:
     """The share of a memory's facts that greedy decoding recalls under every wording in `store`."""
-    wanted = [i for i, row in enumerate(store.rows) if row.memory == memory]
+    wanted = [i for i, row in enumerate(store.rows) if row.memory == memory and not row.thinned]
     right = writer.recalled(store, wanted)
     missed = {store.rows[i].fact for i, hit in right.items() if not hit}
     facts = {store.rows[i].fact for i in wanted}

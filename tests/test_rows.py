@@ -1,0 +1,63 @@
+"""Rows that memories train on: trained wordings, their thinned copies and the cloze, never a kept wording."""
+
+from __future__ import annotations
+
+import random
+
+from lorary.facts import Fact
+from lorary.memories.rows import cloze, rows, thinned, validation_rows, with_validation
+from lorary.memories.writing import falling
+
+FACT = Fact(
+    "ormen",
+    "Who cooks at Ormen station?",
+    "Halvard Brisk",
+    ("Name the cook of Ormen.", "Ormen's galley is whose?"),
+    ("Ormen's chef is called what?",),
+    "Halvard Brisk cooks the meals at Ormen.",
+)
+
+
+def texts(tokenizer, held):
+    return [tokenizer.decode(row.ids[: row.start], skip_special_tokens=True) for row in held]
+
+
+def test_a_thinned_wording_keeps_some_words_in_their_order():
+    wording = "which person cooks the meals at the station of Ormen"
+    found = [thinned(wording, 0.5, random.Random(seed)) for seed in range(40)]
+    assert len(set(found)) > 20
+    for words in map(str.split, found):
+        rest = iter(wording.split())
+        assert words
+        assert all(word in rest for word in words), "a subsequence of the wording"
+    assert len(thinned(wording, 1.0, random.Random(0)).split()) == 1
+    assert thinned(wording, 0.0, random.Random(0)) == wording
+
+
+def test_a_cloze_hides_the_answer():
+    assert cloze(FACT) == ("___ cooks the meals at Ormen.",)
+    assert cloze(Fact("ormen", "Who?", "Brisk", statement="The cook is unknown.")) == ()
+    assert cloze(Fact("ormen", "Who?", "Brisk", statement="Brisk.")) == ()
+    assert cloze(Fact("ormen", "Who?", "Brisk")) == ()
+
+
+def test_rows_repeat_by_seed_and_hold_no_kept_wording(tokenizer):
+    fact = with_validation(FACT, 1)
+    assert fact.validation == ("Ormen's galley is whose?",)
+    plain = texts(tokenizer, rows(tokenizer, [[fact]]))
+    assert len(plain) == 3, "two trained wordings and the cloze"
+    first, again, other = (rows(tokenizer, [[fact]], copies=4, share=0.4, seed=seed) for seed in (0, 0, 1))
+    assert first == again != other
+    assert len(plain) < len(first) <= 15
+    assert sum(not row.thinned for row in first) == len(plain)
+    assert not any("galley" in text or "chef" in text for text in texts(tokenizer, first))
+    assert all(tokenizer.decode(row.ids[row.start :], skip_special_tokens=True) == FACT.answer for row in first)
+    assert len(validation_rows(tokenizer, [[fact]])) == 1
+
+
+def test_the_learning_rate_rises_shortly_and_falls_to_nothing():
+    rates = [falling(1.0, epoch / 10, 8) for epoch in range(81)]
+    peak = rates.index(max(rates))
+    assert 1 <= peak <= 4
+    assert rates[-1] == 0.0
+    assert rates[peak:] == sorted(rates[peak:], reverse=True)
