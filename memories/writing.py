@@ -48,7 +48,7 @@ class Recipe:
     target_modules: tuple[str, ...] | None = None
     lr: float = 3e-3
     batch_size: int = 8
-    max_epochs: int = 10
+    max_epochs: int = 8
     recall: float = 1.0
     validation_wordings: int = 2
     thinned_copies: int = 1
