@@ -15,7 +15,9 @@ def recall(argv: list[str]) -> None:
     parser = ArgumentParser(prog="lorary recall", description="Asks the held-out wordings under every condition.")
     parser.add_argument("composite", type=str, help="folder of the composite")
     parser.add_argument("--out", type=str, required=True, help="folder of the results")
-    parser.add_argument("--questions", type=str | None, default=None, help="JSONL of facts to ask instead")
+    parser.add_argument(
+        "--questions", type=str | None, default=None, help="JSONL to ask instead of the held-out wordings"
+    )
     parser.add_argument("--conditions", type=list[str], default=list(FIRST), help=f"of {', '.join(CONDITIONS)}")
     parser.add_argument("--also", type=list[str], default=[], help="banks whose every memory answers all questions")
     parser.add_argument("--passages", type=int, default=3, help="passages a question gets in the prompt")
@@ -44,21 +46,19 @@ def show(argv: list[str]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from lorary.eval.report import rich_table, write_report
-    from lorary.files import write_aside
+    from lorary.eval.report import rich_table
+    from lorary.eval.results import read, write
 
     folder = Path(given.results)
-    results = json.loads((folder / "results.json").read_text())
+    results, predictions = read(folder)
     if given.totals:
         totals = json.loads(given.totals)
         results["seconds"].update(totals["seconds"])
         results["peak_rss_mib"] = max(results["peak_rss_mib"], totals["peak_rss_mib"])
-        write_aside(folder / "results.json", (json.dumps(results, indent=2) + "\n").encode())
-        write_aside(folder / "report.md", write_report(results).encode())
+        write(results, predictions, folder)
     console = Console()
     console.print(rich_table(results))
-    lines = [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
-    asked = [p for p in lines if p["condition"] == "policy"]
+    asked = predictions.get("policy", [])
     shown = Table(title="Five questions, the memory that answered, its weight and the source of the route")
     for column in ("question", "answer", "memory", "weight", "source"):
         shown.add_column(column)

@@ -35,8 +35,7 @@ def _seconds(scores: dict[str, Any]) -> str:
 
 def table(results: dict[str, Any]) -> str:
     """The Markdown table of conditions, with 95 % intervals."""
-    rows = [list(_COLUMNS), ["---"] * len(_COLUMNS), *_rows(results)]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return _markdown([list(_COLUMNS), *_rows(results)])
 
 
 def rich_table(results: dict[str, Any]) -> Table:
@@ -53,9 +52,11 @@ def rich_table(results: dict[str, Any]) -> Table:
 def _facts(results: dict[str, Any]) -> list[str]:
     configuration, check = results["configuration"], results["configuration"]["leak_check"]
     lines = [
-        f"- {configuration['questions']} held-out wordings; the one nearest to a trained wording has similarity "
+        f"- {configuration['scored']} held-out wordings; the one nearest to a trained wording has similarity "
         f"{check['greatest_similarity']} (from {check['threshold']} it would be refused).",
     ]
+    if configuration["scored_wordings"] == "trained":
+        lines = [f"- **No wording is held out**: the {configuration['scored']} scored ones were trained on."]
     if results["partial"]:
         return ["- **Partial**: the run is not finished; the same command goes on.", *lines]
     retention, abstention = results["retention"], results["abstention"]
@@ -63,13 +64,48 @@ def _facts(results: dict[str, Any]) -> list[str]:
         *lines,
         f"- Known against {abstention['unrelated_questions']} unrelated questions: AUROC {abstention['auroc']:.3f}.",
         f"- Perplexity on unrelated text: {retention['perplexity_ratio']:.4f} × the base's "
-        f"({retention['perplexity_policy']:.2f} against {retention['perplexity_base']:.2f}).",
+        f"({retention['perplexity_policy']:.2f} against {retention['perplexity_base']:.2f}); KL to the base "
+        f"{retention['kl_policy']:.4f} nats a token.",
+        f"- Under a memory wrongly forced on that text: perplexity {retention['perplexity_forced']:.2f}, "
+        f"KL {retention['kl_forced']:.4f}.",
+        f"- One question, median: {_latency(results['latency'])}.",
         "- Seconds: " + ", ".join(f"{k} {v:.0f}" for k, v in results["seconds"].items()) + ".",
         f"- Peak memory: {results['peak_rss_mib']} MiB.",
         "- Versions: " + ", ".join(f"{k} {v}" for k, v in results["versions"].items()) + ".",
     ]
 
 
+def _latency(told: dict[str, Any]) -> str:
+    """Where the milliseconds of an answer go, by the base and by the policy."""
+    return "; ".join(
+        f"{name} " + ", ".join(f"{part} {ms:.0f} ms" for part, ms in told[name].items()) + " a token"
+        for name in ("base", "policy")
+    )
+
+
+def by_kind(results: dict[str, Any]) -> list[list[str]]:
+    """Rows of (kind, questions, score by condition …), the conditions in the first row; nothing for a single kind."""
+    run = {name: s["by_kind"] for name, s in results["conditions"].items() if "by_kind" in s}
+    kinds = list(next(iter(run.values()), {}))
+    if len(kinds) < 2:
+        return []
+    rows = [["kind", "questions", *run]]
+    for kind in kinds:
+        for measure, note in (("exact_match", "exact match"), ("left_to_base", "left to the base")):
+            told = [held[kind].get(measure) for held in run.values()]
+            if told[0] is not None:
+                count = str(next(iter(run.values()))[kind]["questions"])
+                rows.append([f"{kind}: {note}", count, *(f"{score['value']:.3f}" for score in told)])
+    return rows
+
+
+def _markdown(rows: list[list[str]]) -> str:
+    lines = [rows[0], ["---"] * len(rows[0]), *rows[1:]] if rows else []
+    return "\n".join(f"| {' | '.join(row)} |" for row in lines)
+
+
 def write_report(results: dict[str, Any]) -> str:
     """The whole report in Markdown."""
-    return "\n".join(["# Recall", "", table(results), "", *_facts(results), ""])
+    kinds = by_kind(results)
+    parts = ["# Recall", "", table(results), "", *([_markdown(kinds), ""] if kinds else []), *_facts(results), ""]
+    return "\n".join(parts)
