@@ -79,7 +79,8 @@ class Asker:
                 said = self._generate(batch)
             self.kept.update({ask.key: answer for ask, answer in zip(batch, said, strict=True)})
             advance(len(batch))
-        return [self.kept[ask.key] for ask in asks]
+        # An answer may be another condition's; the route is each asker's own, with who decided it and how sure.
+        return [(said, ask.route or last) for ask in asks for said, last in (self.kept[ask.key],)]
 
     def _batches(self, asks: list[Ask]) -> Iterator[list[Ask]]:
         """Batches that share a context (or have none that is long) and a policy, of like length."""

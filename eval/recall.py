@@ -43,8 +43,8 @@ def recall(
 ) -> dict[str, Any]:
     """Asks every held-out wording under every condition; writes and returns the results.
 
-    Writes `results.json`, `report.md` and `predictions.jsonl` into `out` after each condition; the same call goes on
-    from there.
+    Writes `results.json`, `report.md`, `report.html` and `predictions.jsonl` into `out` after each condition; the same
+    call goes on from there.
 
     Args:
         questions: JSONL to ask instead of the held-out wordings in the bank, as `questions.read_questions` takes it.

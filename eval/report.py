@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from rich.table import Table
@@ -14,7 +15,7 @@ def _cell(score: dict[str, float]) -> str:
 _COLUMNS = ("condition", "exact match (95 %)", "token F1 (95 %)", "routing top-1", "top-3", "seconds")
 
 
-def _rows(results: dict[str, Any]) -> list[list[str]]:
+def _rows(results: Mapping[str, Any]) -> list[list[str]]:
     rows = []
     for name, scores in results["conditions"].items():
         shown = f"{name}: {scores['meaning']}"
@@ -33,23 +34,24 @@ def _seconds(scores: dict[str, Any]) -> str:
     return f"{scores['seconds']:.0f}" + (f" ({reused} answers shared)" if reused else "")
 
 
-def table(results: dict[str, Any]) -> str:
+def table(results: Mapping[str, Any]) -> str:
     """The Markdown table of conditions, with 95 % intervals."""
     return _markdown([list(_COLUMNS), *_rows(results)])
 
 
-def rich_table(results: dict[str, Any]) -> Table:
+def rich_table(results: Mapping[str, Any]) -> Table:
     """The same for a terminal."""
     shown = Table(title="Recall under held-out wordings")
     for column in _COLUMNS:
         shown.add_column(column)
     for row in _rows(results):
         shown.add_row(*row)
-    shown.caption = "\n".join(_facts(results))
+    shown.caption = "\n".join(notes(results))
     return shown
 
 
-def _facts(results: dict[str, Any]) -> list[str]:
+def notes(results: Mapping[str, Any]) -> list[str]:
+    """What to know about a run beyond its table, a line each."""
     configuration, check = results["configuration"], results["configuration"]["leak_check"]
     lines = [
         f"- {configuration['scored']} held-out wordings; the one nearest to a trained wording has similarity "
@@ -83,7 +85,7 @@ def _latency(told: dict[str, Any]) -> str:
     )
 
 
-def by_kind(results: dict[str, Any]) -> list[list[str]]:
+def by_kind(results: Mapping[str, Any]) -> list[list[str]]:
     """Rows of (kind, questions, score by condition …), the conditions in the first row; nothing for a single kind."""
     run = {name: s["by_kind"] for name, s in results["conditions"].items() if "by_kind" in s}
     kinds = list(next(iter(run.values()), {}))
@@ -104,8 +106,8 @@ def _markdown(rows: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in lines)
 
 
-def write_report(results: dict[str, Any]) -> str:
+def write_report(results: Mapping[str, Any]) -> str:
     """The whole report in Markdown."""
     kinds = by_kind(results)
-    parts = ["# Recall", "", table(results), "", *([_markdown(kinds), ""] if kinds else []), *_facts(results), ""]
+    parts = ["# Recall", "", table(results), "", *([_markdown(kinds), ""] if kinds else []), *notes(results), ""]
     return "\n".join(parts)

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from lorary.eval.page import page
 from lorary.eval.predictions import Prediction
 from lorary.eval.questions import NEAR_COPY, Question, headline
 from lorary.eval.report import write_report
@@ -87,8 +88,9 @@ def read(folder: Path) -> tuple[dict[str, Any], Predictions]:
 
 
 def write(results: dict[str, Any], predictions: Predictions, out: Path) -> None:
-    """Writes `predictions.jsonl`, then `results.json` and the `report.md` that tells it."""
+    """Writes `predictions.jsonl`, then `results.json` and the reports that tell it."""
     lines = [json.dumps(p, ensure_ascii=False) for rows in predictions.values() for p in rows]
     write_aside(out / "predictions.jsonl", ("\n".join(lines) + "\n").encode())
     write_aside(out / "results.json", (json.dumps(results, indent=2) + "\n").encode())
     write_aside(out / "report.md", write_report(results).encode())
+    write_aside(out / "report.html", page(results, predictions).encode())
