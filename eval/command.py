@@ -1,4 +1,4 @@
-"""The commands `recall` and `show`."""
+"""The commands `recall`, `show` and `compare`."""
 
 from __future__ import annotations
 
@@ -67,3 +67,20 @@ def show(argv: list[str]) -> None:
         weights = ", ".join(f"{w:.2f}" for w in route["weights"])
         shown.add_row(p["question"], p["said"], ", ".join(route["memories"]) or "none", weights, route["source"])
     console.print(shown)
+
+
+def compare(argv: list[str]) -> None:
+    """Prints runs side by side."""
+    parser = ArgumentParser(prog="lorary compare", description="Puts runs of the same questions side by side.")
+    parser.add_argument(
+        "runs", type=str, nargs="+", help="folders that `lorary recall` wrote; the first is the measure"
+    )
+    parser.add_argument("--condition", type=str, default="policy", help="the condition that is compared")
+    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap")
+    parser.add_argument("--json", action="store_true", help="print the comparison as JSON")
+    given = parser.parse_args(argv)
+    from lorary.eval.comparison import compare as run
+    from lorary.eval.report import compared
+
+    told = run(given.runs, condition=given.condition, seed=given.seed)
+    print(json.dumps(told) if given.json else compared(told))

@@ -101,6 +101,24 @@ def by_kind(results: Mapping[str, Any]) -> list[list[str]]:
     return rows
 
 
+def compared(told: Mapping[str, Any]) -> str:
+    """The Markdown table of runs side by side; differences whose interval excludes 0 are bold."""
+    first = told["runs"][0]["run"]
+    rows = [["run", *_COLUMNS[1:3], "exact match − first", "token F1 − first"]]
+    changes = {d["run"]: [_change(d["exact_match"]), _change(d["token_f1"])] for d in told["differences"]}
+    for run in told["runs"]:
+        name = f"{run['run']} (partial)" if run["partial"] else run["run"]
+        rows.append([name, _cell(run["exact_match"]), _cell(run["token_f1"]), *changes.get(run["run"], ["–", "–"])])
+    asked = f"Condition {told['condition']}: {told['questions']} questions on {told['facts']} facts."
+    means = f"Differences are to {first}, by a paired bootstrap over facts; bold where the 95 % interval excludes 0."
+    return "\n".join([_markdown(rows), "", asked, means])
+
+
+def _change(score: Mapping[str, Any]) -> str:
+    shown = f"{score['value']:+.3f} ({score['low']:+.3f} to {score['high']:+.3f})"
+    return f"**{shown}**" if score["differs"] else shown
+
+
 def _markdown(rows: list[list[str]]) -> str:
     lines = [rows[0], ["---"] * len(rows[0]), *rows[1:]] if rows else []
     return "\n".join(f"| {' | '.join(row)} |" for row in lines)
