@@ -1,8 +1,9 @@
-"""The commands `recall`, `show` and `compare`."""
+"""The commands `recall`, `show`, `compare` and `task`."""
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 
 from jsonargparse import ArgumentParser
@@ -84,3 +85,28 @@ def compare(argv: list[str]) -> None:
 
     told = run(given.runs, condition=given.condition, seed=given.seed)
     print(json.dumps(told) if given.json else compared(told))
+
+
+def task(argv: list[str]) -> None:
+    """Writes a task's facts and questions."""
+    from lorary.eval import formats, tasks
+
+    makers = (tasks.phonebook, tasks.profiles, tasks.twohop, tasks.unknown, formats.qa, formats.counterfact)
+    by_name = {make.__name__: make for make in makers}
+    parser = ArgumentParser(prog="lorary task", description="Writes facts to build from and questions to ask.")
+    names = parser.add_subcommands(dest="name")
+    for name, make in by_name.items():
+        told = str(make.__doc__).splitlines()[0]
+        one = ArgumentParser(description=told)
+        one.add_argument("--out", type=str, required=True, help="folder of facts.jsonl and questions.jsonl")
+        one.add_function_arguments(make, as_positional=True)
+        names.add_subcommand(name, one, help=told)
+    given = parser.parse_args(argv)
+    settings = given[given.name].as_dict()
+    out = Path(settings.pop("out"))
+    made = by_name[given.name](**settings)
+    made.write(out)
+    kinds = Counter(line["kind"] for line in made.questions for _ in line.get("held_out", (line["question"],)))
+    topics = len({fact.topic for fact in made.facts})
+    print(f"{len(made.facts)} facts on {topics} topics: {out / 'facts.jsonl'}")
+    print(f"questions ({', '.join(f'{count} {kind}' for kind, count in kinds.items())}): {out / 'questions.jsonl'}")
