@@ -14,6 +14,8 @@ _INK = "#12ab34"
 """Stands for the page's text colour until the SVG is written; no series has it."""
 _SERIES = ("#2f7ed8", "#e07b00", "#2a9d6f", "#a05ad6", "#c8415b")
 _WIDTH = 4.7
+_FIT = 16
+"""Columns of a matrix whose labels can be read on a phone without scrolling."""
 _STYLE: Any = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
@@ -55,17 +57,19 @@ def topics(by_condition: Mapping[str, Mapping[str, float]]) -> str:
 
 
 def confusion(rows: Sequence[str], columns: Sequence[str], counts: Sequence[Sequence[int]]) -> str:
-    """The memory that was asked for (rows) against the one that answered (columns), shaded by its share of the row."""
-    small = max(3.0, min(8.0, 140 / len(columns)))
-    with rc_context({**_STYLE, "font.size": small}):
-        figure, axes = _axes(height=1.0 + _WIDTH * 0.6 * len(rows) / len(columns))
+    """The memory that was asked for (rows) against the one that answered (columns), shaded by its share of the row.
+
+    Of many memories it is as wide as its labels need, and its id is `wide`, so that a page lets it scroll.
+    """
+    wide = len(columns) > _FIT
+    width = 1.6 + 0.25 * len(columns) if wide else _WIDTH
+    with rc_context({**_STYLE, "font.size": 8}):
+        figure, axes = _axes(height=1.2 + 0.62 * width * len(rows) / len(columns), width=width)
         for y, row in enumerate(counts):
             for x, count in enumerate(row):
                 if count:
-                    share = count / sum(row)
-                    axes.fill(
-                        [x - 0.5, x + 0.5, x + 0.5, x - 0.5], [y - 0.5] * 2 + [y + 0.5] * 2, _SERIES[0], alpha=share
-                    )
+                    square = [x - 0.5, x + 0.5, x + 0.5, x - 0.5], [y - 0.5, y - 0.5, y + 0.5, y + 0.5]
+                    axes.fill(*square, _SERIES[0], alpha=count / sum(row))
                     axes.text(x, y, str(count), ha="center", va="center")
         axes.set_xticks(range(len(columns)), columns, rotation=60, ha="right", rotation_mode="anchor")
         axes.set_yticks(range(len(rows)), rows)
@@ -73,7 +77,7 @@ def confusion(rows: Sequence[str], columns: Sequence[str], counts: Sequence[Sequ
         axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.set_xlabel("answered by")
         axes.set_ylabel("held by")
-        return _svg(figure, "confusion")
+        return _svg(figure, "wide" if wide else "confusion")
 
 
 def reliability(bins: Sequence[Mapping[str, Any]]) -> str:
@@ -130,8 +134,8 @@ def split(parts: Mapping[str, Mapping[str, float]]) -> str:
         return _svg(figure, "split")
 
 
-def _axes(height: float) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(_WIDTH, height), layout="constrained")
+def _axes(height: float, width: float = _WIDTH) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.add_subplot()
 
 

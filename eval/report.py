@@ -64,7 +64,9 @@ def notes(results: Mapping[str, Any]) -> list[str]:
     retention, abstention = results["retention"], results["abstention"]
     return [
         *lines,
-        f"- Known against {abstention['unrelated_questions']} unrelated questions: AUROC {abstention['auroc']:.3f}.",
+        f"- Known against {abstention['unrelated_questions']} unrelated questions: AUROC {abstention['auroc']:.3f}"
+        + "".join(f"; against {kind} ones {value:.3f}" for kind, value in abstention["auroc_by_kind"].items())
+        + ".",
         f"- Perplexity on unrelated text: {retention['perplexity_ratio']:.4f} × the base's "
         f"({retention['perplexity_policy']:.2f} against {retention['perplexity_base']:.2f}); KL to the base "
         f"{retention['kl_policy']:.4f} nats a token.",

@@ -27,7 +27,8 @@ def routing(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """(top-1 and top-3 by router, abstention) over questions that a memory holds.
 
-    A policy's top-1 counts "none" as wrong.
+    A policy's top-1 counts "none" as wrong. Abstention tells the gate's AUROC of known against unrelated questions, and
+    against each kind of question asked that no memory holds.
     """
     held = [question for question in asked if question.recalled]
     right = torch.tensor([model.memories.index(q.memory) for q in held])
@@ -42,10 +43,18 @@ def routing(
         told["policy"]["top1"] = sum(hits) / len(hits)
     known = (1 - probabilities[:, -1]).tolist()
     unknown = (1 - unrelated[:, -1]).tolist()
+    unheld: dict[str, list[str]] = {}
+    for question in asked:
+        if not question.memory:
+            unheld.setdefault(question.kind, []).append(question.text)
+    by_kind = {
+        kind: auroc(known, (1 - scores(model, texts)[0][:, -1]).tolist()) for kind, texts in sorted(unheld.items())
+    }
     policy = model.router.policy
     left = float((unrelated[:, :-1].max(-1).values < policy.t_gate).float().mean())
     return told, {
         "auroc": auroc(known, unknown),
+        "auroc_by_kind": by_kind,
         "unrelated_questions": len(unknown),
         "gate_leaves_unrelated": left,
     }

@@ -76,6 +76,7 @@ def test_a_run_reports_by_kind(composite, tmp_path):
     kinds = results["conditions"]["base"]["by_kind"]
     assert list(kinds) == ["unseen", "trained", "near-miss", "neighbour"]
     assert kinds["near-miss"]["left_to_base"]["value"] == 1.0
+    assert set(results["abstention"]["auroc_by_kind"]) == {"near-miss", "neighbour"}
     assert "| near-miss: left to the base | 1 | 1.000 |" in (tmp_path / "report.md").read_text()
 
 

@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from lorary.eval import recall
+from lorary.eval import plots, recall
 from lorary.eval import results as stored
 from lorary.eval.asking import Ask, Asker
 from lorary.eval.page import confused, failure, page
@@ -115,6 +115,16 @@ def test_confusion_counts_none():
     assert confused(asked) == (["a", "b", "none"], ["a", "b", "none"], [[1, 1, 0], [0, 0, 1], [1, 0, 0]])
 
 
+def test_a_matrix_of_many_memories_keeps_its_labels_readable():
+    few, many = ([f"memory-{i}" for i in range(n)] for n in (4, 40))
+    narrow, wide = (plots.confusion(names, names, [[1] * len(names)] * len(names)) for names in (few, many))
+    assert 'id="confusion"' in narrow
+    assert 'id="wide"' in wide
+    width = [float(re.search(r'width="([\d.]+)pt"', svg)[1]) for svg in (narrow, wide)]
+    assert width[1] > 40 * 15
+    assert "font-size: 8px" in wide
+
+
 def test_show_writes_the_page_anew(run, capsys):
     from lorary.__main__ import main
 
@@ -122,3 +132,16 @@ def test_show_writes_the_page_anew(run, capsys):
     (folder / "report.html").unlink()
     assert main(["show", str(folder), "--totals", json.dumps({"seconds": {"total": 3}, "peak_rss_mib": 1})]) == 0
     assert "total 3" in (folder / "report.html").read_text()
+
+
+def test_a_run_goes_on_where_it_stopped(composite, tmp_path):
+    folder = tmp_path / "composite"
+    composite.save_pretrained(folder)
+    first = recall(folder, out=tmp_path / "run", conditions=("base",), quiet=True)["conditions"]["base"]
+    marked = json.loads((tmp_path / "run" / "results.json").read_text())
+    marked["conditions"]["base"]["seconds"] = 77.0
+    (tmp_path / "run" / "results.json").write_text(json.dumps(marked))
+    after = recall(folder, out=tmp_path / "run", conditions=("base", "oracle"), quiet=True)["conditions"]
+    assert after["base"] == first | {"seconds": 77.0}, "it was not asked again"
+    assert list(after) == ["base", "oracle"]
+    assert "77" in (tmp_path / "run" / "report.html").read_text()
