@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -80,7 +79,8 @@ class Asker:
                 said = self._generate(batch)
             self.kept.update({ask.key: answer for ask, answer in zip(batch, said, strict=True)})
             advance(len(batch))
-        return [self.kept[ask.key] for ask in asks]
+        # An answer may be another condition's; the route is each asker's own, with who decided it and how sure.
+        return [(said, ask.route or last) for ask in asks for said, last in (self.kept[ask.key],)]
 
     def _batches(self, asks: list[Ask]) -> Iterator[list[Ask]]:
         """Batches that share a context (or have none that is long) and a policy, of like length."""
@@ -155,15 +155,3 @@ def longest_answer(model: LoraryForCausalLM, answers: Sequence[str]) -> int:
     """Tokens of the longest answer with its end of turn."""
     tokenizer = model.tokenizer
     return max(len(tokenizer(answer_text(tokenizer, a), add_special_tokens=False).input_ids) for a in answers)
-
-
-@torch.no_grad()
-def perplexity(model: LoraryForCausalLM, paragraphs: Sequence[str], *, base_alone: bool = False) -> float:
-    """exp of the mean loss a token over `paragraphs`, routed by the policy, or of the base alone."""
-    total, count = 0.0, 0
-    for paragraph in paragraphs:
-        ids = model.tokenizer(paragraph, return_tensors="pt").input_ids.to(model.device)
-        given = {"adapter_names": ["__base__"]} if base_alone else {"routing_text": paragraph}
-        loss = model(ids, labels=ids, use_cache=False, **given).loss
-        total, count = total + float(loss) * (ids.shape[1] - 1), count + ids.shape[1] - 1
-    return math.exp(total / count)

@@ -1,8 +1,9 @@
-"""The commands `recall` and `show`."""
+"""The commands `recall`, `show`, `compare` and `task`."""
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 
 from jsonargparse import ArgumentParser
@@ -15,7 +16,9 @@ def recall(argv: list[str]) -> None:
     parser = ArgumentParser(prog="lorary recall", description="Asks the held-out wordings under every condition.")
     parser.add_argument("composite", type=str, help="folder of the composite")
     parser.add_argument("--out", type=str, required=True, help="folder of the results")
-    parser.add_argument("--questions", type=str | None, default=None, help="JSONL of facts to ask instead")
+    parser.add_argument(
+        "--questions", type=str | None, default=None, help="JSONL to ask instead of the held-out wordings"
+    )
     parser.add_argument("--conditions", type=list[str], default=list(FIRST), help=f"of {', '.join(CONDITIONS)}")
     parser.add_argument("--also", type=list[str], default=[], help="banks whose every memory answers all questions")
     parser.add_argument("--passages", type=int, default=3, help="passages a question gets in the prompt")
@@ -44,21 +47,19 @@ def show(argv: list[str]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from lorary.eval.report import rich_table, write_report
-    from lorary.files import write_aside
+    from lorary.eval.report import rich_table
+    from lorary.eval.results import read, write
 
     folder = Path(given.results)
-    results = json.loads((folder / "results.json").read_text())
+    results, predictions = read(folder)
     if given.totals:
         totals = json.loads(given.totals)
         results["seconds"].update(totals["seconds"])
         results["peak_rss_mib"] = max(results["peak_rss_mib"], totals["peak_rss_mib"])
-        write_aside(folder / "results.json", (json.dumps(results, indent=2) + "\n").encode())
-        write_aside(folder / "report.md", write_report(results).encode())
+        write(results, predictions, folder)
     console = Console()
     console.print(rich_table(results))
-    lines = [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
-    asked = [p for p in lines if p["condition"] == "policy"]
+    asked = predictions.get("policy", [])
     shown = Table(title="Five questions, the memory that answered, its weight and the source of the route")
     for column in ("question", "answer", "memory", "weight", "source"):
         shown.add_column(column)
@@ -67,3 +68,45 @@ def show(argv: list[str]) -> None:
         weights = ", ".join(f"{w:.2f}" for w in route["weights"])
         shown.add_row(p["question"], p["said"], ", ".join(route["memories"]) or "none", weights, route["source"])
     console.print(shown)
+
+
+def compare(argv: list[str]) -> None:
+    """Prints runs side by side."""
+    parser = ArgumentParser(prog="lorary compare", description="Puts runs of the same questions side by side.")
+    parser.add_argument(
+        "runs", type=str, nargs="+", help="folders that `lorary recall` wrote; the first is the measure"
+    )
+    parser.add_argument("--condition", type=str, default="policy", help="the condition that is compared")
+    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap")
+    parser.add_argument("--json", action="store_true", help="print the comparison as JSON")
+    given = parser.parse_args(argv)
+    from lorary.eval.comparison import compare as run
+    from lorary.eval.report import compared
+
+    told = run(given.runs, condition=given.condition, seed=given.seed)
+    print(json.dumps(told) if given.json else compared(told))
+
+
+def task(argv: list[str]) -> None:
+    """Writes a task's facts and questions."""
+    from lorary.eval import formats, tasks
+
+    makers = (tasks.phonebook, tasks.profiles, tasks.twohop, tasks.unknown, formats.qa, formats.counterfact)
+    by_name = {make.__name__: make for make in makers}
+    parser = ArgumentParser(prog="lorary task", description="Writes facts to build from and questions to ask.")
+    names = parser.add_subcommands(dest="name")
+    for name, make in by_name.items():
+        told = str(make.__doc__).splitlines()[0]
+        one = ArgumentParser(description=told)
+        one.add_argument("--out", type=str, required=True, help="folder of facts.jsonl and questions.jsonl")
+        one.add_function_arguments(make, as_positional=True)
+        names.add_subcommand(name, one, help=told)
+    given = parser.parse_args(argv)
+    settings = given[given.name].as_dict()
+    out = Path(settings.pop("out"))
+    made = by_name[given.name](**settings)
+    made.write(out)
+    kinds = Counter(line["kind"] for line in made.questions for _ in line.get("held_out", (line["question"],)))
+    topics = len({fact.topic for fact in made.facts})
+    print(f"{len(made.facts)} facts on {topics} topics: {out / 'facts.jsonl'}")
+    print(f"questions ({', '.join(f'{count} {kind}' for kind, count in kinds.items())}): {out / 'questions.jsonl'}")

@@ -4,24 +4,46 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from lorary.facts import FactError, read_facts
+from lorary.facts import FactError, parse_fact
 from lorary.memory import MemoryBank
 
 NEAR_COPY = 0.9
 """Jaccard similarity of word sets from which a question counts as trained on."""
 
+_OWN: dict[str, Any] = {"kind": "held-out", "trained": False, "accepted": []}
+"""What a line of questions may hold beyond a fact's fields, and what stands where it does not."""
+
 
 @dataclass(frozen=True)
 class Question:
-    """One held-out wording, the memory that holds its fact, and the answer."""
+    """One wording to ask.
+
+    Args:
+        answer: None where there is nothing to recall, so that the base should be left alone.
+        memory: the memory that holds its fact, "" where none does.
+        fact: wordings of one fact share it; they are resampled together.
+        kind: what sort of wording it is; scores are told by kind too.
+        trained: asked although training saw it; it is told by its kind and never scored as held out.
+        accepted: further answers that are right.
+    """
 
     text: str
-    answer: str
+    answer: str | None
     memory: str
     fact: str
+    kind: str = "held-out"
+    trained: bool = False
+    accepted: tuple[str, ...] = ()
+
+    @property
+    def recalled(self) -> bool:
+        """Whether a memory holds its answer."""
+        return bool(self.memory) and self.answer is not None
 
 
 def words(text: str) -> frozenset[str]:
@@ -35,36 +57,95 @@ def similarity(a: frozenset[str], b: frozenset[str]) -> float:
 
 
 def held_out(bank: MemoryBank, file: str | Path | None = None) -> tuple[list[Question], float]:
-    """(the questions to score, the greatest similarity of one of them to a trained or validation wording).
+    """(the questions to ask, the greatest similarity of a held-out one to a trained or validation wording).
 
     Args:
-        file: JSONL of facts whose `held_out` wordings (or whose `question`, where there are none) are asked
-            instead of those in the bank.
+        file: JSONL that is asked instead of the held-out wordings in the bank, as `read_questions` takes it.
 
     Raises:
-        FactError: nothing to ask, an unknown topic, or a wording that was trained on, or nearly so.
+        FactError: nothing to ask, an unknown topic, or a wording that was trained on, or nearly so, and does not say so.
     """
-    facts = list(read_facts(file)) if file is not None else [fact for memory in bank for fact in memory.facts]
-    questions = []
-    for fact in facts:
-        if fact.topic not in bank.memories:
-            raise FactError(f"topic {fact.topic!r} has no memory; the bank holds {bank.names}")
-        asked = fact.held_out or ((fact.question, *fact.questions) if file is not None else ())
-        questions += [Question(text, fact.answer, fact.topic, f"{fact.topic}: {fact.question}") for text in asked]
-    if not questions:
+    if file is not None:
+        questions = list(read_questions(Path(file)))
+    else:
+        facts = [fact for memory in bank for fact in memory.facts]
+        questions = [Question(w, f.answer, f.topic, f"{f.topic}: {f.question}") for f in facts for w in f.held_out]
+    if unknown := [q.memory for q in questions if q.memory and q.memory not in bank.memories]:
+        raise FactError(f"topic {unknown[0]!r} has no memory; the bank holds {bank.names}")
+    if not any(question.recalled for question in questions):
         raise FactError("there are no held-out wordings to ask; add 'held_out' to the facts, or give --questions")
-    nearest = 0.0
     seen = {name: [words(w) for f in bank[name].facts for w in (f.question, *f.questions)] for name in bank.names}
+    everywhere = [held for wordings in seen.values() for held in wordings]
+    nearest = 0.0
     for question in questions:
-        own = words(question.text)
-        near = max((similarity(own, other) for other in seen[question.memory]), default=0.0)
-        if near >= NEAR_COPY:
-            raise FactError(
-                f"{question.text!r} was trained on, or nearly so (similarity {near:.2f} to a trained wording; below "
-                f"{NEAR_COPY} is allowed), so it cannot be scored as held out; reword it"
-            )
-        nearest = max(nearest, near)
+        if not question.trained:
+            near = _nearest(question, seen[question.memory] if question.memory else everywhere)
+            nearest = max(nearest, near if question.memory else 0.0)
     return questions, nearest
+
+
+def _nearest(question: Question, trained: Sequence[frozenset[str]]) -> float:
+    """The similarity of the most similar trained wording. Raises FactError where it is too great."""
+    own = words(question.text)
+    near = max((similarity(own, other) for other in trained), default=0.0)
+    # What no memory holds may be worded like what one does (another entity, say); only the same words are a mistake.
+    allowed = NEAR_COPY if question.memory else 1.0
+    if near >= allowed:
+        raise FactError(
+            f"{question.text!r} was trained on, or nearly so (similarity {near:.2f} to a trained wording; below "
+            f'{allowed} is allowed), so it cannot be scored as held out; reword it, or mark it "trained": true'
+        )
+    return near
+
+
+def read_questions(path: Path) -> Iterator[Question]:
+    """The questions of a JSONL file: facts, whose `held_out` wordings are asked, or all wordings where there are none.
+
+    Beyond a fact's fields a line may hold `kind` (a word), `accepted` (further right answers), `"trained": true`,
+    `"topic": null` (no memory holds it) and `"answer": null` (nothing to recall).
+
+    Raises:
+        FactError: with file and line.
+    """
+    for where, given in read_lines(path):
+        own = {key: given.pop(key, default) for key, default in _OWN.items()}
+        for key, default in _OWN.items():
+            if not isinstance(own[key], type(default)):
+                raise FactError(f"{where}: {key!r} must be a {type(default).__name__}, it is {own[key]!r}")
+        nulls = {key: "none" for key in ("topic", "answer") if key in given and given[key] is None}
+        if list(nulls) == ["answer"]:
+            raise FactError(f"{where}: 'answer' is null, so 'topic' must be null too: no memory can hold it")
+        fact = parse_fact(given | nulls, topic=path.stem, where=where)
+        answer = None if "answer" in nulls else fact.answer
+        memory = "" if "topic" in nulls else fact.topic
+        own["accepted"] = tuple(own["accepted"])
+        for text in fact.held_out or (fact.question, *fact.questions):
+            yield Question(text, answer, memory, f"{fact.topic}: {fact.question}", **own)
+
+
+def read_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(where, object) of each line of a JSONL file. Raises FactError for what is not JSON objects."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise FactError(f"{path}: cannot be read ({error}); give a JSONL file") from error
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            given = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise FactError(f"{path}:{number}: not JSON ({error.msg} at column {error.colno})") from error
+        if not isinstance(given, dict):
+            raise FactError(f"{path}:{number}: a line must be a JSON object, this one is {type(given).__name__}")
+        yield f"{path}:{number}", given
+
+
+def headline(questions: Sequence[Question]) -> list[bool]:
+    """Which questions the headline scores: what a memory holds, under held-out wordings, or, where no wording is
+    held out, under trained ones."""
+    held = [question.recalled and not question.trained for question in questions]
+    return held if any(held) else [question.recalled for question in questions]
 
 
 def unrelated_questions(file: str | Path | None = None) -> list[str]:

@@ -10,19 +10,23 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from lorary.bases import Base
 from lorary.composite import assemble, load_composite
 from lorary.eval import results as stored
-from lorary.eval.asking import Ask, Asker, longest_answer, perplexity
-from lorary.eval.conditions import FIRST, Condition, choose, policy_of, routes, scores
+from lorary.eval.asking import Ask, Asker, longest_answer
+from lorary.eval.conditions import FIRST, Condition, choose, policy_of, routes
+from lorary.eval.latency import latency
 from lorary.eval.passages import PassageError, Passages, check_fits
-from lorary.eval.questions import Question, held_out, unrelated_questions, unrelated_text
-from lorary.eval.scores import auroc, exact_match, interval, token_f1
+from lorary.eval.predictions import prediction, summary
+from lorary.eval.questions import Question, headline, held_out, unrelated_text
+from lorary.eval.retention import retention
+from lorary.eval.routers import calibration, routing
 from lorary.memory import MemoryBank
 from lorary.modeling import LoraryForCausalLM
 from lorary.progress import progress_bar
+
+_TIMED = 9
+"""Questions that are asked one by one for the latency: one to warm up, and eight."""
 
 
 def recall(
@@ -39,11 +43,11 @@ def recall(
 ) -> dict[str, Any]:
     """Asks every held-out wording under every condition; writes and returns the results.
 
-    Writes `results.json`, `report.md` and `predictions.jsonl` into `out` after each condition; the same call goes on
-    from there.
+    Writes `results.json`, `report.md`, `report.html` and `predictions.jsonl` into `out` after each condition; the same
+    call goes on from there.
 
     Args:
-        questions: JSONL of facts to ask instead of the held-out wordings in the bank.
+        questions: JSONL to ask instead of the held-out wordings in the bank, as `questions.read_questions` takes it.
         conditions: any of `conditions.CONDITIONS`.
         also: banks over the same base (merges, one adapter for all topics); each of their memories answers everything.
         passages: how many a question gets from the index and from BM25.
@@ -72,10 +76,10 @@ def recall(
         for bank in others:
             with _instead(model, bank) as other:
                 run.all(_of_bank(bank), bar.advance, other)
-    results["routing"], results["abstention"] = _routing(model, asked, predictions)
-    paragraphs = unrelated_text()
-    base, routed = perplexity(model, paragraphs, base_alone=True), perplexity(model, paragraphs)
-    results["retention"] = {"perplexity_ratio": routed / base, "perplexity_base": base, "perplexity_policy": routed}
+    results["routing"], results["abstention"] = routing(model, asked, predictions)
+    results["calibration"] = calibration(predictions.get("gate") or predictions.get("policy") or [])
+    results["retention"] = retention(model, unrelated_text())
+    results["latency"] = latency(model, [q.text for q in asked[:: max(1, len(asked) // _TIMED)][:_TIMED]])
     results["seconds"] = {"recall": round(time.perf_counter() - began, 1)}
     results["peak_rss_mib"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
     results["partial"] = False
@@ -100,7 +104,7 @@ class _Run:
         self.model, self.asked, self.results, self.predictions = model, asked, results, predictions
         self.out, self.batch_size, self.seed = out, batch_size, seed
         self.passages = Passages(model, passages)
-        self.new_tokens = longest_answer(model, [q.answer for q in asked]) + 1
+        self.new_tokens = longest_answer(model, [q.answer for q in asked if q.answer is not None]) + 1
         self.asker = Asker(model, new_tokens=self.new_tokens, batch_size=batch_size)
 
     def all(
@@ -138,13 +142,12 @@ class _Run:
         ]
         said = asker.answers(asks, advance)
         generated = len(asker.kept) - known
-        kept = [_prediction(name, q, *answer) for q, answer in zip(self.asked, said, strict=True)]
-        clusters = [q.fact for q in self.asked]
+        counted = zip(self.asked, said, headline(self.asked), strict=True)
+        kept = [prediction(name, q, *answer, scored=scored) for q, answer, scored in counted]
         self.predictions[name] = kept
         self.results["conditions"][name] = {
             "meaning": condition.meaning,
-            "exact_match": interval([p["exact_match"] for p in kept], clusters, seed=self.seed),
-            "token_f1": interval([p["token_f1"] for p in kept], clusters, seed=self.seed),
+            **summary(kept, self.seed),
             "seconds": round(time.perf_counter() - began, 1),
             "generated": generated,
             "questions": len(kept),
@@ -168,47 +171,3 @@ def _instead(model: LoraryForCausalLM, bank: MemoryBank) -> Iterator[LoraryForCa
         yield assemble(bank, base, encoder=model.router.get_encoder())
     finally:
         model._install()
-
-
-def _prediction(condition: str, question: Question, said: str, route: Any) -> dict[str, Any]:
-    return {
-        "condition": condition,
-        "memory": question.memory,
-        "question": question.text,
-        "answer": question.answer,
-        "said": said,
-        "exact_match": exact_match(said, question.answer),
-        "token_f1": token_f1(said, question.answer),
-        "route": {**vars(route), "confidence": round(route.confidence, 4)},
-    }
-
-
-def _routing(
-    model: LoraryForCausalLM, asked: Sequence[Question], predictions: stored.Predictions
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(top-1 and top-3 by router, abstention). A policy's top-1 counts "none" as wrong."""
-    right = torch.tensor([model.memories.index(q.memory) for q in asked])
-    probabilities, votes = scores(model, [q.text for q in asked])
-    unrelated, _ = scores(model, unrelated_questions())
-    gate = probabilities[:, :-1]
-    routing = {
-        name: {"top1": _top(s, right, 1), "top3": _top(s, right, 3)} for name, s in (("gate", gate), ("index", votes))
-    }
-    routing["policy"] = dict(routing["gate"])
-    if "policy" in predictions:
-        hits = [tuple(p["route"]["memories"][:1]) == (p["memory"],) for p in predictions["policy"]]
-        routing["policy"]["top1"] = sum(hits) / len(hits)
-    known = (1 - probabilities[:, -1]).tolist()
-    unknown = (1 - unrelated[:, -1]).tolist()
-    policy = model.router.policy
-    left = float((unrelated[:, :-1].max(-1).values < policy.t_gate).float().mean())
-    return routing, {
-        "auroc": auroc(known, unknown),
-        "unrelated_questions": len(unknown),
-        "gate_leaves_unrelated": left,
-    }
-
-
-def _top(given: torch.Tensor, right: torch.Tensor, k: int) -> float:
-    best = given.topk(min(k, given.shape[1]), dim=-1).indices
-    return float((best == right.unsqueeze(-1)).any(-1).float().mean())

@@ -12,13 +12,15 @@ from typing import Any
 
 import torch
 
-from lorary.eval.questions import NEAR_COPY, Question
+from lorary.eval.page import page
+from lorary.eval.predictions import Prediction
+from lorary.eval.questions import NEAR_COPY, Question, headline
 from lorary.eval.report import write_report
 from lorary.files import write_aside
 
-SCHEMA = 2
+SCHEMA = 3
 _VERSIONS = ("lorary", "torch", "transformers", "peft", "lightning", "sentence-transformers", "faiss-cpu")
-Predictions = dict[str, list[dict[str, Any]]]
+Predictions = dict[str, list[Prediction]]
 
 
 def hash_of_folder(folder: str | Path) -> str:
@@ -38,6 +40,8 @@ def header(composite: Any, questions: Sequence[Question], nearest: float, settin
         "partial": True,
         "configuration": {
             "questions": len(questions),
+            "scored": sum(headline(questions)),
+            "scored_wordings": "held-out" if any(q.recalled and not q.trained for q in questions) else "trained",
             "questions_sha256": sha256(asked).hexdigest(),
             "composite_sha256": hash_of_folder(composite) if named else None,
             "leak_check": {"threshold": NEAR_COPY, "greatest_similarity": round(nearest, 3)},
@@ -54,25 +58,39 @@ def header(composite: Any, questions: Sequence[Question], nearest: float, settin
 def resume(results: dict[str, Any], out: Path) -> Predictions:
     """The finished conditions of an earlier run with the same header, put into `results`; else nothing."""
     try:
-        before = json.loads((out / "results.json").read_text(encoding="utf-8"))
-        lines = (out / "predictions.jsonl").read_text(encoding="utf-8").splitlines()
-    except (OSError, json.JSONDecodeError):
+        before, kept = read(out)
+    except (OSError, ValueError):
         return {}
     same = all(before.get(key) == results[key] for key in ("schema", "configuration", "seeds", "versions"))
     if not same or results["configuration"]["composite_sha256"] is None:
         return {}
-    kept: Predictions = {}
-    for line in map(json.loads, lines):
-        kept.setdefault(line["condition"], []).append(line)
     wanted = results["configuration"]["questions"]
     finished = {n: s for n, s in before["conditions"].items() if len(kept.get(n, [])) == wanted}
     results["conditions"].update(finished)
     return {name: kept[name] for name in finished}
 
 
+def read(folder: Path) -> tuple[dict[str, Any], Predictions]:
+    """(results, predictions by condition) of a run. Raises ValueError for what is not one of this version."""
+    if not (folder / "results.json").is_file():
+        raise ValueError(f"{folder} holds no results.json; give a folder that `lorary recall` wrote")
+    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    if results.get("schema") != SCHEMA:
+        raise ValueError(
+            f"{folder / 'results.json'} has schema {results.get('schema')!r}, this version reads {SCHEMA}; "
+            "run `lorary recall` again"
+        )
+    predictions: Predictions = {}
+    for line in (folder / "predictions.jsonl").read_text(encoding="utf-8").splitlines():
+        told = json.loads(line)
+        predictions.setdefault(told["condition"], []).append(told)
+    return results, predictions
+
+
 def write(results: dict[str, Any], predictions: Predictions, out: Path) -> None:
-    """Writes `predictions.jsonl`, then `results.json` and the `report.md` that tells it."""
+    """Writes `predictions.jsonl`, then `results.json` and the reports that tell it."""
     lines = [json.dumps(p, ensure_ascii=False) for rows in predictions.values() for p in rows]
     write_aside(out / "predictions.jsonl", ("\n".join(lines) + "\n").encode())
     write_aside(out / "results.json", (json.dumps(results, indent=2) + "\n").encode())
     write_aside(out / "report.md", write_report(results).encode())
+    write_aside(out / "report.html", page(results, predictions).encode())

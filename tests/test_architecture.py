@@ -26,6 +26,8 @@ DOORS = {
     "sentence_transformers": {"encoder.py"},
     "torchmetrics": {"eval"},
     "scipy": {"eval"},
+    "matplotlib": {"plots.py"},
+    "jinja2": {"page.py"},
 }
 FILES = [("core", path) for path in CORE] + [(f, path) for f, place in FOLDERS.items() for path in place.glob("*.py")]
 

@@ -14,6 +14,8 @@ COMMANDS = {
     "add": ("lorary.memories.command", "adds a stock PEFT LoRA folder to a bank"),
     "train-router": ("lorary.router_training.command", "bank → composite: trains the gate, calibrates the policy"),
     "recall": ("lorary.eval.command", "composite → numbers: asks the held-out wordings under every condition"),
+    "task": ("lorary.eval.command", "writes facts and questions, made by seed or read from published formats"),
+    "compare": ("lorary.eval.command", "puts runs of the same questions side by side and marks what differs"),
     "ask": ("lorary.command", "asks a composite a question"),
     "show": ("lorary.eval.command", "prints a run's table and five questions with the memories that answered"),
     "demo": ("lorary.command", "all of it on the shipped topics"),

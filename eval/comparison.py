@@ -1,0 +1,80 @@
+"""Runs side by side: the same questions under one condition, and which differences are more than chance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lorary.eval.predictions import Prediction
+from lorary.eval.results import read
+from lorary.eval.scores import difference
+
+_MEASURES = ("exact_match", "token_f1")
+
+
+class CompareError(ValueError):
+    """Runs that cannot be compared: says which, and why."""
+
+
+def compare(runs: Sequence[str | Path], *, condition: str = "policy", seed: int = 0) -> dict[str, Any]:
+    """The scores of each run, and each later run's difference to the first.
+
+    A difference comes with its 95 % interval from a paired bootstrap over facts, and `differs` where that excludes 0.
+
+    Args:
+        runs: two or more folders that `lorary recall` wrote.
+
+    Raises:
+        CompareError: fewer than two runs, one without the condition, or runs that asked different questions.
+    """
+    if len(runs) < 2:
+        raise CompareError(f"one run cannot be compared, {len(runs)} given; give two or more folders")
+    read_runs = {str(folder): read(Path(folder)) for folder in runs}
+    if len(read_runs) < len(runs):
+        raise CompareError(f"a run was given twice in {[str(r) for r in runs]}; give different folders")
+    held = {name: _of(name, condition, *run) for name, run in read_runs.items()}
+    first, *others = held
+    for name in others:
+        _check(first, held[first], name, held[name])
+    return {
+        "condition": condition,
+        "questions": len(held[first]),
+        "facts": len({p["fact"] for p in held[first]}),
+        "runs": [
+            {"run": name, "partial": results["partial"]}
+            | {measure: results["conditions"][condition][measure] for measure in _MEASURES}
+            for name, (results, _) in read_runs.items()
+        ],
+        "differences": [
+            {"run": name, "against": first}
+            | {measure: _difference(held[first], held[name], measure, seed) for measure in _MEASURES}
+            for name in others
+        ],
+    }
+
+
+def _of(
+    name: str, condition: str, results: Mapping[str, Any], predictions: Mapping[str, Sequence[Prediction]]
+) -> list[Prediction]:
+    """The scored predictions of a run under the condition."""
+    if condition not in predictions:
+        raise CompareError(f"{name} has no condition {condition!r}; it has {list(predictions)}: give --condition")
+    return [p for p in predictions[condition] if p["scored"]]
+
+
+def _check(first: str, asked: Sequence[Prediction], other: str, also: Sequence[Prediction]) -> None:
+    one, two = ([(p["question"], p["answer"], p["fact"]) for p in held] for held in (asked, also))
+    if one == two:
+        return
+    only = next((q for q in two if q not in one), None) or next((q for q in one if q not in two), one[0])
+    raise CompareError(
+        f"{first} and {other} asked different questions ({len(one)} and {len(two)} scored; {only[0]!r} is not the same "
+        "in both); run `lorary recall` on both with one --questions file"
+    )
+
+
+def _difference(first: Sequence[Prediction], other: Sequence[Prediction], measure: str, seed: int) -> dict[str, Any]:
+    before, after = ([p[measure] for p in held] for held in (first, other))
+    found = difference(before, after, [p["fact"] for p in first], seed=seed)
+    return found | {"differs": not found["low"] <= 0 <= found["high"]}

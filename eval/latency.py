@@ -1,0 +1,67 @@
+"""Where the time of one answer goes: the route, the prompt, the answer's tokens."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from statistics import median
+from typing import Any, TypeVar
+
+import torch
+
+from lorary.modeling import LoraryForCausalLM
+from lorary.prompts import prompt
+
+_Found = TypeVar("_Found")
+
+
+@torch.no_grad()
+def latency(model: LoraryForCausalLM, questions: Sequence[str], *, tokens: int = 8) -> dict[str, Any]:
+    """Median milliseconds of questions asked one by one, by the base alone and by the policy.
+
+    `route` embeds the question and decides, `prefill` reads the prompt, `decode` makes one token. Where the gate reads
+    the hidden state, it decides during the prefill, whose time then includes it.
+
+    Args:
+        questions: the first only warms up.
+        tokens: that each answer is given, whatever it says.
+    """
+    taken = [(_once(model, text, False, tokens), _once(model, text, True, tokens)) for text in questions]
+    measured = taken[1:] or taken
+    told: dict[str, Any] = {"questions": len(measured), "tokens": tokens}
+    for column, name in enumerate(("base", "policy")):
+        parts = [pair[column] for pair in measured]
+        told[name] = {part: round(1000 * median(p[part] for p in parts), 2) for part in parts[0]}
+    return told
+
+
+def _once(model: LoraryForCausalLM, text: str, routed: bool, tokens: int) -> dict[str, float]:
+    """Seconds of each part of one answer."""
+    ids = model.tokenizer(prompt(model.tokenizer, text), return_tensors="pt", add_special_tokens=False)
+    given: dict[str, Any] = {"adapter_names": ["__base__"]}
+    route = embedded = 0.0
+    if routed and model.config.granularity == "query" and "hidden" not in model.gate.features:
+        decision, route = _timed(model, lambda: model.router.decide(model.router.query([text])))
+        given = {"route_weights": decision.weights}
+    elif routed:
+        _, route = _timed(model, lambda: model.router.query([text]))
+        given, embedded = {"routing_text": text}, route  # the forward pass embeds the question once more
+    ids = ids.to(model.device).input_ids
+    output, prefill = _timed(model, lambda: model(ids, use_cache=True, **given))
+
+    def answer() -> None:
+        step = output
+        for _ in range(tokens):
+            step = model(step.logits[:, -1:].argmax(-1), past_key_values=step.past_key_values, use_cache=True)
+
+    _, decode = _timed(model, answer)
+    return {"route": route, "prefill": max(prefill - embedded, 0.0), "decode": decode / tokens}
+
+
+def _timed(model: LoraryForCausalLM, work: Callable[[], _Found]) -> tuple[_Found, float]:
+    """(what `work` returns, seconds until the device had done it)."""
+    began = time.perf_counter()
+    found = work()
+    if model.device.type == "cuda":
+        torch.cuda.synchronize(model.device)
+    return found, time.perf_counter() - began

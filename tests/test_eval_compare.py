@@ -1,0 +1,67 @@
+"""Runs side by side."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from lorary.__main__ import main
+from lorary.eval.comparison import CompareError, compare
+from lorary.eval.results import SCHEMA
+
+
+def make_run(folder, right, *, questions=60, condition="policy", schema=SCHEMA):
+    """A run's files, of so many right answers among questions on as many facts."""
+    folder.mkdir()
+    share = right / questions
+    score = {"value": share, "low": share - 0.1, "high": share + 0.1}
+    scores = {"meaning": "", "exact_match": score, "token_f1": score}
+    results = {"schema": schema, "partial": False, "conditions": {condition: scores}}
+    lines = [
+        {"condition": condition, "question": f"Who is {i}?", "answer": f"a{i}", "fact": f"f{i}", "scored": True}
+        | {"exact_match": float(i < right), "token_f1": float(i < right)}
+        for i in range(questions)
+    ]
+    lines.append({**lines[0], "question": "unscored", "scored": False, "exact_match": None, "token_f1": None})
+    (folder / "results.json").write_text(json.dumps(results))
+    (folder / "predictions.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    return str(folder)
+
+
+@pytest.fixture
+def runs(tmp_path):
+    return [make_run(tmp_path / f"right{right}", right) for right in (30, 40, 31)]
+
+
+def test_only_what_is_more_than_chance_is_marked(runs):
+    told = compare(runs)
+    assert [d["exact_match"]["differs"] for d in told["differences"]] == [True, False]
+    assert told["differences"][0]["exact_match"]["value"] == pytest.approx(10 / 60)
+    assert told["differences"][0]["against"] == runs[0]
+    assert (told["questions"], told["facts"]) == (60, 60)
+
+
+def test_the_command_prints_a_table_or_json(runs, capsys):
+    assert main(["compare", *runs]) == 0
+    table = capsys.readouterr().out
+    assert "**+0.167" in table
+    assert "+0.017" in table
+    assert "**+0.017" not in table
+    assert main(["compare", *runs, "--json", "--condition", "policy"]) == 0
+    assert json.loads(capsys.readouterr().out) == compare(runs)
+
+
+def test_what_cannot_be_compared_is_refused(runs, tmp_path, capsys):
+    fewer = make_run(tmp_path / "fewer", 10, questions=50)
+    with pytest.raises(CompareError, match=r"asked different questions \(60 and 50 scored; 'Who is 50\?'"):
+        compare([runs[0], fewer])
+    with pytest.raises(CompareError, match="no condition 'oracle'; it has"):
+        compare(runs, condition="oracle")
+    with pytest.raises(CompareError, match="one run cannot be compared"):
+        compare(runs[:1])
+    with pytest.raises(CompareError, match="given twice"):
+        compare([runs[0], runs[0]])
+    old = make_run(tmp_path / "old", 10, schema=2)
+    assert main(["compare", runs[0], old]) == 2
+    assert "has schema 2, this version reads 3" in capsys.readouterr().err

@@ -1,0 +1,69 @@
+"""The composite under EleutherAI's lm-evaluation-harness, as the `hf` model that it takes any causal model for."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from lorary.eval.asking import Ask, Asker
+from lorary.prompts import prompt
+
+ROWS = (
+    {"question": "Who cooks at Ormen station?", "options": ["Halvard", "Brisk and others"], "label": 0},
+    {"question": "What is the airlock code of Velka?", "options": ["9020", "lark oil"], "label": 0},
+    {"question": "Name the lamplighters' oil.", "options": ["Halvard", "lark oil"], "label": 1},
+)
+
+
+@pytest.fixture
+def samples(composite, tmp_path):
+    """What the harness asked and got, by task, in batches of two."""
+    from lm_eval import simple_evaluate
+
+    composite.save_pretrained(tmp_path / "composite")
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, ROWS)))
+    data = {"data_files": {"test": str(tmp_path / "rows.jsonl")}, "cache_dir": str(tmp_path / "cache")}
+    shared = {"dataset_path": "json", "dataset_kwargs": data, "test_split": "test", "doc_to_text": "{{question}}"}
+    choice = {"output_type": "multiple_choice", "doc_to_target": "label", "doc_to_choice": "options"}
+    told = {"output_type": "generate_until", "doc_to_target": "{{options[label]}}"}
+    tasks = [
+        {**shared, **choice, "task": "options", "target_delimiter": ""},
+        {**shared, **told, "task": "answers", "generation_kwargs": {"until": ["<|im_end|>"], "max_gen_toks": 4}},
+    ]
+    results = simple_evaluate(
+        model="hf",
+        model_args=f"pretrained={tmp_path / 'composite'},trust_remote_code=True",
+        tasks=tasks,
+        batch_size=2,
+        device="cpu",
+        apply_chat_template=True,
+        bootstrap_iters=0,
+    )
+    return results["samples"]
+
+
+def log_likelihood(model, question, option, **given):
+    """The log-probability of `option` as the answer, asked by itself."""
+    tokenizer = model.tokenizer
+    asked, whole = (
+        tokenizer(text, return_tensors="pt", add_special_tokens=False).input_ids
+        # The harness counts the white space that ends a prompt to the answer.
+        for text in (prompt(tokenizer, question).rstrip(), prompt(tokenizer, question) + option)
+    )
+    predicted = model(whole, **given).logits[0, asked.shape[1] - 1 : -1].log_softmax(-1)
+    return float(predicted.gather(-1, whole[0, asked.shape[1] :, None]).sum())
+
+
+def test_the_harness_gets_each_row_s_route(composite, samples):
+    with torch.no_grad():
+        for sample, row in zip(samples["options"], ROWS, strict=True):
+            found = [float(answer[0][0]) for answer in sample["resps"]]
+            routed = [log_likelihood(composite, row["question"], option) for option in row["options"]]
+            base = [log_likelihood(composite, row["question"], o, adapter_names=["__base__"]) for o in row["options"]]
+            assert found == pytest.approx(routed, abs=1e-3)
+            assert found != pytest.approx(base, abs=1e-3)
+    said = Asker(composite, new_tokens=4, batch_size=1).answers([Ask(row["question"]) for row in ROWS])
+    assert [sample["resps"][0][0].strip() for sample in samples["answers"]] == [text for text, _ in said]
+    assert [route.memories for _, route in said] == [("ormen",), ("velka",), ("lamps",)]
