@@ -13,6 +13,7 @@ COMMANDS = {
     "build": ("lorary.memories.command", "facts → bank: writes a memory for each topic"),
     "add": ("lorary.memories.command", "adds a stock PEFT LoRA folder to a bank"),
     "train-router": ("lorary.router_training.command", "bank → composite: trains the gate, calibrates the policy"),
+    "route-bench": ("lorary.router_training.command", "measures routers on generated sets of facts, no memory written"),
     "recall": ("lorary.eval.command", "composite → numbers: asks the held-out wordings under every condition"),
     "ask": ("lorary.command", "asks a composite a question"),
     "show": ("lorary.eval.command", "prints a run's table and five questions with the memories that answered"),
