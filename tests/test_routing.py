@@ -9,7 +9,7 @@ from lorary.gate import Gate, evidence, mixture_weights
 from lorary.index import FactIndex
 from lorary.mixture import low_rank_update
 from lorary.pooling import running_mean
-from lorary.prompts import prompt, routing_text
+from lorary.prompts import conversation_text, prompt, routing_text
 from lorary.routing import Policy, decide
 
 
@@ -158,3 +158,28 @@ def test_the_query_is_the_last_user_turn(tokenizer):
     text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
     assert routing_text(tokenizer, text) == "And who sails?"
     assert routing_text(tokenizer, "Just some text.") == "Just some text."
+
+
+def conversation(tokenizer, *said):
+    turns = [{"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(said)]
+    return tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+
+
+def test_a_follow_up_takes_the_turns_before_it_along(tokenizer):
+    said = ["Who cooks at Ormen?", "Halvard", "And her phone number?"]
+    assert conversation_text(tokenizer, conversation(tokenizer, *said)) == "Who cooks at Ormen? And her phone number?"
+    longer = [*said, "4173", "Is it still valid?"]
+    query = conversation_text(tokenizer, conversation(tokenizer, *longer))
+    assert query == "Who cooks at Ormen? And her phone number? Is it still valid?"
+    other = [*said, "4173", "Which oil do the lamplighters burn?"]
+    assert conversation_text(tokenizer, conversation(tokenizer, *other)) == "Which oil do the lamplighters burn?"
+    assert conversation_text(tokenizer, prompt(tokenizer, "And her phone number?")) == "And her phone number?"
+    assert conversation_text(tokenizer, "Just some text.") == "Just some text."
+
+
+def test_a_follow_up_routes_to_the_memory_of_the_turn_before(composite, tokenizer):
+    said = ["What is the airlock code of Velka?", "9020", "And who cooks there?"]
+    inputs = tokenizer(conversation(tokenizer, *said), return_tensors="pt", add_special_tokens=False)
+    assert composite(**inputs).routes[0].memories == ("velka",)
+    replaced = composite(**inputs, routing_text="Who founded the guild of lamplighters?")
+    assert replaced.routes[0].memories == ("lamps",)
