@@ -35,7 +35,7 @@ COMBINATIONS: tuple[tuple[str, ...], ...] = (
     ("facts", "votes"),
     ("facts", "embedding"),
     ("embedding", "votes"),
-    ("embedding",),
+    ("facts", "embedding", "votes"),
 )
 
 
@@ -158,7 +158,7 @@ class _Run:
             router = Router(self.bank, self._gate(features), Policy(), lambda: self.encoder)
             name = " + ".join(features)
             routers[f"gate: {name}"] = self._gate_figures(router, data)
-            if features == DEFAULT_FEATURES and self.joins is not None:
+            if self.joins is not None:
                 routers[f"gate: {name}"]["joining"] = self._join(router)
         parts = [fact.split("-")[0] for fact in self.held_out.facts]
         return {"facts": self.held_out.facts, "parts": parts, "routers": routers}

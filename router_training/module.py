@@ -109,8 +109,9 @@ class GateTraining(lightning.LightningModule):
     def evidence(self, batch: Batch) -> Float[Tensor, "batch memories"]:
         """What the facts say, each trained question's own wordings hidden from it."""
         wordings = self.wordings
-        # The step seeds the draw, so that a resumed run draws as an uninterrupted one.
-        some = wordings.sample(batch.near, seed=self.global_step)
+        # The step seeds the draw, so that a resumed run draws as an uninterrupted one. Outside of training all take part:
+        # near ones of a batch in order would favour the memory that the batch is about.
+        some = wordings.sample(batch.near, self.global_step) if self.training else torch.arange(len(wordings.keys))
         left_out = wordings.left_out(batch.key, some)
         return self.gate.evidence(
             batch.embedding, wordings.keys[some], wordings.owner[some], left_out, wordings.memories

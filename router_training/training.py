@@ -31,7 +31,7 @@ class Training:
 
     Args:
         granularity: "query" fixes the route for a request, "token" decides at each position.
-        features: of the gate; None means the facts, and for tokens the embedding, the votes and the hidden state.
+        features: of the gate; None means embedding and votes, and for tokens the hidden state too.
         max_epochs: passes over the trained wordings and unrelated questions, at most.
         patience: ends after so many epochs without a lower loss on validation wordings; the best epoch's gate stays.
         batch_size: queries a step, over all devices.
@@ -49,9 +49,9 @@ class Training:
 
     granularity: str = "query"
     features: tuple[str, ...] | None = None
-    max_epochs: int = 5
+    max_epochs: int = 4
     patience: int = 2
-    batch_size: int = 32
+    batch_size: int = 64
     lr: float = 3e-3
     language_weight: float = 0.0
     route_weight: float = 1.0
@@ -198,7 +198,11 @@ def fit(
         num_sanity_val_steps=0,
         use_distributed_sampler=False,  # the data makes its own, which one process has too
     )
-    router.gate.requires_grad_(True).train()
+    router.gate.requires_grad_(False)
+    # Only what the features use: with many devices, torch waits for the gradient of everything that is to be trained.
+    for weight in (router.gate.none, *(w for feature in router.gate.features for w in router.gate.parts_of(feature))):
+        weight.requires_grad_(True)
+    router.gate.train()
     try:
         trainer.fit(module, datamodule=data, ckpt_path=str(resume) if resume else None, weights_only=True)
     finally:

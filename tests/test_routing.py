@@ -10,6 +10,7 @@ from lorary.index import FactIndex
 from lorary.mixture import low_rank_update
 from lorary.pooling import running_mean
 from lorary.prompts import conversation_text, prompt, routing_text
+from lorary.router import Router
 from lorary.routing import Policy, decide
 
 
@@ -121,9 +122,10 @@ def test_evidence_is_the_log_of_the_sum_over_a_memory_s_wordings():
     assert float(evidence(scores, owner, 3, floor=scores[:, -1:])[0, 2]) == pytest.approx(-1.0)
 
 
-def test_the_router_s_evidence_is_the_gate_s(composite):
+def test_the_router_s_evidence_is_the_gate_s(composite, encoder):
     """What the index finds near, against a sum over every wording with nothing left out."""
-    gate, router = composite.gate, composite.router
+    gate = Gate(composite.gate.keys.data, 0, ("facts",))
+    router = Router(composite.router.bank, gate.requires_grad_(False), Policy(), lambda: encoder)
     gate.from_embedding.data += 0.02 * torch.randn(
         gate.from_embedding.shape, generator=torch.Generator().manual_seed(0)
     )

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 FEATURES = ("facts", "embedding", "votes", "hidden")
-DEFAULT_FEATURES = ("facts",)
+DEFAULT_FEATURES = ("embedding", "votes")  # the best on validation wordings of `lorary route-bench`
 TOKEN_FEATURES = ("embedding", "votes", "hidden")
 
 
@@ -113,6 +113,16 @@ class Gate(nn.Module):
         if "votes" in self.features:
             logits = logits + self.vote_weight * votes
         return torch.cat([logits, self.none.expand(*logits.shape[:-1], 1)], dim=-1)
+
+    def parts_of(self, feature: str) -> tuple[nn.Parameter, ...]:
+        """The weights that a feature uses."""
+        parts: dict[str, tuple[nn.Parameter, ...]] = {
+            "facts": (self.from_embedding, self.log_sigma, self.fact_weight),
+            "embedding": (self.from_embedding, self.keys, self.log_tau),
+            "votes": (self.vote_weight,),
+            "hidden": (self.from_hidden, self.keys, self.log_tau),
+        }
+        return parts[feature]
 
     def project(self, embedding: Float[Tensor, "*batch embedding"]) -> Float[Tensor, "*batch embedding"]:
         """P e, normalised: where the gate compares questions with facts."""
