@@ -1,4 +1,4 @@
-"""The commands `build` and `add`."""
+"""The commands `build`, `add` and `merge`."""
 
 from __future__ import annotations
 
@@ -62,3 +62,19 @@ def add(argv: list[str]) -> None:
     memory = bank.add(Path(given.adapter), name=given.name, facts=facts, encoder=encoder, same_base=given.same_base)
     bank.save(given.bank)
     print(f"{memory.name}: added, {len(facts)} facts; the bank holds {bank.names}")
+
+
+def merge(argv: list[str]) -> None:
+    """Merges memories of a bank into one stock PEFT adapter."""
+    parser = ArgumentParser(prog="lorary merge", description="Merges memories of a bank into one stock PEFT adapter.")
+    parser.add_argument("bank", type=str, help="folder of the bank or composite")
+    parser.add_argument("--out", type=str, required=True, help="folder of the adapter")
+    parser.add_argument("--how", type=str, default="exact", help="exact, ties or linear")
+    parser.add_argument("--memories", type=str, nargs="+", default=None, help="which; all by default")
+    parser.add_argument("--weights", type=float, nargs="+", default=None, help="of each; equal by default")
+    parser.add_argument("--density", type=float, default=0.2, help="share of entries that ties keeps")
+    given = parser.parse_args(argv)
+    from lorary.memories.merging import merge as run
+
+    passed = {name: getattr(given, name) for name in ("out", "how", "memories", "weights", "density")}
+    print(f"adapter: {run(given.bank, **passed)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -10,24 +11,60 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from lorary.modeling import LoraryForCausalLM
+from lorary.router import Router
 from lorary.router_training.data import RoutingData
+from lorary.routing import Decision, decide
 
 
-def best_threshold(scores: Float[Tensor, " queries"], good: Bool[Tensor, " queries"]) -> tuple[float, float]:
-    """(threshold, balanced accuracy): the cut that best parts scores to act on from scores to leave.
+@dataclass(frozen=True)
+class Threshold:
+    """Where to act on a score, and what that did on the queries it was chosen by.
 
-    Balanced accuracy is the mean of both classes' rates (Youden 1950). Among equals the middle of the gap is taken.
+    Args:
+        wrong_routes: share of the queries acted on that got a wrong memory (unrelated ones had none to get).
+        known_lost: share of the known queries that were not acted on.
     """
-    order = scores.sort().values
-    cuts = torch.cat([order[:1] - 1e-3, (order[1:] + order[:-1]) / 2, order[-1:] + 1e-3])
-    acted = scores[None] >= cuts[:, None]
-    hit = (acted & good).sum(1) / good.sum().clamp(min=1)
-    left = (~acted & ~good).sum(1) / (~good).sum().clamp(min=1)
-    quality = (hit + left) / 2
-    best = (quality >= quality.max() - 1e-6).nonzero().squeeze(-1)
+
+    value: float
+    wrong_routes: float
+    known_lost: float
+
+
+def best_threshold(
+    scores: Float[Tensor, " queries"],
+    good: Bool[Tensor, " queries"],
+    known: Bool[Tensor, " queries"],
+    *,
+    max_wrong_routes: float,
+    max_known_lost: float,
+    before: tuple[int, int] = (0, 0),
+) -> Threshold:
+    """The cut, among those that keep both limits, that best parts scores to act on from scores to leave.
+
+    Best by balanced accuracy (Youden 1950), among equals the middle of the gap. Where no cut keeps both limits, the one
+    that keeps `max_wrong_routes` and loses least.
+
+    Args:
+        good: acting would give the right memory.
+        known: some memory is right.
+        before: (routed, wrongly routed) by who was asked earlier; they count in the share of wrong routes.
+    """
+    ordered, order = scores.sort(descending=True)
+    cuts = torch.cat([ordered[:1] + 1e-3, (ordered[1:] + ordered[:-1]) / 2, ordered[-1:] - 1e-3])
+    zero = torch.zeros(1)
+    right = torch.cat([zero, good[order].float().cumsum(0)])
+    found = torch.cat([zero, known[order].float().cumsum(0)])
+    acted = torch.arange(len(cuts)).float()
+    wrong = (acted - right + before[1]) / (acted + before[0]).clamp(min=1)
+    lost = 1 - found / found[-1].clamp(min=1)
+    quality = right / right[-1].clamp(min=1) - (acted - right) / (acted - right)[-1].clamp(min=1)
+    between = torch.cat([torch.ones(1).bool(), ordered[1:] < ordered[:-1], torch.ones(1).bool()])
+    allowed = between & ((wrong <= max_wrong_routes) | (acted == 0))
+    both = allowed & (lost <= max_known_lost)
+    merit = quality.masked_fill(~both, -2.0) if bool(both.any()) else (-lost).masked_fill(~allowed, -2.0)
+    best = (merit >= merit.max() - 1e-6).nonzero().squeeze(-1)
     middle = best[len(best) // 2]
-    return float(cuts[middle]), float(quality[middle])
+    return Threshold(float(cuts[middle]), round(float(wrong[middle]), 4), round(float(lost[middle]), 4))
 
 
 def best_temperature(logits: Float[Tensor, "queries classes"], right: Int[Tensor, " queries"]) -> float:
@@ -60,33 +97,63 @@ def calibration_error(probabilities: Float[Tensor, "queries classes"], right: In
 
 
 @torch.no_grad()
-def calibrate(model: LoraryForCausalLM, data: RoutingData) -> dict[str, Any]:
-    """Cools the gate in place and tells the policy's thresholds, and what they achieve.
+def calibrate(
+    router: Router, data: RoutingData, *, max_wrong_routes: float = 0.05, max_known_lost: float = 0.02
+) -> dict[str, Any]:
+    """Cools the gate in place and tells the policy's thresholds, the targets they were chosen by and what they achieve.
 
     All on queries that neither the memories nor the gate trained on.
     """
-    held = data.validation
-    if len(held) == 0 or not bool((held.memory < len(model.memories)).any()):
+    held, memories = data.validation, len(router.bank)
+    if len(held) == 0 or not bool((held.memory < memories).any()):
         return {"policy": {}, "calibration": {"queries": 0}}
-    logits = model.gate(held.embedding, held.votes, held.pooled)
+    votes = router.index.votes(held.embedding, router.bank.names)
+    logits = router.gate(held.embedding, votes, held.pooled)
     temperature = best_temperature(logits, held.memory)
-    model.gate.cool(temperature)
+    router.gate.cool(temperature)
     probabilities = (logits / temperature).softmax(-1)
-    known = held.memory < len(model.memories)
+    known = held.memory < memories
+    limits = {"max_wrong_routes": max_wrong_routes, "max_known_lost": max_known_lost}
     best, chosen = probabilities[:, :-1].max(-1)
-    t_gate, gate_quality = best_threshold(best, known & (chosen == held.memory))
-    near, nearest = held.votes.max(-1)
-    t_index, index_quality = best_threshold(near, known & (nearest == held.memory))
-    right = probabilities.argmax(-1) == held.memory
+    by_gate = best_threshold(
+        best,
+        known & (chosen == held.memory),
+        known,
+        max_wrong_routes=max_wrong_routes,
+        max_known_lost=max_known_lost,
+    )
+    policy = replace(router.policy, t_gate=round(by_gate.value, 4))
+    left = best < policy.t_gate
+    if bool(left.any()):
+        near, nearest = votes[left].max(-1)
+        good = known[left] & (nearest == held.memory[left])
+        routed, wrong = int((~left).sum()), int((~left & (chosen != held.memory)).sum())
+        by_index = best_threshold(
+            near, good, known[left], max_wrong_routes=max_wrong_routes, max_known_lost=1.0, before=(routed, wrong)
+        )
+        policy = replace(policy, t_index=round(by_index.value, 4))
     return {
-        "policy": {"t_gate": round(t_gate, 4), "t_index": round(t_index, 4)},
+        "policy": {"t_gate": policy.t_gate, "t_index": policy.t_index},
         "calibration": {
             "queries": len(held),
             "temperature": round(temperature, 4),
             "calibration_error_before": round(calibration_error(logits.softmax(-1), held.memory), 4),
             "calibration_error": round(calibration_error(probabilities, held.memory), 4),
-            "gate_top1": round(float(right.float().mean()), 4),
-            "gate_balanced_accuracy": round(gate_quality, 4),
-            "index_balanced_accuracy": round(index_quality, 4),
+            "gate_top1": round(float((probabilities.argmax(-1) == held.memory).float().mean()), 4),
+            "target": limits,
+            "achieved": outcome(decide(probabilities, votes, policy), held.memory),
         },
     }
+
+
+def outcome(decided: Decision, memory: Int[Tensor, " queries"]) -> dict[str, float]:
+    """What a policy did: top-1 and lost of the known queries, routed of the unrelated, wrong of all routed ones."""
+    routed, known = decided.source > 0, memory < decided.weights.shape[-1]
+    right = routed & (decided.weights.argmax(-1) == memory)
+    shares = {
+        "top1": (right, known),
+        "known_lost": (known & ~routed, known),
+        "unrelated_routed": (routed & ~known, ~known),
+        "wrong_routes": (routed & ~right, routed),
+    }
+    return {name: round(float(some.sum() / of.sum().clamp(min=1)), 4) for name, (some, of) in shares.items()}

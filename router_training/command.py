@@ -1,4 +1,4 @@
-"""The command `train-router`."""
+"""The commands `train-router` and `route-bench`."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ def train_router(argv: list[str]) -> None:
     parser.add_argument("bank", type=str, help="folder of the bank")
     parser.add_argument("--out", type=str, required=True, help="folder of the composite")
     parser.add_argument("--unrelated", type=str | None, default=None, help="JSONL of questions that no memory answers")
+    parser.add_argument("--init-from", type=str | None, default=None, help="a composite whose gate to start from")
     parser.add_argument("--resume", type=str | None, default=None, help="a checkpoint to go on from")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     parser.add_argument("--json", action="store_true", help="print policy and calibration as JSON")
@@ -26,7 +27,7 @@ def train_router(argv: list[str]) -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # it greets at INFO, and sets that at import
     fields = {name: getattr(given, name) for name in Training.__dataclass_fields__}
     fields["features"] = tuple(fields["features"]) if fields["features"] else None
-    common = {"unrelated": given.unrelated, "resume": given.resume, "quiet": given.quiet}
+    common = {"unrelated": given.unrelated, "init_from": given.init_from, "resume": given.resume, "quiet": given.quiet}
     model = run(given.bank, out=given.out, training=Training(**fields), **common)
     told = model.config.router_training
     if given.json:
@@ -34,3 +35,21 @@ def train_router(argv: list[str]) -> None:
         return
     print(f"gate over {len(model.memories)} memories; policy {model.config.policy}; {told['calibration']}")
     print(f"composite: {given.out}")
+
+
+def route_bench(argv: list[str]) -> None:
+    """Measures routers on generated sets."""
+    parser = ArgumentParser(prog="lorary route-bench", description="Measures routers on generated sets of facts.")
+    parser.add_argument(
+        "--out", type=str, required=True, help="folder of results.json and report.md; a run goes on there"
+    )
+    parser.add_argument("--seeds", type=int, default=3, help="how many seeds, from 0")
+    parser.add_argument("--sets", type=list[str], default=["separable", "overlapping", "phone-book"], help="which sets")
+    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+    given = parser.parse_args(argv)
+    from lorary.router_training.benchmark import route_bench as run
+    from lorary.router_training.benchmark_report import write_report
+
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    results = run(given.out, seeds=given.seeds, sets=given.sets)
+    print(json.dumps(results["sets"]) if given.json else write_report(results))

@@ -18,26 +18,36 @@ from lorary.facts import FactError
 from lorary.modeling import LoraryForCausalLM
 from lorary.pooling import pooled_prompt
 from lorary.prompts import answer_text, prompt
+from lorary.router import Router
+from lorary.router_training.wordings import Wordings
+
+_NO_IDS = torch.zeros(0, dtype=torch.long)
 
 
 @dataclass  # not frozen: Lightning moves its tensors to the device in place
 class Batch:
-    """Queries with their features; `memory` is the right one's number, or that of none (= the number of memories)."""
+    """Queries with their features; `memory` is the right one's number, or that of none (= the number of memories).
+
+    `key` is the number of a trained query's own wording, -1 for others; `near` its hard negatives (`Wordings.compare`).
+    """
 
     embedding: Float[Tensor, "batch embedding"]
     votes: Float[Tensor, "batch memories"]
     memory: Int[Tensor, " batch"]
+    key: Int[Tensor, " batch"]
+    near: Int[Tensor, "batch near"]
     pooled: Float[Tensor, "batch hidden"] | None
     rows: list[tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
 class Example:
-    """One query: its text, its memory, and its answer (None for an unrelated question)."""
+    """One query: its text, its memory, its answer (None for an unrelated question), its number among the wordings."""
 
     text: str
     memory: int
     answer: str | None = None
+    key: int = -1
 
 
 def read_questions(path: str | Path | None = None) -> list[str]:
@@ -63,19 +73,28 @@ def read_questions(path: str | Path | None = None) -> list[str]:
 
 
 class Queries(Dataset[int]):
-    """Examples with their features, computed once: base and encoder run once a query, not once an epoch."""
+    """Examples with their features, computed once: base and encoder run once a query, not once an epoch.
 
-    def __init__(self, model: LoraryForCausalLM, examples: Sequence[Example]) -> None:
+    Args:
+        model: tokenizes prompts and answers for the language-model loss, and gives the hidden state; where there is
+            none, neither can be had.
+    """
+
+    def __init__(
+        self, router: Router, wordings: Wordings, examples: Sequence[Example], model: LoraryForCausalLM | None
+    ) -> None:
         self.examples = list(examples)
-        router = model.router
-        owners = [model.memories[e.memory] if e.memory < len(model.memories) else "" for e in examples]
-        texts = [example.text for example in examples]
-        self.embedding = router.get_encoder().encode(texts)
-        # A wording's own key would give its memory away: at asking, the wording is another one.
-        self.votes = router.index.votes(self.embedding, model.memories, leave_out=owners)
         self.memory = torch.tensor([example.memory for example in examples])
-        self.rows = [_row(model, example) for example in examples]
-        self.pooled = _pooled(model, [row for row, _ in self.rows]) if "hidden" in model.gate.features else None
+        self.key = torch.tensor([example.key for example in examples], dtype=torch.long)
+        self.embedding = wordings.keys[self.key]
+        unseen = self.key < 0
+        self.embedding[unseen] = router.get_encoder().encode([e.text for e in examples if e.key < 0])
+        self.votes, self.near = wordings.compare(self.embedding, self.key)
+        self.rows = [_row(model, example) if model is not None else (_NO_IDS, _NO_IDS) for example in examples]
+        self.pooled = None
+        if "hidden" in router.gate.features:
+            assert model is not None, "the feature 'hidden' needs a model"
+            self.pooled = _pooled(model, [row for row, _ in self.rows])
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -87,7 +106,8 @@ class Queries(Dataset[int]):
         """The batch of the examples given by number."""
         pooled = self.pooled[indices] if self.pooled is not None else None
         rows = [self.rows[i] for i in indices]
-        return Batch(self.embedding[indices], self.votes[indices], self.memory[indices], pooled, rows)
+        known = self.memory[indices], self.key[indices], self.near[indices]
+        return Batch(self.embedding[indices], self.votes[indices], *known, pooled, rows)
 
 
 def _pooled(model: LoraryForCausalLM, rows: Sequence[Tensor]) -> Float[Tensor, "rows hidden"]:
@@ -109,25 +129,44 @@ class RoutingData(lightning.LightningDataModule):
 
     Args:
         unrelated: questions that no memory answers; every fourth is kept for calibration.
+        model: the composite, where the language-model loss or the hidden state takes part.
     """
 
-    def __init__(self, model: LoraryForCausalLM, unrelated: Sequence[str], *, batch_size: int, seed: int) -> None:
+    def __init__(
+        self,
+        router: Router,
+        unrelated: Sequence[str],
+        *,
+        batch_size: int,
+        seed: int,
+        model: LoraryForCausalLM | None = None,
+    ) -> None:
         super().__init__()
         self.batch_size, self.seed = batch_size, seed
-        none = len(model.memories)
-        trained, validation = [], []
-        for number, memory in enumerate(model.router.bank):
+        self.wordings = Wordings.of(router.bank)
+        none = len(router.bank)
+        trained, validation = list[Example](), list[Example]()
+        for number, memory in enumerate(router.bank):
             for fact in memory.facts:
-                trained += [Example(wording, number, fact.answer) for wording in fact.trained]
+                trained += [
+                    Example(wording, number, fact.answer, len(trained) + i) for i, wording in enumerate(fact.trained)
+                ]
                 validation += [Example(wording, number, fact.answer) for wording in fact.validation]
         for number, question in enumerate(unrelated):
             (validation if number % 4 == 3 else trained).append(Example(question, none))
-        self.trained, self.validation = Queries(model, trained), Queries(model, validation)
+        self.trained = Queries(router, self.wordings, trained, model)
+        self.validation = Queries(router, self.wordings, validation, model)
 
     def train_dataloader(self) -> DataLoader[int]:
-        # Its order follows seed and epoch, so that a resumed run sees what an uninterrupted one would.
-        order: DistributedSampler[int] = DistributedSampler(self.trained, num_replicas=1, rank=0, seed=self.seed)
-        return DataLoader(self.trained, self.batch_size, sampler=order, collate_fn=self.trained.collate)
+        # Its order follows seed and epoch, so that a resumed run sees what an uninterrupted one would; and with many
+        # devices each takes its part of the same batches that one would take.
+        devices = self.trainer.world_size if self.trainer is not None else 1
+        rank = self.trainer.global_rank if self.trainer is not None else 0
+        order: DistributedSampler[int] = DistributedSampler(
+            self.trained, num_replicas=devices, rank=rank, seed=self.seed
+        )
+        size = max(1, self.batch_size // devices)
+        return DataLoader(self.trained, size, sampler=order, collate_fn=self.trained.collate)
 
     def val_dataloader(self) -> DataLoader[int]:
         return DataLoader(self.validation, 4 * self.batch_size, collate_fn=self.validation.collate)

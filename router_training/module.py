@@ -11,9 +11,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from lorary.gate import mixture_weights
+from lorary.gate import Gate, mixture_weights
 from lorary.modeling import LoraryForCausalLM
 from lorary.router_training.data import Batch
+from lorary.router_training.wordings import Wordings
+from lorary.routing import Policy
+
+SELECTIONS = ("soft", "hard", "straight-through")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,31 +54,73 @@ def loss_terms(
     }
 
 
+def select(
+    probabilities: Float[Tensor, "batch memories_and_none"], selection: str, policy: Policy
+) -> Float[Tensor, "batch memories"]:
+    """The weights of the memories in training.
+
+    soft: all memories, by their probabilities; hard: those that the policy would mix; straight-through: forward as
+    hard, backward as soft (Bengio et al. 2013, arXiv 1308.3432).
+    """
+    soft = mixture_weights(probabilities, probabilities.shape[-1] - 1)
+    if selection == "soft":
+        return soft
+    hard = mixture_weights(probabilities, policy.top_k, policy.top_p)
+    return hard if selection == "hard" else hard.detach() + soft - soft.detach()
+
+
 class GateTraining(lightning.LightningModule):
     """Trains the gate of a composite against its frozen base and memories.
 
     Args:
-        model: the composite; its gate is trained in place.
+        gate: trained in place.
+        wordings: that the gate compares questions with.
         weights: of the loss terms; each term is logged by its name.
+        lr: learning rate; the projection of the embedding has a tenth, since it starts from a good place.
+        selection: which memories the language-model loss sees (`select`).
+        model: the composite, for the language-model loss.
     """
 
-    def __init__(self, model: LoraryForCausalLM, weights: Weights, *, lr: float) -> None:
+    def __init__(
+        self,
+        gate: Gate,
+        wordings: Wordings,
+        weights: Weights,
+        *,
+        lr: float,
+        policy: Policy | None = None,
+        selection: str = "soft",
+        model: LoraryForCausalLM | None = None,
+    ) -> None:
         super().__init__()
-        self.gate = model.gate
+        self.gate, self.wordings = gate, wordings
         self._model = (model,)  # in a tuple: neither moved, nor saved, nor trained by Lightning
-        self.weights, self.lr = weights, lr
+        self.weights, self.lr, self.policy, self.selection = weights, lr, policy or Policy(), selection
 
     def terms(self, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
         """(the loss terms, the logits) of a batch."""
-        logits = self.gate(batch.embedding, batch.votes, batch.pooled)
+        facts = self.evidence(batch) if "facts" in self.gate.features else None
+        logits = self.gate(batch.embedding, batch.votes, batch.pooled, facts)
         terms = loss_terms(logits, batch.memory)
         if self.weights.language:
             terms["language"] = self.language_loss(logits, batch)
         return terms, logits
 
+    def evidence(self, batch: Batch) -> Float[Tensor, "batch memories"]:
+        """What the facts say, each trained question's own wordings hidden from it."""
+        wordings = self.wordings
+        # The step seeds the draw, so that a resumed run draws as an uninterrupted one. Outside of training all take part:
+        # near ones of a batch in order would favour the memory that the batch is about.
+        some = wordings.sample(batch.near, self.global_step) if self.training else torch.arange(len(wordings.keys))
+        left_out = wordings.left_out(batch.key, some)
+        return self.gate.evidence(
+            batch.embedding, wordings.keys[some], wordings.owner[some], left_out, wordings.memories
+        )
+
     def language_loss(self, logits: Tensor, batch: Batch) -> Tensor:
         """The language model's loss on the answers, through the mixture that the gate weighs."""
         model = self._model[0]
+        assert model is not None, "the language-model loss needs a model"
         known = [i for i, (_, said) in enumerate(batch.rows) if len(said)]
         if not known:
             return logits.sum() * 0
@@ -84,7 +130,7 @@ class GateTraining(lightning.LightningModule):
         for row, (asked, said) in enumerate(batch.rows[i] for i in known):
             ids[row, : len(asked) + len(said)] = torch.cat([asked, said])
             labels[row, len(asked) : len(asked) + len(said)] = said
-        weights = mixture_weights(logits[known].softmax(-1), len(model.memories))
+        weights = select(logits[known].softmax(-1), self.selection, self.policy)
         return model(ids, labels=labels, route_weights=weights, use_cache=False).loss
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
@@ -104,7 +150,10 @@ class GateTraining(lightning.LightningModule):
         return total
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.AdamW(self.gate.parameters(), lr=self.lr, weight_decay=0.0)
+        slow = [self.gate.from_embedding]
+        rest = [weight for weight in self.gate.parameters() if weight is not slow[0]]
+        groups: list[dict[str, Any]] = [{"params": rest}, {"params": slow, "lr": self.lr / 10}]
+        return torch.optim.AdamW(groups, lr=self.lr, weight_decay=0.0)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Only the gate: `_model` is hidden from Lightning, so nothing frozen can be here."""

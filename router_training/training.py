@@ -7,18 +7,22 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import lightning
-from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
+import torch
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, RichProgressBar
 from lightning.pytorch.loggers import CSVLogger
 
 from lorary.bases import Base, load_base
-from lorary.composite import assemble
+from lorary.composite import assemble, read_gate
 from lorary.configuration import LoraryConfig
 from lorary.files import BankError
+from lorary.gate import DEFAULT_FEATURES, TOKEN_FEATURES, Gate
 from lorary.memory import MemoryBank
 from lorary.modeling import LoraryForCausalLM
+from lorary.router import Router
 from lorary.router_training.calibration import calibrate
 from lorary.router_training.data import RoutingData, read_questions
-from lorary.router_training.module import GateTraining, Weights
+from lorary.router_training.module import SELECTIONS, GateTraining, Weights
+from lorary.routing import Policy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,32 +32,50 @@ class Training:
     Args:
         granularity: "query" fixes the route for a request, "token" decides at each position.
         features: of the gate; None means embedding and votes, and for tokens the hidden state too.
-        max_epochs: passes over the trained wordings and unrelated questions.
-        batch_size: queries a step.
-        lr: AdamW learning rate.
+        max_epochs: passes over the trained wordings and unrelated questions, at most.
+        patience: ends after so many epochs without a lower loss on validation wordings; the best epoch's gate stays.
+        batch_size: queries a step, over all devices.
+        lr: AdamW learning rate; a tenth of it for the projection of the embedding.
         language_weight: of the language-model loss of the answer through the mixture (0 skips its passes).
         route_weight, none_weight, balance_weight, z_weight: of the other loss terms.
-        top_k: memories that a query may mix.
+        selection: the memories that the language-model loss sees: "soft", "hard" or "straight-through".
+        top_k: memories that a query may mix at most.
+        top_p: it mixes the fewest that together have this share of the gate's probability of any memory.
+        max_wrong_routes: of the queries that are routed, the share with a wrong memory that calibration aims at.
+        max_known_lost: the share of known queries that thresholds may leave unrouted.
         accelerator, devices, strategy, precision: passed to Lightning's Trainer.
         seed: of order and dropout.
     """
 
     granularity: str = "query"
     features: tuple[str, ...] | None = None
-    max_epochs: int = 10
-    batch_size: int = 32
+    max_epochs: int = 4
+    patience: int = 2
+    batch_size: int = 64
     lr: float = 3e-3
     language_weight: float = 0.0
     route_weight: float = 1.0
     none_weight: float = 1.0
     balance_weight: float = 0.01
     z_weight: float = 1e-4
+    selection: str = "soft"
     top_k: int = 1
+    top_p: float = 1.0
+    max_wrong_routes: float = 0.05
+    max_known_lost: float = 0.02
     accelerator: str = "cpu"
     devices: int = 1
     strategy: str = "auto"
     precision: str = "32-true"
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.selection not in SELECTIONS:
+            raise ValueError(f"selection {self.selection!r} is unknown; choose from {list(SELECTIONS)}")
+
+    def gate_features(self) -> tuple[str, ...]:
+        """The features that the gate gets."""
+        return self.features or (TOKEN_FEATURES if self.granularity == "token" else DEFAULT_FEATURES)
 
 
 def train_router(
@@ -63,6 +85,7 @@ def train_router(
     training: Training | None = None,
     base: Base | None = None,
     unrelated: str | Path | None = None,
+    init_from: str | Path | None = None,
     resume: str | Path | None = None,
     quiet: bool = False,
 ) -> LoraryForCausalLM:
@@ -70,10 +93,11 @@ def train_router(
 
     Args:
         unrelated: JSONL of questions that no memory answers; a shipped set by default.
+        init_from: folder of a composite whose gate to start from; memories of the same name keep their keys.
         resume: a checkpoint (of the gate alone) to go on from.
 
     Raises:
-        BankError: an empty bank, or one whose memories hold no facts to train on.
+        BankError: an empty bank, one whose memories hold no facts to train on, or a gate of another encoder.
     """
     training = training or Training()
     opened = MemoryBank.load(bank) if isinstance(bank, (str, Path)) else bank
@@ -82,38 +106,71 @@ def train_router(
     questions = read_questions(unrelated)
     began = time.perf_counter()
     loaded = base or load_base(opened.base, revision=opened.revision)
-    features = training.features or (
-        ("embedding", "votes", "hidden") if training.granularity == "token" else ("embedding", "votes")
-    )
+    mixed = {"top_k": training.top_k, "top_p": training.top_p}
     config = LoraryConfig(
         text_config=loaded.model.config,
         granularity=training.granularity,
-        features=features,
-        policy={"top_k": training.top_k},
+        features=training.gate_features(),
+        policy=mixed,
         split_layer=opened.split_layer,
         trained=opened.names,
     )
     model = assemble(opened, loaded, config=config)
-    data = RoutingData(model, questions, batch_size=training.batch_size, seed=training.seed)
-    fit(model, data, training, Path(out), resume=resume, quiet=quiet)
-    figures = calibrate(model, data)
-    config.policy = {**figures["policy"], "top_k": training.top_k}
+    if init_from is not None:
+        start_from(model.gate, opened, Path(init_from))
+    needs_model = training.language_weight > 0 or "hidden" in model.gate.features
+    data = RoutingData(
+        model.router,
+        questions,
+        batch_size=training.batch_size,
+        seed=training.seed,
+        model=model if needs_model else None,
+    )
+    trainer = fit(model.router, data, training, Path(out), model=model, resume=resume, quiet=quiet)
+    limits = {"max_wrong_routes": training.max_wrong_routes, "max_known_lost": training.max_known_lost}
+    figures = calibrate(model.router, data, **limits)
+    config.policy = {**figures["policy"], **mixed}
     model.router.policy = config.routing_policy()
     config.router_training = {**asdict(training), "seconds": round(time.perf_counter() - began, 1), **figures}
-    model.save_pretrained(out)
+    if trainer.is_global_zero:
+        model.save_pretrained(out)
     return model
 
 
+def start_from(gate: Gate, bank: MemoryBank, folder: Path) -> None:
+    """Gives a new gate the weights of the trained one in a composite's folder; new memories keep their own keys.
+
+    Raises:
+        BankError: that gate reads embeddings or hidden states of another size.
+    """
+    trained, names = read_gate(folder)
+    own = gate.state_dict()
+    given = {name: tensor for name, tensor in trained.items() if name != "keys" and own[name].numel()}
+    if wrong := [name for name, tensor in given.items() if own[name].shape != tensor.shape]:
+        raise BankError(
+            f"{folder}: its gate's {wrong[0]!r} is {tuple(given[wrong[0]].shape)}, this bank needs "
+            f"{tuple(own[wrong[0]].shape)}; start from a composite with the same base, encoder and features"
+        )
+    keys = own["keys"].clone()
+    for number, name in enumerate(bank.names):
+        keys[number] = trained["keys"][names.index(name)] if name in names else gate.project(keys[number])
+    gate.load_state_dict(own | given | {"keys": keys})
+
+
 def fit(
-    model: LoraryForCausalLM,
+    router: Router,
     data: RoutingData,
     training: Training,
     out: Path,
     *,
+    model: LoraryForCausalLM | None = None,
     resume: str | Path | None = None,
     quiet: bool = False,
 ) -> lightning.Trainer:
-    """Runs Lightning's Trainer on the gate; checkpoints and CSV logs lie under `out/training`."""
+    """Runs Lightning's Trainer on the router's gate; checkpoints and CSV logs lie under `out/training`.
+
+    The gate of the epoch with the lowest validation loss stays (without validation wordings, that of the last).
+    """
     lightning.seed_everything(training.seed, verbose=False)
     weights = Weights(
         language=training.language_weight,
@@ -122,32 +179,59 @@ def fit(
         balance=training.balance_weight,
         z=training.z_weight,
     )
-    module = GateTraining(model, weights, lr=training.lr)
+    policy = Policy(top_k=training.top_k, top_p=training.top_p)
+    settings = {"lr": training.lr, "policy": policy, "selection": training.selection, "model": model}
+    module = GateTraining(router.gate, data.wordings, weights, **settings)
     folder = out / "training"
-    checkpoint = ModelCheckpoint(
-        folder / "checkpoints",
-        filename="gate-{epoch}",
-        save_last=True,
-        save_on_train_epoch_end=True,
-        enable_version_counter=False,
-    )
+    best, callbacks = _callbacks(folder, data, training, quiet)
     trainer = lightning.Trainer(
         max_epochs=training.max_epochs,
         accelerator=training.accelerator,
         devices=training.devices,
         strategy=training.strategy,
         precision=training.precision,  # type: ignore[arg-type]
-        callbacks=[checkpoint] if quiet else [checkpoint, RichProgressBar()],
+        callbacks=callbacks,
         logger=CSVLogger(folder, name="logs"),
         log_every_n_steps=1,
         enable_progress_bar=not quiet,
         enable_model_summary=False,
         num_sanity_val_steps=0,
+        use_distributed_sampler=False,  # the data makes its own, which one process has too
     )
-    model.gate.requires_grad_(True).train()
+    router.gate.requires_grad_(False)
+    # Only what the features use: with many devices, torch waits for the gradient of everything that is to be trained.
+    for weight in (router.gate.none, *(w for feature in router.gate.features for w in router.gate.parts_of(feature))):
+        weight.requires_grad_(True)
+    router.gate.train()
     try:
         trainer.fit(module, datamodule=data, ckpt_path=str(resume) if resume else None, weights_only=True)
     finally:
-        model.gate.requires_grad_(False)
-    model.eval()
+        router.gate.requires_grad_(False).eval()
+    if best.monitor and best.best_model_path:
+        state = torch.load(best.best_model_path, weights_only=True)["state_dict"]
+        router.gate.load_state_dict({name.removeprefix("gate."): tensor for name, tensor in state.items()})
+    router.gate_changed()
+    if model is not None:
+        model.eval()
     return trainer
+
+
+def _callbacks(
+    folder: Path, data: RoutingData, training: Training, quiet: bool
+) -> tuple[ModelCheckpoint, list[lightning.Callback]]:
+    """(the one that knows the best epoch, all)."""
+    judged = bool((data.validation.memory < data.wordings.memories).any())
+    best = ModelCheckpoint(
+        folder / "checkpoints",
+        filename="gate-{epoch}",
+        monitor="validation/loss" if judged else None,
+        save_last=True,
+        save_on_train_epoch_end=not judged,
+        enable_version_counter=False,
+    )
+    callbacks: list[lightning.Callback] = [best]
+    if judged:
+        callbacks.append(EarlyStopping("validation/loss", patience=training.patience))
+    if not quiet:
+        callbacks.append(RichProgressBar())
+    return best, callbacks

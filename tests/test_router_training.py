@@ -3,21 +3,52 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 
 import pytest
 import torch
 
+from lorary.encoder import load_encoder
+from lorary.files import BankError
+from lorary.gate import Gate
+from lorary.memory import MemoryBank
+from lorary.router import new_gate
 from lorary.router_training.calibration import best_temperature, best_threshold, calibration_error
 from lorary.router_training.data import RoutingData, read_questions
-from lorary.router_training.module import GateTraining, Weights, loss_terms
-from lorary.router_training.training import Training, fit
+from lorary.router_training.module import GateTraining, Weights, loss_terms, select
+from lorary.router_training.training import Training, fit, start_from, train_router
+from lorary.router_training.wordings import Wordings
+from lorary.routing import Policy
 
 WEIGHTS = Weights(language=1.0, route=1.0, none=1.0, balance=0.01, z=1e-4)
 UNRELATED = read_questions()[:24]
 
 
-def data(model):
-    return RoutingData(model, UNRELATED, batch_size=8, seed=0)
+@pytest.fixture
+def kept_bank(bank):
+    """The bank with the second wording of each fact kept for validation."""
+    for name, memory in bank.memories.items():
+        facts = tuple(replace(fact, validation=fact.questions[:1]) for fact in memory.facts)
+        bank.memories[name] = replace(memory, facts=facts).with_keys(load_encoder(bank.encoder))
+    return bank
+
+
+def rows_of(folder):
+    with next(folder.rglob("metrics.csv")).open() as file:
+        return list(csv.DictReader(file))
+
+
+def data(model, language=False):
+    needs_model = language or "hidden" in model.gate.features
+    return RoutingData(model.router, UNRELATED, batch_size=8, seed=0, model=model if needs_model else None)
+
+
+def loss_of(model, routing):
+    """The loss terms of the trained queries, as the last step of training would see them."""
+    module = GateTraining(model.gate, routing.wordings, WEIGHTS, lr=1e-3)
+    batch = routing.trained.collate(list(range(len(routing.trained))))
+    logits = module.gate(batch.embedding, batch.votes, None, module.evidence(batch))
+    return loss_terms(logits, routing.trained.memory)
 
 
 def test_loss_terms_against_their_definitions():
@@ -35,19 +66,19 @@ def test_loss_terms_against_their_definitions():
 def test_the_gate_learns_and_nothing_else_moves(composite, tmp_path):
     frozen = {k: v.clone() for k, v in composite.state_dict().items() if not k.startswith("gate.")}
     routing = data(composite)
-    before = loss_terms(composite.gate(routing.trained.embedding, routing.trained.votes), routing.trained.memory)
-    fit(composite, routing, Training(max_epochs=8), tmp_path, quiet=True)
-    after = loss_terms(composite.gate(routing.trained.embedding, routing.trained.votes), routing.trained.memory)
+    before = loss_of(composite, routing)
+    fit(composite.router, routing, Training(max_epochs=8), tmp_path, quiet=True)
+    after = loss_of(composite, routing)
     assert after["route"] < before["route"]
     assert after["none"] < before["none"]
     assert all(torch.equal(v, frozen[k]) for k, v in composite.state_dict().items() if k in frozen)
 
 
 def test_every_loss_term_is_logged(composite, tmp_path):
-    fit(composite, data(composite), Training(max_epochs=1, language_weight=1.0), tmp_path, quiet=True)
-    with next(tmp_path.rglob("metrics.csv")).open() as file:
-        columns = csv.DictReader(file).fieldnames
-    assert {f"train/{term}" for term in ("route", "none", "balance", "z", "language", "loss")} <= set(columns)
+    training = Training(max_epochs=1, language_weight=1.0)
+    fit(composite.router, data(composite, language=True), training, tmp_path, model=composite, quiet=True)
+    wanted = {f"train/{term}" for term in ("route", "none", "balance", "z", "language", "loss")}
+    assert wanted <= set(rows_of(tmp_path)[0])
 
 
 def test_a_checkpoint_holds_the_gate_only_and_resuming_changes_nothing(bank, base, encoder, tmp_path):
@@ -58,18 +89,18 @@ def test_a_checkpoint_holds_the_gate_only_and_resuming_changes_nothing(bank, bas
         model, checkpoint = assemble(bank, base, encoder=encoder), None
         for epochs in stages:
             folder = tmp_path / f"{name}{epochs}"
-            fit(model, data(model), Training(max_epochs=epochs), folder, resume=checkpoint, quiet=True)
+            fit(model.router, data(model), Training(max_epochs=epochs), folder, resume=checkpoint, quiet=True)
             checkpoint = folder / "training" / "checkpoints" / "last.ckpt"
         gates.append(model.gate.state_dict())
         state = torch.load(checkpoint, weights_only=True)["state_dict"]
         assert set(state) == {f"gate.{k}" for k in model.gate.state_dict()}
-        assert checkpoint.stat().st_size < 2 * 2**21
+        assert checkpoint.stat().st_size < 2**21
     assert max(float((gates[0][k] - gates[1][k]).abs().max()) for k in gates[0] if gates[0][k].numel()) < 1e-6
 
 
 def test_the_language_loss_reaches_the_gate(composite):
-    routing = data(composite)
-    module = GateTraining(composite, WEIGHTS, lr=1e-3)
+    routing = data(composite, language=True)
+    module = GateTraining(composite.gate, routing.wordings, WEIGHTS, lr=1e-3, model=composite)
     composite.gate.requires_grad_(True)
     terms, _ = module.terms(routing.trained.collate([0, 1, 2, len(routing.trained) - 1]))
     terms["language"].backward()
@@ -77,9 +108,99 @@ def test_the_language_loss_reaches_the_gate(composite):
     assert composite.base.model.layers[0].self_attn.k_proj.weight.grad is None
 
 
+def test_a_trained_question_is_not_compared_with_wordings_at_its_own_place(bank):
+    wordings = Wordings.of(bank)
+    assert wordings.place.tolist() == [0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1]
+    left_out = wordings.left_out(torch.tensor([0, 1, -1]))
+    assert left_out[0].tolist() == [True, False] * 6
+    assert left_out[1].tolist() == [False, True] * 6
+    assert not left_out[2].any(), "an unrelated question meets all"
+    votes, near = wordings.compare(wordings.keys[:2], torch.tensor([0, 1]))
+    assert votes[0, 0] == pytest.approx(float((wordings.keys[0] @ wordings.keys[1::2][:2].T).max()), abs=1e-5)
+    assert not left_out[0][near[0][:6]].any(), "hard negatives come from what is compared"
+
+
+def test_facts_of_one_wording_keep_each_other():
+    keys = torch.nn.functional.normalize(torch.randn(4, 8, generator=torch.Generator().manual_seed(0)), dim=-1)
+    wordings = Wordings(keys, torch.tensor([0, 0, 1, 1]), torch.tensor([0, 0, 0, 1]), 2)
+    assert wordings.left_out(torch.tensor([0])).tolist() == [[True, False, False, False]]
+    assert wordings.left_out(torch.tensor([3])).tolist() == [[False, False, False, True]]
+
+
+def test_a_large_bank_is_sampled_the_same_way_for_the_same_step():
+    wordings = Wordings(torch.zeros(5000, 2), torch.zeros(5000).long(), torch.zeros(5000).long(), 1)
+    near = torch.tensor([[4321, 17]])
+    drawn = wordings.sample(near, seed=7)
+    assert torch.equal(drawn, wordings.sample(near, seed=7))
+    assert not torch.equal(drawn, wordings.sample(near, seed=8))
+    assert {4321, 17} <= set(drawn.tolist())
+    assert len(drawn) < 1030
+
+
+def test_selections():
+    p = torch.tensor([[0.5, 0.3, 0.2]], requires_grad=True)
+    policy = Policy(top_k=1)
+    assert torch.allclose(select(p, "soft", policy), torch.tensor([[0.5, 0.3]]))
+    assert torch.allclose(select(p, "hard", policy), torch.tensor([[0.8, 0.0]]))
+    through = select(p, "straight-through", policy)
+    assert torch.allclose(through, torch.tensor([[0.8, 0.0]]))
+    by_hard, by_soft, by_through = (
+        torch.autograd.grad(select(p, how, policy)[0, 1], p)[0] for how in ("hard", "soft", "straight-through")
+    )
+    assert not by_hard.any(), "a hard choice tells the memory not chosen nothing"
+    assert torch.equal(by_through, by_soft)
+    with pytest.raises(ValueError, match="selection 'mild' is unknown"):
+        Training(selection="mild")
+
+
+def test_training_ends_early_and_keeps_the_best_gate(kept_bank, base, encoder, tmp_path):
+    from lorary.composite import assemble
+
+    model = assemble(kept_bank, base, encoder=encoder)
+    routing = data(model)
+    trainer = fit(model.router, routing, Training(max_epochs=40, patience=1, lr=0.3), tmp_path, quiet=True)
+    assert trainer.current_epoch < 40
+    best = min(float(row["validation/loss"]) for row in rows_of(tmp_path) if row["validation/loss"])
+    batch = routing.validation.collate(list(range(len(routing.validation))))
+    module = GateTraining(model.gate, routing.wordings, replace(WEIGHTS, language=0.0), lr=1e-3)
+    terms, _ = module.terms(batch)
+    assert float(sum(getattr(module.weights, name) * term for name, term in terms.items())) == pytest.approx(
+        best, rel=0.02
+    )
+
+
+def test_calibration_tells_target_and_achieved(kept_bank, base, encoder, tmp_path):
+    settings = Training(max_epochs=2, max_wrong_routes=0.01)
+    model = train_router(kept_bank, out=tmp_path, training=settings, base=base, quiet=True)
+    from lorary.composite import load_composite
+
+    stored = load_composite(tmp_path).config.router_training["calibration"]
+    assert stored == model.config.router_training["calibration"]
+    assert stored["target"] == {"max_wrong_routes": 0.01, "max_known_lost": 0.02}
+    assert stored["achieved"]["wrong_routes"] <= 0.01
+    assert set(stored["achieved"]) == {"top1", "known_lost", "unrelated_routed", "wrong_routes"}
+
+
+def test_training_starts_from_a_trained_gate(kept_bank, base, encoder, tmp_path):
+    first = train_router(kept_bank, out=tmp_path / "first", training=Training(max_epochs=3), base=base, quiet=True)
+    trained = {name: tensor.clone() for name, tensor in first.gate.state_dict().items()}
+    names = kept_bank.names
+    other = MemoryBank(**{**vars(kept_bank), "memories": {name: kept_bank[name] for name in reversed(names)}})
+    gate = new_gate(other, encoder.dimension, 32, first.gate.features)
+    start_from(gate, other, tmp_path / "first")
+    assert torch.equal(gate.from_embedding, trained["from_embedding"])
+    assert torch.equal(gate.keys, trained["keys"].flip(0)), "keys follow their memory's name"
+    assert float(gate.none) == float(trained["none"])
+    with pytest.raises(BankError, match="holds no gate"):
+        start_from(gate, other, tmp_path)
+    with pytest.raises(BankError, match="same base, encoder and features"):
+        start_from(Gate(torch.eye(3, 5), 0), other, tmp_path / "first")
+
+
 def test_tokens_learn_from_the_hidden_state(token_composite, tmp_path):
     before = token_composite.gate.from_hidden.clone()
-    fit(token_composite, data(token_composite), Training(granularity="token", max_epochs=1), tmp_path, quiet=True)
+    training = Training(granularity="token", max_epochs=1)
+    fit(token_composite.router, data(token_composite), training, tmp_path, model=token_composite, quiet=True)
     assert not torch.equal(before, token_composite.gate.from_hidden)
 
 
@@ -91,15 +212,32 @@ def test_held_out_wordings_are_never_read(composite):
     assert not asked & held
 
 
+def threshold(scores, good, known, max_wrong_routes=1.0, max_known_lost=1.0, before=(0, 0)):
+    given = torch.tensor(scores), torch.tensor(good).bool(), torch.tensor(known).bool()
+    limits = {"max_wrong_routes": max_wrong_routes, "max_known_lost": max_known_lost}
+    return best_threshold(*given, **limits, before=before)
+
+
 @pytest.mark.parametrize(
-    ("scores", "good", "threshold"),
-    [([0.1, 0.2, 0.8, 0.9], [0, 0, 1, 1], 0.5), ([0.1, 0.9], [1, 1], None), ([0.3, 0.5, 0.7], [0, 1, 1], 0.4)],
+    ("scores", "good", "value"),
+    [([0.1, 0.2, 0.8, 0.9], [0, 0, 1, 1], 0.5), ([0.3, 0.5, 0.7], [0, 1, 1], 0.4)],
 )
-def test_thresholds(scores, good, threshold):
-    found, quality = best_threshold(torch.tensor(scores), torch.tensor(good).bool())
-    if threshold is not None:
-        assert found == pytest.approx(threshold)
-        assert quality == 1.0
+def test_a_threshold_parts_good_from_bad(scores, good, value):
+    found = threshold(scores, good, good)
+    assert found.value == pytest.approx(value)
+    assert (found.wrong_routes, found.known_lost) == (0, 0)
+
+
+def test_a_threshold_keeps_its_target_and_tells_what_it_costs():
+    scores = [0.9, 0.8, 0.7, 0.6, 0.5, 0.4]
+    good, known = [1, 1, 1, 0, 1, 0], [1, 1, 1, 1, 1, 0]
+    loose = threshold(scores, good, known, max_wrong_routes=0.2, max_known_lost=0.0)
+    assert (loose.value, loose.wrong_routes, loose.known_lost) == (pytest.approx(0.45), 0.2, 0)
+    strict = threshold(scores, good, known, max_wrong_routes=0.1, max_known_lost=0.0)
+    assert (strict.value, strict.wrong_routes, strict.known_lost) == (pytest.approx(0.65), 0, 0.4)
+    # One wrong route made before: three right ones are 1 wrong in 4, and no cut reaches 1 in 5.
+    assert threshold(scores, good, known, max_wrong_routes=0.25, before=(1, 1)).value == pytest.approx(0.65)
+    assert threshold(scores, good, known, max_wrong_routes=0.2, before=(1, 1)).value > 0.9
 
 
 def test_a_gate_that_is_too_sure_or_unsure_is_calibrated():
@@ -114,8 +252,8 @@ def test_a_gate_that_is_too_sure_or_unsure_is_calibrated():
 
 
 def test_cooling_divides_every_logit(composite):
-    gate = composite.gate
-    embedding, votes = torch.randn(4, gate.keys.shape[1]), torch.rand(4, len(gate.keys))
-    before = gate(embedding, votes)
+    gate = Gate(composite.gate.keys.data, 0, ("facts", "embedding", "votes"))
+    embedding, votes, facts = torch.randn(4, gate.keys.shape[1]), torch.rand(4, 3), torch.randn(4, 3)
+    before = gate(embedding, votes, None, facts)
     gate.cool(2.0)
-    assert torch.allclose(gate(embedding, votes), before / 2, atol=1e-5)
+    assert torch.allclose(gate(embedding, votes, None, facts), before / 2, atol=1e-5)

@@ -5,12 +5,17 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lorary.gate import Gate, mixture_weights
+from lorary.gate import Gate, evidence, mixture_weights
 from lorary.index import FactIndex
 from lorary.mixture import low_rank_update
 from lorary.pooling import running_mean
-from lorary.prompts import prompt, routing_text
+from lorary.prompts import conversation_text, prompt, routing_text
+from lorary.router import Router
 from lorary.routing import Policy, decide
+
+
+def unit(vectors):
+    return torch.nn.functional.normalize(vectors, dim=-1)
 
 
 def test_the_low_rank_update_is_the_weighted_sum_of_deltas():
@@ -25,6 +30,16 @@ def test_mixture_weights_are_the_top_k_scaled_by_what_is_not_none():
     p = torch.tensor([[0.5, 0.2, 0.1, 0.2]])
     assert torch.allclose(mixture_weights(p, 1), torch.tensor([[0.8, 0.0, 0.0]]))
     assert torch.allclose(mixture_weights(p, 2), torch.tensor([[0.8 * 5 / 7, 0.8 * 2 / 7, 0.0]]))
+
+
+def test_top_p_takes_the_fewest_memories_that_reach_it():
+    p = torch.tensor([[0.5, 0.2, 0.1, 0.2], [0.1, 0.1, 0.6, 0.2]])
+    mixed = mixture_weights(p, 3, top_p=0.8)
+    assert torch.allclose(mixed[0], torch.tensor([0.8 * 5 / 7, 0.8 * 2 / 7, 0.0]))
+    assert torch.allclose(mixture_weights(p, 3, top_p=0.7)[1], torch.tensor([0.0, 0.0, 0.8]))
+    assert torch.allclose(mixture_weights(p, 1, top_p=1.0)[0], torch.tensor([0.8, 0.0, 0.0])), "never more than top_k"
+    route = decide(p[:1], p[:1, :-1], Policy(t_gate=0.4, top_k=3, top_p=0.8)).routes(["a", "b", "c"])[0]
+    assert route.memories == ("a", "b")
 
 
 def test_the_policy_asks_gate_then_index_then_none():
@@ -59,6 +74,70 @@ def test_the_index_adds_removes_and_ignores_order():
     assert len(index) == 6
 
 
+def test_votes_are_the_loop_s():
+    """The vectorised votes against their definition, with memories that left, that are not asked for, and unknown ones."""
+    generator = torch.Generator().manual_seed(1)
+    keys = {name: unit(torch.randn(9, 8, generator=generator)) for name in "abcd"}
+    index = FactIndex(8, neighbours=7)
+    for name, held in keys.items():
+        index.add(name, held, list(range(9)))
+    index.remove("b")
+    queries, asked = unit(torch.randn(5, 8, generator=generator)), ["d", "a", "x"]
+    every = torch.cat([keys[name] for name in "acd"])
+    owners = [name for name in "acd" for _ in range(9)]
+    expected = torch.zeros(5, 3)
+    for row, near in enumerate((queries @ every.T).topk(7).indices):
+        for i in near.tolist():
+            if owners[i] in asked:
+                column = asked.index(owners[i])
+                expected[row, column] = max(expected[row, column], queries[row] @ every[i])
+    assert torch.allclose(index.votes(queries, asked), expected, atol=1e-6)
+
+
+def test_a_large_index_is_divided_and_still_adds_and_removes():
+    generator = torch.Generator().manual_seed(0)
+    centres = unit(torch.randn(20, 16, generator=generator))
+    keys = [unit(c + 0.3 * unit(torch.randn(40, 16, generator=generator))) for c in centres]
+    index, names = FactIndex(16, exact_up_to=700), [f"m{i}" for i in range(20)]
+    for name, held in zip(names[:17], keys, strict=False):
+        index.add(name, held, list(range(40)))
+    assert index.votes(centres[:17], names).argmax(1).tolist() == list(range(17))
+    assert index.kind == "exact"
+    index.add("m17", keys[17], list(range(40)))
+    assert index.votes(centres[:18], names).argmax(1).tolist() == list(range(18))
+    assert index.kind == "ivf"
+    index.add("m18", keys[18], list(range(40)))
+    index.remove("m3")
+    votes = index.votes(centres[:19], names)
+    assert votes[18].argmax() == 18
+    assert votes[:, 3].tolist() == [0] * 19
+    assert len(index) == 18 * 40
+    assert index.nearest(keys[5][7:8], 1) == [[("m5", 7, pytest.approx(1.0, abs=1e-5))]]
+
+
+def test_evidence_is_the_log_of_the_sum_over_a_memory_s_wordings():
+    scores, owner = torch.tensor([[2.0, 1.0, 0.5, -1.0]]), torch.tensor([[0, 1, 0, 1]])
+    expected = torch.stack([scores[0, [0, 2]].logsumexp(0), scores[0, [1, 3]].logsumexp(0)])
+    assert torch.allclose(evidence(scores, owner, 3)[0, :2], expected, atol=1e-5)
+    assert float(evidence(scores, owner, 3, floor=scores[:, -1:])[0, 2]) == pytest.approx(-1.0)
+
+
+def test_the_router_s_evidence_is_the_gate_s(composite, encoder):
+    """What the index finds near, against a sum over every wording with nothing left out."""
+    gate = Gate(composite.gate.keys.data, 0, ("facts",))
+    router = Router(composite.router.bank, gate.requires_grad_(False), Policy(), lambda: encoder)
+    gate.from_embedding.data += 0.02 * torch.randn(
+        gate.from_embedding.shape, generator=torch.Generator().manual_seed(0)
+    )
+    router.gate_changed()
+    keys = torch.cat([memory.keys for memory in router.bank])
+    owner = torch.tensor([i for i, memory in enumerate(router.bank) for _ in memory.keys])
+    query = router.query(["Who cooks at Ormen station?", "What does the guild burn?"])
+    whole = gate.evidence(query.embedding, keys, owner, torch.zeros(2, len(keys)).bool(), 3)
+    assert torch.allclose(query.facts, whole, atol=0.1)
+    assert torch.allclose(gate(query.embedding, query.votes), gate(query.embedding, query.votes, None, query.facts))
+
+
 def test_an_appended_key_changes_no_other_logit():
     gate = Gate(torch.eye(3, 5), 0, ("embedding", "votes"))
     embedding = torch.nn.functional.normalize(torch.randn(4, 5), dim=-1)
@@ -81,3 +160,28 @@ def test_the_query_is_the_last_user_turn(tokenizer):
     text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
     assert routing_text(tokenizer, text) == "And who sails?"
     assert routing_text(tokenizer, "Just some text.") == "Just some text."
+
+
+def conversation(tokenizer, *said):
+    turns = [{"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(said)]
+    return tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+
+
+def test_a_follow_up_takes_the_turns_before_it_along(tokenizer):
+    said = ["Who cooks at Ormen?", "Halvard", "And her phone number?"]
+    assert conversation_text(tokenizer, conversation(tokenizer, *said)) == "Who cooks at Ormen? And her phone number?"
+    longer = [*said, "4173", "Is it still valid?"]
+    query = conversation_text(tokenizer, conversation(tokenizer, *longer))
+    assert query == "Who cooks at Ormen? And her phone number? Is it still valid?"
+    other = [*said, "4173", "Which oil do the lamplighters burn?"]
+    assert conversation_text(tokenizer, conversation(tokenizer, *other)) == "Which oil do the lamplighters burn?"
+    assert conversation_text(tokenizer, prompt(tokenizer, "And her phone number?")) == "And her phone number?"
+    assert conversation_text(tokenizer, "Just some text.") == "Just some text."
+
+
+def test_a_follow_up_routes_to_the_memory_of_the_turn_before(composite, tokenizer):
+    said = ["What is the airlock code of Velka?", "9020", "And who cooks there?"]
+    inputs = tokenizer(conversation(tokenizer, *said), return_tensors="pt", add_special_tokens=False)
+    assert composite(**inputs).routes[0].memories == ("velka",)
+    replaced = composite(**inputs, routing_text="Who founded the guild of lamplighters?")
+    assert replaced.routes[0].memories == ("lamps",)

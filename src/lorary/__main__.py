@@ -12,7 +12,9 @@ from lorary.progress import silence_loading_bars
 COMMANDS = {
     "build": ("lorary.memories.command", "facts → bank: writes a memory for each topic"),
     "add": ("lorary.memories.command", "adds a stock PEFT LoRA folder to a bank"),
+    "merge": ("lorary.memories.command", "merges memories of a bank into one stock PEFT adapter"),
     "train-router": ("lorary.router_training.command", "bank → composite: trains the gate, calibrates the policy"),
+    "route-bench": ("lorary.router_training.command", "measures routers on generated sets of facts, no memory written"),
     "recall": ("lorary.eval.command", "composite → numbers: asks the held-out wordings under every condition"),
     "task": ("lorary.eval.command", "writes facts and questions, made by seed or read from published formats"),
     "compare": ("lorary.eval.command", "puts runs of the same questions side by side and marks what differs"),

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save
+from torch import Tensor
 from transformers import AutoTokenizer
 
 from lorary.bases import Base, BaseError, fingerprint, load_base
@@ -101,16 +102,23 @@ def load_composite(
     return model
 
 
+def read_gate(folder: Path) -> tuple[dict[str, Tensor], list[str]]:
+    """(the saved gate's tensors, the memories that its keys stand for). Raises BankError where there is none."""
+    if not is_composite(folder):
+        raise BankError(f"{folder} holds no gate; give a folder that `lorary train-router` wrote")
+    return load_file(folder / _GATE), list(LoraryConfig.from_pretrained(folder).trained)
+
+
 def _load_gate(place: Path, bank: MemoryBank, config: LoraryConfig) -> Gate:
     """The saved gate, with a key for each memory that joined the folder's bank since (`lorary add`)."""
-    tensors = load_file(place / _GATE)
+    tensors, _ = read_gate(place)
     known = len(config.trained)
     if bank.names[:known] != config.trained or len(tensors["keys"]) != known:
         raise BankError(
             f"{place}: its gate stands for {config.trained}, its bank holds {bank.names}; train the router again"
         )
     gate = Gate(tensors["keys"], tensors["from_hidden"].shape[1], tuple(config.features))
-    gate.load_state_dict(tensors)
+    gate.load_state_dict(gate.state_dict() | tensors)  # a gate of an earlier version lacks what it does not use
     for memory in list(bank)[known:]:
         gate.append(mean_key(memory, gate.from_embedding.shape[1]))
     return gate

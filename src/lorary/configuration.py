@@ -7,6 +7,7 @@ from typing import Any
 
 from transformers import AutoConfig, PretrainedConfig
 
+from lorary.gate import DEFAULT_FEATURES
 from lorary.routing import Policy
 
 _FROM_BASE = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "max_position_embeddings")
@@ -32,7 +33,7 @@ class LoraryConfig(PretrainedConfig):
         self,
         text_config: PretrainedConfig | dict[str, Any] | None = None,
         granularity: str = "query",
-        features: tuple[str, ...] | list[str] = ("embedding", "votes"),
+        features: tuple[str, ...] | list[str] = DEFAULT_FEATURES,
         policy: dict[str, Any] | None = None,
         split_layer: int = 0,
         trained: list[str] | None = None,

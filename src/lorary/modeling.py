@@ -131,7 +131,8 @@ class LoraryForCausalLM(PreTrainedModel, GenerationMixin):
         Args:
             adapter_names: overrides the router with one memory a row; `"__base__"` is the base alone.
             route_weights: overrides the router with a weight for each memory, a row each.
-            routing_text: the query of each row, instead of the last user turn of its prompt.
+            routing_text: the query of each row, instead of its prompt's last user turn (with the turns that a
+                follow-up points back to: `prompts.conversation_text`).
 
         Raises:
             ValueError: an unknown memory, a wrong number of rows, or a cache that another route made.

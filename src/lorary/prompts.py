@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 
 from transformers import PreTrainedTokenizerBase
 
+_LONGEST_FOLLOW_UP = 8
+_POINTS_BACK = re.compile(
+    r"\b(and|also|too|then|else|he|him|his|she|hers?|they|them|their|its?|there|that|this|those|these|one|same)\b"
+)
 _MARK = "\u2063question\u2063"
 
 
@@ -36,6 +41,25 @@ def routing_text(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
     for token in tokenizer.all_special_tokens:
         text = text.replace(token, " ")
     return text.strip() or " "
+
+
+def conversation_text(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
+    """The query in `text`; where its last user turn only follows up, the user's turn before it stands in front.
+
+    A turn follows up where it has at most eight words and one that points back ("and", "her", "there"); the chain goes
+    back to the first turn that does not. The model's own turns are left out: a wrong answer would draw the route along.
+    """
+    before, end = _frame(tokenizer.chat_template, tokenizer)
+    if not before.strip():
+        return routing_text(tokenizer, text)
+    turns = [turn.split(end)[0].strip() for turn in text.split(before)[1:]]
+    first = max((i for i, turn in enumerate(turns) if not follows_up(turn)), default=0)
+    return " ".join(routing_text(tokenizer, turn) for turn in turns[first:]) or routing_text(tokenizer, text)
+
+
+def follows_up(turn: str) -> bool:
+    """Whether a user's turn points back to an earlier one."""
+    return len(turn.split()) <= _LONGEST_FOLLOW_UP and bool(_POINTS_BACK.search(turn.lower()))
 
 
 def answer_text(tokenizer: PreTrainedTokenizerBase, answer: str) -> str:

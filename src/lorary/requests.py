@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 from transformers.cache_utils import Cache
 
-from lorary.prompts import routing_text
+from lorary.prompts import conversation_text
 from lorary.routed_cache import Plan
 from lorary.routing import Decision, by_caller, named_weights
 
@@ -60,7 +60,7 @@ def routing_texts(
     given: str | Sequence[str] | None,
     batch: int,
 ) -> list[str]:
-    """The query of each row: the caller's `routing_text`, or what its tokens ask.
+    """The query of each row: the caller's `routing_text`, or what its conversation asks (`conversation_text`).
 
     Raises:
         ValueError: a wrong number of texts, or neither texts nor tokens.
@@ -74,4 +74,4 @@ def routing_texts(
         raise ValueError("inputs_embeds hold no text to route by; give routing_text, adapter_names or input_ids")
     kept = mask.bool() if mask is not None and mask.ndim == 2 else torch.ones_like(input_ids, dtype=torch.bool)
     rows = [row[keep] for row, keep in zip(input_ids, kept, strict=True)]
-    return [routing_text(tokenizer, str(tokenizer.decode(row))) for row in rows]
+    return [conversation_text(tokenizer, str(tokenizer.decode(row))) for row in rows]

@@ -21,13 +21,15 @@ class Policy:
     Args:
         t_gate: the gate decides where its best memory has at least this probability.
         t_index: else the index decides where its best similarity is at least this; else none.
-        top_k: memories that the gate may mix.
+        top_k: memories that the gate may mix at most.
+        top_p: it mixes the fewest that together have this share of its probability of any memory.
         sources: which deciders are asked, of "gate" and "index".
     """
 
     t_gate: float = 0.5
     t_index: float = 0.8
     top_k: int = 1
+    top_p: float = 1.0
     sources: tuple[str, ...] = ("gate", "index")
 
 
@@ -88,7 +90,8 @@ def decide(
     by_index = (near >= policy.t_index) if "index" in policy.sources else torch.zeros_like(by_gate)
     by_index = by_index & ~by_gate
     one_hot = torch.nn.functional.one_hot(nearest, votes.shape[-1]).to(probabilities.dtype)
-    weights = mixture_weights(probabilities, policy.top_k) * by_gate.unsqueeze(-1) + one_hot * by_index.unsqueeze(-1)
+    mixed = mixture_weights(probabilities, policy.top_k, policy.top_p)
+    weights = mixed * by_gate.unsqueeze(-1) + one_hot * by_index.unsqueeze(-1)
     confidence = torch.where(by_gate, best, torch.where(by_index, near, probabilities[..., -1]))
     return Decision(weights, by_gate.long() + 2 * by_index.long(), confidence)
 

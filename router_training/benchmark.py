@@ -1,0 +1,251 @@
+"""The routing benchmark: routers against rivals on generated sets of facts, under wordings that nothing was fitted to.
+
+No memory is written: routing needs facts and embeddings alone, so the memories have no adapters.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from lorary.encoder import EMBEDDED, Encoder, load_encoder
+from lorary.facts import Fact, group_by_topic
+from lorary.files import to_json, write_aside
+from lorary.gate import DEFAULT_FEATURES
+from lorary.memory import Memory, MemoryBank
+from lorary.router import Router, new_gate
+from lorary.router_training.benchmark_report import combine, write_report
+from lorary.router_training.calibration import calibrate, calibration_error, outcome
+from lorary.router_training.data import RoutingData, read_questions
+from lorary.router_training.measures import WordScores, auroc, centroid_scores
+from lorary.router_training.sets import JOINS, SETS, general_questions
+from lorary.router_training.training import Training, fit
+from lorary.routing import Policy, decide
+
+COMBINATIONS: tuple[tuple[str, ...], ...] = (
+    ("facts",),
+    ("facts", "votes"),
+    ("facts", "embedding"),
+    ("embedding", "votes"),
+    ("facts", "embedding", "votes"),
+)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Questions of one kind with their embeddings; `memory` is the right one's number, that of none for unrelated."""
+
+    texts: list[str]
+    memory: Int[Tensor, " queries"]
+    facts: list[str]
+    embedding: Float[Tensor, "queries embedding"]
+
+
+class Remembered:
+    """An encoder that encodes each sentence once: every router of a run meets the same questions."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        self.encoder, self.name, self.dimension = encoder, encoder.name, encoder.dimension
+        self._known: dict[str, Tensor] = {}
+
+    def encode(self, sentences: Sequence[str]) -> Float[Tensor, "sentences embedding"]:
+        new = [sentence for sentence in dict.fromkeys(sentences) if sentence not in self._known]
+        self._known.update(zip(new, self.encoder.encode(new), strict=True))
+        return torch.stack([self._known[s] for s in sentences]) if sentences else torch.zeros(0, self.dimension)
+
+
+def route_bench(
+    out: str | Path,
+    *,
+    seeds: int = 3,
+    sets: Sequence[str] = tuple(SETS),
+    training: Training | None = None,
+    encoder: Encoder | None = None,
+) -> dict[str, Any]:
+    """Measures every router on every set and seed; writes `results.json` and `report.md` into `out`, returns the results.
+
+    What stands in `out` already, under the same settings, is kept.
+
+    Raises:
+        ValueError: an unknown set.
+    """
+    if unknown := sorted(set(sets) - set(SETS)):
+        raise ValueError(f"unknown set {unknown[0]!r}; choose from {list(SETS)}")
+    training, place = training or Training(), Path(out)
+    settings = {name: getattr(training, name) for name in ("max_epochs", "patience", "batch_size", "lr")}
+    results: dict[str, Any] = {"settings": settings, "runs": {}}
+    if (place / "results.json").is_file():
+        stands = json.loads((place / "results.json").read_text(encoding="utf-8"))
+        results = stands if stands.get("settings") == settings else results
+    loaded = encoder or load_encoder(EMBEDDED)
+    for seed in range(seeds):
+        for name in sets:
+            if f"{name}/{seed}" not in results["runs"]:
+                run = _Run(SETS[name](seed), Remembered(loaded), training, seed, place / "training")
+                results["runs"][f"{name}/{seed}"] = run.measure()
+                _write(results, place)
+    if "milliseconds_a_query" not in results:
+        results["milliseconds_a_query"] = routing_milliseconds()
+    _write(results, place)
+    return results
+
+
+def _write(results: dict[str, Any], place: Path) -> None:
+    results["sets"] = combine(results["runs"])
+    write_aside(place / "results.json", to_json(results))
+    write_aside(place / "report.md", write_report(results).encode())
+
+
+def bank_of(facts: Sequence[Fact], encoder: Encoder) -> MemoryBank:
+    """A bank of memories without adapters, a topic each, to route among."""
+    bank = MemoryBank("none", "", encoder.name, {}, "")
+    for topic, held in group_by_topic(facts).items():
+        bank.memories[topic] = Memory(topic, {}, {}, held).with_keys(encoder)
+    return bank
+
+
+class _Run:
+    """One set under one seed."""
+
+    def __init__(self, facts: Sequence[Fact], encoder: Encoder, training: Training, seed: int, place: Path) -> None:
+        self.encoder, self.training, self.seed, self.place = encoder, training, seed, place
+        self.bank = bank_of(facts, encoder)
+        self.joins = self.bank.memories.pop(JOINS, None)
+        self.validation = self._asked("validation")
+        self.held_out = self._asked("held_out")
+        general = general_questions()
+        none = torch.full((len(general),), len(self.bank))
+        self.unrelated = Asked(general, none, general, encoder.encode(general))
+
+    def _asked(self, kind: str, memories: Sequence[Memory] | None = None, start: int = 0) -> Asked:
+        rows = [
+            (wording, number, f"{memory.name}/{i}")
+            for number, memory in enumerate(self.bank if memories is None else memories, start)
+            for i, fact in enumerate(memory.facts)
+            for wording in getattr(fact, kind)
+        ]
+        texts, numbers, facts = ([row[i] for row in rows] for i in range(3))
+        return Asked(texts, torch.tensor(numbers), facts, self.encoder.encode(texts))  # type: ignore[arg-type]
+
+    def measure(self) -> dict[str, Any]:
+        """Each router's figures by name, and which fact each held-out question asks."""
+        words = WordScores(self.bank)
+        index = Router(self.bank, self._gate(("votes",)), Policy(), lambda: self.encoder).index
+        rivals = {
+            "nearest centroid": lambda asked: centroid_scores(self.bank, asked.embedding),
+            "index, best fact": lambda asked: index.votes(asked.embedding, self.bank.names),
+            "BM25": lambda asked: words(asked.texts),
+        }
+        routers: dict[str, Any] = {}
+        for name, scores in rivals.items():
+            validation, held, unrelated = (scores(a) for a in (self.validation, self.held_out, self.unrelated))
+            routers[name] = self._top1(validation, held) | {"auroc": auroc(held.amax(-1), unrelated.amax(-1))}
+        data = RoutingData(
+            Router(self.bank, self._gate(("facts",)), Policy(), lambda: self.encoder),
+            read_questions(),
+            batch_size=self.training.batch_size,
+            seed=self.seed,
+        )
+        for features in COMBINATIONS:
+            router = Router(self.bank, self._gate(features), Policy(), lambda: self.encoder)
+            name = " + ".join(features)
+            routers[f"gate: {name}"] = self._gate_figures(router, data)
+            if self.joins is not None:
+                routers[f"gate: {name}"]["joining"] = self._join(router)
+        parts = [fact.split("-")[0] for fact in self.held_out.facts]
+        return {"facts": self.held_out.facts, "parts": parts, "routers": routers}
+
+    def _gate(self, features: tuple[str, ...]) -> Any:
+        torch.manual_seed(self.seed)
+        return new_gate(self.bank, self.encoder.dimension, 0, features).requires_grad_(False)
+
+    def _top1(self, validation: Tensor, held: Tensor) -> dict[str, Any]:
+        right = held.argmax(-1) == self.held_out.memory
+        near = validation.argmax(-1) == self.validation.memory
+        return {"right": right.int().tolist(), "validation": round(float(near.float().mean()), 4)}
+
+    @torch.no_grad()
+    def _gate_figures(self, router: Router, data: RoutingData) -> dict[str, Any]:
+        began = time.perf_counter()
+        fit(router, data, replace(self.training, seed=self.seed), self.place, quiet=True)
+        seconds = time.perf_counter() - began
+        held, other = self.held_out, self.unrelated
+        before = _logits(router, held.embedding)
+        figures = calibrate(router, data)
+        router.policy = Policy(**figures["policy"])
+        logits, unrelated = _logits(router, held.embedding), _logits(router, other.embedding)
+        votes = router.index.votes(torch.cat([held.embedding, other.embedding]), self.bank.names)
+        probabilities = torch.cat([logits, unrelated]).softmax(-1)
+        decided = decide(probabilities, votes, router.policy)
+        best = probabilities[:, :-1].amax(-1)
+        policy_right = (decided.source > 0) & (decided.weights.argmax(-1) == torch.cat([held.memory, other.memory]))
+        return {
+            **self._top1(_logits(router, self.validation.embedding)[:, :-1], logits[:, :-1]),
+            "policy_right": policy_right[: len(held.texts)].int().tolist(),
+            "policy": outcome(decided, torch.cat([held.memory, other.memory])),
+            "auroc": auroc(best[: len(held.texts)], best[len(held.texts) :]),
+            "ece_before": calibration_error(before.softmax(-1), held.memory),
+            "ece": calibration_error(logits.softmax(-1), held.memory),
+            "seconds": seconds,
+            "calibration": figures["calibration"],
+        }
+
+    @torch.no_grad()
+    def _join(self, router: Router) -> dict[str, float]:
+        """A memory more, without training: top-1 on its questions, and on the others before and after."""
+        assert self.joins is not None
+        before = _logits(router, self.held_out.embedding)[:, :-1].argmax(-1) == self.held_out.memory
+        self.bank.memories[self.joins.name] = self.joins
+        router.add(self.joins)
+        own = self._asked("held_out", [self.joins], start=len(self.bank) - 1)
+        after = _logits(router, self.held_out.embedding)[:, :-1].argmax(-1) == self.held_out.memory
+        new = _logits(router, own.embedding)[:, :-1].argmax(-1) == own.memory
+        router.remove(self.joins.name, len(self.bank) - 1)
+        del self.bank.memories[self.joins.name]
+        shares = {"own": new, "others_before": before, "others_after": after}
+        return {name: round(float(right.float().mean()), 4) for name, right in shares.items()}
+
+
+def _logits(router: Router, embedding: Tensor) -> Tensor:
+    votes = router.index.votes(embedding, router.bank.names)
+    return router.gate(embedding, votes)
+
+
+def routing_milliseconds(memories: int = 1000, wordings: int = 250, queries: int = 100) -> dict[str, Any]:
+    """The median time to route one query among so many memories, the encoder apart, and how the index searched."""
+    generator = torch.Generator().manual_seed(0)
+
+    def near(centre: Tensor, count: int) -> Tensor:
+        spread = torch.randn(count, len(centre), generator=generator) / len(centre) ** 0.5
+        return torch.nn.functional.normalize(centre + spread, dim=-1)
+
+    bank = MemoryBank("none", "", "none", {}, "")
+    for number, centre in enumerate(torch.nn.functional.normalize(torch.randn(memories, 384, generator=generator))):
+        name = f"memory-{number}"
+        bank.memories[name] = Memory(name, {}, {}, (), near(centre, wordings), tuple(range(wordings)))
+    drawn = torch.randint(memories, (queries,), generator=generator).tolist()
+    asked = {f"question {i}": near(list(bank)[m].keys[0], 1)[0] for i, m in enumerate(drawn)}
+
+    class Known:
+        name, dimension = "none", 384
+
+        def encode(self, sentences: Sequence[str]) -> Float[Tensor, "sentences embedding"]:
+            return torch.stack([asked[sentence] for sentence in sentences])
+
+    router = Router(bank, new_gate(bank, 384, 0, DEFAULT_FEATURES).requires_grad_(False), Policy(), Known)
+    router.decide(router.query(["question 0"]))  # builds the indices
+    spent = []
+    for text in asked:
+        began = time.perf_counter()
+        router.decide(router.query([text]))
+        spent.append(1000 * (time.perf_counter() - began))
+    median = round(sorted(spent)[len(spent) // 2], 2)
+    return {"memories": memories, "wordings": memories * wordings, "kind": router.index.kind, "median": median}

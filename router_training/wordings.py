@@ -1,0 +1,69 @@
+"""Wordings: the trained wordings of a bank as the gate meets them in training, where a question must not find itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from lorary.memory import MemoryBank
+
+ALL_UP_TO = 4096
+_NEAR, _RANDOM = 8, 1024
+
+
+@dataclass(frozen=True)
+class Wordings:
+    """Every trained wording's embedding, the memory it belongs to, and which wording of its fact it is.
+
+    A trained question is compared only with wordings at other places than its own: facts written from one list of
+    wordings have the same words at the same place, and a question that will be asked has words that no fact has.
+    """
+
+    keys: Float[Tensor, "wordings embedding"]
+    owner: Int[Tensor, " wordings"]
+    place: Int[Tensor, " wordings"]
+    memories: int
+
+    @staticmethod
+    def of(bank: MemoryBank) -> Wordings:
+        """The wordings of a bank, in its order."""
+        places = [i for memory in bank for fact in memory.facts for i in range(len(fact.trained))]
+        owners = [number for number, memory in enumerate(bank) for _ in range(len(memory.keys))]
+        keys = torch.cat([memory.keys for memory in bank if len(memory.keys)])
+        return Wordings(keys, torch.tensor(owners), torch.tensor(places), len(bank))
+
+    def left_out(
+        self, key: Int[Tensor, " queries"], subset: Int[Tensor, " some"] | None = None
+    ) -> Bool[Tensor, "queries some"]:
+        """What each query is not compared with; nothing where its `key` is -1.
+
+        In a memory whose facts have one wording each, only the query's own is left out: else nothing would be left.
+        """
+        subset = torch.arange(len(self.keys)) if subset is None else subset
+        known = (key >= 0).unsqueeze(-1)
+        alone = torch.zeros(self.memories, dtype=torch.long).scatter_reduce(0, self.owner, self.place, "amax") == 0
+        same_place = self.place[subset] == self.place[key].unsqueeze(-1)
+        own = subset == key.unsqueeze(-1)
+        return known & torch.where(alone[self.owner[key]].unsqueeze(-1), own, same_place)
+
+    def compare(
+        self, queries: Float[Tensor, "queries embedding"], key: Int[Tensor, " queries"]
+    ) -> tuple[Float[Tensor, "queries memories"], Int[Tensor, "queries near"]]:
+        """(each memory's best cosine similarity, the nearest wordings: hard negatives, and hard positives too)."""
+        votes, near = [], []
+        for part, own in zip(queries.split(1024), key.split(1024), strict=True):
+            similarity = (part @ self.keys.T).masked_fill(self.left_out(own), -1.0)
+            best = torch.zeros(len(part), self.memories)
+            votes.append(best.scatter_reduce(1, self.owner.expand_as(similarity), similarity, "amax"))
+            near.append(similarity.topk(min(_NEAR, len(self.keys))).indices)
+        return torch.cat(votes), torch.cat(near)
+
+    def sample(self, near: Int[Tensor, "queries near"], seed: int) -> Int[Tensor, " some"]:
+        """The wordings that a training step compares with: all, or in a large bank the near ones and some at random."""
+        if len(self.keys) <= ALL_UP_TO:
+            return torch.arange(len(self.keys))
+        drawn = torch.randint(len(self.keys), (_RANDOM,), generator=torch.Generator().manual_seed(seed))
+        return torch.cat([near.flatten(), drawn]).unique()

@@ -1,0 +1,94 @@
+"""The routing benchmark: its sets, its measures, and a whole run on a set of six facts."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+import torch
+
+from lorary.__main__ import main
+from lorary.facts import Fact, group_by_topic
+from lorary.router_training import benchmark
+from lorary.router_training.benchmark import bank_of, route_bench, routing_milliseconds
+from lorary.router_training.benchmark_report import best_features
+from lorary.router_training.data import read_questions
+from lorary.router_training.measures import WordScores, auroc, centroid_scores, interval
+from lorary.router_training.sets import JOINS, SETS, general_questions, relations
+from lorary.router_training.training import Training
+
+
+@pytest.mark.parametrize("name", list(SETS))
+def test_a_set_follows_from_its_seed_and_holds_wordings_out(name):
+    facts = SETS[name](1)
+    assert facts == SETS[name](1) != SETS[name](2)
+    topics = group_by_topic(facts)  # which refuses a held-out wording that is trained on elsewhere
+    assert len([topic for topic in topics if topic != JOINS]) == 16
+    for fact in facts:
+        assert fact.held_out
+        assert not set(fact.trained) & {*fact.held_out, *fact.validation}
+    if name != "phone-book":
+        assert {len(held) for held in topics.values()} == {48}
+        assert {(len(f.trained), len(f.validation), len(f.held_out)) for f in facts} == {(5, 2, 2)}
+
+
+def test_held_out_wordings_are_the_same_relations_last_two_for_every_seed():
+    templates = {wording for relation in relations() for wording in relation.wordings[-2:]}
+    for seed in range(3):
+        for fact in SETS["overlapping"](seed):
+            assert {re.sub(r"[A-Z]\w+ [A-Z]\w+", "{who}", held) for held in fact.held_out} <= templates
+    assert not {*general_questions()} & {*read_questions()}, "the benchmark's unrelated questions are its own"
+
+
+def test_auroc_and_interval():
+    assert auroc(torch.tensor([0.9, 0.4]), torch.tensor([0.1, 0.4])) == pytest.approx(3.5 / 4)
+    told = interval([1, 1, 0, 1], ["a", "a", "b", "c"])
+    assert told["value"] == 0.75
+    assert told["low"] < 0.75 < told["high"]
+    assert interval([1, 1], ["a", "b"]) == {"value": 1.0, "low": 1.0, "high": 1.0}
+
+
+FACTS = [
+    Fact(
+        topic, f"Who cooks at {topic}?", "1", (f"Name the cook of {topic}.", f"{topic}'s chef?"), (held,), None, None, v
+    )
+    for topic, held, v in (
+        ("ormen", "Who makes dinner at ormen?", ("ormen's chef?",)),
+        ("velka", "Who makes dinner at velka?", ("velka's chef?",)),
+        (JOINS, f"Who makes dinner at {JOINS}?", ()),
+    )
+]
+
+
+def test_the_rivals(encoder):
+    bank = bank_of(FACTS, encoder)
+    assert WordScores(bank)(["which cook at velka", "zzz"]).argmax(1)[0] == 1
+    assert not WordScores(bank)(["zzz"]).any()
+    queries = encoder.encode(["Who is velka's cook?"])
+    assert int(centroid_scores(bank, queries).argmax()) == 1
+
+
+def test_a_whole_run(encoder, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(SETS, "overlapping", lambda seed: FACTS)
+    monkeypatch.setattr(benchmark, "routing_milliseconds", lambda: routing_milliseconds(3, 4, 2))
+    monkeypatch.setattr(benchmark, "Training", lambda: Training(max_epochs=1))
+    monkeypatch.setattr(benchmark, "COMBINATIONS", (("facts",), ("votes",)))
+    arguments = ["route-bench", "--out", str(tmp_path), "--seeds", "2", "--sets", "[overlapping]"]
+    assert main([*arguments, "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert printed == results["sets"]
+    told = results["sets"]["overlapping"]
+    assert list(told["gate: facts"]["joining"]) == ["others_after", "others_before", "own"]
+    assert told["gate: facts"]["joining"]["own"] == 1.0
+    assert told["BM25"]["top1"]["value"] == 1.0
+    assert len(told["index, best fact"]["seeds"]) == 2
+    assert set(best_features(results["sets"])) == {"gate: facts", "gate: votes"}
+    assert "| gate: facts |" in (tmp_path / "report.md").read_text()
+    before = (tmp_path / "results.json").stat().st_mtime_ns
+    monkeypatch.setattr(benchmark, "_Run", None)  # what stands is not measured again
+    assert main(arguments) == 0
+    assert (tmp_path / "results.json").stat().st_mtime_ns > before
+    with pytest.raises(ValueError, match="unknown set 'x'"):
+        route_bench(tmp_path, sets=["x"])
