@@ -36,7 +36,7 @@ class Recipe:
         max_epochs: the cap: passes over the trained wordings after which a memory stops as it is.
         recall: a memory stops once this share of its facts is recalled under validation wordings.
         validation_wordings: wordings a fact that are kept from training, to stop by.
-        thinned_copies: copies of each trained wording that leave words out, drawn once.
+        thinned_copies: copies of each trained wording that leave words out, drawn once; for facts with few wordings.
         thinned_share: share of the words that such a copy leaves out.
         memories_at_once: memories that are written together in one batch.
         seed: of initial weights and order.
@@ -51,7 +51,7 @@ class Recipe:
     max_epochs: int = 8
     recall: float = 1.0
     validation_wordings: int = 2
-    thinned_copies: int = 1
+    thinned_copies: int = 0
     thinned_share: float = 0.3
     memories_at_once: int = 8
     seed: int = 0
