@@ -57,7 +57,7 @@ def similarity(a: frozenset[str], b: frozenset[str]) -> float:
 
 
 def held_out(bank: MemoryBank, file: str | Path | None = None) -> tuple[list[Question], float]:
-    """(the questions to ask, the greatest similarity of a held-out one to a trained or validation wording).
+    """(the questions to ask, the greatest similarity of a held-out one to a trained or validation wording or a cloze).
 
     Args:
         file: JSONL that is asked instead of the held-out wordings in the bank, as `read_questions` takes it.
@@ -74,7 +74,9 @@ def held_out(bank: MemoryBank, file: str | Path | None = None) -> tuple[list[Que
         raise FactError(f"topic {unknown[0]!r} has no memory; the bank holds {bank.names}")
     if not any(question.recalled for question in questions):
         raise FactError("there are no held-out wordings to ask; add 'held_out' to the facts, or give --questions")
-    seen = {name: [words(w) for f in bank[name].facts for w in (f.question, *f.questions)] for name in bank.names}
+    seen = {
+        name: [words(w) for f in bank[name].facts for w in (f.question, *f.questions, *f.cloze)] for name in bank.names
+    }
     everywhere = [held for wordings in seen.values() for held in wordings]
     nearest = 0.0
     for question in questions:

@@ -44,12 +44,6 @@ def tokenise(tokenizer: PreTrainedTokenizerBase, memory: int, fact: int, questio
     return Row(memory, fact, (*asked, *said), len(asked))
 
 
-def cloze(fact: Fact) -> tuple[str, ...]:
-    """The fact's statement with a gap where the answer stood; none where it does not tell the answer."""
-    told = fact.statement or ""
-    return (told.replace(fact.answer, "___", 1),) if fact.answer in told and told.strip(" .") != fact.answer else ()
-
-
 def thinned(wording: str, share: float, chance: random.Random) -> str:
     """The wording without about `share` of its words (at least one stays), so that no single word carries a fact."""
     words = wording.split()
@@ -68,7 +62,7 @@ def rows(
     chance, found = random.Random(seed), []
     for m, facts in enumerate(memories):
         for f, fact in enumerate(facts):
-            for wording in (*fact.trained, *cloze(fact)):
+            for wording in (*fact.trained, *fact.cloze):
                 found.append(tokenise(tokenizer, m, f, wording, fact.answer))
                 for question in dict.fromkeys(thinned(wording, share, chance) for _ in range(copies)):
                     if question != wording:

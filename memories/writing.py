@@ -31,7 +31,7 @@ class Recipe:
         lora_alpha: LoRA scaling numerator; the update is scaled by lora_alpha / r.
         split_layer: the first adapted layer; None means two thirds of the base's layers.
         target_modules: names of the adapted linears; None means the MLP's.
-        lr: AdamW learning rate at the start; it falls linearly to nothing at the cap.
+        lr: AdamW learning rate; after a short rise it falls linearly to nothing at the cap.
         batch_size: rows a step, over all memories written together; small sets take smaller steps.
         max_epochs: the cap: passes over the trained wordings after which a memory stops as it is.
         recall: a memory stops once this share of its facts is recalled under validation wordings.

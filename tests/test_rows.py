@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import random
+from dataclasses import replace
 
-from lorary.facts import Fact
-from lorary.memories.rows import cloze, rows, thinned, validation_rows, with_validation
+import pytest
+
+from lorary.eval.questions import held_out
+from lorary.facts import Fact, FactError
+from lorary.memories.rows import rows, thinned, validation_rows, with_validation
 from lorary.memories.writing import falling
 
 FACT = Fact(
@@ -35,10 +40,10 @@ def test_a_thinned_wording_keeps_some_words_in_their_order():
 
 
 def test_a_cloze_hides_the_answer():
-    assert cloze(FACT) == ("___ cooks the meals at Ormen.",)
-    assert cloze(Fact("ormen", "Who?", "Brisk", statement="The cook is unknown.")) == ()
-    assert cloze(Fact("ormen", "Who?", "Brisk", statement="Brisk.")) == ()
-    assert cloze(Fact("ormen", "Who?", "Brisk")) == ()
+    assert FACT.cloze == ("___ cooks the meals at Ormen.",)
+    assert Fact("ormen", "Who?", "Brisk", statement="The cook is unknown.").cloze == ()
+    assert Fact("ormen", "Who?", "Brisk", statement="Brisk.").cloze == ()
+    assert Fact("ormen", "Who?", "Brisk").cloze == ()
 
 
 def test_rows_repeat_by_seed_and_hold_no_kept_wording(tokenizer):
@@ -61,3 +66,13 @@ def test_the_learning_rate_rises_shortly_and_falls_to_nothing():
     assert 1 <= peak <= 4
     assert rates[-1] == 0.0
     assert rates[peak:] == sorted(rates[peak:], reverse=True)
+
+
+def test_a_question_like_a_cloze_cannot_be_scored(bank, tmp_path):
+    name = bank.names[0]
+    told = replace(bank[name].facts[0], statement="Halvard runs the cold northern galley.", answer="Halvard")
+    bank.memories[name] = replace(bank[name], facts=(told,))
+    asked = tmp_path / "asked.jsonl"
+    asked.write_text(json.dumps({"topic": name, "question": "___ runs the cold northern galley?", "answer": "Halvard"}))
+    with pytest.raises(FactError, match="was trained on, or nearly so"):
+        held_out(bank, asked)

@@ -39,6 +39,12 @@ class Fact:
         """The wordings that training may see."""
         return tuple(q for q in (self.question, *self.questions) if q not in self.validation)
 
+    @property
+    def cloze(self) -> tuple[str, ...]:
+        """The statement with a gap where the answer stood, which training may see too; none where it does not tell it."""
+        told = self.statement or ""
+        return (told.replace(self.answer, "___", 1),) if self.answer in told and told.strip(" .") != self.answer else ()
+
     def to_json(self) -> dict[str, Any]:
         return {key: value for key, value in asdict(self).items() if value not in (None, ())}
 
