@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import date
 from importlib.metadata import version
@@ -25,10 +25,10 @@ from lorary.bases import EMBEDDED, Base, fingerprint, load_base
 from lorary.facts import Fact
 from lorary.files import to_json, write_aside
 from lorary.memories.building import default_split
-from lorary.memories.planning import RESULTS, SCHEMA, Cell, Study, StudyError, read_study
+from lorary.memories.planning import RESULTS, SCHEMA, Cell, Study, read_study
 from lorary.memories.plots import recall_by_load, report
 from lorary.memories.rows import rows
-from lorary.memories.writing import Recipe, Written, write
+from lorary.memories.writing import Recipe, Report, Written, write
 from lorary.progress import progress_bar
 
 # What is asked of a person, under two names, and what its values look like.
@@ -59,8 +59,9 @@ _UNSEEN = (
     "Please look up {who}'s {key}.",
 )
 _FACTS_A_PERSON = 4
-NEVER = 2.0
-"""A share of facts that no memory recalls, so that none stops early and all are shown theirs as often."""
+_NEVER = 2.0  # a share of facts that no memory recalls, so that none stops early and all are shown theirs as often
+Place = tuple[int, int, int]
+"""Of a cell: rank, load, seed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,11 +85,10 @@ class Grid:
     recall: float = 0.9
 
     def __post_init__(self) -> None:
-        for name in ("ranks", "loads"):
-            if not getattr(self, name) or min(getattr(self, name)) < 1:
-                raise ValueError(f"{name} must be one or more positive numbers, {getattr(self, name)} given")
-        if self.seeds < 1 or self.exposures < 1:
-            raise ValueError(f"seeds and exposures must be at least 1, {self.seeds} and {self.exposures} given")
+        for name in ("ranks", "loads", "seeds", "exposures"):
+            given = getattr(self, name)
+            if not given or min(given if isinstance(given, tuple) else [given]) < 1:
+                raise ValueError(f"{name} must be positive, {given} given")
         if not 1 <= self.wordings <= len(_TRAINED):
             raise ValueError(f"wordings must be 1 to {len(_TRAINED)}, {self.wordings} given")
         if not 0 < self.recall <= 1:
@@ -120,9 +120,8 @@ def _new(kind: str, drawn: set[str], random: Random) -> str:
 
 def _value(kind: str, random: Random) -> str:
     """An invented word, name of a person, number of seven digits or code of four."""
-    digits = {"number": 7, "code": 4}
-    if kind in digits:
-        return f"{random.randrange(10 ** digits[kind]):0{digits[kind]}d}"
+    if digits := {"number": 7, "code": 4}.get(kind):
+        return f"{random.randrange(10**digits):0{digits}d}"
     return " ".join(_word(random) for _ in range(2 if kind == "person" else 1))
 
 
@@ -145,82 +144,69 @@ def capacity(out: str | Path, *, grid: Grid | None = None, base: str | Base = EM
     study = _begin(place, grid, loaded)
     missing = packs(grid, {(cell.rank, cell.load, cell.seed) for cell in study.cells})
     with progress_bar("measuring capacity", quiet) as bar:
-        bar.start("measuring capacity", grid.exposures * sum(load for pack in missing for load, _ in pack.memories))
+        bar.start("measuring capacity", grid.exposures * sum(load for pack in missing for _, load, _ in pack))
         for number, pack in enumerate(missing, 1):
+            facts = sum(load for _, load, _ in pack)
+            name = f"group {number} of {len(missing)} (rank {pack[0][0]}, {facts} facts)"
 
-            def told(done: int, of: int, recall: list[float], pack: Pack = pack, number: int = number) -> None:
+            def told(done: int, of: int, recall: list[float], facts: int = facts, name: str = name) -> None:
                 if done == of:
-                    shares = ", ".join(f"{held[0]}: {r:.0%}" for held, r in zip(pack.memories, recall, strict=True))
-                    note = f"group {number} of {len(missing)}: rank {pack.rank}; facts: recalled {shares}"
-                    bar.advance(sum(load for load, _ in pack.memories), note)
+                    bar.advance(facts, f"{name}: {sum(recall) / len(recall):.0%} recalled")
 
             study.cells.extend(measure(loaded, grid, pack, told))
-            study.partial = number < len(missing)
             _write(study, place)
     study.partial = False
     _write(study, place)
     return study
 
 
-@dataclass(frozen=True)
-class Pack:
-    """Memories of one rank that are written together: (facts, seed) of each."""
-
-    rank: int
-    memories: tuple[tuple[int, int], ...]
-
-
-def packs(grid: Grid, stand: set[tuple[int, int, int]]) -> list[Pack]:
-    """The cells that do not stand yet, as (rank, load, seed), in groups with at most the largest load's facts.
+def packs(grid: Grid, stand: set[Place]) -> list[list[Place]]:
+    """The cells that do not stand yet, in groups of one rank that hold at most the largest load's facts.
 
     A step takes a fixed number of rows, so the memories of full groups make about as many steps as each other, whatever
     their load. Groups of small loads come first: they tell most a minute.
     """
-    found = []
+    found: list[list[Place]] = []
     for rank in dict.fromkeys(grid.ranks):
-        open_groups: list[list[tuple[int, int]]] = []
-        for load in sorted(set(grid.loads), reverse=True):
-            for seed in [seed for seed in range(grid.seeds) if (rank, load, seed) not in stand]:
-                fits = (g for g in open_groups if sum(held for held, _ in g) + load <= max(grid.loads))
-                group = next(fits, [])
-                if not group:
-                    open_groups.append(group)
-                group.append((load, seed))
-        found += [Pack(rank, tuple(group)) for group in open_groups]
-    return sorted(found, key=lambda pack: pack.memories[0][0])
+        groups: list[list[Place]] = []
+        cells = [(rank, load, seed) for load in sorted(set(grid.loads), reverse=True) for seed in range(grid.seeds)]
+        for cell in [cell for cell in cells if cell not in stand]:
+            fits = [group for group in groups if sum(load for _, load, _ in [*group, cell]) <= max(grid.loads)]
+            if fits:
+                fits[0].append(cell)
+            else:
+                groups.append([cell])
+        found += groups
+    return sorted(found, key=lambda group: group[0][1])
 
 
 def recipe_of(grid: Grid, rank: int, seed: int = 0) -> Recipe:
     """How the memories of a group are written: as `lorary build` does, but each to the last pass."""
     plain = Recipe()
     alpha = rank * plain.lora_alpha // plain.r
-    return Recipe(r=rank, lora_alpha=alpha, max_epochs=grid.exposures, recall=NEVER, seed=seed)
+    return Recipe(r=rank, lora_alpha=alpha, max_epochs=grid.exposures, recall=_NEVER, seed=seed)
 
 
-def measure(base: Base, grid: Grid, pack: Pack, told: Callable[[int, int, list[float]], None]) -> list[Cell]:
+def measure(base: Base, grid: Grid, pack: Sequence[Place], told: Report) -> list[Cell]:
     """The cells of one group, whose memories share the passes over the base."""
-    memories = [invented_facts(load, seed, grid.wordings) for load, seed in pack.memories]
+    rank, _, seed = pack[0]
+    memories = [invented_facts(load, seed, grid.wordings) for _, load, seed in pack]
     began = time.perf_counter()
-    written = write(base, memories, recipe_of(grid, pack.rank, pack.memories[0][1]), default_split(base), told)
+    written = write(base, memories, recipe_of(grid, rank, seed), default_split(base), told)
     seconds = time.perf_counter() - began
-    cells = [
-        _cell(base, pack.rank, seed, facts, result)
-        for (_, seed), facts, result in zip(pack.memories, memories, written, strict=True)
-    ]
+    cells = [_cell(base, place, *made) for place, *made in zip(pack, memories, written, strict=True)]
     tokens = sum(cell.row_tokens for cell in cells)
     return [replace(cell, seconds=round(seconds * cell.row_tokens / tokens, 1)) for cell in cells]
 
 
-def _cell(base: Base, rank: int, seed: int, facts: Sequence[Fact], written: Written) -> Cell:
+def _cell(base: Base, place: Place, facts: Sequence[Fact], written: Written) -> Cell:
     tensors: dict[str, Tensor] = {}
     for path, (a, b) in written.factors.items():
         tensors[f"{PREFIX}{path}.lora_A.weight"], tensors[f"{PREFIX}{path}.lora_B.weight"] = a, b.contiguous()
     shown = rows(base.tokenizer, [facts])
     answers = {row.fact: len(row.ids) - row.start for row in shown}
     return Cell(
-        rank=rank,
-        load=len(facts),
-        seed=seed,
+        **dict(zip(("rank", "load", "seed"), place, strict=True)),
         recall_trained=round(written.trained_recall, 4),
         recall_unseen=round(written.validation_recall, 4),
         seconds=0.0,
@@ -234,16 +220,16 @@ def _cell(base: Base, rank: int, seed: int, facts: Sequence[Fact], written: Writ
 def _begin(place: Path, grid: Grid, base: Base) -> Study:
     """The study that stands in `place`, to go on with, or an empty one."""
     recipe = asdict(recipe_of(grid, 1))
-    kept = ("target_modules", "lr", "thinned_copies", "thinned_share")
     configuration: dict[str, Any] = {
         "base": base.name,
+        "revision": base.revision,
         "fingerprint": fingerprint(base.model),
         "split_layer": default_split(base),
         "exposures": grid.exposures,
         "wordings": grid.wordings,
         "rows_a_step": recipe["batch_size"],
         "alpha_over_rank": recipe["lora_alpha"],
-        **{name: recipe[name] for name in kept},
+        **{name: recipe[name] for name in ("target_modules", "lr", "thinned_copies", "thinned_share")},
     }
     versions = {name: version(name) for name in ("lorary", "torch", "transformers")}
     machine = {
@@ -256,15 +242,7 @@ def _begin(place: Path, grid: Grid, base: Base) -> Study:
     if not (place / RESULTS).exists():
         return fresh
     stands = read_study(place)
-    for name, ours, theirs in (
-        ("configuration", configuration, stands.configuration),
-        ("versions", versions, stands.versions),
-    ):
-        if other := [key for key in ours if ours[key] != theirs.get(key)]:
-            raise StudyError(
-                f"{place} holds a study with {name} {other[0]} = {theirs.get(other[0])!r}, not {ours[other[0]]!r}; "
-                "give another folder, or the same settings to go on"
-            )
+    stands.check_same(fresh, str(place))
     fresh.cells.extend(stands.cells)
     return fresh
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
+from lorary.bases import load_base
 from lorary.facts import Fact
 from lorary.memories.rows import rows, with_validation
 from lorary.memories.writing import Recipe
@@ -68,8 +69,19 @@ class Study:
     cells: list[Cell]
 
     def to_json(self) -> dict[str, Any]:
-        knees = {str(rank): getattr(knee(self.cells, rank, self.recall), "load", None) for rank in self.ranks}
+        knees = {str(rank): getattr(self.knee(rank, self.recall), "load", None) for rank in self.ranks}
         return {**asdict(self), "knees": knees, "seeds": sorted({cell.seed for cell in self.cells})}
+
+    def check_same(self, other: Study, where: str) -> None:
+        """Raises StudyError where `other` has other settings, so that its cells cannot join these in `where`."""
+        for told in ("configuration", "versions"):
+            ours, theirs = getattr(other, told), getattr(self, told)
+            if different := [key for key in ours if ours[key] != theirs.get(key)]:
+                name = different[0]
+                raise StudyError(
+                    f"{where} holds a study with {name} {theirs.get(name)!r}, not {ours[name]!r}; "
+                    "give another folder, or the same settings to go on"
+                )
 
     @property
     def ranks(self) -> list[int]:
@@ -79,6 +91,10 @@ class Study:
         """The cells of one rank by load, averaged over seeds."""
         held = sorted((c for c in self.cells if c.rank == rank), key=lambda c: c.load)
         return [_mean(list(group)) for _, group in groupby(held, key=lambda c: c.load)]
+
+    def knee(self, rank: int, recall: float) -> Cell | None:
+        """The mean cell of the largest load whose mean recall under unseen wordings is at least `recall`, or None."""
+        return next((cell for cell in reversed(self.points(rank)) if cell.recall_unseen >= recall), None)
 
 
 def _mean(cells: Sequence[Cell]) -> Cell:
@@ -109,19 +125,7 @@ def read_study(place: str | Path) -> Study:
         raise StudyError(f"{path} is not a whole study ({error}); run `lorary capacity` again") from None
 
 
-def knee(cells: Sequence[Cell], rank: int, recall: float) -> Cell | None:
-    """The mean cell of the largest load whose mean recall under unseen wordings is at least `recall`, or None."""
-    points = Study(SCHEMA, True, "", recall, {}, {}, {}, list(cells)).points(rank)
-    return next((cell for cell in reversed(points) if cell.recall_unseen >= recall), None)
-
-
-def wilson(share: float, count: int, z: float = 1.96) -> tuple[float, float]:
-    """(low, high) of the 95 % interval of a share of `count` facts (Wilson 1927, doi 10.1080/01621459.1927.10502953)."""
-    centre, spread = share + z * z / (2 * count), z * math.sqrt(share * (1 - share) / count + z * z / (4 * count**2))
-    return max(0.0, (centre - spread) / (1 + z * z / count)), min(1.0, (centre + spread) / (1 + z * z / count))
-
-
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Topic:
     """What a plan needs to know of a topic: its facts, and the tokens of its answers, of its rows, and its wordings."""
 
@@ -139,15 +143,8 @@ def count_topics(tokenizer: PreTrainedTokenizerBase, topics: Mapping[str, Sequen
         facts = [with_validation(fact, Recipe().validation_wordings) for fact in given]
         held = rows(tokenizer, [facts])
         answers = {row.fact: len(row.ids) - row.start for row in held}
-        found.append(
-            Topic(
-                name=name,
-                facts=len(facts),
-                answer_tokens=sum(answers.values()),
-                row_tokens=sum(len(row.ids) for row in held),
-                wordings=sum(len(fact.trained) for fact in facts),
-            )
-        )
+        tokens, wordings = sum(len(row.ids) for row in held), sum(len(fact.trained) for fact in facts)
+        found.append(Topic(name, len(facts), sum(answers.values()), tokens, wordings))
     return found
 
 
@@ -186,7 +183,7 @@ def options(topics: Sequence[Topic], study: Study, recall: float) -> list[Option
     """
     found = []
     for rank in study.ranks:
-        limit = knee(study.cells, rank, recall)
+        limit = study.knee(rank, recall)
         if limit is None:
             continue
         parts = {topic.name: parts_of(topic, limit) for topic in topics}
@@ -214,6 +211,43 @@ def options(topics: Sequence[Topic], study: Study, recall: float) -> list[Option
             f"with {best.recall_unseen:.2f} of {best.load} facts; give a lower --recall, or a larger study"
         )
     return sorted(found, key=lambda option: (option.memories, option.adapter_bytes))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a corpus takes, by a study: its topics, the options at each rank (the first is the best), and the study."""
+
+    topics: list[Topic]
+    options: list[Option]
+    recall: float
+    study: Study
+    source: str
+
+
+def plan(
+    topics: Mapping[str, Sequence[Fact]],
+    *,
+    capacity: str | Path | None = None,
+    recall: float | None = None,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+) -> Plan:
+    """How many memories, of which rank, at what cost, the facts of `topics` take by a measured study.
+
+    Args:
+        capacity: folder of the study; the shipped one by default.
+        recall: the share of facts to recall under unseen wordings; the study's own by default.
+        tokenizer: of the study's base, which is loaded by default.
+
+    Raises:
+        StudyError: no such study, or no rank of it reaches `recall`.
+    """
+    study = read_study(SHIPPED if capacity is None else capacity)
+    if not study.cells:
+        raise StudyError(f"{capacity} holds no finished cell yet; let `lorary capacity` go on")
+    made, wanted = study.configuration, study.recall if recall is None else recall
+    counted = count_topics(tokenizer or load_base(made["base"], revision=made.get("revision")).tokenizer, topics)
+    source = "the shipped study" if capacity is None else f"the study in {capacity}"
+    return Plan(topics=counted, options=options(counted, study, wanted), recall=wanted, study=study, source=source)
 
 
 def token_seconds(study: Study, cell: Cell) -> float:
