@@ -191,12 +191,13 @@ def measure(base: Base, grid: Grid, pack: Sequence[Place], told: Report) -> list
     """The cells of one group, whose memories share the passes over the base."""
     rank, _, seed = pack[0]
     memories = [invented_facts(load, seed, grid.wordings) for _, load, seed in pack]
-    began = time.perf_counter()
+    began, spent = time.perf_counter(), time.process_time()
     written = write(base, memories, recipe_of(grid, rank, seed), default_split(base), told)
-    seconds = time.perf_counter() - began
+    seconds, processor = time.perf_counter() - began, time.process_time() - spent
     cells = [_cell(base, place, *made) for place, *made in zip(pack, memories, written, strict=True)]
     tokens = sum(cell.row_tokens for cell in cells)
-    return [replace(cell, seconds=round(seconds * cell.row_tokens / tokens, 1)) for cell in cells]
+    shares = [(cell, cell.row_tokens / tokens) for cell in cells]
+    return [replace(c, seconds=round(seconds * s, 1), processor_seconds=round(processor * s, 1)) for c, s in shares]
 
 
 def _cell(base: Base, place: Place, facts: Sequence[Fact], written: Written) -> Cell:
@@ -210,6 +211,7 @@ def _cell(base: Base, place: Place, facts: Sequence[Fact], written: Written) -> 
         recall_trained=round(written.trained_recall, 4),
         recall_unseen=round(written.validation_recall, 4),
         seconds=0.0,
+        processor_seconds=0.0,
         bytes=len(save(tensors, metadata={"format": "pt"})),
         parameters=sum(tensor.numel() for tensor in tensors.values()),
         answer_tokens=sum(answers.values()),

@@ -38,6 +38,7 @@ class Cell:
         recall_trained: share of its facts recalled under every trained wording, by greedy decoding.
         recall_unseen: share recalled under a wording that no fact was trained on.
         seconds: of writing; of memories written together, each one's share by row tokens.
+        processor_seconds: the same in processor time; fewer on a busy machine, more where several threads work.
         bytes: of its adapter file.
         answer_tokens: of all its answers, each with the token that ends it.
         row_tokens: of all its rows (every trained wording with its answer), which one pass reads.
@@ -49,6 +50,7 @@ class Cell:
     recall_trained: float
     recall_unseen: float
     seconds: float
+    processor_seconds: float
     bytes: int
     parameters: int
     answer_tokens: int
@@ -251,5 +253,5 @@ def plan(
 
 
 def token_seconds(study: Study, cell: Cell) -> float:
-    """Seconds a row token and pass."""
-    return cell.seconds / (cell.row_tokens * int(study.configuration["exposures"]))
+    """Seconds a row token and pass; of wall clock and processor the lesser, since others may have kept it waiting."""
+    return min(cell.seconds, cell.processor_seconds) / (cell.row_tokens * int(study.configuration["exposures"]))

@@ -35,6 +35,7 @@ def cell(rank, load, recall, seed=0):
         recall_trained=1.0,
         recall_unseen=recall,
         seconds=2.0 * load,
+        processor_seconds=3.0 * load,
         bytes=1000 * rank,
         parameters=250 * rank,
         answer_tokens=6 * load,
