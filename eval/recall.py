@@ -23,7 +23,7 @@ from lorary.eval.retention import retention
 from lorary.eval.routers import calibration, routing
 from lorary.memory import MemoryBank
 from lorary.modeling import LoraryForCausalLM
-from lorary.progress import progress_bar
+from lorary.progress import progress_bars
 
 _TIMED = 9
 """Questions that are asked one by one for the latency: one to warm up, and eight."""
@@ -69,9 +69,9 @@ def recall(
     results["configuration"]["router"] = {"policy": model.config.policy, **getattr(model.config, "router_training", {})}
     predictions = stored.resume(results, Path(out))
     run = _Run(model, asked, results, predictions, Path(out), passages, batch_size, seed)
-    with progress_bar("recall", quiet) as bar:
+    with progress_bars(quiet) as bars:
         total = len(chosen) + sum(len(bank) for bank in others)
-        bar.start("recall", total * len(asked))
+        bar = bars.start("recall", total * len(asked))
         run.all(chosen, bar.advance)
         for bank in others:
             with _instead(model, bank) as other:

@@ -70,8 +70,8 @@ class Written:
 
 _EVALUATED = 64  # rows a pass where nothing trains
 
-Report = Callable[[int, int, list[float]], None]
-"""Called after each step with (rows done of this epoch, rows of it, validation recall by memory)."""
+Report = Callable[[float, list[float]], None]
+"""Called after each step with (passes over the rows so far, validation recall by memory)."""
 
 
 class _Store:
@@ -208,7 +208,7 @@ def _run(writer: _Writer, report: Report) -> list[Written]:
                 group["lr"] = falling(recipe.lr, epoch - 1 + done / len(wanted), recipe.max_epochs)
             sure.update(_step(writer, optimizer, chunk))
             done += len(chunk)
-            report(done, len(wanted), recall)
+            report(epoch - 1 + done / len(wanted), recall)
         for memory in [m for m in range(count) if m not in written]:
             recall[memory] = _recall(writer, writer.validation_rows, memory)
             if recall[memory] >= recipe.recall or epoch == recipe.max_epochs:
