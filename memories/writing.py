@@ -39,7 +39,7 @@ class Recipe:
         validation_wordings: wordings a fact that are kept from training, to stop by.
         thinned_copies: copies of each trained wording that leave words out, drawn once; for facts with few wordings.
         thinned_share: share of the words that such a copy leaves out.
-        memories_at_once: memories that are written together in one batch.
+        memories_at_once: memories that are written together, in one process; several such groups go side by side.
         seed: of initial weights and order.
     """
 
@@ -54,7 +54,7 @@ class Recipe:
     validation_wordings: int = 2
     thinned_copies: int = 0
     thinned_share: float = 0.3
-    memories_at_once: int = 8
+    memories_at_once: int = 4
     seed: int = 0
 
 
