@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from lorary.router import Router
 from lorary.router_training.data import RoutingData
+from lorary.router_training.module import logits_of
 from lorary.routing import Decision, decide
 
 
@@ -39,10 +40,12 @@ def best_threshold(
     max_known_lost: float,
     before: tuple[int, int] = (0, 0),
 ) -> Threshold:
-    """The cut, among those that keep both limits, that best parts scores to act on from scores to leave.
+    """The cut, among those that keep both limits, that best parts known queries from unrelated ones.
 
-    Best by balanced accuracy (Youden 1950), among equals the middle of the gap. Where no cut keeps both limits, the one
-    that keeps `max_wrong_routes` and loses least.
+    Best by the share of known queries acted on rightly, less the share of unrelated ones acted on (Youden 1950); among
+    equals the middle of the gap. A known query whose memory would be wrong counts as neither: leaving it does not make
+    it right, and a cut that shuns it would leave right ones too. The limit on wrong routes is what bounds those. Where
+    no cut keeps both limits, the one that keeps `max_wrong_routes` and loses least.
 
     Args:
         good: acting would give the right memory.
@@ -57,7 +60,8 @@ def best_threshold(
     acted = torch.arange(len(cuts)).float()
     wrong = (acted - right + before[1]) / (acted + before[0]).clamp(min=1)
     lost = 1 - found / found[-1].clamp(min=1)
-    quality = right / right[-1].clamp(min=1) - (acted - right) / (acted - right)[-1].clamp(min=1)
+    unrelated = acted - found
+    quality = right / right[-1].clamp(min=1) - unrelated / unrelated[-1].clamp(min=1)
     between = torch.cat([torch.ones(1).bool(), ordered[1:] < ordered[:-1], torch.ones(1).bool()])
     allowed = between & ((wrong <= max_wrong_routes) | (acted == 0))
     both = allowed & (lost <= max_known_lost)
@@ -108,7 +112,8 @@ def calibrate(
     if len(held) == 0 or not bool((held.memory < memories).any()):
         return {"policy": {}, "calibration": {"queries": 0}}
     votes = router.index.votes(held.embedding, router.bank.names)
-    logits = router.gate(held.embedding, votes, held.pooled)
+    parts = torch.arange(len(held)).split(1024)
+    logits = torch.cat([logits_of(router.gate, replace(held.collate(p.tolist()), votes=votes[p])) for p in parts])
     temperature = best_temperature(logits, held.memory)
     router.gate.cool(temperature)
     probabilities = (logits / temperature).softmax(-1)
