@@ -27,7 +27,7 @@ def recall(argv: list[str]) -> None:
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
     given = parser.parse_args(argv)
-    from lorary.eval.recall import recall as run
+    from lorary.eval.evaluation import recall as run
     from lorary.eval.report import table
 
     names = ("out", "questions", "conditions", "also", "passages", "batch_size", "seed", "quiet")
