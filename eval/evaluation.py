@@ -6,6 +6,7 @@ import resource
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from lorary.eval.conditions import FIRST, Condition, choose, policy_of, routes
 from lorary.eval.latency import latency
 from lorary.eval.passages import PassageError, Passages, check_fits
 from lorary.eval.predictions import prediction, summary
+from lorary.eval.prior import by_prior
 from lorary.eval.questions import Question, headline, held_out, unrelated_text
 from lorary.eval.retention import retention
 from lorary.eval.routers import calibration, routing
@@ -78,6 +80,7 @@ def recall(
                 run.all(_of_bank(bank), bar.advance, other)
     results["routing"], results["abstention"] = routing(model, asked, predictions)
     results["calibration"] = calibration(predictions.get("gate") or predictions.get("policy") or [])
+    results["prior"] = by_prior(predictions, seed)
     results["retention"] = retention(model, unrelated_text())
     results["latency"] = latency(model, [q.text for q in asked[:: max(1, len(asked) // _TIMED)][:_TIMED]])
     results["seconds"] = {"recall": round(time.perf_counter() - began, 1)}
@@ -142,8 +145,12 @@ class _Run:
         ]
         said = asker.answers(asks, advance)
         generated = len(asker.kept) - known
-        counted = zip(self.asked, said, headline(self.asked), strict=True)
-        kept = [prediction(name, q, *answer, scored=scored) for q, answer, scored in counted]
+        options = [replace(ask, option=o) for ask, q in zip(asks, self.asked, strict=True) for o in q.options]
+        judged = iter(asker.likelihoods(options))
+        kept = [
+            prediction(name, q, *answer, scored=scored, likelihoods={o: next(judged) for o in q.options})
+            for q, answer, scored in zip(self.asked, said, headline(self.asked), strict=True)
+        ]
         self.predictions[name] = kept
         self.results["conditions"][name] = {
             "meaning": condition.meaning,

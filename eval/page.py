@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from lorary.eval import plots
 from lorary.eval.predictions import Prediction
-from lorary.eval.report import by_kind, notes
+from lorary.eval.report import by_kind, by_prior, measured, notes
 from lorary.eval.routers import found
 
 _CHIEF = ("oracle", "gate", "index", "policy", "hybrid")
@@ -33,8 +33,9 @@ def page(results: Mapping[str, Any], predictions: Mapping[str, Sequence[Predicti
     return folder.get_template("report.html").render(
         results=results,
         conditions=conditions,
+        measures=measured(results),
         skipped={name: s["skipped"] for name, s in results["conditions"].items() if "skipped" in s},
-        kinds=by_kind(results),
+        tables={"By kind of question": by_kind(results), "By strength of the prior": by_prior(results)},
         notes=[note.removeprefix("- ").replace("**", "") for note in notes(results)],
         figures=_figures(results, conditions, asked),
         routed=routed,

@@ -15,7 +15,7 @@ from lorary.memory import MemoryBank
 NEAR_COPY = 0.9
 """Jaccard similarity of word sets from which a question counts as trained on."""
 
-_OWN: dict[str, Any] = {"kind": "held-out", "trained": False, "accepted": []}
+_OWN: dict[str, Any] = {"kind": "held-out", "trained": False, "accepted": [], "options": []}
 """What a line of questions may hold beyond a fact's fields, and what stands where it does not."""
 
 
@@ -30,6 +30,7 @@ class Question:
         kind: what sort of wording it is; scores are told by kind too.
         trained: asked although training saw it; it is told by its kind and never scored as held out.
         accepted: further answers that are right.
+        options: what it is to be chosen from, the answer among them; nothing where it is only asked freely.
     """
 
     text: str
@@ -39,6 +40,7 @@ class Question:
     kind: str = "held-out"
     trained: bool = False
     accepted: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
 
     @property
     def recalled(self) -> bool:
@@ -103,8 +105,8 @@ def _nearest(question: Question, trained: Sequence[frozenset[str]]) -> float:
 def read_questions(path: Path) -> Iterator[Question]:
     """The questions of a JSONL file: facts, whose `held_out` wordings are asked, or all wordings where there are none.
 
-    Beyond a fact's fields a line may hold `kind` (a word), `accepted` (further right answers), `"trained": true`,
-    `"topic": null` (no memory holds it) and `"answer": null` (nothing to recall).
+    Beyond a fact's fields a line may hold `kind` (a word), `accepted` (further right answers), `options` (to choose
+    from), `"trained": true`, `"topic": null` (no memory holds it) and `"answer": null` (nothing to recall).
 
     Raises:
         FactError: with file and line.
@@ -120,7 +122,9 @@ def read_questions(path: Path) -> Iterator[Question]:
         fact = parse_fact(given | nulls, topic=path.stem, where=where)
         answer = None if "answer" in nulls else fact.answer
         memory = "" if "topic" in nulls else fact.topic
-        own["accepted"] = tuple(own["accepted"])
+        if own["options"] and answer not in own["options"]:
+            raise FactError(f"{where}: 'options' must hold the answer {answer!r}, they are {own['options']!r}")
+        own |= {key: tuple(own[key]) for key in ("accepted", "options")}
         for text in fact.held_out or (fact.question, *fact.questions):
             yield Question(text, answer, memory, f"{fact.topic}: {fact.question}", **own)
 

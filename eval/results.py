@@ -18,7 +18,7 @@ from lorary.eval.questions import NEAR_COPY, Question, headline
 from lorary.eval.report import write_report
 from lorary.files import write_aside
 
-SCHEMA = 3
+SCHEMA = 4
 _VERSIONS = ("lorary", "torch", "transformers", "peft", "lightning", "sentence-transformers", "faiss-cpu")
 Predictions = dict[str, list[Prediction]]
 

@@ -167,6 +167,8 @@ def test_counterfact_has_its_three_kinds(tmp_path):
         ("paraphrase", "Maurice, a native speaker of", "Thai", "counterfact-2"),
         ("neighbourhood", "The mother tongue of Leon is", "French", ""),
     ], "a near copy is no paraphrase, and what is taught is no neighbour"
+    assert [q.options for q in asked[:2]] == [("English", "French")] * 2
+    assert asked[-1].options == ("Thai", "French")
     with pytest.raises(TaskError, match="cannot be spread over 3 shards"):
         counterfact(str(tmp_path / "counterfact.json"), shards=3)
 
