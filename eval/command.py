@@ -89,9 +89,10 @@ def compare(argv: list[str]) -> None:
 
 def task(argv: list[str]) -> None:
     """Writes a task's facts and questions."""
-    from lorary.eval import formats, tasks
+    from lorary.eval import formats, longdoc, story, tasks
 
-    makers = (tasks.phonebook, tasks.profiles, tasks.twohop, tasks.unknown, formats.qa, formats.counterfact)
+    made_by_seed = (tasks.phonebook, tasks.profiles, tasks.twohop, tasks.unknown, story.story)
+    makers = (*made_by_seed, formats.qa, formats.counterfact, longdoc.longdoc)
     by_name = {make.__name__: make for make in makers}
     parser = ArgumentParser(prog="lorary task", description="Writes facts to build from and questions to ask.")
     names = parser.add_subcommands(dest="name")

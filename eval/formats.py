@@ -49,7 +49,7 @@ def _pairs(path: Path) -> Iterator[tuple[Fact, dict[str, Any]]]:
         answers = given.pop("answers", None) or [given.get("answer")]
         if not isinstance(answers, list) or not all(isinstance(answer, str) for answer in answers):
             raise TaskError(f"{where}: needs 'answer', a string, or 'answers', a list of strings; it has {answers!r}")
-        fact = parse_fact({**given, "answer": answers[0]}, topic=_slug(path.stem), where=where)
+        fact = parse_fact({**given, "answer": answers[0]}, topic=slug(path.stem), where=where)
         yield fact, {"accepted": answers[1:]}
 
 
@@ -63,7 +63,7 @@ def _squad(path: Path) -> Iterator[tuple[Fact | None, dict[str, Any]]]:
                 continue
             given = {"question": told["question"], "answer": answers[0], "source": str(title)}
             where = f"{path}: {title}, question {number}"
-            yield parse_fact(given, topic=_slug(title), where=where), {"accepted": answers[1:]}
+            yield parse_fact(given, topic=slug(title), where=where), {"accepted": answers[1:]}
 
 
 def _articles(told: Any) -> list[tuple[str, list[Any]]]:
@@ -133,6 +133,6 @@ def _json(path: Path, wanted: str, records: Any) -> list[Any]:
         raise TaskError(f"{path}: is not {wanted} ({error!r}); give a file of that form") from error
 
 
-def _slug(title: str) -> str:
+def slug(title: str) -> str:
     """A topic's name made of a title."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", title).strip("-._")[:64] or "topic"

@@ -12,6 +12,7 @@ from lorary.composite import assemble
 from lorary.eval import recall
 from lorary.eval.formats import counterfact, qa
 from lorary.eval.questions import held_out
+from lorary.eval.story import story
 from lorary.eval.tasks import TaskError, phonebook, profiles, twohop, unknown
 from lorary.facts import FactError
 from lorary.memories import build
@@ -74,7 +75,7 @@ def questions_of(task, folder):
     return held_out(bank_of(task), folder / "questions.jsonl")[0]
 
 
-@pytest.mark.parametrize("make", [phonebook, profiles, twohop, unknown])
+@pytest.mark.parametrize("make", [phonebook, profiles, twohop, unknown, story])
 def test_a_task_is_its_seed_s_and_leaks_nothing(make, tmp_path):
     assert make(seed=1) == make(seed=1)
     assert make(seed=1).facts != make(seed=2).facts
