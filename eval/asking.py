@@ -193,7 +193,8 @@ class Asker:
 def longest_answer(model: LoraryForCausalLM, answers: Sequence[str]) -> int:
     """Tokens of the longest answer with its end of turn."""
     tokenizer = model.tokenizer
-    return max(len(tokenizer(answer_text(tokenizer, a), add_special_tokens=False).input_ids) for a in answers)
+    lengths = (len(tokenizer(answer_text(tokenizer, a), add_special_tokens=False).input_ids) for a in answers)
+    return max(lengths, default=0)
 
 
 def mean_log_probability(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from jsonargparse import ArgumentParser
 
-from lorary.eval.conditions import CONDITIONS, FIRST
+from lorary.eval.conditions import CONDITIONS, EACH, FIRST
 
 
 def recall(argv: list[str]) -> None:
@@ -19,8 +19,18 @@ def recall(argv: list[str]) -> None:
     parser.add_argument(
         "--questions", type=str | None, default=None, help="JSONL to ask instead of the held-out wordings"
     )
-    parser.add_argument("--conditions", type=list[str], default=list(FIRST), help=f"of {', '.join(CONDITIONS)}")
-    parser.add_argument("--also", type=list[str], default=[], help="banks whose every memory answers all questions")
+    parser.add_argument(
+        "--conditions", type=str, nargs="+", default=list(FIRST), help=f"of {', '.join([*CONDITIONS, EACH])}"
+    )
+    parser.add_argument(
+        "--also", type=str, nargs="+", default=[], help="banks whose every memory answers all questions"
+    )
+    parser.add_argument("--text", type=str | None, default=None, help="text file to measure damage on")
+    parser.add_argument("--counts", type=int, nargs="+", default=[], help="numbers of memories in the bank to compare")
+    parser.add_argument("--merges", type=int, nargs="+", default=[], help="numbers of memories merged to compare")
+    parser.add_argument(
+        "--parts", type=str, nargs="+", default=["questions", "retention", "latency"], help="what to measure"
+    )
     parser.add_argument("--passages", type=int, default=3, help="passages a question gets in the prompt")
     parser.add_argument("--batch-size", type=int, default=32, help="questions a batch")
     parser.add_argument("--seed", type=int, default=0, help="of wrong memories and the bootstrap")
@@ -28,12 +38,12 @@ def recall(argv: list[str]) -> None:
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
     given = parser.parse_args(argv)
     from lorary.eval.evaluation import recall as run
-    from lorary.eval.report import table
+    from lorary.eval.report import write_report
 
-    names = ("out", "questions", "conditions", "also", "passages", "batch_size", "seed", "quiet")
-    settings = {name: getattr(given, name) for name in names}
-    results = run(given.composite, **settings)
-    print(json.dumps(results) if given.json else table(results))
+    settings = given.as_dict()
+    as_json = settings.pop("json")
+    results = run(settings.pop("composite"), **settings)
+    print(json.dumps(results) if as_json else write_report(results))
 
 
 def show(argv: list[str]) -> None:

@@ -4,29 +4,27 @@ from __future__ import annotations
 
 import resource
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
-from functools import partial
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lorary.bases import Base
-from lorary.composite import assemble, load_composite
+from lorary.composite import load_composite
 from lorary.eval import results as stored
-from lorary.eval.asking import Ask, Asker, longest_answer
-from lorary.eval.conditions import FIRST, Condition, choose, policy_of, routes
+from lorary.eval import studies
+from lorary.eval.conditions import FIRST, Condition, choose
 from lorary.eval.latency import latency
-from lorary.eval.passages import PassageError, Passages, check_fits
-from lorary.eval.predictions import prediction, summary
+from lorary.eval.merging import MergeError, merged
 from lorary.eval.prior import by_prior
-from lorary.eval.questions import Question, headline, held_out, unrelated_text
-from lorary.eval.retention import retention
+from lorary.eval.questions import held_out, unrelated_text
+from lorary.eval.retention import damage, retention
 from lorary.eval.routers import calibration, routing
-from lorary.memory import MemoryBank
+from lorary.eval.run import Run, bank_of, instead
+from lorary.memory import Memory, MemoryBank
 from lorary.modeling import LoraryForCausalLM
-from lorary.progress import progress_bar
+from lorary.progress import ProgressBar, progress_bar
 
+PARTS = ("questions", "retention", "latency")
+"""What a run measures: answers, damage to text, times."""
 _TIMED = 9
 """Questions that are asked one by one for the latency: one to warm up, and eight."""
 
@@ -38,6 +36,10 @@ def recall(
     questions: str | Path | None = None,
     conditions: Sequence[str] = FIRST,
     also: Sequence[str | Path] = (),
+    text: str | Path | None = None,
+    counts: Sequence[int] = (),
+    merges: Sequence[int] = (),
+    parts: Sequence[str] = PARTS,
     passages: int = 3,
     batch_size: int = 32,
     seed: int = 0,
@@ -50,131 +52,109 @@ def recall(
 
     Args:
         questions: JSONL to ask instead of the held-out wordings in the bank, as `questions.read_questions` takes it.
-        conditions: any of `conditions.CONDITIONS`.
+        conditions: any of `conditions.CONDITIONS`; "each" is one for each single memory.
         also: banks over the same base (merges, one adapter for all topics); each of their memories answers everything.
+        text: a text file to measure damage on, instead of the shipped one.
+        counts: numbers of memories in the bank to tell recall against.
+        merges: numbers of memories merged to tell recall against.
+        parts: any of `PARTS`.
         passages: how many a question gets from the index and from BM25.
-        seed: of the wrong memories and the bootstrap.
+        seed: of the wrong memories, the groups of the studies, and the bootstrap.
 
     Raises:
-        FactError: nothing to ask, or a question that was trained on; ValueError: an unknown condition;
-        PassageError: a question without a passage where one was promised.
+        FactError: nothing to ask, or a question that was trained on; ValueError: an unknown condition or part, an
+        impossible number; PassageError: a question without a passage where one was promised.
     """
-    chosen = choose(conditions)
-    others = [MemoryBank.load(folder) for folder in also]
     began = time.perf_counter()
+    if unknown := sorted({*parts} - {*PARTS}):
+        raise ValueError(f"part {unknown[0]!r} is unknown; choose from {list(PARTS)}")
     model = load_composite(composite) if isinstance(composite, (str, Path)) else composite
-    asked, nearest = held_out(model.router.bank, questions)
-    settings = {"batch_size": batch_size, "passages": passages, "seed": seed}
-    results = stored.header(composite, asked, nearest, settings)
-    cards = {memory.name: dict(memory.card) for memory in model.router.bank}
-    results["configuration"]["memories"] = cards
-    results["configuration"]["router"] = {"policy": model.config.policy, **getattr(model.config, "router_training", {})}
+    chosen, others = choose(conditions, model.memories), _others(also)
+    for size in (*counts, *merges):
+        studies.groups(model.memories, size, seed)
+    if both := sorted({name for _, own in others for name in own} & {*chosen}):
+        raise ValueError(f"a memory of another bank is called {both[0]!r}, as a condition is; give it another name")
+    asked, nearest = held_out(model.router.bank, questions) if "questions" in parts else ([], 0.0)
+    banks = [stored.hash_of_bank(folder) for folder in also]
+    settings = {"batch_size": batch_size, "passages": passages, "seed": seed, "also": banks}
+    results = stored.header(composite, model, asked, nearest, settings)
     predictions = stored.resume(results, Path(out))
-    run = _Run(model, asked, results, predictions, Path(out), passages, batch_size, seed)
+    run = Run(model, asked, results, predictions, Path(out), passages=passages, batch_size=batch_size, seed=seed)
     with progress_bar("recall", quiet) as bar:
-        total = len(chosen) + sum(len(bank) for bank in others)
-        bar.start("recall", total * len(asked))
-        run.all(chosen, bar.advance)
-        for bank in others:
-            with _instead(model, bank) as other:
-                run.all(_of_bank(bank), bar.advance, other)
-    results["routing"], results["abstention"] = routing(model, asked, predictions)
-    results["calibration"] = calibration(predictions.get("gate") or predictions.get("policy") or [])
-    results["prior"] = by_prior(predictions, seed)
-    results["retention"] = retention(model, unrelated_text())
-    results["latency"] = latency(model, [q.text for q in asked[:: max(1, len(asked) // _TIMED)][:_TIMED]])
+        bar.start("recall", (len(chosen) + sum(len(own) for _, own in others)) * len(asked))
+        _conditions(run, chosen, others, unrelated_text(text) if "retention" in parts else [], bar)
+        if asked:
+            results["routing"], results["abstention"] = routing(model, asked, predictions)
+            results["calibration"] = calibration(predictions.get("gate") or predictions.get("policy") or [])
+            results["prior"] = by_prior(predictions, seed)
+            results["studies"] = _studies(run, counts, merges, chosen, bar)
+        if asked and "latency" in parts:
+            results["latency"] = latency(model, [q.text for q in asked[:: max(1, len(asked) // _TIMED)][:_TIMED]])
     results["seconds"] = {"recall": round(time.perf_counter() - began, 1)}
     results["peak_rss_mib"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
     results["partial"] = False
-    stored.write(results, predictions, Path(out))
+    run.write()
     return results
 
 
-class _Run:
-    """One run: asks condition after condition and writes what stands after each."""
-
-    def __init__(
-        self,
-        model: LoraryForCausalLM,
-        asked: Sequence[Question],
-        results: dict[str, Any],
-        predictions: stored.Predictions,
-        out: Path,
-        passages: int,
-        batch_size: int,
-        seed: int,
-    ) -> None:
-        self.model, self.asked, self.results, self.predictions = model, asked, results, predictions
-        self.out, self.batch_size, self.seed = out, batch_size, seed
-        self.passages = Passages(model, passages)
-        self.new_tokens = longest_answer(model, [q.answer for q in asked if q.answer is not None]) + 1
-        self.asker = Asker(model, new_tokens=self.new_tokens, batch_size=batch_size)
-
-    def all(
-        self,
-        chosen: dict[str, Condition],
-        advance: Callable[..., None],
-        other: LoraryForCausalLM | None = None,
-    ) -> None:
-        """Runs the conditions that do not stand yet, by the composite or by another model."""
-        asker = self.asker if other is None else Asker(other, new_tokens=self.new_tokens, batch_size=self.batch_size)
-        for name, condition in chosen.items():
-            if name in self.results["conditions"]:
-                advance(len(self.asked), f"{name}: reused")
-                continue
-            try:
-                contexts = self.passages.contexts(condition.passages, self.asked)
-                check_fits(self.model, contexts, self.new_tokens + 128)
-            except PassageError as error:
-                if condition.passages != "all":
-                    raise
-                self.results["conditions"][name] = {"skipped": str(error), "meaning": condition.meaning}
-                advance(len(self.asked), f"{name}: skipped")
-                continue
-            self._one(name, condition, contexts, asker, partial(advance, note=name))
-            stored.write(self.results, self.predictions, self.out)
-
-    def _one(
-        self, name: str, condition: Condition, contexts: Sequence[str], asker: Asker, advance: Callable[[int], None]
-    ) -> None:
-        began, known = time.perf_counter(), len(asker.kept)
-        policy = policy_of(condition.route, asker.model.router.policy)
-        given = routes(asker.model, condition.route, self.asked, self.seed)
-        asks = [
-            Ask(q.text, context, route, policy) for q, context, route in zip(self.asked, contexts, given, strict=True)
-        ]
-        said = asker.answers(asks, advance)
-        generated = len(asker.kept) - known
-        options = [replace(ask, option=o) for ask, q in zip(asks, self.asked, strict=True) for o in q.options]
-        judged = iter(asker.likelihoods(options))
-        kept = [
-            prediction(name, q, *answer, scored=scored, likelihoods={o: next(judged) for o in q.options})
-            for q, answer, scored in zip(self.asked, said, headline(self.asked), strict=True)
-        ]
-        self.predictions[name] = kept
-        self.results["conditions"][name] = {
-            "meaning": condition.meaning,
-            **summary(kept, self.seed),
-            "seconds": round(time.perf_counter() - began, 1),
-            "generated": generated,
-            "questions": len(kept),
-        }
+def _conditions(
+    run: Run,
+    chosen: Mapping[str, Condition],
+    others: Sequence[tuple[MemoryBank, Mapping[str, Condition]]],
+    paragraphs: Sequence[str],
+    bar: ProgressBar,
+) -> None:
+    """Asks under the conditions, and measures their damage to the paragraphs, by the composite and then by others."""
+    told: dict[str, float] = {}
+    merging = {name: condition for name, condition in chosen.items() if condition.route.startswith("merged:")}
+    own = {name: condition for name, condition in chosen.items() if name not in merging}
+    if run.asked:
+        run.all(own, bar.advance)
+    if paragraphs:
+        told = retention(run.model, paragraphs, own, run.seed)
+    for bank, conditions in (*_merged(run, merging), *others):
+        with instead(run.model, bank) as other:
+            if run.asked:
+                run.all(conditions, bar.advance, other)
+            if paragraphs:
+                told = {**damage(other, paragraphs, conditions, run.seed), **told}
+    if told:
+        run.results["retention"] = told
 
 
-def _of_bank(bank: MemoryBank) -> dict[str, Condition]:
-    """A condition for each memory of a bank that answers everything."""
-    return {
-        name: Condition(str(memory.card.get("told") or "one adapter for every question"), f"only:{name}")
-        for name, memory in bank.memories.items()
-    }
+def _merged(run: Run, conditions: Mapping[str, Condition]) -> Iterator[tuple[MemoryBank, dict[str, Condition]]]:
+    """A bank of one memory, merged of all, for each condition; what cannot be merged is noted as skipped."""
+    for name, condition in conditions.items():
+        try:
+            one = merged(name, list(run.model.router.bank), condition.route.removeprefix("merged:"))
+        except MergeError as error:
+            run.skip(name, condition, str(error))
+            continue
+        yield bank_of(run.model, [one]), {name: Condition(condition.meaning, f"only:{name}")}
 
 
-@contextmanager
-def _instead(model: LoraryForCausalLM, bank: MemoryBank) -> Iterator[LoraryForCausalLM]:
-    """A composite of another bank over the same base, which carries its own memories again afterwards."""
-    own = model.router.bank
-    base = Base(own.base, own.revision, model.base, model.tokenizer)
-    try:
-        yield assemble(bank, base, encoder=model.router.get_encoder())
-    finally:
-        model._install()
+def _others(folders: Sequence[str | Path]) -> list[tuple[MemoryBank, dict[str, Condition]]]:
+    """Banks whose every memory answers everything, with a condition for each."""
+    banks = [MemoryBank.load(folder) for folder in folders]
+    names = [name for bank in banks for name in bank.names]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise ValueError(f"two of the other banks hold a memory called {min(twice)!r}; give one of them another name")
+    return [(bank, {memory.name: _for_everything(memory) for memory in bank}) for bank in banks]
+
+
+def _for_everything(memory: Memory) -> Condition:
+    return Condition(str(memory.card.get("told") or "one adapter for every question"), f"only:{memory.name}")
+
+
+def _studies(
+    run: Run, counts: Sequence[int], merges: Sequence[int], chosen: Mapping[str, Condition], bar: ProgressBar
+) -> dict[str, Any]:
+    """Recall against the number of memories in the bank, and against the number merged."""
+    routed = [name for name in studies.ROUTED if name in chosen]
+    bar.start("studies", len(counts) * len(routed) + len(merges) * len(studies.MERGES))
+    told: dict[str, Any] = {}
+    if counts:
+        told["in_bank"] = studies.in_bank(run, counts, routed, bar.advance)
+    if merges:
+        told["by_merging"] = studies.by_merging(run, merges, bar.advance)
+    return told

@@ -15,6 +15,9 @@ from lorary.memory import MemoryBank
 NEAR_COPY = 0.9
 """Jaccard similarity of word sets from which a question counts as trained on."""
 
+_LONGEST = 300
+"""Words of a paragraph of text, at most; the rest is another one."""
+
 _OWN: dict[str, Any] = {"kind": "held-out", "trained": False, "accepted": [], "options": []}
 """What a line of questions may hold beyond a fact's fields, and what stands where it does not."""
 
@@ -160,7 +163,18 @@ def unrelated_questions(file: str | Path | None = None) -> list[str]:
     return [json.loads(line)["question"] for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
 
 
-def unrelated_text() -> list[str]:
-    """Paragraphs of general prose, to measure damage on."""
-    text = (Path(__file__).parent / "unrelated.txt").read_text(encoding="utf-8")
-    return [paragraph.strip() for paragraph in text.split("\n\n") if paragraph.strip()]
+def unrelated_text(file: str | Path | None = None) -> list[str]:
+    """Paragraphs of prose, to measure damage on: general ones, or a text file's, of at most 300 words each.
+
+    Raises:
+        FactError: a file that cannot be read, or holds no text.
+    """
+    path = Path(file) if file is not None else Path(__file__).parent / "unrelated.txt"
+    try:
+        paragraphs = [part.split() for part in path.read_text(encoding="utf-8").split("\n\n")]
+    except (OSError, UnicodeDecodeError) as error:
+        raise FactError(f"{path}: cannot be read ({error}); give a text file") from error
+    found = [" ".join(part[i : i + _LONGEST]) for part in paragraphs for i in range(0, len(part), _LONGEST)]
+    if not found:
+        raise FactError(f"{path}: holds no text; give paragraphs of prose")
+    return found

@@ -60,37 +60,45 @@ def rich_table(results: Mapping[str, Any]) -> Table:
 
 
 def notes(results: Mapping[str, Any]) -> list[str]:
-    """What to know about a run beyond its table, a line each."""
-    configuration, check = results["configuration"], results["configuration"]["leak_check"]
-    lines = [
-        f"- {configuration['scored']} held-out wordings; the one nearest to a trained wording has similarity "
-        f"{check['greatest_similarity']} (from {check['threshold']} it would be refused).",
-    ]
-    if any("accuracy" in scores for scores in results["conditions"].values()):
+    """What to know about a run beyond its table, a line each; of a partial run, what stands so far."""
+    lines = ["- **Partial**: the run is not finished; the same command goes on."] if results["partial"] else []
+    lines += _asked(results) if results["configuration"]["questions"] else []
+    if abstention := results.get("abstention"):
+        by_kind = "".join(f"; against {kind} ones {value:.3f}" for kind, value in abstention["auroc_by_kind"].items())
         lines.append(
-            "- Accuracy: the share of questions whose answer is the likeliest of its options, by the mean "
-            "log-probability of an option's tokens."
+            f"- Known against {abstention['unrelated_questions']} unrelated questions: AUROC "
+            f"{abstention['auroc']:.3f}{by_kind}."
         )
+    if retention := results.get("retention"):
+        lines += [
+            f"- Perplexity on unrelated text: {retention['perplexity_ratio']:.4f} × the base's "
+            f"({retention['perplexity_policy']:.2f} against {retention['perplexity_base']:.2f}); KL to the base "
+            f"{retention['kl_policy']:.4f} nats a token.",
+            f"- Under a memory wrongly forced on that text: perplexity {retention['perplexity_forced']:.2f}, "
+            f"KL {retention['kl_forced']:.4f}.",
+        ]
+    if "latency" in results:
+        lines.append(f"- One question, median: {_latency(results['latency'])}.")
+    if not results["partial"]:
+        lines.append("- Seconds: " + ", ".join(f"{k} {v:.0f}" for k, v in results["seconds"].items()) + ".")
+        lines.append(f"- Peak memory: {results['peak_rss_mib']} MiB.")
+    return [*lines, "- Versions: " + ", ".join(f"{k} {v}" for k, v in results["versions"].items()) + "."]
+
+
+def _asked(results: Mapping[str, Any]) -> list[str]:
+    """What the scored questions are, and what their accuracy means."""
+    configuration, check = results["configuration"], results["configuration"]["leak_check"]
+    scored = configuration["scored"]
+    told = (
+        f"- {scored} held-out wordings; the one nearest to a trained wording has similarity "
+        f"{check['greatest_similarity']} (from {check['threshold']} it would be refused)."
+    )
     if configuration["scored_wordings"] == "trained":
-        lines[0] = f"- **No wording is held out**: the {configuration['scored']} scored ones were trained on."
-    if results["partial"]:
-        return ["- **Partial**: the run is not finished; the same command goes on.", *lines]
-    retention, abstention = results["retention"], results["abstention"]
-    return [
-        *lines,
-        f"- Known against {abstention['unrelated_questions']} unrelated questions: AUROC {abstention['auroc']:.3f}"
-        + "".join(f"; against {kind} ones {value:.3f}" for kind, value in abstention["auroc_by_kind"].items())
-        + ".",
-        f"- Perplexity on unrelated text: {retention['perplexity_ratio']:.4f} × the base's "
-        f"({retention['perplexity_policy']:.2f} against {retention['perplexity_base']:.2f}); KL to the base "
-        f"{retention['kl_policy']:.4f} nats a token.",
-        f"- Under a memory wrongly forced on that text: perplexity {retention['perplexity_forced']:.2f}, "
-        f"KL {retention['kl_forced']:.4f}.",
-        f"- One question, median: {_latency(results['latency'])}.",
-        "- Seconds: " + ", ".join(f"{k} {v:.0f}" for k, v in results["seconds"].items()) + ".",
-        f"- Peak memory: {results['peak_rss_mib']} MiB.",
-        "- Versions: " + ", ".join(f"{k} {v}" for k, v in results["versions"].items()) + ".",
-    ]
+        told = f"- **No wording is held out**: the {scored} scored ones were trained on."
+    if not any("accuracy" in scores for scores in results["conditions"].values()):
+        return [told]
+    meaning = "the answer is the likeliest of its options, by the mean log-probability of an option's tokens"
+    return [told, f"- Accuracy: {meaning}."]
 
 
 def _latency(told: dict[str, Any]) -> str:
@@ -136,6 +144,46 @@ def by_prior(results: Mapping[str, Any]) -> list[list[str]]:
     return rows
 
 
+def by_damage(results: Mapping[str, Any]) -> list[list[str]]:
+    """Rows of (condition, perplexity of the text, as a multiple of the base's, KL to the base), the head first; nothing
+    for a run that did not measure it."""
+    told = results.get("retention") or {}
+    if not told:
+        return []
+    rows = [["condition", "perplexity", "÷ the base's", "KL to the base, nats a token"]]
+    for key, value in told.items():
+        name = key.removeprefix("perplexity_")
+        if name != key and name != "ratio":
+            ratio = value / told["perplexity_base"]
+            rows.append([name, f"{value:.2f}", f"{ratio:.4f}", f"{told.get(f'kl_{name}', 0.0):.4f}"])
+    return rows
+
+
+def by_number(results: Mapping[str, Any]) -> list[list[str]]:
+    """Rows of (condition or way of merging, number of memories, exact match, routing top-1), the head first; nothing
+    for a run without studies."""
+    told = results.get("studies") or {}
+    rows = [
+        [f"{row['condition']}, in the bank", str(row["memories"]), _cell(row["exact_match"]), f"{row['top1']:.3f}"]
+        for row in told.get("in_bank", ())
+    ]
+    for row in told.get("by_merging", ()):
+        score = f"skipped: {row['skipped']}" if "skipped" in row else _cell(row["exact_match"])
+        rows.append([f"merged by {row['how']}", str(row["merged"]), score, "–"])
+    return [["condition", "memories", "exact match (95 %)", "routing top-1"], *rows] if rows else []
+
+
+def tables(results: Mapping[str, Any]) -> dict[str, list[list[str]]]:
+    """Title → rows, the head first, of what there is beyond the conditions."""
+    found = {
+        "By kind of question": by_kind(results),
+        "By strength of the prior": by_prior(results),
+        "By number of memories": by_number(results),
+        "Damage to unrelated text": by_damage(results),
+    }
+    return {title: rows for title, rows in found.items() if rows}
+
+
 def compared(told: Mapping[str, Any]) -> str:
     """The Markdown table of runs side by side; differences whose interval excludes 0 are bold."""
     first = told["runs"][0]["run"]
@@ -163,5 +211,7 @@ def _markdown(rows: list[list[str]]) -> str:
 
 def write_report(results: Mapping[str, Any]) -> str:
     """The whole report in Markdown."""
-    tables = [_markdown(rows) for rows in (_rows(results), by_kind(results), by_prior(results)) if rows]
-    return "\n\n".join(["# Recall", *tables, "\n".join(notes(results))]) + "\n"
+    parts = ["# Recall", *([table(results)] if results["conditions"] else [])]
+    for title, rows in tables(results).items():
+        parts += [f"## {title}", _markdown(rows)]
+    return "\n\n".join([*parts, "\n".join(notes(results))]) + "\n"
