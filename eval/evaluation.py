@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -69,11 +70,9 @@ def recall(
     if unknown := sorted({*parts} - {*PARTS}):
         raise ValueError(f"part {unknown[0]!r} is unknown; choose from {list(PARTS)}")
     model = load_composite(composite) if isinstance(composite, (str, Path)) else composite
-    chosen, others = choose(conditions, model.memories), _others(also)
-    for size in (*counts, *merges):
-        studies.groups(model.memories, size, seed)
-    if both := sorted({name for _, own in others for name in own} & {*chosen}):
-        raise ValueError(f"a memory of another bank is called {both[0]!r}, as a condition is; give it another name")
+    chosen = choose(conditions, model.memories)
+    others = _others(also, chosen)
+    studies.check(model, counts, merges)
     asked, nearest = held_out(model.router.bank, questions) if "questions" in parts else ([], 0.0)
     banks = [stored.hash_of_bank(folder) for folder in also]
     settings = {"batch_size": batch_size, "passages": passages, "seed": seed, "also": banks}
@@ -87,7 +86,7 @@ def recall(
             results["routing"], results["abstention"] = routing(model, asked, predictions)
             results["calibration"] = calibration(predictions.get("gate") or predictions.get("policy") or [])
             results["prior"] = by_prior(predictions, seed)
-            results["studies"] = _studies(run, counts, merges, chosen, bar)
+            _studies(run, counts, merges, chosen, bar)
         if asked and "latency" in parts:
             results["latency"] = latency(model, [q.text for q in asked[:: max(1, len(asked) // _TIMED)][:_TIMED]])
     results["seconds"] = {"recall": round(time.perf_counter() - began, 1)}
@@ -105,7 +104,7 @@ def _conditions(
     bar: ProgressBar,
 ) -> None:
     """Asks under the conditions, and measures their damage to the paragraphs, by the composite and then by others."""
-    told: dict[str, float] = {}
+    told: dict[str, Any] = {}
     merging = {name: condition for name, condition in chosen.items() if condition.route.startswith("merged:")}
     own = {name: condition for name, condition in chosen.items() if name not in merging}
     if run.asked:
@@ -119,7 +118,8 @@ def _conditions(
             if paragraphs:
                 told = {**damage(other, paragraphs, conditions, run.seed), **told}
     if told:
-        run.results["retention"] = told
+        text = "\n".join(paragraphs).encode()
+        run.results["retention"] = {**told, "text_sha256": sha256(text).hexdigest()}
 
 
 def _merged(run: Run, conditions: Mapping[str, Condition]) -> Iterator[tuple[MemoryBank, dict[str, Condition]]]:
@@ -133,12 +133,16 @@ def _merged(run: Run, conditions: Mapping[str, Condition]) -> Iterator[tuple[Mem
         yield bank_of(run.model, [one]), {name: Condition(condition.meaning, f"only:{name}")}
 
 
-def _others(folders: Sequence[str | Path]) -> list[tuple[MemoryBank, dict[str, Condition]]]:
-    """Banks whose every memory answers everything, with a condition for each."""
+def _others(
+    folders: Sequence[str | Path], chosen: Mapping[str, Condition]
+) -> list[tuple[MemoryBank, dict[str, Condition]]]:
+    """Banks whose every memory answers everything, with a condition for each. Raises ValueError for a name used twice."""
     banks = [MemoryBank.load(folder) for folder in folders]
     names = [name for bank in banks for name in bank.names]
     if twice := {name for name in names if names.count(name) > 1}:
         raise ValueError(f"two of the other banks hold a memory called {min(twice)!r}; give one of them another name")
+    if both := sorted({*names} & {*chosen}):
+        raise ValueError(f"a memory of another bank is called {both[0]!r}, as a condition is; give it another name")
     return [(bank, {memory.name: _for_everything(memory) for memory in bank}) for bank in banks]
 
 
@@ -148,13 +152,9 @@ def _for_everything(memory: Memory) -> Condition:
 
 def _studies(
     run: Run, counts: Sequence[int], merges: Sequence[int], chosen: Mapping[str, Condition], bar: ProgressBar
-) -> dict[str, Any]:
-    """Recall against the number of memories in the bank, and against the number merged."""
+) -> None:
+    """Recall against the number of memories in the bank, and against the number merged, where asked for."""
     routed = [name for name in studies.ROUTED if name in chosen]
     bar.start("studies", len(counts) * len(routed) + len(merges) * len(studies.MERGES))
-    told: dict[str, Any] = {}
-    if counts:
-        told["in_bank"] = studies.in_bank(run, counts, routed, bar.advance)
-    if merges:
-        told["by_merging"] = studies.by_merging(run, merges, bar.advance)
-    return told
+    studies.in_bank(run, counts, routed, bar.advance)
+    studies.by_merging(run, merges, bar.advance)

@@ -136,4 +136,4 @@ def _series(rows: Sequence[Mapping[str, Any]], by: str, number: str) -> dict[str
     for row in rows:
         if "exact_match" in row:
             series.setdefault(row[by], []).append((row[number], row["exact_match"]))
-    return series
+    return {name: sorted(held, key=lambda point: point[0]) for name, held in series.items()}

@@ -77,6 +77,7 @@ def resume(results: dict[str, Any], out: Path) -> Predictions:
     wanted = results["configuration"]["questions"]
     finished = {n: s for n, s in before["conditions"].items() if len(kept.get(n, [])) == wanted}
     results["conditions"].update(finished)
+    results["studies"] = before.get("studies", {})
     return {name: kept[name] for name in finished}
 
 

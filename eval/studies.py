@@ -16,6 +16,7 @@ from lorary.eval.routers import found
 from lorary.eval.run import Run, answered, bank_of, instead
 from lorary.gate import Gate
 from lorary.memory import MemoryBank
+from lorary.modeling import LoraryForCausalLM
 from lorary.router import Router
 from lorary.routing import Route
 
@@ -52,49 +53,61 @@ def part_of(router: Router, names: Group) -> Router:
     return Router(part, kept.requires_grad_(False), router.policy, router.get_encoder)
 
 
-def in_bank(
-    run: Run, counts: Sequence[int], conditions: Sequence[str], note: Callable[..., None]
-) -> list[dict[str, Any]]:
-    """Rows of (memories, condition, scores, top1): each question is asked in a bank of so many, its own among them.
-
-    Raises:
-        ValueError: an impossible count, or a composite that routes by token (a part of it cannot be asked alone).
-    """
-    if run.model.config.granularity == "token":
+def check(model: LoraryForCausalLM, counts: Sequence[int], merges: Sequence[int]) -> None:
+    """Raises ValueError for a number that the composite cannot be studied at, before anything is asked."""
+    if counts and model.config.granularity == "token":
         raise ValueError("recall against the number of memories needs routes by query; this composite routes by token")
-    rows = []
-    for count in counts:
-        parts = [(part_of(run.model.router, group), asked) for group, asked in _grouped(run, count)]
-        for name in (name for name in ROUTED if name in conditions):
-            kept: list[Prediction] = []
-            for router, asked in parts:
-                given = routes(run.model, CONDITIONS[name].route, asked, run.seed, router)
-                kept += answered(name, asked, given, run.asker)
-            top1 = sum(found(p) for p in kept) / len(kept)
-            rows.append({"memories": count, "condition": name, "top1": top1, **scored(kept, run.seed)})
-            note(1, f"{name}, {count} memories")
-    return rows
+    for size in (*counts, *merges):
+        groups(model.memories, size, 0)
 
 
-def by_merging(run: Run, counts: Sequence[int], note: Callable[..., None]) -> list[dict[str, Any]]:
-    """Rows of (merged, how, scores): each question is asked under a merge of so many memories, its own among them.
+def in_bank(run: Run, counts: Sequence[int], conditions: Sequence[str], note: Callable[..., None]) -> None:
+    """Adds rows of (memories, condition, top1, scores): each question is asked in a bank of so many, its own among them."""
+
+    def measured(count: int, condition: str) -> dict[str, Any]:
+        kept: list[Prediction] = []
+        for group, asked in _grouped(run, count):
+            router = part_of(run.model.router, group)
+            given = routes(run.model, CONDITIONS[condition].route, asked, run.seed, router)
+            kept += answered(condition, asked, given, run.asker)
+        return {"top1": sum(found(p) for p in kept) / len(kept), **scored(kept, run.seed)}
+
+    wanted = [{"memories": count, "condition": name} for count in counts for name in conditions]
+    _rows(run, "in_bank", wanted, measured, note)
+
+
+def by_merging(run: Run, counts: Sequence[int], note: Callable[..., None]) -> None:
+    """Adds rows of (merged, how, scores): each question is asked under a merge of so many memories, its own among them.
 
     `how` is one of `MERGES`; all give each memory the same weight. What cannot be merged so has no scores, and why.
     """
-    rows: list[dict[str, Any]] = []
-    for count in counts:
-        for how in MERGES:
-            kept: list[Prediction] = []
-            row: dict[str, Any] = {"merged": count, "how": how}
-            try:
-                for group, asked in _grouped(run, count):
-                    kept += _under(run, how, group, asked)
-                row |= scored(kept, run.seed)
-            except MergeError as error:
-                row["skipped"] = str(error)
-            rows.append(row)
-            note(1, f"{count} merged by {how}")
-    return rows
+
+    def measured(count: int, how: str) -> dict[str, Any]:
+        kept: list[Prediction] = []
+        try:
+            for group, asked in _grouped(run, count):
+                kept += _under(run, how, group, asked)
+        except MergeError as error:
+            return {"skipped": str(error)}
+        return scored(kept, run.seed)
+
+    _rows(run, "by_merging", [{"merged": count, "how": how} for count in counts for how in MERGES], measured, note)
+
+
+def _rows(
+    run: Run,
+    study: str,
+    wanted: Sequence[dict[str, Any]],
+    measured: Callable[..., dict[str, Any]],
+    note: Callable[..., None],
+) -> None:
+    """Adds the rows of a study that do not stand yet, and writes after each."""
+    rows = run.results.setdefault("studies", {}).setdefault(study, [])
+    for key in wanted:
+        if not any(key.items() <= row.items() for row in rows):
+            rows.append(key | measured(*key.values()))
+            run.write()
+        note(1, " ".join(str(value) for value in key.values()))
 
 
 def _under(run: Run, how: str, group: Group, asked: Sequence[Question]) -> list[Prediction]:

@@ -83,6 +83,21 @@ def test_a_bank_of_all_is_the_composite_and_of_one_the_oracle(run):
     assert by["index", 3]["top1"] == results["routing"]["index"]["top1"]
 
 
+def test_a_study_goes_on_where_it_stopped(run):
+    folder, results = run
+    marked = json.loads((folder / "results.json").read_text())
+    marked["studies"]["in_bank"][0]["top1"] = 0.125
+    del marked["studies"]["in_bank"][1:]
+    (folder / "results.json").write_text(json.dumps(marked))
+    again = recall(
+        folder.parent / "composite", out=folder, questions=folder.parent / "asked.jsonl", counts=(1, 2, 3), quiet=True
+    )
+    first, *others = again["studies"]["in_bank"]
+    assert first == results["studies"]["in_bank"][0] | {"top1": 0.125}, "it was not asked again"
+    assert others == results["studies"]["in_bank"][1:]
+    assert again["studies"]["by_merging"] == results["studies"]["by_merging"], "what is not asked for stays"
+
+
 def test_merging_one_memory_is_the_oracle_and_what_cannot_be_merged_says_so(run):
     _, results = run
     by = {(row["how"], row["merged"]): row for row in results["studies"]["by_merging"]}
@@ -103,6 +118,6 @@ def test_the_page_draws_both(run):
 
 def test_what_cannot_be_studied_is_refused(token_composite, tmp_path):
     with pytest.raises(ValueError, match="groups of 4 cannot be made of 3 memories"):
-        recall(token_composite, out=tmp_path, counts=(4,), quiet=True)
+        recall(token_composite, out=tmp_path, merges=(4,), quiet=True)
     with pytest.raises(ValueError, match="this composite routes by token"):
         recall(token_composite, out=tmp_path, counts=(2,), conditions=("oracle",), quiet=True)
