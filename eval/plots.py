@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -113,7 +114,7 @@ def damage(points: Mapping[str, tuple[float, float]]) -> str:
         axes.set_xlabel("exact match")
         axes.set_ylabel("perplexity ÷ the base's")
         axes.grid()
-        _legend(axes, 2)
+        _legend(axes, len(points))
         return _svg(figure, "damage")
 
 
@@ -167,9 +168,10 @@ def _axes(height: float, width: float = _WIDTH) -> tuple[Figure, Axes]:
     return figure, figure.add_subplot()
 
 
-def _legend(axes: Axes, columns: int) -> None:
-    """The legend above the plot, where no data lie."""
-    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=min(columns, 3), handletextpad=0.4)
+def _legend(axes: Axes, entries: int) -> None:
+    """The legend above the plot, where no data lie, in even rows of three at most."""
+    rows = math.ceil(entries / 3)
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=math.ceil(entries / rows), handletextpad=0.4)
 
 
 def _svg(figure: Figure, name: str) -> str:

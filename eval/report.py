@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.table import Table
@@ -159,26 +159,24 @@ def by_damage(results: Mapping[str, Any]) -> list[list[str]]:
     return rows
 
 
-def by_number(results: Mapping[str, Any]) -> list[list[str]]:
-    """Rows of (condition or way of merging, number of memories, exact match, routing top-1), the head first; nothing
-    for a run without studies."""
-    told = results.get("studies") or {}
-    rows = [
-        [f"{row['condition']}, in the bank", str(row["memories"]), _cell(row["exact_match"]), f"{row['top1']:.3f}"]
-        for row in told.get("in_bank", ())
-    ]
-    for row in told.get("by_merging", ()):
-        score = f"skipped: {row['skipped']}" if "skipped" in row else _cell(row["exact_match"])
-        rows.append([f"merged by {row['how']}", str(row["merged"]), score, "–"])
-    return [["condition", "memories", "exact match (95 %)", "routing top-1"], *rows] if rows else []
+def by_number(rows: Sequence[Mapping[str, Any]], by: str, number: str) -> list[list[str]]:
+    """Exact match by what a study's rows tell of (down) and the number of memories (across), the head first; nothing
+    for no rows. What could not be measured is a dash."""
+    numbers = sorted({row[number] for row in rows})
+    told = {(row[by], row[number]): f"{row['exact_match']['value']:.3f}" for row in rows if "exact_match" in row}
+    names = dict.fromkeys(row[by] for row in rows)
+    lines = [[name, *(told.get((name, n), "–") for n in numbers)] for name in names]
+    return [["exact match", *map(str, numbers)], *lines] if lines else []
 
 
 def tables(results: Mapping[str, Any]) -> dict[str, list[list[str]]]:
     """Title → rows, the head first, of what there is beyond the conditions."""
+    studies = results.get("studies", {})
     found = {
         "By kind of question": by_kind(results),
         "By strength of the prior": by_prior(results),
-        "By number of memories": by_number(results),
+        "By number of memories in the bank": by_number(studies.get("in_bank", ()), "condition", "memories"),
+        "By number of memories merged": by_number(studies.get("by_merging", ()), "how", "merged"),
         "Damage to unrelated text": by_damage(results),
     }
     return {title: rows for title, rows in found.items() if rows}

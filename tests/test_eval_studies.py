@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 import torch
@@ -113,7 +114,9 @@ def test_the_page_draws_both(run):
     html = (folder / "report.html").read_text()
     assert 'id="memories-in-the-bank"' in html
     assert 'id="memories-merged"' in html
-    assert "| merged by exact | 2 | " in (folder / "report.md").read_text()
+    told = (folder / "report.md").read_text()
+    assert "| exact match | 1 | 2 | 3 |" in told
+    assert re.search(r"\| linear \| \d\.\d{3} \| – \|", told)
 
 
 def test_what_cannot_be_studied_is_refused(token_composite, tmp_path):
