@@ -8,7 +8,7 @@ from pathlib import Path
 
 from jsonargparse import ArgumentParser
 
-from lorary.eval.conditions import CONDITIONS, EACH, FIRST
+from lorary.eval.conditions import CONDITIONS, EACH, FIRST, PARTS
 
 
 def recall(argv: list[str]) -> None:
@@ -29,7 +29,7 @@ def recall(argv: list[str]) -> None:
     parser.add_argument("--counts", type=int, nargs="+", default=[], help="numbers of memories in the bank to compare")
     parser.add_argument("--merges", type=int, nargs="+", default=[], help="numbers of memories merged to compare")
     parser.add_argument(
-        "--parts", type=str, nargs="+", default=["questions", "retention", "latency"], help="what to measure"
+        "--parts", type=str, nargs="+", default=list(PARTS), help=f"what to measure, of {', '.join(PARTS)}"
     )
     parser.add_argument("--passages", type=int, default=3, help="passages a question gets in the prompt")
     parser.add_argument("--batch-size", type=int, default=32, help="questions a batch")

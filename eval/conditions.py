@@ -55,6 +55,9 @@ EACH = "each"
 FIRST = ("base", "oracle", "gate", "index", "policy", "uniform", "shuffled")
 """The conditions that a composite alone offers: what is run by default."""
 
+PARTS = ("questions", "retention", "latency")
+"""What a run measures: answers, damage to text, times."""
+
 
 def choose(names: Sequence[str], memories: Sequence[str]) -> dict[str, Condition]:
     """The conditions called `names`, in that order; `each` is one for each of the memories, called only-NAME.

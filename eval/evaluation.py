@@ -12,7 +12,7 @@ from typing import Any
 from lorary.composite import load_composite
 from lorary.eval import results as stored
 from lorary.eval import studies
-from lorary.eval.conditions import FIRST, Condition, choose
+from lorary.eval.conditions import FIRST, PARTS, Condition, choose
 from lorary.eval.latency import latency
 from lorary.eval.merging import MergeError, merged
 from lorary.eval.prior import by_prior
@@ -24,8 +24,6 @@ from lorary.memory import Memory, MemoryBank
 from lorary.modeling import LoraryForCausalLM
 from lorary.progress import ProgressBar, progress_bar
 
-PARTS = ("questions", "retention", "latency")
-"""What a run measures: answers, damage to text, times."""
 _TIMED = 9
 """Questions that are asked one by one for the latency: one to warm up, and eight."""
 
@@ -58,7 +56,7 @@ def recall(
         text: a text file to measure damage on, instead of the shipped one.
         counts: numbers of memories in the bank to tell recall against.
         merges: numbers of memories merged to tell recall against.
-        parts: any of `PARTS`.
+        parts: any of `conditions.PARTS`.
         passages: how many a question gets from the index and from BM25.
         seed: of the wrong memories, the groups of the studies, and the bootstrap.
 
