@@ -30,6 +30,15 @@ class Weights:
     z: float
 
 
+def over_devices(count: Float[Tensor, ""]) -> Float[Tensor, ""]:
+    """The mean of a count over the devices: torch averages their gradients, so a sum over it is as one device has it."""
+    if not torch.distributed.is_initialized():
+        return count
+    total = count.clone()
+    torch.distributed.all_reduce(total)
+    return total / torch.distributed.get_world_size()
+
+
 def loss_terms(
     logits: Float[Tensor, "batch memories_and_none"], memory: Int[Tensor, " batch"]
 ) -> dict[str, Float[Tensor, ""]]:
@@ -42,12 +51,12 @@ def loss_terms(
     losses = functional.cross_entropy(logits, memory, reduction="none")
     unrelated = (memory == logits.shape[1] - 1).float()
     known = 1 - unrelated
+    count, others = over_devices(known.sum()).clamp(min=1e-9), over_devices(unrelated.sum()).clamp(min=1e-9)
     probabilities = logits.softmax(-1)[:, :-1] * known.unsqueeze(-1)
-    count = known.sum().clamp(min=1)
     chosen = functional.one_hot(logits[:, :-1].argmax(-1), logits.shape[1] - 1) * known.unsqueeze(-1)
     return {
         "route": (losses * known).sum() / count,
-        "none": (losses * unrelated).sum() / unrelated.sum().clamp(min=1),
+        "none": (losses * unrelated).sum() / others,
         "balance": probabilities.shape[1] * (chosen.sum(0) / count * probabilities.sum(0) / count).sum(),
         "z": logits.logsumexp(-1).square().mean(),
     }

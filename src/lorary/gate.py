@@ -79,7 +79,7 @@ class Gate(nn.Module):
         # From zero: tokens start from the query's route and learn how to leave it.
         self.from_hidden = nn.Parameter(torch.zeros(dimension, hidden_size if "hidden" in features else 0))
         self.keys = nn.Parameter(functional.normalize(keys.float(), dim=-1))
-        self.log_tau = nn.Parameter(torch.tensor(1.6))
+        self.log_tau = nn.Parameter(torch.tensor(2.3))
         # From zero too: attention starts as the plain mean.
         self.focus = nn.Parameter(torch.zeros(dimension))
         self.word_keys = nn.Parameter(functional.normalize(keys.float(), dim=-1))
