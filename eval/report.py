@@ -81,7 +81,7 @@ def notes(results: Mapping[str, Any]) -> list[str]:
         lines.append(f"- One question, median: {_latency(results['latency'])}.")
     if not results["partial"]:
         lines.append("- Seconds: " + ", ".join(f"{k} {v:.0f}" for k, v in results["seconds"].items()) + ".")
-        lines.append(f"- Peak memory: {results['peak_rss_mib']} MiB.")
+        lines.append(f"- Peak memory of the largest process: {results['peak_rss_mib']} MiB.")
     return [*lines, "- Versions: " + ", ".join(f"{k} {v}" for k, v in results["versions"].items()) + "."]
 
 

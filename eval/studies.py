@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -14,7 +15,6 @@ from lorary.eval.predictions import Prediction, scored
 from lorary.eval.questions import Question, headline
 from lorary.eval.routers import found
 from lorary.eval.run import Run, answered, bank_of, instead
-from lorary.gate import Gate
 from lorary.memory import MemoryBank
 from lorary.modeling import LoraryForCausalLM
 from lorary.router import Router
@@ -47,8 +47,8 @@ def part_of(router: Router, names: Group) -> Router:
     """A router of some of the memories: their keys of the gate, their facts of the index."""
     bank, gate = router.bank, router.gate
     place = torch.tensor([bank.names.index(name) for name in names])
-    kept = Gate(gate.keys[place], gate.from_hidden.shape[1], gate.features).to(gate.none.device)
-    kept.load_state_dict({**gate.state_dict(), "keys": gate.keys[place]})
+    kept = deepcopy(gate)
+    kept.keep(place)
     part = MemoryBank(**{**vars(bank), "memories": {name: bank[name] for name in names}})
     return Router(part, kept.requires_grad_(False), router.policy, router.get_encoder)
 

@@ -16,12 +16,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lorary.encoder import EMBEDDED, Encoder, load_encoder
+from lorary.encoder import EMBEDDED, Encoder, encode_tokens, load_encoder
 from lorary.facts import Fact, group_by_topic
 from lorary.files import to_json, write_aside
 from lorary.gate import DEFAULT_FEATURES
 from lorary.memory import Memory, MemoryBank
-from lorary.router import Router, encode_tokens, new_gate, pad
+from lorary.router import Router, new_gate, pad
 from lorary.router_training.benchmark_report import combine, write_report
 from lorary.router_training.calibration import calibrate, calibration_error, outcome
 from lorary.router_training.data import RoutingData, read_questions

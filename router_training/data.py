@@ -14,11 +14,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.distributed import DistributedSampler
 
+from lorary.encoder import encode_tokens
 from lorary.facts import FactError
 from lorary.modeling import LoraryForCausalLM
 from lorary.pooling import pooled_prompt
 from lorary.prompts import answer_text, prompt
-from lorary.router import Router, encode_tokens, pad
+from lorary.router import Router, pad
 from lorary.router_training.wordings import Wordings
 
 _NO_IDS = torch.zeros(0, dtype=torch.long)

@@ -97,6 +97,7 @@ def test_a_checkpoint_holds_the_gate_only_and_resuming_changes_nothing(bank, bas
 
 
 def test_the_language_loss_reaches_the_gate(composite):
+    composite.gate.features = ("embedding", "words", "votes")
     routing = data(composite, language=True)
     module = GateTraining(composite.gate, WEIGHTS, lr=1e-3, model=composite)
     composite.gate.requires_grad_(True)

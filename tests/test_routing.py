@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
+from lorary.encoder import encode_tokens
 from lorary.gate import Gate, attended, mixture_weights
 from lorary.index import FactIndex
 from lorary.mixture import low_rank_update
 from lorary.pooling import running_mean
 from lorary.prompts import conversation_text, prompt, routing_text
-from lorary.router import encode_tokens, pad
+from lorary.router import pad
 from lorary.routing import Policy, decide
 
 

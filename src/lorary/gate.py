@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 FEATURES = ("embedding", "words", "votes", "hidden")
-DEFAULT_FEATURES = ("embedding", "words", "votes")  # the best on validation wordings of `lorary route-bench`
+DEFAULT_FEATURES = ("embedding", "votes")  # "words" helps where topics overlap and hurts where names decide
 TOKEN_FEATURES = (*DEFAULT_FEATURES, "hidden")
 _SHARPNESS = 30.0
 

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 
-from lorary.encoder import Encoder
+from lorary.encoder import Encoder, encode_tokens
 from lorary.gate import Gate
 from lorary.memory import Memory, MemoryBank
 from lorary.pooling import running_mean
@@ -115,35 +114,6 @@ class Router:
         self.gate.keep(torch.tensor([i for i in range(len(self.gate.keys)) if i != number], dtype=torch.long))
         if self._index is not None:
             self._index.remove(memory)
-
-
-def encode_tokens(
-    encoder: Encoder, sentences: Sequence[str]
-) -> tuple[Float[Tensor, "sentences embedding"], list[Tensor]]:
-    """(the unit vector of each sentence, the unit vectors of its tokens: [tokens, embedding] each), in one pass.
-
-    Special tokens are left out.
-
-    Who makes no token vectors in the space of its sentences (an encoder without `encode_tokens` and without a
-    sentence-transformers `model`, or one with a last layer after pooling) tells the sentence as its only token.
-    """
-    if hasattr(encoder, "encode_tokens"):
-        return encoder.encode_tokens(sentences)
-    embedding = torch.zeros(0, encoder.dimension)
-    if hasattr(encoder, "model") and sentences:
-        options = {"output_value": None, "convert_to_tensor": True, "show_progress_bar": False}
-        found = encoder.model.encode(list(sentences), **options)
-        told = torch.stack([one["sentence_embedding"] for one in found]).float().cpu()
-        embedding = functional.normalize(told, dim=-1)
-        special = torch.tensor(encoder.model.tokenizer.all_special_ids)
-        tokens = [
-            functional.normalize(one["token_embeddings"][~torch.isin(one["input_ids"], special)].float().cpu(), dim=-1)
-            for one in found
-        ]
-        if tokens[0].shape[1] == embedding.shape[1]:
-            return embedding, tokens
-    embedding = embedding if len(embedding) else encoder.encode(sentences)
-    return embedding, [row[None] for row in embedding]
 
 
 def pad(
