@@ -39,6 +39,7 @@ def best_threshold(
     max_wrong_routes: float,
     max_known_lost: float,
     before: tuple[int, int] = (0, 0),
+    among: tuple[int, int] | None = None,
 ) -> Threshold:
     """The cut, among those that keep both limits, that best parts known queries from unrelated ones.
 
@@ -51,6 +52,8 @@ def best_threshold(
         good: acting would give the right memory.
         known: some memory is right.
         before: (routed, wrongly routed) by who was asked earlier; they count in the share of wrong routes.
+        among: (known, unrelated) queries that the shares are of; those given here where it is None. Of a rest that the
+            gate left, one known query would weigh as much as many unrelated ones.
     """
     ordered, order = scores.sort(descending=True)
     cuts = torch.cat([ordered[:1] + 1e-3, (ordered[1:] + ordered[:-1]) / 2, ordered[-1:] - 1e-3])
@@ -61,7 +64,8 @@ def best_threshold(
     wrong = (acted - right + before[1]) / (acted + before[0]).clamp(min=1)
     lost = 1 - found / found[-1].clamp(min=1)
     unrelated = acted - found
-    quality = right / right[-1].clamp(min=1) - unrelated / unrelated[-1].clamp(min=1)
+    all_known, all_unrelated = among or (int(found[-1]), int(unrelated[-1]))
+    quality = right / max(all_known, 1) - unrelated / max(all_unrelated, 1)
     between = torch.cat([torch.ones(1).bool(), ordered[1:] < ordered[:-1], torch.ones(1).bool()])
     allowed = between & ((wrong <= max_wrong_routes) | (acted == 0))
     both = allowed & (lost <= max_known_lost)
@@ -134,7 +138,13 @@ def calibrate(
         good = known[left] & (nearest == held.memory[left])
         routed, wrong = int((~left).sum()), int((~left & (chosen != held.memory)).sum())
         by_index = best_threshold(
-            near, good, known[left], max_wrong_routes=max_wrong_routes, max_known_lost=1.0, before=(routed, wrong)
+            near,
+            good,
+            known[left],
+            max_wrong_routes=max_wrong_routes,
+            max_known_lost=1.0,
+            before=(routed, wrong),
+            among=(int(known.sum()), int((~known).sum())),
         )
         policy = replace(policy, t_index=round(by_index.value, 4))
     return {

@@ -203,10 +203,10 @@ def test_held_out_wordings_are_never_read(composite):
     assert not asked & held
 
 
-def threshold(scores, good, known, max_wrong_routes=1.0, max_known_lost=1.0, before=(0, 0)):
+def threshold(scores, good, known, max_wrong_routes=1.0, max_known_lost=1.0, before=(0, 0), among=None):
     given = torch.tensor(scores), torch.tensor(good).bool(), torch.tensor(known).bool()
     limits = {"max_wrong_routes": max_wrong_routes, "max_known_lost": max_known_lost}
-    return best_threshold(*given, **limits, before=before)
+    return best_threshold(*given, **limits, before=before, among=among)
 
 
 @pytest.mark.parametrize(
@@ -225,6 +225,12 @@ def test_a_known_question_that_goes_wrong_costs_no_right_one():
     found = threshold(scores, good, known)
     assert (found.value, found.known_lost) == (pytest.approx(0.3), 0)
     assert threshold(scores, good, known, max_wrong_routes=0.1).value == pytest.approx(0.75)
+
+
+def test_of_a_rest_one_known_question_is_not_worth_many_unrelated_ones():
+    scores, good, known = [0.9, 0.6, 0.5, 0.4], [1, 0, 0, 1], [1, 0, 0, 1]
+    assert threshold(scores, good, known, among=(100, 4)).value == pytest.approx(0.75)
+    assert threshold(scores, good, known, among=(2, 100)).value < 0.4
 
 
 def test_a_threshold_keeps_its_target_and_tells_what_it_costs():
