@@ -1,8 +1,9 @@
-"""The commands `build`, `add` and `merge`."""
+"""The commands `build`, `add`, `merge`, `capacity` and `plan`."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 from jsonargparse import ArgumentParser
@@ -79,3 +80,68 @@ def merge(argv: list[str]) -> None:
 
     passed = {name: getattr(given, name) for name in ("out", "how", "memories", "weights", "density")}
     print(f"adapter: {run(given.bank, **passed)}")
+
+
+def capacity(argv: list[str]) -> None:
+    """Measures how much a memory of each rank holds."""
+    parser = ArgumentParser(
+        prog="lorary capacity",
+        description="Measures how many facts a memory of each rank recalls. Writes memories of invented facts, each "
+        "fact shown equally often whatever the load, and tells the knee: the largest load that is still recalled.",
+    )
+    parser.add_argument(
+        "--out", type=str, required=True, help="folder of results.json, report.md and recall.png; a run goes on there"
+    )
+    parser.add_argument("--base", type=str, default=EMBEDDED, help="hub id, local folder or the embedded default")
+    parser.add_argument("--ranks", type=str, default="1,2,4,8,16", help="LoRA ranks, with commas between")
+    parser.add_argument("--loads", type=str, default="25,50,100,200,400", help="facts a memory, with commas between")
+    parser.add_argument("--seeds", type=int, default=1, help="how many sets of facts, from seed 0")
+    parser.add_argument("--exposures", type=int, default=8, help="times each wording is shown, for every load")
+    parser.add_argument("--wordings", type=int, default=4, help="trained wordings a fact, 1 to 8")
+    parser.add_argument("--recall", type=float, default=0.9, help="the share of facts that defines the knee")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    parser.add_argument("--json", action="store_true", help="print the results as JSON")
+    given = parser.parse_args(argv)
+    from lorary.memories.capacity import Grid
+    from lorary.memories.capacity import capacity as run
+    from lorary.memories.plots import report
+
+    lists = {name: _numbers(name, getattr(given, name)) for name in ("ranks", "loads")}
+    plain = {name: getattr(given, name) for name in ("seeds", "exposures", "wordings", "recall")}
+    study = run(given.out, grid=Grid(**lists, **plain), base=given.base, quiet=given.quiet)
+    print(json.dumps(study.to_json()) if given.json else f"{report(study)}\nstudy: {given.out}")
+
+
+def _numbers(name: str, text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.strip("[]() ").split(","))
+    except ValueError:
+        raise ValueError(f"--{name} takes whole numbers with commas between, such as 4,8; {text!r} given") from None
+
+
+def plan(argv: list[str]) -> None:
+    """Tells what a corpus will take."""
+    parser = ArgumentParser(
+        prog="lorary plan",
+        description="Tells how many memories, of which rank, how many minutes and bytes these facts take, from a "
+        "measured study, with the working of each number. Nothing is written.",
+    )
+    parser.add_argument("facts", type=str, nargs="+", help="JSONL files of facts, or folders of them")
+    parser.add_argument(
+        "--capacity", type=str | None, default=None, help="folder that `lorary capacity` wrote; a shipped study without"
+    )
+    parser.add_argument(
+        "--recall", type=float | None, default=None, help="share of facts to recall; the study's by default"
+    )
+    parser.add_argument("--json", action="store_true", help="print the plan as JSON")
+    given = parser.parse_args(argv)
+    from lorary.memories.building import read_topics
+    from lorary.memories.planning import plan as run
+    from lorary.memories.plots import tell, working
+
+    found = run(read_topics(given.facts), capacity=given.capacity, recall=given.recall)
+    if not given.json:
+        print(tell(found))
+        return
+    told = {**asdict(found), "working": [line.strip() for line in working(found, found.options[0])]}
+    print(json.dumps({**told, "study": {k: v for k, v in told["study"].items() if k != "cells"}}, ensure_ascii=False))

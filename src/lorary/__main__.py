@@ -13,6 +13,8 @@ COMMANDS = {
     "build": ("lorary.memories.command", "facts → bank: writes a memory for each topic"),
     "add": ("lorary.memories.command", "adds a stock PEFT LoRA folder to a bank"),
     "merge": ("lorary.memories.command", "merges memories of a bank into one stock PEFT adapter"),
+    "capacity": ("lorary.memories.command", "measures how many facts a memory of each rank recalls"),
+    "plan": ("lorary.memories.command", "facts → how many memories, which rank, how many minutes and bytes"),
     "train-router": ("lorary.router_training.command", "bank → composite: trains the gate, calibrates the policy"),
     "route-bench": ("lorary.router_training.command", "measures routers on generated sets of facts, no memory written"),
     "recall": ("lorary.eval.command", "composite → numbers: asks the held-out wordings under every condition"),

@@ -1,0 +1,254 @@
+"""The capacity study: rank × load of invented facts, each fact shown as often whatever the load → recall, cost, the knee.
+
+arXiv 2603.01097 fixed the steps of a run, so its large loads were also under-trained; here every load makes the same
+number of passes over its facts' wordings, and no memory stops early.
+"""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import torch
+from safetensors.torch import save
+from torch import Tensor
+
+from lorary.adapters import PREFIX
+from lorary.bases import EMBEDDED, Base, fingerprint, load_base
+from lorary.facts import Fact
+from lorary.files import to_json, write_aside
+from lorary.memories.building import default_split
+from lorary.memories.planning import RESULTS, SCHEMA, Cell, Study, read_study
+from lorary.memories.plots import recall_by_load, report
+from lorary.memories.rows import rows
+from lorary.memories.writing import Recipe, Report, Written, write
+from lorary.progress import progress_bar
+
+# What is asked of a person, under two names, and what its values look like.
+_KEYS = (
+    ("phone number", "telephone number", "number"),
+    ("birthplace", "home town", "word"),
+    ("employer", "workplace", "word"),
+    ("doctor", "physician", "person"),
+    ("locker code", "locker combination", "code"),
+    ("best friend", "closest friend", "person"),
+    ("boat", "sailing boat", "word"),
+    ("customer number", "client number", "number"),
+)
+_TRAINED = (
+    "What is the {key} of {who}?",
+    "Tell me {who}'s {other}.",
+    "Which {other} belongs to {who}?",
+    "For {who}, the {key} is",
+    "Give the {other} listed for {who}.",
+    "{who}: {key}?",
+    "I am looking for the {key} of {who}.",
+    "Do you know {who}'s {other}?",
+)
+_UNSEEN = (
+    "Beside the name {who}, which {key} is on file?",
+    "Could somebody say what {who} has as {other}?",
+    "They ask about {who} and the {other}; what do we reply?",
+    "Please look up {who}'s {key}.",
+)
+_FACTS_A_PERSON = 4
+_NEVER = 2.0  # a share of facts that no memory recalls, so that none stops early and all are shown theirs as often
+Place = tuple[int, int, int]
+"""Of a cell: rank, load, seed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """What is measured.
+
+    Args:
+        ranks: LoRA ranks.
+        loads: facts a memory.
+        seeds: how many sets of facts and first weights, from seed 0.
+        exposures: passes over the trained wordings of each fact, the same for all loads.
+        wordings: trained wordings a fact, 1 to 8.
+        recall: the share of facts that a memory must recall under an unseen wording; the knee is the largest such load.
+    """
+
+    ranks: tuple[int, ...] = (1, 2, 4, 8, 16)
+    loads: tuple[int, ...] = (25, 50, 100, 200, 400)
+    seeds: int = 1
+    exposures: int = 8
+    wordings: int = 4
+    recall: float = 0.9
+
+    def __post_init__(self) -> None:
+        for name in ("ranks", "loads", "seeds", "exposures"):
+            given = getattr(self, name)
+            if not given or min(given if isinstance(given, tuple) else [given]) < 1:
+                raise ValueError(f"{name} must be positive, {given} given")
+        if not 1 <= self.wordings <= len(_TRAINED):
+            raise ValueError(f"wordings must be 1 to {len(_TRAINED)}, {self.wordings} given")
+        if not 0 < self.recall <= 1:
+            raise ValueError(f"recall must be a share above 0 and at most 1, {self.recall} given")
+
+
+def invented_facts(count: int, seed: int, wordings: int = len(_TRAINED)) -> list[Fact]:
+    """`count` facts of invented people, four a person; a longer list of one seed begins with the shorter one.
+
+    Each has one validation wording, drawn from those that no fact trains on.
+    """
+    random, facts, drawn = Random(seed), list[Fact](), set[str]()
+    while len(facts) < count:
+        who = _new("person", drawn, random)
+        for key, other, kind in random.sample(_KEYS, _FACTS_A_PERSON):
+            first, *more = (w.format(who=who, key=key, other=other) for w in _TRAINED[:wordings])
+            held = random.choice(_UNSEEN).format(who=who, key=key, other=other)
+            facts.append(Fact("invented", first, _new(kind, drawn, random), (*more, held), validation=(held,)))
+    return facts[:count]
+
+
+def _new(kind: str, drawn: set[str], random: Random) -> str:
+    """A value that was not drawn before."""
+    while (value := _value(kind, random)) in drawn:
+        pass
+    drawn.add(value)
+    return value
+
+
+def _value(kind: str, random: Random) -> str:
+    """An invented word, name of a person, number of seven digits or code of four."""
+    if digits := {"number": 7, "code": 4}.get(kind):
+        return f"{random.randrange(10**digits):0{digits}d}"
+    return " ".join(_word(random) for _ in range(2 if kind == "person" else 1))
+
+
+def _word(random: Random) -> str:
+    """An invented word of two or three syllables."""
+    syllables = [random.choice("bdfghklmnprstvwz") + random.choice("aeiou") for _ in range(random.choice((2, 2, 3)))]
+    return "".join([*syllables, random.choice("lmnrsx")]).capitalize()
+
+
+def capacity(out: str | Path, *, grid: Grid | None = None, base: str | Base = EMBEDDED, quiet: bool = False) -> Study:
+    """Measures every cell of the grid; writes `results.json`, `report.md` and `recall.png` into `out` after each.
+
+    Cells that stand in `out` already, under the same settings, are kept.
+
+    Raises:
+        StudyError: `out` holds a study under other settings.
+    """
+    grid, place = grid or Grid(), Path(out)
+    loaded = load_base(base) if isinstance(base, str) else base
+    study = _begin(place, grid, loaded)
+    missing = packs(grid, {(cell.rank, cell.load, cell.seed) for cell in study.cells})
+    with progress_bar("measuring capacity", quiet) as bar:
+        bar.start("measuring capacity", grid.exposures * sum(load for pack in missing for _, load, _ in pack))
+        for number, pack in enumerate(missing, 1):
+            facts = sum(load for _, load, _ in pack)
+            name = f"group {number} of {len(missing)} (rank {pack[0][0]}, {facts} facts)"
+
+            def told(done: int, of: int, recall: list[float], facts: int = facts, name: str = name) -> None:
+                if done == of:
+                    bar.advance(facts, f"{name}: {sum(recall) / len(recall):.0%} recalled")
+
+            study.cells.extend(measure(loaded, grid, pack, told))
+            _write(study, place)
+    study.partial = False
+    _write(study, place)
+    return study
+
+
+def packs(grid: Grid, stand: set[Place]) -> list[list[Place]]:
+    """The cells that do not stand yet, in groups of one rank that hold at most the largest load's facts.
+
+    A step takes a fixed number of rows, so the memories of full groups make about as many steps as each other, whatever
+    their load. Groups of small loads come first: they tell most a minute.
+    """
+    found: list[list[Place]] = []
+    for rank in dict.fromkeys(grid.ranks):
+        groups: list[list[Place]] = []
+        cells = [(rank, load, seed) for load in sorted(set(grid.loads), reverse=True) for seed in range(grid.seeds)]
+        for cell in [cell for cell in cells if cell not in stand]:
+            fits = [group for group in groups if sum(load for _, load, _ in [*group, cell]) <= max(grid.loads)]
+            if fits:
+                fits[0].append(cell)
+            else:
+                groups.append([cell])
+        found += groups
+    return sorted(found, key=lambda group: group[0][1])
+
+
+def recipe_of(grid: Grid, rank: int, seed: int = 0) -> Recipe:
+    """How the memories of a group are written: as `lorary build` does, but each to the last pass."""
+    plain = Recipe()
+    alpha = rank * plain.lora_alpha // plain.r
+    return Recipe(r=rank, lora_alpha=alpha, max_epochs=grid.exposures, recall=_NEVER, seed=seed)
+
+
+def measure(base: Base, grid: Grid, pack: Sequence[Place], told: Report) -> list[Cell]:
+    """The cells of one group, whose memories share the passes over the base."""
+    rank, _, seed = pack[0]
+    memories = [invented_facts(load, seed, grid.wordings) for _, load, seed in pack]
+    began = time.perf_counter()
+    written = write(base, memories, recipe_of(grid, rank, seed), default_split(base), told)
+    seconds = time.perf_counter() - began
+    cells = [_cell(base, place, *made) for place, *made in zip(pack, memories, written, strict=True)]
+    tokens = sum(cell.row_tokens for cell in cells)
+    return [replace(cell, seconds=round(seconds * cell.row_tokens / tokens, 1)) for cell in cells]
+
+
+def _cell(base: Base, place: Place, facts: Sequence[Fact], written: Written) -> Cell:
+    tensors: dict[str, Tensor] = {}
+    for path, (a, b) in written.factors.items():
+        tensors[f"{PREFIX}{path}.lora_A.weight"], tensors[f"{PREFIX}{path}.lora_B.weight"] = a, b.contiguous()
+    shown = rows(base.tokenizer, [facts])
+    answers = {row.fact: len(row.ids) - row.start for row in shown}
+    return Cell(
+        **dict(zip(("rank", "load", "seed"), place, strict=True)),
+        recall_trained=round(written.trained_recall, 4),
+        recall_unseen=round(written.validation_recall, 4),
+        seconds=0.0,
+        bytes=len(save(tensors, metadata={"format": "pt"})),
+        parameters=sum(tensor.numel() for tensor in tensors.values()),
+        answer_tokens=sum(answers.values()),
+        row_tokens=sum(len(row.ids) for row in shown),
+    )
+
+
+def _begin(place: Path, grid: Grid, base: Base) -> Study:
+    """The study that stands in `place`, to go on with, or an empty one."""
+    recipe = asdict(recipe_of(grid, 1))
+    configuration: dict[str, Any] = {
+        "base": base.name,
+        "revision": base.revision,
+        "fingerprint": fingerprint(base.model),
+        "split_layer": default_split(base),
+        "exposures": grid.exposures,
+        "wordings": grid.wordings,
+        "rows_a_step": recipe["batch_size"],
+        "alpha_over_rank": recipe["lora_alpha"],
+        **{name: recipe[name] for name in ("target_modules", "lr", "thinned_copies", "thinned_share")},
+    }
+    versions = {name: version(name) for name in ("lorary", "torch", "transformers")}
+    machine = {
+        "python": platform.python_version(),
+        "cpu": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
+        "threads": torch.get_num_threads(),
+        "dtype": str(base.model.dtype).removeprefix("torch."),
+    }
+    fresh = Study(SCHEMA, True, date.today().isoformat(), grid.recall, configuration, versions, machine, [])
+    if not (place / RESULTS).exists():
+        return fresh
+    stands = read_study(place)
+    stands.check_same(fresh, str(place))
+    fresh.cells.extend(stands.cells)
+    return fresh
+
+
+def _write(study: Study, place: Path) -> None:
+    study.cells.sort(key=lambda cell: (cell.rank, cell.load, cell.seed))
+    write_aside(place / "recall.png", recall_by_load(study))
+    write_aside(place / "report.md", report(study).encode())
+    write_aside(place / RESULTS, to_json(study.to_json()))

@@ -1,0 +1,139 @@
+"""The capacity study: its facts, its groups, and a whole run of two ranks on a pico base, stopped and gone on."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from lorary.__main__ import main
+from lorary.facts import group_by_topic
+from lorary.memories import capacity as study_of
+from lorary.memories.capacity import Grid, capacity, invented_facts, packs, recipe_of
+from lorary.memories.planning import StudyError, read_study
+from lorary.memories.writing import Recipe, Written, write
+
+SMALL = Grid(ranks=(1, 4), loads=(2, 4), exposures=3, wordings=2)
+
+
+def test_invented_facts_follow_from_their_seed_and_grow_by_the_end():
+    facts = invented_facts(40, seed=3)
+    assert facts == invented_facts(40, seed=3) != invented_facts(40, seed=4)
+    assert facts[:10] == invented_facts(10, seed=3)
+    group_by_topic(facts)  # which refuses one wording with two answers
+    assert len({fact.answer for fact in facts}) == 40
+    asked = [wording for fact in facts for wording in (*fact.trained, *fact.validation)]
+    assert len(set(asked)) == len(asked) == 40 * 9, "no wording is trained on and unseen, or shared by two facts"
+    assert {len(fact.trained) for fact in invented_facts(8, 0, wordings=3)} == {3}
+
+
+def test_groups_hold_every_cell_once_and_as_many_facts_as_the_largest_load():
+    grid = Grid(ranks=(2, 8), loads=(25, 50, 100, 200, 400), seeds=2)
+    groups = packs(grid, set())
+    cells = [cell for group in groups for cell in group]
+    assert len(cells) == len(set(cells)) == 2 * 5 * 2
+    for group in groups:
+        assert len({rank for rank, _, _ in group}) == 1
+        assert 350 <= sum(load for _, load, _ in group) <= 400
+    stand = {cell for cell in cells if cell[1] != 100}
+    assert packs(grid, stand) == [[(2, 100, 0), (2, 100, 1)], [(8, 100, 0), (8, 100, 1)]]
+    assert packs(grid, set(cells)) == []
+
+
+def test_a_study_shows_each_fact_as_often_whatever_the_load(base):
+    seen: dict[int, int] = {}
+    recipe = recipe_of(SMALL, 4)
+    assert recipe.recall > 1, "no memory stops early"
+    assert recipe.lora_alpha / recipe.r == Recipe().lora_alpha / Recipe().r
+    for load in (2, 8):
+        facts = invented_facts(load, 0, SMALL.wordings)
+        passes = []
+        [made] = write(base, [facts], recipe, 1, lambda done, of, _, passes=passes: passes.append(done == of))
+        seen[load] = sum(passes)
+        assert (made.epochs, made.stopped) == (3, "cap")
+    assert seen == {2: 3, 8: 3}
+
+
+def test_a_whole_run_goes_on_cell_by_cell(base, tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "study"
+    arguments = [
+        "capacity",
+        "--out",
+        str(folder),
+        "--base",
+        base.name,
+        "--exposures",
+        "3",
+        "--wordings",
+        "2",
+        "--quiet",
+    ]
+    assert main([*arguments, "--ranks", "1", "--loads", "2,4", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told == json.loads((folder / "results.json").read_text())
+    assert [(c["rank"], c["load"], c["seed"]) for c in told["cells"]] == [(1, 2, 0), (1, 4, 0)]
+    assert (told["schema"], told["partial"], told["seeds"]) == (1, False, [0])
+    assert told["configuration"]["exposures"] == 3
+
+    written = []
+    monkeypatch.setattr(study_of, "write", lambda *given: written.append(given[1]) or write(*given))
+    assert main([*arguments, "--ranks", "1,4", "--loads", "2,4"]) == 0
+    assert [[len(facts) for facts in group] for group in written] == [[2], [4]], "what stands is not measured again"
+    assert "| 4 | 4 |" in capsys.readouterr().out
+    assert "| 4 | 4 |" in (folder / "report.md").read_text()
+    assert (folder / "recall.png").read_bytes().startswith(b"\x89PNG")
+
+    study = read_study(folder)
+    one, four = study.points(1)[1], study.points(4)[1]
+    assert four.parameters == 4 * one.parameters
+    assert 4 * four.parameters < four.bytes < 4 * four.parameters + 4000, "fp32 and a header"
+    assert (one.answer_tokens, one.row_tokens) == (four.answer_tokens, four.row_tokens)
+
+    assert main([*arguments[:5], "--exposures", "5"]) == 2
+    assert "holds a study with exposures 3, not 5" in capsys.readouterr().err
+
+
+def test_a_stopped_run_is_partial_and_keeps_its_groups(base, tmp_path, monkeypatch):
+    def stops(*given):
+        if given[2].r == 4:
+            raise KeyboardInterrupt
+        return [Written({"layer": (torch_ones(1, 2), torch_ones(2, 1))}, 1.0, 0.5, 3, "cap") for _ in given[1]]
+
+    import torch
+
+    torch_ones = torch.ones
+    monkeypatch.setattr(study_of, "write", stops)
+    with pytest.raises(KeyboardInterrupt):
+        capacity(tmp_path, grid=SMALL, base=base, quiet=True)
+    study = read_study(tmp_path)
+    assert study.partial
+    assert {cell.rank for cell in study.cells} == {1}
+    assert "**Partial**" in (tmp_path / "report.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (["--ranks", "2,x"], "--ranks takes whole numbers with commas between, such as 4,8; '2,x' given"),
+        (["--loads", "0,5"], "loads must be positive"),
+        (["--wordings", "9"], "wordings must be 1 to 8, 9 given"),
+        (["--recall", "1.2"], "recall must be a share"),
+    ],
+)
+def test_bad_settings_are_told(given, says, tmp_path, capsys):
+    assert main(["capacity", "--out", str(tmp_path), *given]) == 2
+    assert says in capsys.readouterr().err
+    assert not any(tmp_path.iterdir())
+
+
+def test_what_is_no_study_is_refused(tmp_path):
+    with pytest.raises(StudyError, match="cannot be read"):
+        read_study(tmp_path)
+    for text, says in (
+        ("{", "is not JSON"),
+        ('{"schema": 9}', "has schema 9"),
+        ('{"schema": 1}', "is not a whole study"),
+    ):
+        (tmp_path / "results.json").write_text(text)
+        with pytest.raises(StudyError, match=says):
+            read_study(tmp_path)

@@ -1,0 +1,157 @@
+"""The planner: knees, parts, options and their order, against hand-made studies; and the shipped study by the command."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+
+from lorary.__main__ import main
+from lorary.facts import Fact
+from lorary.memories.planning import (
+    KEY_BYTES,
+    SHIPPED,
+    Cell,
+    Study,
+    StudyError,
+    Topic,
+    count_topics,
+    options,
+    parts_of,
+    plan,
+    read_study,
+)
+from lorary.memories.plots import tell, wilson, working
+from lorary.memories.rows import rows, with_validation
+from lorary.memories.writing import Recipe
+
+
+def cell(rank, load, recall, seed=0):
+    return Cell(
+        rank=rank,
+        load=load,
+        seed=seed,
+        recall_trained=1.0,
+        recall_unseen=recall,
+        seconds=2.0 * load,
+        bytes=1000 * rank,
+        parameters=250 * rank,
+        answer_tokens=6 * load,
+        row_tokens=100 * load,
+    )
+
+
+def study(*cells, exposures=4):
+    made = {"base": "b", "exposures": exposures, "wordings": 4, "split_layer": 1, "alpha_over_rank": 2}
+    machine = {"cpu": "x86_64", "threads": 1, "dtype": "bfloat16", "python": "3.11"}
+    return Study(1, False, "2026-11-25", 0.9, made, {"torch": "2"}, machine, list(cells))
+
+
+MEASURED = study(
+    cell(1, 10, 0.95), cell(1, 20, 0.5), cell(4, 10, 1.0), cell(4, 20, 1.0), cell(4, 40, 0.9), cell(2, 10, 0.1)
+)
+
+
+def topic(facts, answers=None, name="t"):
+    return Topic(name, facts, facts * 6 if answers is None else answers, facts * 150, facts * 3)
+
+
+def test_the_knee_is_the_largest_load_that_is_recalled_over_seeds():
+    assert MEASURED.knee(1, 0.9).load == 10
+    assert MEASURED.knee(4, 0.9).load == 40
+    assert MEASURED.knee(2, 0.9) is None
+    seeds = study(cell(1, 10, 1.0), cell(1, 20, 1.0, 0), cell(1, 20, 0.7, 1))
+    assert seeds.points(1)[1].recall_unseen == pytest.approx(0.85)
+    assert seeds.knee(1, 0.9).load == 10
+    assert MEASURED.to_json()["knees"] == {"1": 10, "2": None, "4": 40}
+
+
+def test_a_topic_needs_as_many_memories_as_facts_and_answer_tokens_ask_for():
+    limit = cell(1, 10, 1.0)
+    assert [parts_of(topic(facts), limit) for facts in (1, 10, 11, 30)] == [1, 1, 2, 3]
+    assert parts_of(topic(10, answers=121), limit) == 3
+
+
+def test_fewest_memories_come_first_then_fewest_bytes():
+    small, large = options([topic(10)], MEASURED, 0.9), options([topic(30)], MEASURED, 0.9)
+    assert [(o.rank, o.memories) for o in small] == [(1, 1), (4, 1)]
+    assert [(o.rank, o.memories) for o in large] == [(4, 1), (1, 3)]
+    assert large[1].adapter_bytes == 3 * 1000
+    assert large[0].key_bytes == 90 * KEY_BYTES
+    assert large[0].largest
+    assert not large[1].largest
+    # a second a token and pass: 2 · load / (100 · load · 4)
+    assert large[0].minutes == pytest.approx(30 * 150 * Recipe().max_epochs * 0.005 / 60)
+    assert large[0].expected == pytest.approx(0.95), "half-way between 1.0 at 20 facts and 0.9 at 40"
+    with pytest.raises(
+        StudyError, match=r"no rank of the study recalls 0\.9 .* the best is rank 2 with 0\.10 of 10 facts"
+    ):
+        options([topic(1)], study(cell(2, 10, 0.1)), 0.9)
+
+
+def test_topics_are_counted_as_they_would_be_trained(tokenizer):
+    fact = Fact("t", "Who cooks?", "Brisk", ("Name the cook.", "Whose pots?", "The chef?"), statement="Brisk cooks.")
+    [told] = count_topics(tokenizer, {"t": [fact]})
+    held = rows(tokenizer, [[with_validation(fact, Recipe().validation_wordings)]])
+    assert len(held) == 3, "two wordings and the cloze; two wordings are kept for validation"
+    assert told == Topic("t", 1, len(held[0].ids) - held[0].start, sum(len(row.ids) for row in held), 2)
+
+
+def test_wilson_against_its_definition():
+    for share, count in ((0.0, 25), (0.5, 100), (0.96, 25), (1.0, 400)):
+        low, high = wilson(share, count)
+        assert 0 <= low <= share <= high <= 1
+        for bound in {low, high} - {0.0, 1.0, share}:
+            assert abs(bound - share) == pytest.approx(1.96 * math.sqrt(bound * (1 - bound) / count))
+
+
+@pytest.fixture
+def measured(tmp_path, base):
+    told = {**MEASURED.to_json(), "configuration": {**MEASURED.configuration, "base": base.name}}
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study" / "results.json").write_text(json.dumps(told))
+    return tmp_path / "study"
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    lines = [{"question": f"What is the code of {i}?", "answer": str(i), "questions": ["Code?"]} for i in range(23)]
+    (tmp_path / "codes.jsonl").write_text("\n".join(json.dumps({**line, "questions": []}) for line in lines))
+    return tmp_path / "codes.jsonl"
+
+
+def test_a_plan_by_the_command(measured, corpus, capsys):
+    assert main(["plan", str(corpus), "--capacity", str(measured), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["options"][0]["rank"], told["options"][0]["memories"]) == (4, 1)
+    assert told["topics"][0]["facts"] == 23
+    assert told["working"][0].startswith("knee")
+    assert main(["plan", str(corpus), "--capacity", str(measured), "--recall", "0.95"]) == 0
+    shown = capsys.readouterr().out
+    assert "2 memories of rank 4" in shown
+    assert "Topics to split first: codes into 2" in shown
+    assert "--r 4 --lora_alpha 8" in shown
+    assert main(["plan", str(corpus), "--capacity", str(measured / "nowhere")]) == 2
+    assert "give a folder that `lorary capacity --out` wrote" in capsys.readouterr().err
+
+
+def test_every_number_is_shown_with_its_formula(tokenizer, measured):
+    topics = {name: [Fact(name, f"What is {name} {i}?", str(i)) for i in range(30)] for name in ("a", "b")}
+    found = plan(topics, capacity=measured, tokenizer=tokenizer)
+    best = found.options[0]
+    lines = dict(line.strip().split(maxsplit=1) for line in working(found, best))
+    assert list(lines) == ["knee", "memories", "bytes", "minutes", "recall"]
+    assert lines["memories"].endswith("= 2")
+    assert lines["bytes"].endswith(f"= {2 * 4000 + 60 * KEY_BYTES:,}")
+    assert str(measured) in tell(found)
+
+
+def test_the_shipped_study_is_used_where_none_is_given(tokenizer):
+    study = read_study(SHIPPED)
+    assert study.made
+    assert study.machine["cpu"]
+    assert len(study.ranks) >= 2
+    assert any(study.knee(rank, study.recall) for rank in study.ranks)
+    found = plan({"t": [Fact("t", "Who?", "Brisk")]}, tokenizer=tokenizer)
+    assert "the shipped study" in tell(found)
