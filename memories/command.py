@@ -127,9 +127,7 @@ def plan(argv: list[str]) -> None:
         "measured study, with the working of each number. Nothing is written.",
     )
     parser.add_argument("facts", type=str, nargs="+", help="JSONL files of facts, or folders of them")
-    parser.add_argument(
-        "--capacity", type=str | None, default=None, help="folder that `lorary capacity` wrote; a shipped study without"
-    )
+    parser.add_argument("--capacity", type=str, required=True, help="folder that `lorary capacity` wrote")
     parser.add_argument(
         "--recall", type=float | None, default=None, help="share of facts to recall; the study's by default"
     )
