@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 
 import pytest
 import torch
@@ -61,13 +62,22 @@ def test_a_part_of_the_router_scores_as_a_composite_of_those_memories(composite)
     assert before[0].shape[1] == 4, "the composite's own router is left as it was"
 
 
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Where the one run of this file is made, by the first test that asks for it."""
+    return tmp_path_factory.mktemp("studies")
+
+
 @pytest.fixture
-def run(composite, tmp_path):
-    composite.save_pretrained(tmp_path / "composite")
-    (tmp_path / "asked.jsonl").write_text("\n".join(map(json.dumps, LINES)))
-    asked = ["--questions", str(tmp_path / "asked.jsonl"), "--counts", "1", "2", "3", "--merges", "1", "2", "--quiet"]
-    given = [str(tmp_path / "composite"), "--out", str(tmp_path / "run"), "--parts", "questions", *asked]
-    assert main(["recall", *given]) == 0
+def run(composite, place, tmp_path):
+    """A copy of the run, to change at will."""
+    if not (place / "run").exists():
+        composite.save_pretrained(place / "composite")
+        (place / "asked.jsonl").write_text("\n".join(map(json.dumps, LINES)))
+        asked = ["--questions", str(place / "asked.jsonl"), "--counts", "1", "2", "3", "--merges", "1", "2", "--quiet"]
+        given = [str(place / "composite"), "--out", str(place / "run"), "--parts", "questions", *asked]
+        assert main(["recall", *given]) == 0
+    shutil.copytree(place, tmp_path, dirs_exist_ok=True)
     return tmp_path / "run", json.loads((tmp_path / "run" / "results.json").read_text())
 
 
