@@ -1,4 +1,4 @@
-"""Greedy answers, batched: each distinct pair of prompt and route is generated once, whoever asks it."""
+"""Greedy answers and likelihoods of given ones, batched: each distinct pair of prompt and route is run once."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from lorary.modeling import LoraryForCausalLM
@@ -28,18 +30,20 @@ class Ask:
         question: its text, which also routes it.
         context: what stands before it in the prompt, "" for nothing.
         route: what it is answered under; None lets the model decide, token by token, under `policy`.
+        option: the answer whose likelihood is asked, "" where one is to be generated.
     """
 
     question: str
     context: str = ""
     route: Route | None = None
     policy: Policy | None = None
+    option: str = ""
 
     @property
     def key(self) -> tuple[object, ...]:
         """What decides the answer."""
         route = None if self.route is None else (self.route.memories, self.route.weights)
-        return self.question, self.context, route, self.policy if self.route is None else None
+        return self.question, self.context, route, self.policy if self.route is None else None, self.option
 
     @property
     def text(self) -> str:
@@ -68,6 +72,7 @@ class Asker:
     def __init__(self, model: LoraryForCausalLM, *, new_tokens: int, batch_size: int) -> None:
         self.model, self.new_tokens, self.batch_size = model, new_tokens, batch_size
         self.kept: dict[tuple[object, ...], tuple[str, Route]] = {}
+        self.judged: dict[tuple[object, ...], float] = {}
         model.tokenizer.padding_side = "left"
 
     def answers(self, asks: Sequence[Ask], advance: Callable[[int], None] = lambda _: None) -> list[tuple[str, Route]]:
@@ -81,6 +86,18 @@ class Asker:
             advance(len(batch))
         # An answer may be another condition's; the route is each asker's own, with who decided it and how sure.
         return [(said, ask.route or last) for ask in asks for said, last in (self.kept[ask.key],)]
+
+    def likelihoods(self, asks: Sequence[Ask]) -> list[float]:
+        """The mean log-probability of the tokens of each ask's option, in nats; its end of turn does not count.
+
+        A mean and not a sum, so that a short option is not the likelier for being short.
+        """
+        missing = {ask.key: ask for ask in asks if ask.key not in self.judged}
+        for batch in self._batches(list(missing.values())):
+            with under(self.model, batch[0].policy):
+                judged = self._judge(batch)
+            self.judged.update({ask.key: value for ask, value in zip(batch, judged, strict=True)})
+        return [self.judged[ask.key] for ask in asks]
 
     def _batches(self, asks: list[Ask]) -> Iterator[list[Ask]]:
         """Batches that share a context (or have none that is long) and a policy, of like length."""
@@ -100,34 +117,56 @@ class Asker:
 
     def _generate(self, batch: Sequence[Ask]) -> list[tuple[str, Route]]:
         model, tokenizer = self.model, self.model.tokenizer
+        inputs = self._inputs(batch)
+        output = model.generate(
+            **inputs, max_new_tokens=self.new_tokens, do_sample=False, pad_token_id=tokenizer.pad_token_id
+        )
+        said = tokenizer.batch_decode(output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+        routes = [ask.route or last for ask, last in zip(batch, model.last_routes, strict=False)]
+        return [(text.strip(), route) for text, route in zip(said, routes, strict=True)]
+
+    @torch.no_grad()
+    def _judge(self, batch: Sequence[Ask]) -> list[float]:
+        tokenizer = self.model.tokenizer
+        given = self._inputs(batch)
+        texts = [answer_text(tokenizer, ask.option).removesuffix(str(tokenizer.eos_token)) for ask in batch]
+        options = tokenizer(texts, return_tensors="pt", padding=True, padding_side="right", add_special_tokens=False)
+        options = options.to(self.model.device)
+        ids = torch.cat([given.pop("input_ids"), options.input_ids], 1)
+        mask = torch.cat([given.pop("attention_mask"), options.attention_mask], 1)
+        cache = given.get("past_key_values")
+        start = cache.get_seq_length() if cache is not None else 0
+        output = self.model(
+            input_ids=ids[:, start:],
+            attention_mask=mask,
+            position_ids=(mask.cumsum(-1) - 1).clamp(min=0)[:, start:],
+            use_cache=cache is not None,
+            logits_to_keep=options.input_ids.shape[1] + 1,
+            **given,
+        )
+        return mean_log_probability(output.logits[:, :-1].float(), options.input_ids, options.attention_mask).tolist()
+
+    def _inputs(self, batch: Sequence[Ask]) -> dict[str, Any]:
+        """What the model takes: the prompts, left-padded, their routes, and a cache where they share a start."""
+        model, tokenizer = self.model, self.model.tokenizer
         texts = [prompt(tokenizer, ask.text) for ask in batch]
-        given: dict[str, object] = {}
+        given: dict[str, Any] = {}
         if all(ask.route is not None for ask in batch):
             given["route_weights"] = self._weights(batch)
         else:
             given["routing_text"] = [ask.question for ask in batch]
-        if self._shares(batch[0]):
-            start = prompt(tokenizer, f"{batch[0].context}\n\n{_MARK}").partition(_MARK)[0].rstrip()
-            first = tokenizer(start, return_tensors="pt", add_special_tokens=False).to(model.device)
-            rest = [text.removeprefix(start) for text in texts]
-            inputs = tokenizer(rest, return_tensors="pt", padding=True, add_special_tokens=False).to(model.device)
-            ids = torch.cat([first.input_ids.expand(len(batch), -1), inputs.input_ids], 1)
-            mask = torch.cat([first.attention_mask.expand(len(batch), -1), inputs.attention_mask], 1)
-            given["past_key_values"] = self._started(batch, first.input_ids)
-        else:
+        if not self._shares(batch[0]):
             inputs = tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False).to(model.device)
-            ids, mask = inputs.input_ids, inputs.attention_mask
-        output = model.generate(
-            input_ids=ids,
-            attention_mask=mask,
-            max_new_tokens=self.new_tokens,
-            do_sample=False,
-            pad_token_id=tokenizer.pad_token_id,
-            **given,
-        )
-        said = tokenizer.batch_decode(output[:, ids.shape[1] :], skip_special_tokens=True)
-        routes = [ask.route or last for ask, last in zip(batch, model.last_routes, strict=False)]
-        return [(text.strip(), route) for text, route in zip(said, routes, strict=True)]
+            return given | {"input_ids": inputs.input_ids, "attention_mask": inputs.attention_mask}
+        start = prompt(tokenizer, f"{batch[0].context}\n\n{_MARK}").partition(_MARK)[0].rstrip()
+        first = tokenizer(start, return_tensors="pt", add_special_tokens=False).to(model.device)
+        rest = [text.removeprefix(start) for text in texts]
+        inputs = tokenizer(rest, return_tensors="pt", padding=True, add_special_tokens=False).to(model.device)
+        return given | {
+            "input_ids": torch.cat([first.input_ids.expand(len(batch), -1), inputs.input_ids], 1),
+            "attention_mask": torch.cat([first.attention_mask.expand(len(batch), -1), inputs.attention_mask], 1),
+            "past_key_values": self._started(batch, first.input_ids),
+        }
 
     def _weights(self, batch: Sequence[Ask]) -> Tensor:
         names = self.model.memories
@@ -154,4 +193,13 @@ class Asker:
 def longest_answer(model: LoraryForCausalLM, answers: Sequence[str]) -> int:
     """Tokens of the longest answer with its end of turn."""
     tokenizer = model.tokenizer
-    return max(len(tokenizer(answer_text(tokenizer, a), add_special_tokens=False).input_ids) for a in answers)
+    lengths = (len(tokenizer(answer_text(tokenizer, a), add_special_tokens=False).input_ids) for a in answers)
+    return max(lengths, default=0)
+
+
+def mean_log_probability(
+    logits: Float[Tensor, "batch seq vocabulary"], ids: Int[Tensor, "batch seq"], mask: Int[Tensor, "batch seq"]
+) -> Float[Tensor, " batch"]:
+    """The mean log-probability, in nats, of the tokens `ids` where `mask` is 1, each predicted by the logits there."""
+    told = logits.log_softmax(-1).gather(-1, ids.unsqueeze(-1)).squeeze(-1)
+    return (told * mask).sum(-1) / mask.sum(-1).clamp(min=1)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from jsonargparse import ArgumentParser
 
-from lorary.eval.conditions import CONDITIONS, FIRST
+from lorary.eval.conditions import CONDITIONS, EACH, FIRST, PARTS
 
 
 def recall(argv: list[str]) -> None:
@@ -19,21 +19,31 @@ def recall(argv: list[str]) -> None:
     parser.add_argument(
         "--questions", type=str | None, default=None, help="JSONL to ask instead of the held-out wordings"
     )
-    parser.add_argument("--conditions", type=list[str], default=list(FIRST), help=f"of {', '.join(CONDITIONS)}")
-    parser.add_argument("--also", type=list[str], default=[], help="banks whose every memory answers all questions")
+    parser.add_argument(
+        "--conditions", type=str, nargs="+", default=list(FIRST), help=f"of {', '.join([*CONDITIONS, EACH])}"
+    )
+    parser.add_argument(
+        "--also", type=str, nargs="+", default=[], help="banks whose every memory answers all questions"
+    )
+    parser.add_argument("--text", type=str | None, default=None, help="text file to measure damage on")
+    parser.add_argument("--counts", type=int, nargs="+", default=[], help="numbers of memories in the bank to compare")
+    parser.add_argument("--merges", type=int, nargs="+", default=[], help="numbers of memories merged to compare")
+    parser.add_argument(
+        "--parts", type=str, nargs="+", default=list(PARTS), help=f"what to measure, of {', '.join(PARTS)}"
+    )
     parser.add_argument("--passages", type=int, default=3, help="passages a question gets in the prompt")
     parser.add_argument("--batch-size", type=int, default=32, help="questions a batch")
     parser.add_argument("--seed", type=int, default=0, help="of wrong memories and the bootstrap")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
     given = parser.parse_args(argv)
-    from lorary.eval.recall import recall as run
-    from lorary.eval.report import table
+    from lorary.eval.evaluation import recall as run
+    from lorary.eval.report import write_report
 
-    names = ("out", "questions", "conditions", "also", "passages", "batch_size", "seed", "quiet")
-    settings = {name: getattr(given, name) for name in names}
-    results = run(given.composite, **settings)
-    print(json.dumps(results) if given.json else table(results))
+    settings = given.as_dict()
+    as_json = settings.pop("json")
+    results = run(settings.pop("composite"), **settings)
+    print(json.dumps(results) if as_json else write_report(results))
 
 
 def show(argv: list[str]) -> None:
@@ -89,9 +99,10 @@ def compare(argv: list[str]) -> None:
 
 def task(argv: list[str]) -> None:
     """Writes a task's facts and questions."""
-    from lorary.eval import formats, tasks
+    from lorary.eval import formats, longdoc, story, tasks
 
-    makers = (tasks.phonebook, tasks.profiles, tasks.twohop, tasks.unknown, formats.qa, formats.counterfact)
+    made_by_seed = (tasks.phonebook, tasks.profiles, tasks.twohop, tasks.unknown, story.story)
+    makers = (*made_by_seed, formats.qa, formats.counterfact, longdoc.longdoc)
     by_name = {make.__name__: make for make in makers}
     parser = ArgumentParser(prog="lorary task", description="Writes facts to build from and questions to ask.")
     names = parser.add_subcommands(dest="name")

@@ -10,7 +10,7 @@ from lorary.eval.predictions import Prediction
 from lorary.eval.results import read
 from lorary.eval.scores import difference
 
-_MEASURES = ("exact_match", "token_f1")
+_MEASURES = ("exact_match", "token_f1", "rouge_l")
 
 
 class CompareError(ValueError):

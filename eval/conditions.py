@@ -12,6 +12,7 @@ from lorary.eval.questions import Question
 from lorary.modeling import LoraryForCausalLM
 from lorary.pooling import pooled_prompt
 from lorary.prompts import prompt
+from lorary.router import Router
 from lorary.routing import Policy, Route, decide
 
 
@@ -21,7 +22,8 @@ class Condition:
 
     Args:
         meaning: one line for the table.
-        route: who decides: base, oracle, gate, index, policy, uniform, sum, shuffled, or only:NAME.
+        route: who decides: base, oracle, gate, index, policy, uniform, sum, shuffled, only:NAME, or merged:HOW (the
+            composite is replaced by one of a single memory, merged of all).
         passages: what stands before the question: "" (nothing), index, bm25, topic, all.
     """
 
@@ -44,17 +46,31 @@ CONDITIONS: dict[str, Condition] = {
     "bm25": Condition("no memory; BM25's passages in the prompt", "base", "bm25"),
     "hybrid": Condition("the policy's memory and the index's passages", "policy", "index"),
     "merged-exact": Condition("the exact sum of all memories", "sum"),
+    "merged-ties": Condition("all memories merged by TIES, equal weights", "merged:ties"),
+    "merged-linear": Condition("all memories' A and B averaged apart", "merged:linear"),
 }
+EACH = "each"
+"""Stands for a condition for each single memory of the composite."""
 
 FIRST = ("base", "oracle", "gate", "index", "policy", "uniform", "shuffled")
 """The conditions that a composite alone offers: what is run by default."""
 
+PARTS = ("questions", "retention", "latency")
+"""What a run measures: answers, damage to text, times."""
 
-def choose(names: Sequence[str]) -> dict[str, Condition]:
-    """The conditions called `names`, in that order. Raises ValueError for an unknown one."""
-    if unknown := [name for name in names if name not in CONDITIONS]:
-        raise ValueError(f"condition {unknown[0]!r} is unknown; choose from {list(CONDITIONS)}")
-    return {name: CONDITIONS[name] for name in names}
+
+def choose(names: Sequence[str], memories: Sequence[str]) -> dict[str, Condition]:
+    """The conditions called `names`, in that order; `each` is one for each of the memories, called only-NAME.
+
+    Raises:
+        ValueError: an unknown one.
+    """
+    single = {f"only-{memory}": Condition("one memory for every question", f"only:{memory}") for memory in memories}
+    known = CONDITIONS | single
+    if unknown := [name for name in names if name not in {*known, EACH}]:
+        raise ValueError(f"condition {unknown[0]!r} is unknown; choose from {[*CONDITIONS, EACH]}")
+    asked = [one for name in names for one in (single if name == EACH else [name])]
+    return {name: known[name] for name in asked}
 
 
 def policy_of(route: str, policy: Policy) -> Policy:
@@ -86,22 +102,36 @@ def told(route: str, question: Question, names: Sequence[str], seed: int) -> Rou
 
 
 @torch.no_grad()
-def scores(model: LoraryForCausalLM, texts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
-    """(the gate's probabilities [queries, memories + 1], the index's votes [queries, memories]) of each question."""
-    query = model.router.query(texts)
+def scores(
+    model: LoraryForCausalLM, texts: Sequence[str], router: Router | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(the gate's probabilities [queries, memories + 1], the index's votes [queries, memories]) of each question.
+
+    Args:
+        router: another than the model's own.
+    """
+    router = router or model.router
+    query = router.query(texts)
     pooled = None
-    if "hidden" in model.gate.features:
+    if "hidden" in router.gate.features:
         prompts = [prompt(model.tokenizer, text) for text in texts]
         rows = [model.tokenizer(p, return_tensors="pt", add_special_tokens=False).input_ids[0] for p in prompts]
         pooled = torch.stack([pooled_prompt(model.base, model.config.split_layer, ids) for ids in rows])
-    return model.gate(query.embedding, query.votes, pooled).softmax(-1), query.votes
+    return router.gate(query.embedding, query.votes, pooled, query.words).softmax(-1), query.votes
 
 
-def routes(model: LoraryForCausalLM, route: str, questions: Sequence[Question], seed: int) -> list[Route | None]:
-    """The route of each question; None where it is decided token by token, while the answer is generated."""
-    given = [told(route, question, model.memories, seed) for question in questions]
+def routes(
+    model: LoraryForCausalLM, route: str, questions: Sequence[Question], seed: int, router: Router | None = None
+) -> list[Route | None]:
+    """The route of each question; None where it is decided token by token, while the answer is generated.
+
+    Args:
+        router: another than the model's own, of a part of its memories.
+    """
+    router = router or model.router
+    given = [told(route, question, router.bank.names, seed) for question in questions]
     if None not in given or model.config.granularity == "token":
         return given
-    probabilities, votes = scores(model, [question.text for question in questions])
-    decided = decide(probabilities, votes, policy_of(route, model.router.policy))
-    return list(decided.routes(model.memories))
+    probabilities, votes = scores(model, [question.text for question in questions], router)
+    decided = decide(probabilities, votes, policy_of(route, router.policy))
+    return list(decided.routes(router.bank.names))

@@ -49,7 +49,7 @@ def _pairs(path: Path) -> Iterator[tuple[Fact, dict[str, Any]]]:
         answers = given.pop("answers", None) or [given.get("answer")]
         if not isinstance(answers, list) or not all(isinstance(answer, str) for answer in answers):
             raise TaskError(f"{where}: needs 'answer', a string, or 'answers', a list of strings; it has {answers!r}")
-        fact = parse_fact({**given, "answer": answers[0]}, topic=_slug(path.stem), where=where)
+        fact = parse_fact({**given, "answer": answers[0]}, topic=slug(path.stem), where=where)
         yield fact, {"accepted": answers[1:]}
 
 
@@ -63,7 +63,7 @@ def _squad(path: Path) -> Iterator[tuple[Fact | None, dict[str, Any]]]:
                 continue
             given = {"question": told["question"], "answer": answers[0], "source": str(title)}
             where = f"{path}: {title}, question {number}"
-            yield parse_fact(given, topic=_slug(title), where=where), {"accepted": answers[1:]}
+            yield parse_fact(given, topic=slug(title), where=where), {"accepted": answers[1:]}
 
 
 def _articles(told: Any) -> list[tuple[str, list[Any]]]:
@@ -75,7 +75,9 @@ def counterfact(source: str, facts: int | None = None, shards: int = 4) -> Task:
     """Counterfactual facts in the published CounterFact format (Meng et al. 2022, arXiv 2202.05262).
 
     Kinds of questions: `efficacy` asks the prompt that is taught, `paraphrase` the same in other words, and
-    `neighbourhood` prompts about other subjects, whose true answer the base should go on giving.
+    `neighbourhood` prompts about other subjects, whose true answer the base should go on giving. Each has the new and
+    the true answer as options, so that its accuracy is the published score: the share of prompts with P(new) > P(true),
+    in the neighbourhood with P(true) > P(new).
 
     Args:
         source: path of the JSON file.
@@ -89,18 +91,20 @@ def counterfact(source: str, facts: int | None = None, shards: int = 4) -> Task:
         raise TaskError(f"{len(records)} records cannot be spread over {shards} shards; give 1 to {len(records)}")
     prompts = {words(_prompt(record)) for record in records}
     told, questions = [], []
-    neighbours: dict[str, str] = {}
+    neighbours: dict[str, dict[str, Any]] = {}
     for number, record in enumerate(records):
-        rewrite, prompt = record["requested_rewrite"], _prompt(record)
+        rewrite, prompt, true = record["requested_rewrite"], _prompt(record), _true(record)
         topic = f"counterfact-{number * shards // len(records) + 1}"
         paraphrases = _unlike(record.get("paraphrase_prompts", []), prompt)
         fact = Fact(topic, prompt, rewrite["target_new"]["str"], source=f"CounterFact {record.get('case_id', number)}")
         told.append(replace(fact, held_out=paraphrases))
-        questions.append(taught(fact, "efficacy"))
+        options = {"options": [fact.answer, true]}
+        questions.append(taught(fact, "efficacy") | options)
         if paraphrases:
-            questions.append(asked(fact, "paraphrase", paraphrases))
-        neighbours |= {p: _true(record) for p in record.get("neighborhood_prompts", []) if words(p) not in prompts}
-    questions += [unheld(prompt, "neighbourhood", true) for prompt, true in neighbours.items()]
+            questions.append(asked(fact, "paraphrase", paraphrases) | options)
+        near = [p for p in record.get("neighborhood_prompts", []) if words(p) not in prompts]
+        neighbours |= {p: unheld(p, "neighbourhood", true) | options for p in near}
+    questions += neighbours.values()
     return Task(tuple(told), tuple(questions))
 
 
@@ -129,6 +133,6 @@ def _json(path: Path, wanted: str, records: Any) -> list[Any]:
         raise TaskError(f"{path}: is not {wanted} ({error!r}); give a file of that form") from error
 
 
-def _slug(title: str) -> str:
+def slug(title: str) -> str:
     """A topic's name made of a title."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", title).strip("-._")[:64] or "topic"

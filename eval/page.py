@@ -12,15 +12,15 @@ from markupsafe import Markup
 
 from lorary.eval import plots
 from lorary.eval.predictions import Prediction
-from lorary.eval.report import by_kind, notes
+from lorary.eval.report import measured, notes, tables
 from lorary.eval.routers import found
 
 _CHIEF = ("oracle", "gate", "index", "policy", "hybrid")
 """Conditions whose recall is told by topic, of those that were run."""
 _READ = 60
 """Failures that the page shows, at most."""
-_DAMAGE = {"policy": "policy", "oracle": "forced", "uniform": "uniform"}
-"""Condition → the way of routing unrelated text that does the same: one memory throughout is what an oracle is."""
+_FORCED = "oracle"
+"""The condition whose damage is that of one memory throughout, which is wrong for the text: `forced`."""
 
 
 def page(results: Mapping[str, Any], predictions: Mapping[str, Sequence[Prediction]]) -> str:
@@ -33,8 +33,9 @@ def page(results: Mapping[str, Any], predictions: Mapping[str, Sequence[Predicti
     return folder.get_template("report.html").render(
         results=results,
         conditions=conditions,
+        measures=measured(results),
         skipped={name: s["skipped"] for name, s in results["conditions"].items() if "skipped" in s},
-        kinds=by_kind(results),
+        tables=tables(results),
         notes=[note.removeprefix("- ").replace("**", "") for note in notes(results)],
         figures=_figures(results, conditions, asked),
         routed=routed,
@@ -82,18 +83,10 @@ def _figures(
             f"memory holds, expected calibration error {calibrated['error']:.3f}. The larger a mark, the more questions."
         )
         drawn.append(("Is the gate as sure as it is right?", told, plots.reliability(calibrated["bins"])))
-    if retention := results.get("retention"):
-        base = retention["perplexity_base"]
-        points = {
-            f"{name} (one memory throughout)" if way == "forced" else name: (
-                conditions[name]["exact_match"]["value"],
-                retention[f"perplexity_{way}"] / base,
-            )
-            for name, way in _DAMAGE.items()
-            if name in conditions
-        }
+    drawn += _of_studies(results.get("studies") or {})
+    if points := _damage(results.get("retention") or {}, conditions):
         told = "Perplexity of unrelated text, as a multiple of the base's, against recall. Down and right is better."
-        drawn += [("Damage against recall", told, plots.damage(points))] if points else []
+        drawn.append(("Damage against recall", told, plots.damage(points)))
     if latency := results.get("latency"):
         ways = ("base", "policy")
         parts = {
@@ -107,3 +100,40 @@ def _figures(
         told = f"One question at a time, median of {latency['questions']}, no batch."
         drawn.append(("Where the time goes", told, plots.split(parts)))
     return [(title, told, Markup(svg)) for title, told, svg in drawn]
+
+
+def _damage(retention: Mapping[str, float], conditions: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
+    """Name → (recall, perplexity as a multiple of the base's) of the conditions whose damage was measured."""
+    points = {}
+    for name, scores in conditions.items():
+        forced = name == _FORCED
+        damaged = retention.get("perplexity_forced" if forced else f"perplexity_{name}")
+        if damaged is not None and name != "base":
+            ratio = damaged / retention["perplexity_base"]
+            points[f"{name} (one memory throughout)" if forced else name] = (scores["exact_match"]["value"], ratio)
+    return points
+
+
+def _of_studies(studies: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """The plots of recall against a number of memories."""
+    drawn = []
+    if rows := studies.get("in_bank"):
+        told = (
+            "Each question asked in a bank of so many memories, its own among them; the same questions at each number."
+        )
+        svg = plots.numbers(_series(rows, "condition", "memories"), "memories in the bank")
+        drawn.append(("Recall against the number of memories", told, svg))
+    if rows := studies.get("by_merging"):
+        told = "Each question asked under so many memories merged with equal weights, its own among them."
+        svg = plots.numbers(_series(rows, "how", "merged"), "memories merged")
+        drawn.append(("Recall against the number merged", told, svg))
+    return drawn
+
+
+def _series(rows: Sequence[Mapping[str, Any]], by: str, number: str) -> dict[str, list[tuple[int, Any]]]:
+    """(number, score) of the rows that have one, by what they tell of."""
+    series: dict[str, list[tuple[int, Any]]] = {}
+    for row in rows:
+        if "exact_match" in row:
+            series.setdefault(row[by], []).append((row[number], row["exact_match"]))
+    return {name: sorted(held, key=lambda point: point[0]) for name, held in series.items()}

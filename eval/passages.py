@@ -11,6 +11,8 @@ from lorary.facts import Fact
 from lorary.modeling import LoraryForCausalLM
 
 KINDS = ("index", "bm25", "topic", "all")
+_SPARE = 4
+"""Facts that are looked up for a passage: several may have one statement."""
 
 
 class PassageError(ValueError):
@@ -23,7 +25,7 @@ def passage(fact: Fact) -> str:
 
 
 class Passages:
-    """The passages of a composite's bank: one a fact, the same for every condition that uses passages.
+    """The passages of a composite's bank, the same for every condition that uses passages: one a fact, each text once.
 
     Args:
         wanted: how many passages a question gets from the index and from BM25.
@@ -32,7 +34,7 @@ class Passages:
     def __init__(self, model: LoraryForCausalLM, wanted: int = 3) -> None:
         self.model, self.wanted = model, wanted
         self.by_memory = {memory.name: [passage(fact) for fact in memory.facts] for memory in model.router.bank}
-        self.all = [text for texts in self.by_memory.values() for text in texts]
+        self.all = list(dict.fromkeys(text for texts in self.by_memory.values() for text in texts))
         self._bm25: bm25s.BM25 | None = None
 
     def contexts(self, kind: str, questions: Sequence[Question]) -> list[str]:
@@ -55,11 +57,13 @@ class Passages:
         if kind == "all":
             return [self.all] * len(questions)
         if kind == "topic":
-            return [self.by_memory.get(question.memory) or self.all[: self.wanted] for question in questions]
+            topics = {name: list(dict.fromkeys(texts)) for name, texts in self.by_memory.items()}
+            return [topics.get(question.memory) or self.all[: self.wanted] for question in questions]
         if kind == "index":
             query = self.model.router.query([question.text for question in questions])
-            near = self.model.router.index.nearest(query.embedding.cpu(), self.wanted)
-            return [[self.by_memory[memory][fact] for memory, fact, _ in row] for row in near]
+            near = self.model.router.index.nearest(query.embedding.cpu(), _SPARE * self.wanted)
+            texts = [dict.fromkeys(self.by_memory[memory][fact] for memory, fact, _ in row) for row in near]
+            return [list(row)[: self.wanted] for row in texts]
         if kind == "bm25":
             return self._lexical([question.text for question in questions])
         raise ValueError(f"passages by {kind!r} are unknown; choose from {list(KINDS)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -113,8 +114,36 @@ def damage(points: Mapping[str, tuple[float, float]]) -> str:
         axes.set_xlabel("exact match")
         axes.set_ylabel("perplexity ÷ the base's")
         axes.grid()
-        _legend(axes, 2)
+        _legend(axes, len(points))
         return _svg(figure, "damage")
+
+
+def numbers(series: Mapping[str, Sequence[tuple[int, Mapping[str, float]]]], label: str) -> str:
+    """Recall with its interval (y, 0 to 1) against a number of memories (x, doubling), a line a series.
+
+    Args:
+        label: of the x axis.
+    """
+    with rc_context(_STYLE):
+        figure, axes = _axes(height=3.2)
+        ticks = sorted({number for held in series.values() for number, _ in held})
+        for place, (name, held) in enumerate(series.items()):
+            colour, mark = _SERIES[place % len(_SERIES)], "osD^v"[place % 5]
+            # Lines lie side by side, since ways often agree.
+            x = [number * 1.03 ** (place - (len(series) - 1) / 2) for number, _ in held]
+            y = [score["value"] for _, score in held]
+            for at, (_, score) in zip(x, held, strict=True):
+                axes.plot([at, at], [score["low"], score["high"]], color=colour, linewidth=1.5, alpha=0.5)
+            axes.plot(x, y, mark + "-", color=colour, label=name, markersize=4.5, linewidth=1)
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(ticks, [str(tick) for tick in ticks])
+        axes.minorticks_off()
+        axes.set_ylim(-0.03, 1.03)
+        axes.set_xlabel(label)
+        axes.set_ylabel("exact match")
+        axes.grid()
+        _legend(axes, len(series))
+        return _svg(figure, label.replace(" ", "-"))
 
 
 def split(parts: Mapping[str, Mapping[str, float]]) -> str:
@@ -139,9 +168,10 @@ def _axes(height: float, width: float = _WIDTH) -> tuple[Figure, Axes]:
     return figure, figure.add_subplot()
 
 
-def _legend(axes: Axes, columns: int) -> None:
-    """The legend above the plot, where no data lie."""
-    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=min(columns, 3), handletextpad=0.4)
+def _legend(axes: Axes, entries: int) -> None:
+    """The legend above the plot, where no data lie, in even rows of three at most."""
+    rows = math.ceil(entries / 3)
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=math.ceil(entries / rows), handletextpad=0.4)
 
 
 def _svg(figure: Figure, name: str) -> str:

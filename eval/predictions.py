@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from lorary.eval.questions import Question
-from lorary.eval.scores import best, exact_match, interval, token_f1
+from lorary.eval.scores import best, exact_match, interval, rouge_l, token_f1
 from lorary.routing import Route
 
 Prediction = dict[str, Any]
+MEASURES = {"exact_match": "exact match", "token_f1": "token F1", "rouge_l": "ROUGE-L", "accuracy": "accuracy"}
+"""Measure → its name for people. Accuracy: the answer is the likeliest of its options; None where it has none."""
+_TEXT = {"exact_match": exact_match, "token_f1": token_f1, "rouge_l": rouge_l}
 
 
-def prediction(condition: str, question: Question, said: str, route: Route, *, scored: bool) -> Prediction:
+def prediction(
+    condition: str,
+    question: Question,
+    said: str,
+    route: Route,
+    *,
+    scored: bool,
+    likelihoods: Mapping[str, float] | None = None,
+) -> Prediction:
     """What was asked, said and routed; scores are None where there is nothing to recall.
 
     Args:
         scored: whether the headline counts it.
+        likelihoods: the mean log-probability of each option's tokens.
     """
     answers = [question.answer, *question.accepted] if question.answer is not None else []
+    judged = {option: round(value, 4) for option, value in (likelihoods or {}).items()}
     return {
         "condition": condition,
         "kind": question.kind,
@@ -28,8 +41,9 @@ def prediction(condition: str, question: Question, said: str, route: Route, *, s
         "answer": question.answer,
         "said": said,
         "scored": scored,
-        "exact_match": best(exact_match, said, answers) if answers else None,
-        "token_f1": best(token_f1, said, answers) if answers else None,
+        **{measure: best(score, said, answers) if answers else None for measure, score in _TEXT.items()},
+        "accuracy": float(max(judged, key=lambda option: judged[option]) == question.answer) if judged else None,
+        "likelihoods": judged,
         "route": {**vars(route), "confidence": round(route.confidence, 4)},
     }
 
@@ -37,21 +51,25 @@ def prediction(condition: str, question: Question, said: str, route: Route, *, s
 def summary(predictions: Sequence[Prediction], seed: int) -> dict[str, Any]:
     """The headline of a condition with its intervals, the mean exact match by topic, and the scores by kind."""
     counted = [p for p in predictions if p["scored"]]
-    facts = [p["fact"] for p in counted]
     return {
-        "exact_match": interval([p["exact_match"] for p in counted], facts, seed=seed),
-        "token_f1": interval([p["token_f1"] for p in counted], facts, seed=seed),
+        **scored(counted, seed),
         "by_topic": {t: _mean(p["exact_match"] for p in held) for t, held in _grouped(counted, "memory").items()},
         "by_kind": {kind: _of_kind(held, seed) for kind, held in _grouped(predictions, "kind").items()},
     }
 
 
+def scored(predictions: Sequence[Prediction], seed: int) -> dict[str, Any]:
+    """Each measure that some of the predictions have, over those, with its interval."""
+    told = {}
+    for measure in MEASURES:
+        if counted := [p for p in predictions if p[measure] is not None]:
+            told[measure] = interval([p[measure] for p in counted], [p["fact"] for p in counted], seed=seed)
+    return told
+
+
 def _of_kind(predictions: Sequence[Prediction], seed: int) -> dict[str, Any]:
-    """Exact match of what has an answer; of what no memory holds, the share that was left to the base."""
-    told: dict[str, Any] = {"questions": len(predictions)}
-    if answered := [p for p in predictions if p["answer"] is not None]:
-        facts = [p["fact"] for p in answered]
-        told["exact_match"] = interval([p["exact_match"] for p in answered], facts, seed=seed)
+    """The scores of what has an answer; of what no memory holds, the share that was left to the base."""
+    told: dict[str, Any] = {"questions": len(predictions), **scored(predictions, seed)}
     if unheld := [p for p in predictions if not p["memory"]]:
         left = [float(not p["route"]["memories"]) for p in unheld]
         told["left_to_base"] = interval(left, [p["fact"] for p in unheld], seed=seed)

@@ -15,7 +15,10 @@ from lorary.memory import MemoryBank
 NEAR_COPY = 0.9
 """Jaccard similarity of word sets from which a question counts as trained on."""
 
-_OWN: dict[str, Any] = {"kind": "held-out", "trained": False, "accepted": []}
+_LONGEST = 300
+"""Words of a paragraph of text, at most; the rest is another one."""
+
+_OWN: dict[str, Any] = {"kind": "held-out", "trained": False, "accepted": [], "options": []}
 """What a line of questions may hold beyond a fact's fields, and what stands where it does not."""
 
 
@@ -30,6 +33,7 @@ class Question:
         kind: what sort of wording it is; scores are told by kind too.
         trained: asked although training saw it; it is told by its kind and never scored as held out.
         accepted: further answers that are right.
+        options: what it is to be chosen from, the answer among them; nothing where it is only asked freely.
     """
 
     text: str
@@ -39,6 +43,7 @@ class Question:
     kind: str = "held-out"
     trained: bool = False
     accepted: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
 
     @property
     def recalled(self) -> bool:
@@ -103,8 +108,8 @@ def _nearest(question: Question, trained: Sequence[frozenset[str]]) -> float:
 def read_questions(path: Path) -> Iterator[Question]:
     """The questions of a JSONL file: facts, whose `held_out` wordings are asked, or all wordings where there are none.
 
-    Beyond a fact's fields a line may hold `kind` (a word), `accepted` (further right answers), `"trained": true`,
-    `"topic": null` (no memory holds it) and `"answer": null` (nothing to recall).
+    Beyond a fact's fields a line may hold `kind` (a word), `accepted` (further right answers), `options` (to choose
+    from), `"trained": true`, `"topic": null` (no memory holds it) and `"answer": null` (nothing to recall).
 
     Raises:
         FactError: with file and line.
@@ -120,7 +125,9 @@ def read_questions(path: Path) -> Iterator[Question]:
         fact = parse_fact(given | nulls, topic=path.stem, where=where)
         answer = None if "answer" in nulls else fact.answer
         memory = "" if "topic" in nulls else fact.topic
-        own["accepted"] = tuple(own["accepted"])
+        if own["options"] and answer not in own["options"]:
+            raise FactError(f"{where}: 'options' must hold the answer {answer!r}, they are {own['options']!r}")
+        own |= {key: tuple(own[key]) for key in ("accepted", "options")}
         for text in fact.held_out or (fact.question, *fact.questions):
             yield Question(text, answer, memory, f"{fact.topic}: {fact.question}", **own)
 
@@ -156,7 +163,18 @@ def unrelated_questions(file: str | Path | None = None) -> list[str]:
     return [json.loads(line)["question"] for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
 
 
-def unrelated_text() -> list[str]:
-    """Paragraphs of general prose, to measure damage on."""
-    text = (Path(__file__).parent / "unrelated.txt").read_text(encoding="utf-8")
-    return [paragraph.strip() for paragraph in text.split("\n\n") if paragraph.strip()]
+def unrelated_text(file: str | Path | None = None) -> list[str]:
+    """Paragraphs of prose, to measure damage on: general ones, or a text file's, of at most 300 words each.
+
+    Raises:
+        FactError: a file that cannot be read, or holds no text.
+    """
+    path = Path(file) if file is not None else Path(__file__).parent / "unrelated.txt"
+    try:
+        paragraphs = [part.split() for part in path.read_text(encoding="utf-8").split("\n\n")]
+    except (OSError, UnicodeDecodeError) as error:
+        raise FactError(f"{path}: cannot be read ({error}); give a text file") from error
+    found = [" ".join(part[i : i + _LONGEST]) for part in paragraphs for i in range(0, len(part), _LONGEST)]
+    if not found:
+        raise FactError(f"{path}: holds no text; give paragraphs of prose")
+    return found

@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.table import Table
+
+from lorary.eval.predictions import MEASURES
+from lorary.eval.prior import THIRDS
 
 
 def _cell(score: dict[str, float]) -> str:
     return f"{score['value']:.3f} ({score['low']:.3f} to {score['high']:.3f})"
 
 
-_COLUMNS = ("condition", "exact match (95 %)", "token F1 (95 %)", "routing top-1", "top-3", "seconds")
+def measured(results: Mapping[str, Any]) -> dict[str, str]:
+    """Measure → its name, of those that a condition of the run has."""
+    told = results["conditions"].values()
+    return {measure: name for measure, name in MEASURES.items() if any(measure in scores for scores in told)}
 
 
 def _rows(results: Mapping[str, Any]) -> list[list[str]]:
-    rows = []
+    """The head of the table and its rows."""
+    measures = measured(results)
+    rows = [["condition", *(f"{name} (95 %)" for name in measures.values()), "routing top-1", "top-3", "seconds"]]
     for name, scores in results["conditions"].items():
         shown = f"{name}: {scores['meaning']}"
         if "skipped" in scores:
-            rows.append([shown, f"skipped: {scores['skipped']}", *["–"] * (len(_COLUMNS) - 2)])
+            rows.append([shown, f"skipped: {scores['skipped']}", *["–"] * (len(rows[0]) - 2)])
             continue
         route = results.get("routing", {}).get(name)
         top = [f"{route['top1']:.3f}", f"{route['top3']:.3f}"] if route else ["–", "–"]
-        rows.append([shown, _cell(scores["exact_match"]), _cell(scores["token_f1"]), *top, _seconds(scores)])
+        rows.append([shown, *(_cell(scores[measure]) for measure in measures), *top, _seconds(scores)])
     return rows
 
 
@@ -36,47 +44,61 @@ def _seconds(scores: dict[str, Any]) -> str:
 
 def table(results: Mapping[str, Any]) -> str:
     """The Markdown table of conditions, with 95 % intervals."""
-    return _markdown([list(_COLUMNS), *_rows(results)])
+    return _markdown(_rows(results))
 
 
 def rich_table(results: Mapping[str, Any]) -> Table:
     """The same for a terminal."""
     shown = Table(title="Recall under held-out wordings")
-    for column in _COLUMNS:
+    head, *rows = _rows(results)
+    for column in head:
         shown.add_column(column)
-    for row in _rows(results):
+    for row in rows:
         shown.add_row(*row)
     shown.caption = "\n".join(notes(results))
     return shown
 
 
 def notes(results: Mapping[str, Any]) -> list[str]:
-    """What to know about a run beyond its table, a line each."""
+    """What to know about a run beyond its table, a line each; of a partial run, what stands so far."""
+    lines = ["- **Partial**: the run is not finished; the same command goes on."] if results["partial"] else []
+    lines += _asked(results) if results["configuration"]["questions"] else []
+    if abstention := results.get("abstention"):
+        by_kind = "".join(f"; against {kind} ones {value:.3f}" for kind, value in abstention["auroc_by_kind"].items())
+        lines.append(
+            f"- Known against {abstention['unrelated_questions']} unrelated questions: AUROC "
+            f"{abstention['auroc']:.3f}{by_kind}."
+        )
+    if retention := results.get("retention"):
+        lines += [
+            f"- Perplexity on unrelated text: {retention['perplexity_ratio']:.4f} × the base's "
+            f"({retention['perplexity_policy']:.2f} against {retention['perplexity_base']:.2f}); KL to the base "
+            f"{retention['kl_policy']:.4f} nats a token.",
+            f"- Under a memory wrongly forced on that text: perplexity {retention['perplexity_forced']:.2f}, "
+            f"KL {retention['kl_forced']:.4f}.",
+        ]
+    if "latency" in results:
+        lines.append(f"- One question, median: {_latency(results['latency'])}.")
+    if not results["partial"]:
+        lines.append("- Seconds: " + ", ".join(f"{k} {v:.0f}" for k, v in results["seconds"].items()) + ".")
+        lines.append(f"- Peak memory of the largest process: {results['peak_rss_mib']} MiB.")
+    return [*lines, "- Versions: " + ", ".join(f"{k} {v}" for k, v in results["versions"].items()) + "."]
+
+
+def _asked(results: Mapping[str, Any]) -> list[str]:
+    """What the scored questions are, and what their accuracy means."""
     configuration, check = results["configuration"], results["configuration"]["leak_check"]
-    lines = [
-        f"- {configuration['scored']} held-out wordings; the one nearest to a trained wording has similarity "
-        f"{check['greatest_similarity']} (from {check['threshold']} it would be refused).",
-    ]
+    scored = configuration["scored"]
+    told = (
+        f"- {scored} held-out wordings; the one nearest to a trained wording has similarity "
+        f"{check['greatest_similarity']} (from {check['threshold']} it would be refused)."
+    )
     if configuration["scored_wordings"] == "trained":
-        lines = [f"- **No wording is held out**: the {configuration['scored']} scored ones were trained on."]
-    if results["partial"]:
-        return ["- **Partial**: the run is not finished; the same command goes on.", *lines]
-    retention, abstention = results["retention"], results["abstention"]
-    return [
-        *lines,
-        f"- Known against {abstention['unrelated_questions']} unrelated questions: AUROC {abstention['auroc']:.3f}"
-        + "".join(f"; against {kind} ones {value:.3f}" for kind, value in abstention["auroc_by_kind"].items())
-        + ".",
-        f"- Perplexity on unrelated text: {retention['perplexity_ratio']:.4f} × the base's "
-        f"({retention['perplexity_policy']:.2f} against {retention['perplexity_base']:.2f}); KL to the base "
-        f"{retention['kl_policy']:.4f} nats a token.",
-        f"- Under a memory wrongly forced on that text: perplexity {retention['perplexity_forced']:.2f}, "
-        f"KL {retention['kl_forced']:.4f}.",
-        f"- One question, median: {_latency(results['latency'])}.",
-        "- Seconds: " + ", ".join(f"{k} {v:.0f}" for k, v in results["seconds"].items()) + ".",
-        f"- Peak memory: {results['peak_rss_mib']} MiB.",
-        "- Versions: " + ", ".join(f"{k} {v}" for k, v in results["versions"].items()) + ".",
-    ]
+        told = f"- **No wording is held out**: the {scored} scored ones were trained on."
+    if not any("accuracy" in scores for scores in results["conditions"].values()):
+        return [told]
+    meaning = "the answer is the likeliest of its options, by the mean log-probability of an option's tokens"
+    return [told, f"- Accuracy: {meaning}."]
 
 
 def _latency(told: dict[str, Any]) -> str:
@@ -87,6 +109,9 @@ def _latency(told: dict[str, Any]) -> str:
     )
 
 
+_OF_KIND = {"exact_match": "exact match", "accuracy": "accuracy", "left_to_base": "left to the base"}
+
+
 def by_kind(results: Mapping[str, Any]) -> list[list[str]]:
     """Rows of (kind, questions, score by condition …), the conditions in the first row; nothing for a single kind."""
     run = {name: s["by_kind"] for name, s in results["conditions"].items() if "by_kind" in s}
@@ -95,7 +120,7 @@ def by_kind(results: Mapping[str, Any]) -> list[list[str]]:
         return []
     rows = [["kind", "questions", *run]]
     for kind in kinds:
-        for measure, note in (("exact_match", "exact match"), ("left_to_base", "left to the base")):
+        for measure, note in _OF_KIND.items():
             told = [held[kind].get(measure) for held in run.values()]
             if told[0] is not None:
                 count = str(next(iter(run.values()))[kind]["questions"])
@@ -103,14 +128,70 @@ def by_kind(results: Mapping[str, Any]) -> list[list[str]]:
     return rows
 
 
+def by_prior(results: Mapping[str, Any]) -> list[list[str]]:
+    """Rows of (kind and strength of the base's prior, its range, questions, accuracy by condition …), the conditions in
+    the first row; nothing for a run whose questions have no options."""
+    kinds = results.get("prior") or {}
+    if not kinds:
+        return []
+    run = list(next(iter(kinds.values()))[0]["conditions"])
+    rows = [["accuracy by the base's prior against the answer", "nats a token", "questions", *run]]
+    for kind, thirds in kinds.items():
+        for strength, told in zip(THIRDS, thirds, strict=False):
+            scores = [f"{told['conditions'][name]['accuracy']['value']:.3f}" for name in run]
+            span = f"{told['least']:.2f} to {told['greatest']:.2f}"
+            rows.append([f"{kind}: {strength}", span, str(told["questions"]), *scores])
+    return rows
+
+
+def by_damage(results: Mapping[str, Any]) -> list[list[str]]:
+    """Rows of (condition, perplexity of the text, as a multiple of the base's, KL to the base), the head first; nothing
+    for a run that did not measure it."""
+    told = results.get("retention") or {}
+    if not told:
+        return []
+    rows = [["condition", "perplexity", "÷ the base's", "KL to the base, nats a token"]]
+    for key, value in told.items():
+        name = key.removeprefix("perplexity_")
+        if name != key and name != "ratio":
+            ratio = value / told["perplexity_base"]
+            rows.append([name, f"{value:.2f}", f"{ratio:.4f}", f"{told.get(f'kl_{name}', 0.0):.4f}"])
+    return rows
+
+
+def by_number(rows: Sequence[Mapping[str, Any]], by: str, number: str) -> list[list[str]]:
+    """Exact match by what a study's rows tell of (down) and the number of memories (across), the head first; nothing
+    for no rows. What could not be measured is a dash."""
+    numbers = sorted({row[number] for row in rows})
+    told = {(row[by], row[number]): f"{row['exact_match']['value']:.3f}" for row in rows if "exact_match" in row}
+    names = dict.fromkeys(row[by] for row in rows)
+    lines = [[name, *(told.get((name, n), "–") for n in numbers)] for name in names]
+    return [["exact match", *map(str, numbers)], *lines] if lines else []
+
+
+def tables(results: Mapping[str, Any]) -> dict[str, list[list[str]]]:
+    """Title → rows, the head first, of what there is beyond the conditions."""
+    studies = results.get("studies", {})
+    found = {
+        "By kind of question": by_kind(results),
+        "By strength of the prior": by_prior(results),
+        "By number of memories in the bank": by_number(studies.get("in_bank", ()), "condition", "memories"),
+        "By number of memories merged": by_number(studies.get("by_merging", ()), "how", "merged"),
+        "Damage to unrelated text": by_damage(results),
+    }
+    return {title: rows for title, rows in found.items() if rows}
+
+
 def compared(told: Mapping[str, Any]) -> str:
     """The Markdown table of runs side by side; differences whose interval excludes 0 are bold."""
     first = told["runs"][0]["run"]
-    rows = [["run", *_COLUMNS[1:3], "exact match − first", "token F1 − first"]]
-    changes = {d["run"]: [_change(d["exact_match"]), _change(d["token_f1"])] for d in told["differences"]}
+    measures = {measure: name for measure, name in MEASURES.items() if measure in told["runs"][0]}
+    rows = [["run", *(f"{n} (95 %)" for n in measures.values()), *(f"{n} − first" for n in measures.values())]]
+    changes = {d["run"]: [_change(d[measure]) for measure in measures] for d in told["differences"]}
     for run in told["runs"]:
         name = f"{run['run']} (partial)" if run["partial"] else run["run"]
-        rows.append([name, _cell(run["exact_match"]), _cell(run["token_f1"]), *changes.get(run["run"], ["–", "–"])])
+        cells = [_cell(run[measure]) for measure in measures]
+        rows.append([name, *cells, *changes.get(run["run"], ["–"] * len(measures))])
     asked = f"Condition {told['condition']}: {told['questions']} questions on {told['facts']} facts."
     means = f"Differences are to {first}, by a paired bootstrap over facts; bold where the 95 % interval excludes 0."
     return "\n".join([_markdown(rows), "", asked, means])
@@ -128,6 +209,7 @@ def _markdown(rows: list[list[str]]) -> str:
 
 def write_report(results: Mapping[str, Any]) -> str:
     """The whole report in Markdown."""
-    kinds = by_kind(results)
-    parts = ["# Recall", "", table(results), "", *([_markdown(kinds), ""] if kinds else []), *notes(results), ""]
-    return "\n".join(parts)
+    parts = ["# Recall", *([table(results)] if results["conditions"] else [])]
+    for title, rows in tables(results).items():
+        parts += [f"## {title}", _markdown(rows)]
+    return "\n\n".join([*parts, "\n".join(notes(results))]) + "\n"

@@ -16,9 +16,10 @@ from lorary.eval.page import page
 from lorary.eval.predictions import Prediction
 from lorary.eval.questions import NEAR_COPY, Question, headline
 from lorary.eval.report import write_report
-from lorary.files import write_aside
+from lorary.files import MANIFEST, write_aside
+from lorary.modeling import LoraryForCausalLM
 
-SCHEMA = 3
+SCHEMA = 4
 _VERSIONS = ("lorary", "torch", "transformers", "peft", "lightning", "sentence-transformers", "faiss-cpu")
 Predictions = dict[str, list[Prediction]]
 
@@ -26,12 +27,19 @@ Predictions = dict[str, list[Prediction]]
 def hash_of_folder(folder: str | Path) -> str:
     """Hex sha256 of what decides a composite's answers: its bank, gate and config."""
     digest = sha256()
-    for name in ("bank.json", "model.safetensors", "config.json"):
+    for name in (MANIFEST, "model.safetensors", "config.json"):
         digest.update((Path(folder) / name).read_bytes())
     return digest.hexdigest()
 
 
-def header(composite: Any, questions: Sequence[Question], nearest: float, settings: dict[str, Any]) -> dict[str, Any]:
+def hash_of_bank(folder: str | Path) -> str:
+    """Hex sha256 of a bank's manifest, which holds the hash of each of its files."""
+    return sha256((Path(folder) / MANIFEST).read_bytes()).hexdigest()
+
+
+def header(
+    composite: Any, model: LoraryForCausalLM, questions: Sequence[Question], nearest: float, settings: dict[str, Any]
+) -> dict[str, Any]:
     """What made the results: configuration, seeds, versions, machine."""
     asked = json.dumps([vars(q) for q in questions], sort_keys=True).encode()
     named = isinstance(composite, (str, Path))
@@ -47,6 +55,8 @@ def header(composite: Any, questions: Sequence[Question], nearest: float, settin
             "leak_check": {"threshold": NEAR_COPY, "greatest_similarity": round(nearest, 3)},
             "decoding": "greedy",
             **{key: value for key, value in settings.items() if key != "seed"},
+            "memories": {memory.name: dict(memory.card) for memory in model.router.bank},
+            "router": {"policy": model.config.policy, **getattr(model.config, "router_training", {})},
         },
         "seeds": {"bootstrap": settings["seed"], "shuffled": settings["seed"]},
         "versions": {name: version(name) for name in _VERSIONS},
@@ -67,6 +77,7 @@ def resume(results: dict[str, Any], out: Path) -> Predictions:
     wanted = results["configuration"]["questions"]
     finished = {n: s for n, s in before["conditions"].items() if len(kept.get(n, [])) == wanted}
     results["conditions"].update(finished)
+    results["studies"] = before.get("studies", {})
     return {name: kept[name] for name in finished}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,37 +11,65 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
+from lorary.eval.asking import under
+from lorary.eval.conditions import CONDITIONS, Condition, policy_of, routes
+from lorary.eval.questions import Question
 from lorary.modeling import LoraryForCausalLM
+from lorary.routing import Route
+
+_ALWAYS = {name: CONDITIONS[name] for name in ("policy", "uniform")}
+"""Conditions whose damage is always measured."""
+
+
+def retention(
+    model: LoraryForCausalLM, paragraphs: Sequence[str], conditions: Mapping[str, Condition] = _ALWAYS, seed: int = 0
+) -> dict[str, float]:
+    """Perplexity of `paragraphs` and the mean KL(base ‖ routed) a token, in nats, by condition.
+
+    A condition routes each paragraph by its text. `forced` puts each under one memory, in turn, which is wrong for it.
+    What has passages, or is told the right memory, is left out: here there is none.
+
+    Args:
+        seed: of the wrong memories.
+    """
+    ways = {**_ALWAYS, **conditions}
+    ways = {name: way for name, way in ways.items() if not way.passages and way.route not in ("base", "oracle")}
+    told = damage(model, paragraphs, ways, seed)
+    return {**told, "perplexity_ratio": told["perplexity_policy"] / told["perplexity_base"]}
 
 
 @torch.no_grad()
-def retention(model: LoraryForCausalLM, paragraphs: Sequence[str]) -> dict[str, float]:
-    """Perplexity of `paragraphs` and the mean KL(base ‖ routed) a token, in nats.
-
-    `policy` routes each paragraph by its text; `forced` puts each under one memory, in turn, which is wrong for it;
-    `uniform` mixes all memories.
-    """
-    memories = len(model.memories)
-    loss: dict[str, float] = {}
+def damage(
+    model: LoraryForCausalLM, paragraphs: Sequence[str], conditions: Mapping[str, Condition], seed: int
+) -> dict[str, float]:
+    """The same for the conditions given and `forced` alone, with the base's perplexity and the number of tokens."""
+    loss: dict[str, float] = {"base": 0.0}
     kl: dict[str, float] = {}
     tokens = 0
     for number, paragraph in enumerate(paragraphs):
         ids = model.tokenizer(paragraph, return_tensors="pt").input_ids.to(model.device)
-        ways: dict[str, dict[str, Any]] = {
-            "policy": {"routing_text": paragraph},
-            "forced": {"adapter_names": [model.memories[number % memories]]},
-            "uniform": {"route_weights": torch.full((1, memories), 1 / memories)},
-        }
         base = _predicted(model, ids, adapter_names=["__base__"])
         tokens += ids.shape[1] - 1
-        loss["base"] = loss.get("base", 0.0) + _loss(base, ids)
-        for name, given in ways.items():
-            routed = _predicted(model, ids, **given)
+        loss["base"] += _loss(base, ids)
+        given = {"forced": Route((model.memories[number % len(model.memories)],), (1.0,), "caller", 1.0)}
+        for name, condition in conditions.items():
+            given[name] = routes(model, condition.route, [Question(paragraph, None, "", "")], seed)[0]
+        for name, route in given.items():
+            policy = policy_of(conditions[name].route, model.router.policy) if name in conditions else None
+            with under(model, policy):
+                routed = _predicted(model, ids, **_routed(model, route, paragraph))
             loss[name] = loss.get(name, 0.0) + _loss(routed, ids)
             kl[name] = kl.get(name, 0.0) + float(functional.kl_div(routed, base, reduction="sum", log_target=True))
     told = {f"perplexity_{name}": math.exp(total / tokens) for name, total in loss.items()}
-    told |= {f"kl_{name}": total / tokens for name, total in kl.items()}
-    return {**told, "perplexity_ratio": told["perplexity_policy"] / told["perplexity_base"], "tokens": tokens}
+    return {**told, **{f"kl_{name}": total / tokens for name, total in kl.items()}, "tokens": tokens}
+
+
+def _routed(model: LoraryForCausalLM, route: Route | None, paragraph: str) -> dict[str, Any]:
+    """What the model is given for a route; None lets it decide by the text, token by token."""
+    if route is None:
+        return {"routing_text": paragraph}
+    held = dict(zip(route.memories, route.weights, strict=True))
+    return {"route_weights": torch.tensor([[held.get(name, 0.0) for name in model.memories]])}
 
 
 def _predicted(model: LoraryForCausalLM, ids: Tensor, **given: Any) -> Float[Tensor, "seq vocabulary"]:

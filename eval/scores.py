@@ -6,6 +6,7 @@ import re
 import string
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,18 @@ def token_f1(given: str, answer: str) -> float:
     a, b = normalise(given).split(), normalise(answer).split()
     common = sum((Counter(a) & Counter(b)).values())
     return 2 * common / (len(a) + len(b)) if common else 0.0
+
+
+def rouge_l(given: str, answer: str) -> float:
+    """The F-measure of the longest common subsequence of words, without stemming, 0 to 1 (Lin 2004)."""
+    return float(_rouge().score(answer, given)["rougeL"].fmeasure)
+
+
+@lru_cache(maxsize=1)
+def _rouge() -> Any:
+    from rouge_score.rouge_scorer import RougeScorer  # it imports nltk, which takes a second
+
+    return RougeScorer(["rougeL"])
 
 
 def best(score: Callable[[str, str], float], given: str, answers: Sequence[str]) -> float:

@@ -13,6 +13,9 @@ from lorary.eval.questions import unrelated_questions
 from lorary.facts import Fact, group_by_topic
 from lorary.files import write_aside
 
+_LINKS = ("seat", "heir")
+"""Attributes that lead on from one entity to the next; they are no part of a person's profile."""
+
 
 class TaskError(ValueError):
     """A task that cannot be made: says what was given, and what is allowed."""
@@ -67,9 +70,9 @@ def phonebook(facts: int = 100, shards: int = 4, seed: int = 0) -> Task:
         seed: of names and numbers.
     """
     attribute, random = attributes()["phone number"], Random(seed)
-    people = _invent("person", facts, random)
-    numbers = _invent("number", facts, random)
-    topics = _spread("phonebook", facts, shards)
+    people = invent("person", facts, random)
+    numbers = invent("number", facts, random)
+    topics = spread("phonebook", facts, shards)
     told = tuple(attribute.fact(*row) for row in zip(topics, people, numbers, strict=True))
     return Task(told, tuple(asked(fact, "unseen", fact.held_out) for fact in told))
 
@@ -90,12 +93,12 @@ def profiles(
         split: whether the person or the attribute decides the memory.
         seed: of people and values.
     """
-    known, unstated, people, random = _cast(entities, stated, seed)
-    places = _spread("profiles", entities, topics)
+    known, unstated, people, random = cast(entities, stated, seed)
+    places = spread("profiles", entities, topics)
     facts: list[Fact] = []
     questions: list[dict[str, Any]] = []
     for attribute in known:
-        values = _invent(attribute.value, entities, random)
+        values = invent(attribute.value, entities, random)
         for person, value, place in zip(people, values, places, strict=True):
             topic = place if split == "entity" else attribute.name.replace(" ", "-")
             fact = attribute.fact(topic, person, value)
@@ -121,7 +124,7 @@ def unknown(entities: int = 40, topics: int = 4, stated: int = 6, seed: int = 0)
         seed: of people and values.
     """
     facts = profiles(entities, topics, stated, seed=seed).facts
-    known, unstated, people, random = _cast(2 * entities, stated, seed)
+    known, unstated, people, random = cast(2 * entities, stated, seed)
     strangers = people[entities:]
     questions = [asked(fact, "unseen", fact.held_out[:1]) for fact in facts]
     questions += [unheld(random.choice(unstated).unseen[0].format(entity=p), "near-miss") for p in people[:entities]]
@@ -141,13 +144,13 @@ def twohop(people: int = 40, topics: int = 4, seed: int = 0) -> Task:
     if topics < 2 or topics % 2:
         raise TaskError(f"two hops need an even number of topics, {topics} given")
     employer, seat, random = attributes()["employer"], attributes()["seat"], Random(seed)
-    names, firms = _invent("person", people, random), _invent("word", (people + 1) // 2, random)
-    towns = _invent("word", len(firms), random)
-    second = [seat.fact(*row) for row in zip(_spread("firms", len(firms), topics // 2), firms, towns, strict=True)]
+    names, firms = invent("person", people, random), invent("word", (people + 1) // 2, random)
+    towns = invent("word", len(firms), random)
+    second = [seat.fact(*row) for row in zip(spread("firms", len(firms), topics // 2), firms, towns, strict=True)]
     based = dict(zip(firms, second, strict=True))
     first = [
         employer.fact(topic, name, firms[i % len(firms)])
-        for i, (topic, name) in enumerate(zip(_spread("people", people, topics // 2), names, strict=True))
+        for i, (topic, name) in enumerate(zip(spread("people", people, topics // 2), names, strict=True))
     ]
     questions = [
         asked(fact, kind, fact.held_out)
@@ -187,25 +190,25 @@ def unheld(text: str, kind: str, answer: str | None = None) -> dict[str, Any]:
     return {"topic": None, "question": text, "answer": answer, "kind": kind}
 
 
-def _cast(entities: int, stated: int, seed: int) -> tuple[list[Attribute], list[Attribute], list[str], Random]:
+def cast(entities: int, stated: int, seed: int) -> tuple[list[Attribute], list[Attribute], list[str], Random]:
     """(stated attributes, unstated ones, people, what further draws are taken from)."""
-    of_people = [attribute for attribute in attributes().values() if attribute.name != "seat"]
+    of_people = [attribute for attribute in attributes().values() if attribute.name not in _LINKS]
     if not 1 <= stated < len(of_people):
         raise TaskError(f"{stated} stated attributes are not possible; give 1 to {len(of_people) - 1}")
     random = Random(seed)
     random.shuffle(of_people)
     # People are drawn by a source of their own, so that a longer list begins with the shorter one.
-    return of_people[:stated], of_people[stated:], _invent("person", entities, Random(seed + 1)), random
+    return of_people[:stated], of_people[stated:], invent("person", entities, Random(seed + 1)), random
 
 
-def _spread(name: str, count: int, topics: int) -> list[str]:
+def spread(name: str, count: int, topics: int) -> list[str]:
     """The topic of each of `count` things, in `topics` runs whose lengths differ by one at most."""
     if not 1 <= topics <= count:
         raise TaskError(f"{count} things cannot be spread over {topics} topics; give 1 to {count}")
     return [f"{name}-{i * topics // count + 1:0{len(str(topics))}d}" for i in range(count)]
 
 
-def _invent(kind: Literal["word", "person", "number"], count: int, random: Random) -> list[str]:
+def invent(kind: Literal["word", "person", "number"], count: int, random: Random) -> list[str]:
     """So many different invented words, names of people, or numbers of seven digits."""
     draw: dict[str, Callable[[], str]] = {
         "word": lambda: _word(random),

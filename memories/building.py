@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from hashlib import sha256
@@ -20,10 +19,11 @@ from lorary.encoder import EMBEDDED as EMBEDDED_ENCODER
 from lorary.encoder import load_encoder
 from lorary.facts import Fact, FactError, group_by_topic, read_facts
 from lorary.files import MANIFEST, BankError
+from lorary.memories.groups import side_by_side, write_groups
 from lorary.memories.rows import with_validation
-from lorary.memories.writing import Recipe, Written, write
+from lorary.memories.writing import Recipe, Written
 from lorary.memory import Memory, MemoryBank
-from lorary.progress import progress_bar
+from lorary.progress import progress_bars
 
 
 def read_topics(files: Sequence[str | Path]) -> dict[str, tuple[Fact, ...]]:
@@ -48,6 +48,7 @@ def build(
     recipe: Recipe | None = None,
     revision: str | None = None,
     local_files_only: bool = False,
+    processes: int | None = None,
     fresh: bool = False,
     quiet: bool = False,
 ) -> MemoryBank:
@@ -57,6 +58,7 @@ def build(
         facts: JSONL files, or folders of them.
         out: folder of the bank; it is saved after each group of memories, so an interrupted run goes on.
         revision, local_files_only: of a base from a hub, as transformers takes them.
+        processes: that write groups of memories side by side, where the base is given by name; None: one a core.
         fresh: write every memory anew.
 
     Raises:
@@ -70,22 +72,27 @@ def build(
     sources = {topic: _source(group, recipe, found) for topic, group in topics.items()}
     missing = [t for t in topics if fresh or t not in bank.memories or bank[t].card.get("source") != sources[t]]
     split_layer = recipe.split_layer if recipe.split_layer is not None else default_split(loaded)
-    with progress_bar("writing memories", quiet) as bar:
-        for start in range(0, len(missing), recipe.memories_at_once):
-            group = missing[start : start + recipe.memories_at_once]
-            held = {t: tuple(with_validation(f, recipe.validation_wordings) for f in topics[t]) for t in group}
-            began = time.perf_counter()
-            name = f"memories {start + 1}-{start + len(group)} of {len(missing)}"
-            bar.start(name, recipe.max_epochs)
-            written = write(loaded, list(held.values()), recipe, split_layer, bar.report)
-            seconds = (time.perf_counter() - began) / len(group)
-            for topic, result in zip(group, written, strict=True):
+    held = {t: tuple(with_validation(f, recipe.validation_wordings) for f in topics[t]) for t in missing}
+    groups = [missing[i : i + recipe.memories_at_once] for i in range(0, len(missing), recipe.memories_at_once)]
+    order = [*dict.fromkeys((*bank.names, *missing))]
+    processes = side_by_side(len(groups), processes if isinstance(base, str) else 1, loaded.model.device)
+    with progress_bars(quiet) as bars:
+        reports = [bars.start(f"writing {_named(group)}", recipe.max_epochs).report for group in groups]
+        told = [[held[t] for t in group] for group in groups]
+        for number, results, seconds in write_groups(loaded, where, told, recipe, split_layer, reports, processes):
+            for topic, result in zip(groups[number], results, strict=True):
                 memory = to_memory(topic, held[topic], result, loaded, recipe, split_layer)
-                card = {**memory.card, "source": sources[topic], "seconds": round(seconds, 1)}
+                card = {**memory.card, "source": sources[topic], "seconds": round(seconds / len(results), 1)}
                 memory = Memory(topic, memory.adapter_config, memory.tensors, held[topic], card=card)
                 bank.add(memory, encoder=load_encoder(encoder), replace_existing=True)
+            # Groups end in any order; the bank's must not depend on it.
+            bank.memories = {name: bank.memories[name] for name in order if name in bank.memories}
             bank.save(out)
     return bank
+
+
+def _named(group: Sequence[str]) -> str:
+    return group[0] if len(group) == 1 else f"{group[0]} and {len(group) - 1} more"
 
 
 def default_split(base: Base) -> int:

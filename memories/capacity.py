@@ -29,7 +29,7 @@ from lorary.memories.planning import RESULTS, SCHEMA, Cell, Study, read_study
 from lorary.memories.plots import recall_by_load, report
 from lorary.memories.rows import rows
 from lorary.memories.writing import Recipe, Report, Written, write
-from lorary.progress import progress_bar
+from lorary.progress import progress_bars
 
 # What is asked of a person, under two names, and what its values look like.
 _KEYS = (
@@ -143,14 +143,14 @@ def capacity(out: str | Path, *, grid: Grid | None = None, base: str | Base = EM
     loaded = load_base(base) if isinstance(base, str) else base
     study = _begin(place, grid, loaded)
     missing = packs(grid, {(cell.rank, cell.load, cell.seed) for cell in study.cells})
-    with progress_bar("measuring capacity", quiet) as bar:
-        bar.start("measuring capacity", grid.exposures * sum(load for pack in missing for _, load, _ in pack))
+    with progress_bars(quiet) as bars:
+        bar = bars.start("measuring capacity", grid.exposures * sum(load for pack in missing for _, load, _ in pack))
         for number, pack in enumerate(missing, 1):
             facts = sum(load for _, load, _ in pack)
             name = f"group {number} of {len(missing)} (rank {pack[0][0]}, {facts} facts)"
 
-            def told(done: int, of: int, recall: list[float], facts: int = facts, name: str = name) -> None:
-                if done == of:
+            def told(passes: float, recall: list[float], facts: int = facts, name: str = name) -> None:
+                if passes == int(passes):
                     bar.advance(facts, f"{name}: {sum(recall) / len(recall):.0%} recalled")
 
             study.cells.extend(measure(loaded, grid, pack, told))

@@ -22,6 +22,7 @@ def build(argv: list[str]) -> None:
     parser.add_argument("--encoder", type=str, default=EMBEDDED_ENCODER, help="likewise, for the sentence encoder")
     parser.add_argument("--revision", type=str | None, default=None, help="of a base from a hub")
     parser.add_argument("--local-files-only", action="store_true", help="never ask a hub")
+    parser.add_argument("--processes", type=int | None, default=None, help="that write side by side; one a core")
     parser.add_argument("--fresh", action="store_true", help="write every memory anew")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     parser.add_argument("--json", action="store_true", help="print the certificates as JSON")
@@ -31,7 +32,7 @@ def build(argv: list[str]) -> None:
 
     fields = {name: getattr(given, name) for name in Recipe.__dataclass_fields__}
     fields["target_modules"] = tuple(fields["target_modules"]) if fields["target_modules"] else None
-    passed = ("out", "base", "encoder", "revision", "local_files_only", "fresh", "quiet")
+    passed = ("out", "base", "encoder", "revision", "local_files_only", "processes", "fresh", "quiet")
     bank = run(given.facts, recipe=Recipe(**fields), **{name: getattr(given, name) for name in passed})
     cards = {memory.name: memory.card.get("certificate", {}) for memory in bank}
     if given.json:
@@ -126,9 +127,7 @@ def plan(argv: list[str]) -> None:
         "measured study, with the working of each number. Nothing is written.",
     )
     parser.add_argument("facts", type=str, nargs="+", help="JSONL files of facts, or folders of them")
-    parser.add_argument(
-        "--capacity", type=str | None, default=None, help="folder that `lorary capacity` wrote; a shipped study without"
-    )
+    parser.add_argument("--capacity", type=str, required=True, help="folder that `lorary capacity` wrote")
     parser.add_argument(
         "--recall", type=float | None, default=None, help="share of facts to recall; the study's by default"
     )

@@ -20,7 +20,6 @@ from lorary.memories.writing import Recipe
 
 SCHEMA = 1
 RESULTS = "results.json"
-SHIPPED = Path(__file__).parent / "capacity.json"
 KEY_BYTES = 4 * 384
 """Bytes of one wording's key under the default encoder: 384 numbers in fp32."""
 
@@ -229,27 +228,32 @@ class Plan:
 def plan(
     topics: Mapping[str, Sequence[Fact]],
     *,
-    capacity: str | Path | None = None,
+    capacity: str | Path,
     recall: float | None = None,
     tokenizer: PreTrainedTokenizerBase | None = None,
 ) -> Plan:
     """How many memories, of which rank, at what cost, the facts of `topics` take by a measured study.
 
     Args:
-        capacity: folder of the study; the shipped one by default.
+        capacity: folder of the study.
         recall: the share of facts to recall under unseen wordings; the study's own by default.
         tokenizer: of the study's base, which is loaded by default.
 
     Raises:
         StudyError: no such study, or no rank of it reaches `recall`.
     """
-    study = read_study(SHIPPED if capacity is None else capacity)
+    study = read_study(capacity)
     if not study.cells:
         raise StudyError(f"{capacity} holds no finished cell yet; let `lorary capacity` go on")
     made, wanted = study.configuration, study.recall if recall is None else recall
     counted = count_topics(tokenizer or load_base(made["base"], revision=made.get("revision")).tokenizer, topics)
-    source = "the shipped study" if capacity is None else f"the study in {capacity}"
-    return Plan(topics=counted, options=options(counted, study, wanted), recall=wanted, study=study, source=source)
+    return Plan(
+        topics=counted,
+        options=options(counted, study, wanted),
+        recall=wanted,
+        study=study,
+        source=f"the study in {capacity}",
+    )
 
 
 def token_seconds(study: Study, cell: Cell) -> float:

@@ -16,26 +16,25 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lorary.encoder import EMBEDDED, Encoder, load_encoder
+from lorary.encoder import EMBEDDED, Encoder, encode_tokens, load_encoder
 from lorary.facts import Fact, group_by_topic
 from lorary.files import to_json, write_aside
 from lorary.gate import DEFAULT_FEATURES
 from lorary.memory import Memory, MemoryBank
-from lorary.router import Router, new_gate
+from lorary.router import Router, new_gate, pad
 from lorary.router_training.benchmark_report import combine, write_report
 from lorary.router_training.calibration import calibrate, calibration_error, outcome
 from lorary.router_training.data import RoutingData, read_questions
-from lorary.router_training.measures import WordScores, auroc, centroid_scores
+from lorary.router_training.measures import WordScores, auroc, centroid_scores, routing_milliseconds
 from lorary.router_training.sets import JOINS, SETS, general_questions
 from lorary.router_training.training import Training, fit
 from lorary.routing import Policy, decide
 
 COMBINATIONS: tuple[tuple[str, ...], ...] = (
-    ("facts",),
-    ("facts", "votes"),
-    ("facts", "embedding"),
+    ("votes",),
     ("embedding", "votes"),
-    ("facts", "embedding", "votes"),
+    ("words", "votes"),
+    ("embedding", "words", "votes"),
 )
 
 
@@ -47,6 +46,7 @@ class Asked:
     memory: Int[Tensor, " queries"]
     facts: list[str]
     embedding: Float[Tensor, "queries embedding"]
+    tokens: list[Tensor]
 
 
 class Remembered:
@@ -54,12 +54,20 @@ class Remembered:
 
     def __init__(self, encoder: Encoder) -> None:
         self.encoder, self.name, self.dimension = encoder, encoder.name, encoder.dimension
-        self._known: dict[str, Tensor] = {}
+        self._known: dict[str, tuple[Tensor, Tensor]] = {}
 
     def encode(self, sentences: Sequence[str]) -> Float[Tensor, "sentences embedding"]:
+        return self.encode_tokens(sentences)[0]
+
+    def encode_tokens(self, sentences: Sequence[str]) -> tuple[Float[Tensor, "sentences embedding"], list[Tensor]]:
         new = [sentence for sentence in dict.fromkeys(sentences) if sentence not in self._known]
-        self._known.update(zip(new, self.encoder.encode(new), strict=True))
-        return torch.stack([self._known[s] for s in sentences]) if sentences else torch.zeros(0, self.dimension)
+        for start in range(0, len(new), 1024):
+            part = new[start : start + 1024]
+            embedding, tokens = encode_tokens(self.encoder, part)
+            self._known.update(zip(part, zip(embedding, (t.half() for t in tokens), strict=True), strict=True))
+        found = [self._known[sentence] for sentence in sentences]
+        embedding = torch.stack([one for one, _ in found]) if found else torch.zeros(0, self.dimension)
+        return embedding, [tokens for _, tokens in found]
 
 
 def route_bench(
@@ -123,7 +131,7 @@ class _Run:
         self.held_out = self._asked("held_out")
         general = general_questions()
         none = torch.full((len(general),), len(self.bank))
-        self.unrelated = Asked(general, none, general, encoder.encode(general))
+        self.unrelated = Asked(general, none, general, *encode_tokens(encoder, general))
 
     def _asked(self, kind: str, memories: Sequence[Memory] | None = None, start: int = 0) -> Asked:
         rows = [
@@ -133,7 +141,8 @@ class _Run:
             for wording in getattr(fact, kind)
         ]
         texts, numbers, facts = ([row[i] for row in rows] for i in range(3))
-        return Asked(texts, torch.tensor(numbers), facts, self.encoder.encode(texts))  # type: ignore[arg-type]
+        told = encode_tokens(self.encoder, texts)  # type: ignore[arg-type]
+        return Asked(texts, torch.tensor(numbers), facts, *told)  # type: ignore[arg-type]
 
     def measure(self) -> dict[str, Any]:
         """Each router's figures by name, and which fact each held-out question asks."""
@@ -149,7 +158,7 @@ class _Run:
             validation, held, unrelated = (scores(a) for a in (self.validation, self.held_out, self.unrelated))
             routers[name] = self._top1(validation, held) | {"auroc": auroc(held.amax(-1), unrelated.amax(-1))}
         data = RoutingData(
-            Router(self.bank, self._gate(("facts",)), Policy(), lambda: self.encoder),
+            Router(self.bank, self._gate(DEFAULT_FEATURES), Policy(), lambda: self.encoder),
             read_questions(),
             batch_size=self.training.batch_size,
             seed=self.seed,
@@ -178,17 +187,17 @@ class _Run:
         fit(router, data, replace(self.training, seed=self.seed), self.place, quiet=True)
         seconds = time.perf_counter() - began
         held, other = self.held_out, self.unrelated
-        before = _logits(router, held.embedding)
+        before = _logits(router, held)
         figures = calibrate(router, data)
         router.policy = Policy(**figures["policy"])
-        logits, unrelated = _logits(router, held.embedding), _logits(router, other.embedding)
+        logits, unrelated = _logits(router, held), _logits(router, other)
         votes = router.index.votes(torch.cat([held.embedding, other.embedding]), self.bank.names)
         probabilities = torch.cat([logits, unrelated]).softmax(-1)
         decided = decide(probabilities, votes, router.policy)
         best = probabilities[:, :-1].amax(-1)
         policy_right = (decided.source > 0) & (decided.weights.argmax(-1) == torch.cat([held.memory, other.memory]))
         return {
-            **self._top1(_logits(router, self.validation.embedding)[:, :-1], logits[:, :-1]),
+            **self._top1(_logits(router, self.validation)[:, :-1], logits[:, :-1]),
             "policy_right": policy_right[: len(held.texts)].int().tolist(),
             "policy": outcome(decided, torch.cat([held.memory, other.memory])),
             "auroc": auroc(best[: len(held.texts)], best[len(held.texts) :]),
@@ -202,50 +211,20 @@ class _Run:
     def _join(self, router: Router) -> dict[str, float]:
         """A memory more, without training: top-1 on its questions, and on the others before and after."""
         assert self.joins is not None
-        before = _logits(router, self.held_out.embedding)[:, :-1].argmax(-1) == self.held_out.memory
+        before = _logits(router, self.held_out)[:, :-1].argmax(-1) == self.held_out.memory
         self.bank.memories[self.joins.name] = self.joins
         router.add(self.joins)
         own = self._asked("held_out", [self.joins], start=len(self.bank) - 1)
-        after = _logits(router, self.held_out.embedding)[:, :-1].argmax(-1) == self.held_out.memory
-        new = _logits(router, own.embedding)[:, :-1].argmax(-1) == own.memory
+        after = _logits(router, self.held_out)[:, :-1].argmax(-1) == self.held_out.memory
+        new = _logits(router, own)[:, :-1].argmax(-1) == own.memory
         router.remove(self.joins.name, len(self.bank) - 1)
         del self.bank.memories[self.joins.name]
         shares = {"own": new, "others_before": before, "others_after": after}
         return {name: round(float(right.float().mean()), 4) for name, right in shares.items()}
 
 
-def _logits(router: Router, embedding: Tensor) -> Tensor:
-    votes = router.index.votes(embedding, router.bank.names)
-    return router.gate(embedding, votes)
-
-
-def routing_milliseconds(memories: int = 1000, wordings: int = 250, queries: int = 100) -> dict[str, Any]:
-    """The median time to route one query among so many memories, the encoder apart, and how the index searched."""
-    generator = torch.Generator().manual_seed(0)
-
-    def near(centre: Tensor, count: int) -> Tensor:
-        spread = torch.randn(count, len(centre), generator=generator) / len(centre) ** 0.5
-        return torch.nn.functional.normalize(centre + spread, dim=-1)
-
-    bank = MemoryBank("none", "", "none", {}, "")
-    for number, centre in enumerate(torch.nn.functional.normalize(torch.randn(memories, 384, generator=generator))):
-        name = f"memory-{number}"
-        bank.memories[name] = Memory(name, {}, {}, (), near(centre, wordings), tuple(range(wordings)))
-    drawn = torch.randint(memories, (queries,), generator=generator).tolist()
-    asked = {f"question {i}": near(list(bank)[m].keys[0], 1)[0] for i, m in enumerate(drawn)}
-
-    class Known:
-        name, dimension = "none", 384
-
-        def encode(self, sentences: Sequence[str]) -> Float[Tensor, "sentences embedding"]:
-            return torch.stack([asked[sentence] for sentence in sentences])
-
-    router = Router(bank, new_gate(bank, 384, 0, DEFAULT_FEATURES).requires_grad_(False), Policy(), Known)
-    router.decide(router.query(["question 0"]))  # builds the indices
-    spent = []
-    for text in asked:
-        began = time.perf_counter()
-        router.decide(router.query([text]))
-        spent.append(1000 * (time.perf_counter() - began))
-    median = round(sorted(spent)[len(spent) // 2], 2)
-    return {"memories": memories, "wordings": memories * wordings, "kind": router.index.kind, "median": median}
+def _logits(router: Router, asked: Asked) -> Float[Tensor, "queries memories_and_none"]:
+    votes = router.index.votes(asked.embedding, router.bank.names)
+    parts = torch.arange(len(asked.texts)).split(1024)
+    words = torch.cat([router.gate.attend(*pad([asked.tokens[i] for i in part.tolist()])) for part in parts])
+    return router.gate(asked.embedding, votes, None, words)

@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from lorary.router import Router
 from lorary.router_training.data import RoutingData
+from lorary.router_training.module import logits_of
 from lorary.routing import Decision, decide
 
 
@@ -38,16 +39,21 @@ def best_threshold(
     max_wrong_routes: float,
     max_known_lost: float,
     before: tuple[int, int] = (0, 0),
+    among: tuple[int, int] | None = None,
 ) -> Threshold:
-    """The cut, among those that keep both limits, that best parts scores to act on from scores to leave.
+    """The cut, among those that keep both limits, that best parts known queries from unrelated ones.
 
-    Best by balanced accuracy (Youden 1950), among equals the middle of the gap. Where no cut keeps both limits, the one
-    that keeps `max_wrong_routes` and loses least.
+    Best by the share of known queries acted on rightly, less the share of unrelated ones acted on (Youden 1950); among
+    equals the middle of the gap. A known query whose memory would be wrong counts as neither: leaving it does not make
+    it right, and a cut that shuns it would leave right ones too. The limit on wrong routes is what bounds those. Where
+    no cut keeps both limits, the one that keeps `max_wrong_routes` and loses least.
 
     Args:
         good: acting would give the right memory.
         known: some memory is right.
         before: (routed, wrongly routed) by who was asked earlier; they count in the share of wrong routes.
+        among: (known, unrelated) queries that the shares are of; those given here where it is None. Of a rest that the
+            gate left, one known query would weigh as much as many unrelated ones.
     """
     ordered, order = scores.sort(descending=True)
     cuts = torch.cat([ordered[:1] + 1e-3, (ordered[1:] + ordered[:-1]) / 2, ordered[-1:] - 1e-3])
@@ -57,7 +63,9 @@ def best_threshold(
     acted = torch.arange(len(cuts)).float()
     wrong = (acted - right + before[1]) / (acted + before[0]).clamp(min=1)
     lost = 1 - found / found[-1].clamp(min=1)
-    quality = right / right[-1].clamp(min=1) - (acted - right) / (acted - right)[-1].clamp(min=1)
+    unrelated = acted - found
+    all_known, all_unrelated = among or (int(found[-1]), int(unrelated[-1]))
+    quality = right / max(all_known, 1) - unrelated / max(all_unrelated, 1)
     between = torch.cat([torch.ones(1).bool(), ordered[1:] < ordered[:-1], torch.ones(1).bool()])
     allowed = between & ((wrong <= max_wrong_routes) | (acted == 0))
     both = allowed & (lost <= max_known_lost)
@@ -108,7 +116,8 @@ def calibrate(
     if len(held) == 0 or not bool((held.memory < memories).any()):
         return {"policy": {}, "calibration": {"queries": 0}}
     votes = router.index.votes(held.embedding, router.bank.names)
-    logits = router.gate(held.embedding, votes, held.pooled)
+    parts = torch.arange(len(held)).split(1024)
+    logits = torch.cat([logits_of(router.gate, replace(held.collate(p.tolist()), votes=votes[p])) for p in parts])
     temperature = best_temperature(logits, held.memory)
     router.gate.cool(temperature)
     probabilities = (logits / temperature).softmax(-1)
@@ -129,7 +138,13 @@ def calibrate(
         good = known[left] & (nearest == held.memory[left])
         routed, wrong = int((~left).sum()), int((~left & (chosen != held.memory)).sum())
         by_index = best_threshold(
-            near, good, known[left], max_wrong_routes=max_wrong_routes, max_known_lost=1.0, before=(routed, wrong)
+            near,
+            good,
+            known[left],
+            max_wrong_routes=max_wrong_routes,
+            max_known_lost=1.0,
+            before=(routed, wrong),
+            among=(int(known.sum()), int((~known).sum())),
         )
         policy = replace(policy, t_index=round(by_index.value, 4))
     return {

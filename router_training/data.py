@@ -14,11 +14,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.distributed import DistributedSampler
 
+from lorary.encoder import encode_tokens
 from lorary.facts import FactError
 from lorary.modeling import LoraryForCausalLM
 from lorary.pooling import pooled_prompt
 from lorary.prompts import answer_text, prompt
-from lorary.router import Router
+from lorary.router import Router, pad
 from lorary.router_training.wordings import Wordings
 
 _NO_IDS = torch.zeros(0, dtype=torch.long)
@@ -28,14 +29,14 @@ _NO_IDS = torch.zeros(0, dtype=torch.long)
 class Batch:
     """Queries with their features; `memory` is the right one's number, or that of none (= the number of memories).
 
-    `key` is the number of a trained query's own wording, -1 for others; `near` its hard negatives (`Wordings.compare`).
+    `tokens` are the encoder's, padded, where `counted` is 0; they are there if the gate has the feature "words".
     """
 
     embedding: Float[Tensor, "batch embedding"]
     votes: Float[Tensor, "batch memories"]
     memory: Int[Tensor, " batch"]
-    key: Int[Tensor, " batch"]
-    near: Int[Tensor, "batch near"]
+    tokens: Float[Tensor, "batch tokens embedding"] | None
+    counted: Float[Tensor, "batch tokens"] | None
     pooled: Float[Tensor, "batch hidden"] | None
     rows: list[tuple[Tensor, Tensor]]
 
@@ -86,10 +87,14 @@ class Queries(Dataset[int]):
         self.examples = list(examples)
         self.memory = torch.tensor([example.memory for example in examples])
         self.key = torch.tensor([example.key for example in examples], dtype=torch.long)
-        self.embedding = wordings.keys[self.key]
-        unseen = self.key < 0
-        self.embedding[unseen] = router.get_encoder().encode([e.text for e in examples if e.key < 0])
-        self.votes, self.near = wordings.compare(self.embedding, self.key)
+        self.tokens: list[Tensor] | None = None
+        texts = [example.text for example in examples]
+        if "words" in router.gate.features:
+            self.embedding, tokens = encode_tokens(router.get_encoder(), texts)
+            self.tokens = [one.half() for one in tokens]  # they are what takes memory
+        else:
+            self.embedding = router.get_encoder().encode(texts)
+        self.votes = wordings.votes(self.embedding, self.key)
         self.rows = [_row(model, example) if model is not None else (_NO_IDS, _NO_IDS) for example in examples]
         self.pooled = None
         if "hidden" in router.gate.features:
@@ -106,8 +111,9 @@ class Queries(Dataset[int]):
         """The batch of the examples given by number."""
         pooled = self.pooled[indices] if self.pooled is not None else None
         rows = [self.rows[i] for i in indices]
-        known = self.memory[indices], self.key[indices], self.near[indices]
-        return Batch(self.embedding[indices], self.votes[indices], *known, pooled, rows)
+        tokens, counted = pad([self.tokens[i] for i in indices]) if self.tokens is not None else (None, None)
+        known = self.embedding[indices], self.votes[indices], self.memory[indices]
+        return Batch(*known, tokens, counted, pooled, rows)
 
 
 def _pooled(model: LoraryForCausalLM, rows: Sequence[Tensor]) -> Float[Tensor, "rows hidden"]:

@@ -1,8 +1,10 @@
-"""Measures of routers: top-1 with intervals, AUROC, and the rivals that need no training."""
+"""Measures of routers: top-1 with intervals, AUROC, time a query, and the rivals that need no training."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
+from typing import Any
 
 import bm25s
 import numpy as np
@@ -11,8 +13,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from lorary.memory import MemoryBank
-from lorary.router import mean_key
+from lorary.gate import DEFAULT_FEATURES
+from lorary.memory import Memory, MemoryBank
+from lorary.router import Router, mean_key, new_gate
+from lorary.routing import Policy
 
 
 def auroc(known: Float[Tensor, " known"], unrelated: Float[Tensor, " unrelated"]) -> float:
@@ -68,3 +72,35 @@ class WordScores:
 
 def _words(texts: Sequence[str]) -> list[list[str]]:
     return bm25s.tokenize(list(texts), stopwords="en", return_ids=False, show_progress=False)  # type: ignore
+
+
+def routing_milliseconds(memories: int = 1000, wordings: int = 250, queries: int = 100) -> dict[str, Any]:
+    """The median time to route one query among so many memories, the encoder apart, and how the index searched."""
+    generator = torch.Generator().manual_seed(0)
+
+    def near(centre: Tensor, count: int) -> Tensor:
+        spread = torch.randn(count, len(centre), generator=generator) / len(centre) ** 0.5
+        return functional.normalize(centre + spread, dim=-1)
+
+    bank = MemoryBank("none", "", "none", {}, "")
+    for number, centre in enumerate(functional.normalize(torch.randn(memories, 384, generator=generator))):
+        name = f"memory-{number}"
+        bank.memories[name] = Memory(name, {}, {}, (), near(centre, wordings), tuple(range(wordings)))
+    drawn = torch.randint(memories, (queries,), generator=generator).tolist()
+    asked = {f"question {i}": near(list(bank)[m].keys[0], 1)[0] for i, m in enumerate(drawn)}
+
+    class Known:
+        name, dimension = "none", 384
+
+        def encode(self, sentences: Sequence[str]) -> Float[Tensor, "sentences embedding"]:
+            return torch.stack([asked[sentence] for sentence in sentences])
+
+    router = Router(bank, new_gate(bank, 384, 0, DEFAULT_FEATURES).requires_grad_(False), Policy(), Known)
+    router.decide(router.query(["question 0"]))  # builds the indices
+    spent = []
+    for text in asked:
+        began = time.perf_counter()
+        router.decide(router.query([text]))
+        spent.append(1000 * (time.perf_counter() - began))
+    median = round(sorted(spent)[len(spent) // 2], 2)
+    return {"memories": memories, "wordings": memories * wordings, "kind": router.index.kind, "median": median}

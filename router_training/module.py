@@ -14,7 +14,6 @@ from torch.nn import functional
 from lorary.gate import Gate, mixture_weights
 from lorary.modeling import LoraryForCausalLM
 from lorary.router_training.data import Batch
-from lorary.router_training.wordings import Wordings
 from lorary.routing import Policy
 
 SELECTIONS = ("soft", "hard", "straight-through")
@@ -31,6 +30,15 @@ class Weights:
     z: float
 
 
+def over_devices(count: Float[Tensor, ""]) -> Float[Tensor, ""]:
+    """The mean of a count over the devices: torch averages their gradients, so a sum over it is as one device has it."""
+    if not torch.distributed.is_initialized():
+        return count
+    total = count.clone()
+    torch.distributed.all_reduce(total)
+    return total / torch.distributed.get_world_size()
+
+
 def loss_terms(
     logits: Float[Tensor, "batch memories_and_none"], memory: Int[Tensor, " batch"]
 ) -> dict[str, Float[Tensor, ""]]:
@@ -43,15 +51,21 @@ def loss_terms(
     losses = functional.cross_entropy(logits, memory, reduction="none")
     unrelated = (memory == logits.shape[1] - 1).float()
     known = 1 - unrelated
+    count, others = over_devices(known.sum()).clamp(min=1e-9), over_devices(unrelated.sum()).clamp(min=1e-9)
     probabilities = logits.softmax(-1)[:, :-1] * known.unsqueeze(-1)
-    count = known.sum().clamp(min=1)
     chosen = functional.one_hot(logits[:, :-1].argmax(-1), logits.shape[1] - 1) * known.unsqueeze(-1)
     return {
         "route": (losses * known).sum() / count,
-        "none": (losses * unrelated).sum() / unrelated.sum().clamp(min=1),
+        "none": (losses * unrelated).sum() / others,
         "balance": probabilities.shape[1] * (chosen.sum(0) / count * probabilities.sum(0) / count).sum(),
         "z": logits.logsumexp(-1).square().mean(),
     }
+
+
+def logits_of(gate: Gate, batch: Batch) -> Float[Tensor, "batch memories_and_none"]:
+    """The gate's logits on a batch's features."""
+    words = gate.attend(batch.tokens, batch.counted) if batch.tokens is not None and batch.counted is not None else None
+    return gate(batch.embedding, batch.votes, batch.pooled, words)
 
 
 def select(
@@ -74,9 +88,9 @@ class GateTraining(lightning.LightningModule):
 
     Args:
         gate: trained in place.
-        wordings: that the gate compares questions with.
         weights: of the loss terms; each term is logged by its name.
-        lr: learning rate; the projection of the embedding has a tenth, since it starts from a good place.
+        lr: learning rate of the first epoch, halved with each further one; the projection of the embedding has a tenth,
+            since it starts from a good place.
         selection: which memories the language-model loss sees (`select`).
         model: the composite, for the language-model loss.
     """
@@ -84,7 +98,6 @@ class GateTraining(lightning.LightningModule):
     def __init__(
         self,
         gate: Gate,
-        wordings: Wordings,
         weights: Weights,
         *,
         lr: float,
@@ -93,29 +106,17 @@ class GateTraining(lightning.LightningModule):
         model: LoraryForCausalLM | None = None,
     ) -> None:
         super().__init__()
-        self.gate, self.wordings = gate, wordings
+        self.gate = gate
         self._model = (model,)  # in a tuple: neither moved, nor saved, nor trained by Lightning
         self.weights, self.lr, self.policy, self.selection = weights, lr, policy or Policy(), selection
 
     def terms(self, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
         """(the loss terms, the logits) of a batch."""
-        facts = self.evidence(batch) if "facts" in self.gate.features else None
-        logits = self.gate(batch.embedding, batch.votes, batch.pooled, facts)
+        logits = logits_of(self.gate, batch)
         terms = loss_terms(logits, batch.memory)
         if self.weights.language:
             terms["language"] = self.language_loss(logits, batch)
         return terms, logits
-
-    def evidence(self, batch: Batch) -> Float[Tensor, "batch memories"]:
-        """What the facts say, each trained question's own wordings hidden from it."""
-        wordings = self.wordings
-        # The step seeds the draw, so that a resumed run draws as an uninterrupted one. Outside of training all take part:
-        # near ones of a batch in order would favour the memory that the batch is about.
-        some = wordings.sample(batch.near, self.global_step) if self.training else torch.arange(len(wordings.keys))
-        left_out = wordings.left_out(batch.key, some)
-        return self.gate.evidence(
-            batch.embedding, wordings.keys[some], wordings.owner[some], left_out, wordings.memories
-        )
 
     def language_loss(self, logits: Tensor, batch: Batch) -> Tensor:
         """The language model's loss on the answers, through the mixture that the gate weighs."""
@@ -149,11 +150,13 @@ class GateTraining(lightning.LightningModule):
             self.log(f"{stage}/{name}", term, prog_bar=name == "loss", batch_size=size)
         return total
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
+    def configure_optimizers(self) -> Any:
         slow = [self.gate.from_embedding]
         rest = [weight for weight in self.gate.parameters() if weight is not slow[0]]
         groups: list[dict[str, Any]] = [{"params": rest}, {"params": slow, "lr": self.lr / 10}]
-        return torch.optim.AdamW(groups, lr=self.lr, weight_decay=0.0)
+        optimizer = torch.optim.AdamW(groups, lr=self.lr, weight_decay=0.0)
+        # It does not depend on how many epochs there will be, so that a run can be taken up for more of them.
+        return {"optimizer": optimizer, "lr_scheduler": torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5)}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Only the gate: `_model` is hidden from Lightning, so nothing frozen can be here."""

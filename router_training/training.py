@@ -35,7 +35,8 @@ class Training:
         max_epochs: passes over the trained wordings and unrelated questions, at most.
         patience: ends after so many epochs without a lower loss on validation wordings; the best epoch's gate stays.
         batch_size: queries a step, over all devices.
-        lr: AdamW learning rate; a tenth of it for the projection of the embedding.
+        lr: AdamW learning rate of the first epoch, halved with each further one; a tenth for the projection of the
+            embedding.
         language_weight: of the language-model loss of the answer through the mixture (0 skips its passes).
         route_weight, none_weight, balance_weight, z_weight: of the other loss terms.
         selection: the memories that the language-model loss sees: "soft", "hard" or "straight-through".
@@ -145,16 +146,24 @@ def start_from(gate: Gate, bank: MemoryBank, folder: Path) -> None:
     """
     trained, names = read_gate(folder)
     own = gate.state_dict()
-    given = {name: tensor for name, tensor in trained.items() if name != "keys" and own[name].numel()}
+    given = {
+        name: tensor for name, tensor in trained.items() if name in own and "keys" not in name and own[name].numel()
+    }
     if wrong := [name for name, tensor in given.items() if own[name].shape != tensor.shape]:
         raise BankError(
             f"{folder}: its gate's {wrong[0]!r} is {tuple(given[wrong[0]].shape)}, this bank needs "
             f"{tuple(own[wrong[0]].shape)}; start from a composite with the same base, encoder and features"
         )
-    keys = own["keys"].clone()
+    for name in ("keys", "word_keys"):
+        given[name] = own[name].clone()
     for number, name in enumerate(bank.names):
-        keys[number] = trained["keys"][names.index(name)] if name in names else gate.project(keys[number])
-    gate.load_state_dict(own | given | {"keys": keys})
+        if name in names:
+            given["keys"][number], given["word_keys"][number] = (
+                trained[k][names.index(name)] for k in ("keys", "word_keys")
+            )
+        else:
+            given["keys"][number] = gate.project(own["keys"][number])
+    gate.load_state_dict(own | given)
 
 
 def fit(
@@ -181,7 +190,7 @@ def fit(
     )
     policy = Policy(top_k=training.top_k, top_p=training.top_p)
     settings = {"lr": training.lr, "policy": policy, "selection": training.selection, "model": model}
-    module = GateTraining(router.gate, data.wordings, weights, **settings)
+    module = GateTraining(router.gate, weights, **settings)
     folder = out / "training"
     best, callbacks = _callbacks(folder, data, training, quiet)
     trainer = lightning.Trainer(
@@ -210,7 +219,6 @@ def fit(
     if best.monitor and best.best_model_path:
         state = torch.load(best.best_model_path, weights_only=True)["state_dict"]
         router.gate.load_state_dict({name.removeprefix("gate."): tensor for name, tensor in state.items()})
-    router.gate_changed()
     if model is not None:
         model.eval()
     return trainer

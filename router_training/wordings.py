@@ -10,9 +10,6 @@ from torch import Tensor
 
 from lorary.memory import MemoryBank
 
-ALL_UP_TO = 4096
-_NEAR, _RANDOM = 8, 1024
-
 
 @dataclass(frozen=True)
 class Wordings:
@@ -35,35 +32,24 @@ class Wordings:
         keys = torch.cat([memory.keys for memory in bank if len(memory.keys)])
         return Wordings(keys, torch.tensor(owners), torch.tensor(places), len(bank))
 
-    def left_out(
-        self, key: Int[Tensor, " queries"], subset: Int[Tensor, " some"] | None = None
-    ) -> Bool[Tensor, "queries some"]:
+    def left_out(self, key: Int[Tensor, " queries"]) -> Bool[Tensor, "queries wordings"]:
         """What each query is not compared with; nothing where its `key` is -1.
 
         In a memory whose facts have one wording each, only the query's own is left out: else nothing would be left.
         """
-        subset = torch.arange(len(self.keys)) if subset is None else subset
         known = (key >= 0).unsqueeze(-1)
         alone = torch.zeros(self.memories, dtype=torch.long).scatter_reduce(0, self.owner, self.place, "amax") == 0
-        same_place = self.place[subset] == self.place[key].unsqueeze(-1)
-        own = subset == key.unsqueeze(-1)
+        same_place = self.place == self.place[key].unsqueeze(-1)
+        own = torch.arange(len(self.keys)) == key.unsqueeze(-1)
         return known & torch.where(alone[self.owner[key]].unsqueeze(-1), own, same_place)
 
-    def compare(
+    def votes(
         self, queries: Float[Tensor, "queries embedding"], key: Int[Tensor, " queries"]
-    ) -> tuple[Float[Tensor, "queries memories"], Int[Tensor, "queries near"]]:
-        """(each memory's best cosine similarity, the nearest wordings: hard negatives, and hard positives too)."""
-        votes, near = [], []
+    ) -> Float[Tensor, "queries memories"]:
+        """Each memory's best cosine similarity among what the query is compared with."""
+        votes = []
         for part, own in zip(queries.split(1024), key.split(1024), strict=True):
             similarity = (part @ self.keys.T).masked_fill(self.left_out(own), -1.0)
             best = torch.zeros(len(part), self.memories)
             votes.append(best.scatter_reduce(1, self.owner.expand_as(similarity), similarity, "amax"))
-            near.append(similarity.topk(min(_NEAR, len(self.keys))).indices)
-        return torch.cat(votes), torch.cat(near)
-
-    def sample(self, near: Int[Tensor, "queries near"], seed: int) -> Int[Tensor, " some"]:
-        """The wordings that a training step compares with: all, or in a large bank the near ones and some at random."""
-        if len(self.keys) <= ALL_UP_TO:
-            return torch.arange(len(self.keys))
-        drawn = torch.randint(len(self.keys), (_RANDOM,), generator=torch.Generator().manual_seed(seed))
-        return torch.cat([near.flatten(), drawn]).unique()
+        return torch.cat(votes)

@@ -28,6 +28,7 @@ DOORS = {
     "scipy": {"eval"},
     "matplotlib": {"plots.py"},
     "jinja2": {"page.py"},
+    "rouge_score": {"scores.py"},
 }
 FILES = [("core", path) for path in CORE] + [(f, path) for f, place in FOLDERS.items() for path in place.glob("*.py")]
 
@@ -61,6 +62,12 @@ def test_the_top_level_is_light_and_small():
     code = f"import sys, lorary; print([m for m in {heavy} if m in sys.modules])"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert told.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("house", [lorary, *(sys.modules[f"lorary.{folder}"] for folder in FOLDERS)])
+def test_a_re_export_never_has_its_module_s_name(house):
+    modules = {path.stem for path in Path(house.__file__).parent.glob("*.py")}
+    assert not modules & set(house.__all__)
 
 
 def test_folders_hold_no_packages():

@@ -25,7 +25,7 @@ from lorary.routing import Policy
 facts, out, devices = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
 encoder = load_encoder()
 bank = bank_of(list(read_facts(facts)), encoder)
-router = Router(bank, new_gate(bank, encoder.dimension, 0, ("facts", "embedding", "votes")), Policy(), lambda: encoder)
+router = Router(bank, new_gate(bank, encoder.dimension, 0, ("embedding", "words", "votes")), Policy(), lambda: encoder)
 data = RoutingData(router, read_questions()[:20], batch_size=8, seed=0)
 training = Training(max_epochs=3, batch_size=8, devices=devices, strategy="ddp" if devices > 1 else "auto")
 trainer = fit(router, data, training, out, quiet=True)

@@ -16,11 +16,11 @@ def make_run(folder, right, *, questions=60, condition="policy", schema=SCHEMA):
     folder.mkdir()
     share = right / questions
     score = {"value": share, "low": share - 0.1, "high": share + 0.1}
-    scores = {"meaning": "", "exact_match": score, "token_f1": score}
+    scores = {"meaning": "", "exact_match": score, "token_f1": score, "rouge_l": score}
     results = {"schema": schema, "partial": False, "conditions": {condition: scores}}
     lines = [
         {"condition": condition, "question": f"Who is {i}?", "answer": f"a{i}", "fact": f"f{i}", "scored": True}
-        | {"exact_match": float(i < right), "token_f1": float(i < right)}
+        | dict.fromkeys(("exact_match", "token_f1", "rouge_l"), float(i < right))
         for i in range(questions)
     ]
     lines.append({**lines[0], "question": "unscored", "scored": False, "exact_match": None, "token_f1": None})
@@ -64,4 +64,4 @@ def test_what_cannot_be_compared_is_refused(runs, tmp_path, capsys):
         compare([runs[0], runs[0]])
     old = make_run(tmp_path / "old", 10, schema=2)
     assert main(["compare", runs[0], old]) == 2
-    assert "has schema 2, this version reads 3" in capsys.readouterr().err
+    assert f"has schema 2, this version reads {SCHEMA}" in capsys.readouterr().err

@@ -12,6 +12,7 @@ from lorary.composite import assemble
 from lorary.eval import recall
 from lorary.eval.formats import counterfact, qa
 from lorary.eval.questions import held_out
+from lorary.eval.story import story
 from lorary.eval.tasks import TaskError, phonebook, profiles, twohop, unknown
 from lorary.facts import FactError
 from lorary.memories import build
@@ -74,7 +75,7 @@ def questions_of(task, folder):
     return held_out(bank_of(task), folder / "questions.jsonl")[0]
 
 
-@pytest.mark.parametrize("make", [phonebook, profiles, twohop, unknown])
+@pytest.mark.parametrize("make", [phonebook, profiles, twohop, unknown, story])
 def test_a_task_is_its_seed_s_and_leaks_nothing(make, tmp_path):
     assert make(seed=1) == make(seed=1)
     assert make(seed=1).facts != make(seed=2).facts
@@ -167,6 +168,8 @@ def test_counterfact_has_its_three_kinds(tmp_path):
         ("paraphrase", "Maurice, a native speaker of", "Thai", "counterfact-2"),
         ("neighbourhood", "The mother tongue of Leon is", "French", ""),
     ], "a near copy is no paraphrase, and what is taught is no neighbour"
+    assert [q.options for q in asked[:2]] == [("English", "French")] * 2
+    assert asked[-1].options == ("Thai", "French")
     with pytest.raises(TaskError, match="cannot be spread over 3 shards"):
         counterfact(str(tmp_path / "counterfact.json"), shards=3)
 

@@ -1,4 +1,4 @@
-"""The planner: knees, parts, options and their order, against hand-made studies; and the shipped study by the command."""
+"""The planner: knees, parts, options and their order, against hand-made studies."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from lorary.__main__ import main
 from lorary.facts import Fact
 from lorary.memories.planning import (
     KEY_BYTES,
-    SHIPPED,
     Cell,
     Study,
     StudyError,
@@ -20,7 +19,6 @@ from lorary.memories.planning import (
     options,
     parts_of,
     plan,
-    read_study,
 )
 from lorary.memories.plots import tell, wilson, working
 from lorary.memories.rows import rows, with_validation
@@ -146,13 +144,3 @@ def test_every_number_is_shown_with_its_formula(tokenizer, measured):
     assert lines["memories"].endswith("= 2")
     assert lines["bytes"].endswith(f"= {2 * 4000 + 60 * KEY_BYTES:,}")
     assert str(measured) in tell(found)
-
-
-def test_the_shipped_study_is_used_where_none_is_given(tokenizer):
-    study = read_study(SHIPPED)
-    assert study.made
-    assert study.machine["cpu"]
-    assert len(study.ranks) >= 2
-    assert any(study.knee(rank, study.recall) for rank in study.ranks)
-    found = plan({"t": [Fact("t", "Who?", "Brisk")]}, tokenizer=tokenizer)
-    assert "the shipped study" in tell(found)

@@ -73,19 +73,19 @@ def test_a_whole_run(encoder, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(SETS, "overlapping", lambda seed: FACTS)
     monkeypatch.setattr(benchmark, "routing_milliseconds", lambda: routing_milliseconds(3, 4, 2))
     monkeypatch.setattr(benchmark, "Training", lambda: Training(max_epochs=1))
-    monkeypatch.setattr(benchmark, "COMBINATIONS", (("facts",), ("votes",)))
+    monkeypatch.setattr(benchmark, "COMBINATIONS", (("words",), ("votes",)))
     arguments = ["route-bench", "--out", str(tmp_path), "--seeds", "2", "--sets", "[overlapping]"]
     assert main([*arguments, "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
     results = json.loads((tmp_path / "results.json").read_text())
     assert printed == results["sets"]
     told = results["sets"]["overlapping"]
-    assert list(told["gate: facts"]["joining"]) == ["others_after", "others_before", "own"]
-    assert told["gate: facts"]["joining"]["own"] == 1.0
+    assert list(told["gate: words"]["joining"]) == ["others_after", "others_before", "own"]
+    assert told["gate: words"]["joining"]["own"] == 1.0
     assert told["BM25"]["top1"]["value"] == 1.0
     assert len(told["index, best fact"]["seeds"]) == 2
-    assert set(best_features(results["sets"])) == {"gate: facts", "gate: votes"}
-    assert "| gate: facts |" in (tmp_path / "report.md").read_text()
+    assert set(best_features(results["sets"])) == {"gate: words", "gate: votes"}
+    assert "| gate: words |" in (tmp_path / "report.md").read_text()
     before = (tmp_path / "results.json").stat().st_mtime_ns
     monkeypatch.setattr(benchmark, "_Run", None)  # what stands is not measured again
     assert main(arguments) == 0

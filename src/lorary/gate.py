@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-FEATURES = ("facts", "embedding", "votes", "hidden")
-DEFAULT_FEATURES = ("embedding", "votes")  # the best on validation wordings of `lorary route-bench`
-TOKEN_FEATURES = ("embedding", "votes", "hidden")
+FEATURES = ("embedding", "words", "votes", "hidden")
+DEFAULT_FEATURES = ("embedding", "votes")  # "words" helps where topics overlap and hurts where names decide
+TOKEN_FEATURES = (*DEFAULT_FEATURES, "hidden")
+_SHARPNESS = 30.0
 
 
 def mixture_weights(
@@ -32,31 +32,34 @@ def mixture_weights(
     return torch.zeros_like(known).scatter(-1, top.indices, shares)
 
 
-def evidence(
-    scores: Float[Tensor, "queries wordings"],
-    owner: Int[Tensor, "queries wordings"],
-    memories: int,
-    floor: Float[Tensor, "queries 1"] | None = None,
-) -> Float[Tensor, "queries memories"]:
-    """log Σ exp(score) over each memory's wordings: a kernel vote (Goldberger et al. 2004, NCA).
+def attended(
+    tokens: Float[Tensor, "*batch tokens embedding"],
+    counted: Float[Tensor, "*batch tokens"],
+    focus: Float[Tensor, " embedding"],
+) -> Float[Tensor, "*batch embedding"]:
+    """The mean of the tokens' unit vectors t under softmax(30 ⟨focus, t⟩): one learned query of attention pooling
+    (Yang et al. 2016, hierarchical attention networks), which can turn from names to what is asked of them.
 
     Args:
-        owner: the memory of each wording.
-        floor: where only the nearest wordings are given, the last one's score; no memory has less.
+        counted: 1 for tokens, 0 for padding.
     """
-    top = scores.amax(-1, keepdim=True).detach()
-    floor = torch.full_like(top, -30.0) + top if floor is None else floor
-    shares = (scores - top).exp()
-    return (
-        torch.zeros(len(scores), memories).to(shares).scatter_add(1, owner, shares) + (floor - top).exp()
-    ).log() + top
+    scores = (_SHARPNESS * tokens @ focus).masked_fill(counted == 0, -1e4)
+    return (scores.softmax(-1).unsqueeze(-2) @ tokens).squeeze(-2)
+
+
+def cosines(
+    queries: Float[Tensor, "*batch embedding"], keys: Float[Tensor, "memories embedding"]
+) -> Float[Tensor, "*batch memories"]:
+    """The cosine similarity of each query and each key."""
+    return functional.linear(functional.normalize(queries, dim=-1), functional.normalize(keys, dim=-1))
 
 
 class Gate(nn.Module):
-    """logit_m = ω · log Σ_f exp(σ ⟨P e, P e_f⟩) + τ ⟨z, k_m⟩ + α v_m with z = normalise(P e + H h), logit_none = b.
+    """logit_m = τ ⟨z, k_m⟩ + τ' ⟨normalise(w), k'_m⟩ + α v_m, logit_none = b, with z = normalise(P e + H h).
 
-    The first term compares the question with every fact in a learned space; the second with a key a memory; each term
-    is there if its feature is.
+    The first term compares the question's embedding e (and the hidden state h) with a key a memory; the second does so
+    for w, the mean of the encoder's token vectors under the gate's own attention; v are the index's votes. Each term is
+    there if its feature is.
 
     Args:
         keys: [memories, embedding], where the memories' keys start: the means of their facts' embeddings.
@@ -77,83 +80,86 @@ class Gate(nn.Module):
         self.from_hidden = nn.Parameter(torch.zeros(dimension, hidden_size if "hidden" in features else 0))
         self.keys = nn.Parameter(functional.normalize(keys.float(), dim=-1))
         self.log_tau = nn.Parameter(torch.tensor(2.3))
-        self.log_sigma = nn.Parameter(torch.tensor(3.0))
-        self.fact_weight = nn.Parameter(torch.tensor(1.0))
+        # From zero too: attention starts as the plain mean.
+        self.focus = nn.Parameter(torch.zeros(dimension))
+        self.word_keys = nn.Parameter(functional.normalize(keys.float(), dim=-1))
+        self.log_tau_words = nn.Parameter(torch.tensor(1.6))
         self.vote_weight = nn.Parameter(torch.tensor(10.0))
         self.none = nn.Parameter(torch.tensor(10.0))
-        # The router sets it: embeddings → evidence from the facts, which the gate itself does not hold.
-        self.ask_facts: Callable[[Tensor], Tensor] | None = None
 
     def forward(
         self,
         embedding: Float[Tensor, "*#batch embedding"],
         votes: Float[Tensor, "*#batch memories"],
         hidden: Float[Tensor, "*#batch hidden"] | None = None,
-        facts: Float[Tensor, "*#batch memories"] | None = None,
+        words: Float[Tensor, "*#batch embedding"] | None = None,
     ) -> Float[Tensor, "*batch memories_and_none"]:
         """Logits over the memories, and none last. With `hidden` for each token, the others broadcast.
 
         Args:
-            facts: the evidence from the facts; the router is asked for it where it is None.
+            words: what `attend` makes of the encoder's tokens; where they are not known, the embedding, which is their
+                plain mean, stands in for it.
         """
         logits = torch.zeros_like(votes)
-        if "facts" in self.features:
-            if facts is None:
-                assert self.ask_facts is not None, "a gate with the feature 'facts' needs a router"
-                facts = self.ask_facts(embedding)
-            logits = logits + self.fact_weight * facts
         if {"embedding", "hidden"} & set(self.features):
             z = torch.zeros_like(embedding)
             if "embedding" in self.features:
                 z = functional.linear(embedding, self.from_embedding)
             if hidden is not None and "hidden" in self.features:
                 z = z + functional.linear(hidden.to(z.dtype), self.from_hidden)
-            keys = functional.normalize(self.keys, dim=-1)
-            logits = logits + self.log_tau.exp() * functional.linear(functional.normalize(z, dim=-1), keys)
+            logits = logits + self.log_tau.exp() * cosines(z, self.keys)
+        if "words" in self.features:
+            seen = embedding if words is None else words
+            logits = logits + self.log_tau_words.exp() * cosines(seen, self.word_keys)
         if "votes" in self.features:
             logits = logits + self.vote_weight * votes
         return torch.cat([logits, self.none.expand(*logits.shape[:-1], 1)], dim=-1)
 
+    def attend(
+        self, tokens: Float[Tensor, "*batch tokens embedding"], counted: Float[Tensor, "*batch tokens"]
+    ) -> Float[Tensor, "*batch embedding"]:
+        """The mean of the token vectors under the gate's attention."""
+        return attended(tokens, counted, self.focus)
+
     def parts_of(self, feature: str) -> tuple[nn.Parameter, ...]:
         """The weights that a feature uses."""
         parts: dict[str, tuple[nn.Parameter, ...]] = {
-            "facts": (self.from_embedding, self.log_sigma, self.fact_weight),
             "embedding": (self.from_embedding, self.keys, self.log_tau),
+            "words": (self.focus, self.word_keys, self.log_tau_words),
             "votes": (self.vote_weight,),
             "hidden": (self.from_hidden, self.keys, self.log_tau),
         }
         return parts[feature]
 
     def project(self, embedding: Float[Tensor, "*batch embedding"]) -> Float[Tensor, "*batch embedding"]:
-        """P e, normalised: where the gate compares questions with facts."""
+        """P e, normalised: where the gate compares questions with its keys."""
         return functional.normalize(functional.linear(embedding, self.from_embedding), dim=-1)
-
-    def evidence(
-        self,
-        embedding: Float[Tensor, "queries embedding"],
-        keys: Float[Tensor, "wordings embedding"],
-        owner: Int[Tensor, " wordings"],
-        leave_out: Bool[Tensor, "queries wordings"],
-        memories: int,
-    ) -> Float[Tensor, "queries memories"]:
-        """The evidence from the wordings given, with gradients, for training: `leave_out` hides some from a query."""
-        scores = self.log_sigma.exp() * self.project(embedding) @ self.project(keys).T
-        return evidence(scores.masked_fill(leave_out, -1e4), owner.expand_as(scores), memories)
 
     @torch.no_grad()
     def cool(self, temperature: float) -> None:
         """Divides every logit by `temperature` (> 0): the order stays, the probabilities are calibrated."""
-        self.log_tau.sub_(math.log(temperature))
-        for weight in (self.fact_weight, self.vote_weight, self.none):
+        for log_tau in (self.log_tau, self.log_tau_words):
+            log_tau.sub_(math.log(temperature))
+        for weight in (self.vote_weight, self.none):
             weight.div_(temperature)
 
     @torch.no_grad()
     def append(self, key: Float[Tensor, " embedding"]) -> None:
-        """Adds a memory at the end by its mean fact embedding; no other weight changes."""
-        projected = self.project(key.to(self.keys))
-        self.keys = nn.Parameter(torch.cat([self.keys, projected[None]]), requires_grad=self.keys.requires_grad)
+        """Adds a memory at the end by its mean fact embedding; no other weight changes.
+
+        Its keys start half way between that mean and the mean of the others' keys: a key that nothing trained is drawn
+        to what all have in common (shrinkage; Stein 1956), or it would pull questions from memories that know them.
+        """
+        own, unit = functional.normalize(key.to(self.keys), dim=-1), functional.normalize
+        pairs = ((self.project(own), self.keys), (own, self.word_keys))
+        started = [near + unit(unit(others, dim=-1).sum(0), dim=-1) for near, others in pairs]
+        self._set_keys(torch.cat([self.keys, started[0][None]]), torch.cat([self.word_keys, started[1][None]]))
 
     @torch.no_grad()
     def keep(self, memories: Int[Tensor, " kept"]) -> None:
         """Keeps only the memories given by number, in that order."""
-        self.keys = nn.Parameter(self.keys[memories], requires_grad=self.keys.requires_grad)
+        self._set_keys(self.keys[memories], self.word_keys[memories])
+
+    def _set_keys(self, keys: Tensor, word_keys: Tensor) -> None:
+        self.keys = nn.Parameter(keys, requires_grad=self.keys.requires_grad)
+        self.word_keys = nn.Parameter(word_keys, requires_grad=self.word_keys.requires_grad)

@@ -14,32 +14,36 @@ from tqdm.auto import tqdm
 
 @dataclass
 class ProgressBar:
-    """One bar: `start` names a stage of so many passes, `report` says how far the current pass is."""
+    """One bar: how far a stage is, of a length that it can fall short of."""
 
     progress: Progress
     task: TaskID
 
-    def start(self, stage: str, total: int) -> None:
-        """Begins a stage; its length is at most `total`."""
-        self._passes, self._last = 0.0, 0.0
-        self.progress.reset(self.task, total=total, description=stage, note="")
-
-    def report(self, done: int, of: int, recall: Sequence[float]) -> None:
-        """`done` of `of` rows of the current pass; `recall` by memory under validation wordings."""
-        share = done / of
-        self._passes, self._last = self._passes + (1.0 if done == of else 0.0), share
-        finished = sum(value >= 1 for value in recall)
-        note = f"recalled {100 * sum(recall) / len(recall):.0f} % of validation wordings, {finished} memories whole"
-        self.progress.update(self.task, completed=self._passes + (share if share < 1 else 0.0), note=note)
+    def report(self, passes: float, recall: Sequence[float]) -> None:
+        """So many passes are done, and this is the recall by memory under validation wordings."""
+        whole = sum(value >= 1 for value in recall)
+        note = f"recalled {100 * sum(recall) / len(recall):.0f} % under validation wordings, {whole} memories whole"
+        self.progress.update(self.task, completed=passes, note=note)
 
     def advance(self, count: int = 1, note: str = "") -> None:
         """So much more is done."""
         self.progress.update(self.task, advance=count, note=note)
 
 
+@dataclass
+class ProgressBars:
+    """The bars of one command."""
+
+    progress: Progress
+
+    def start(self, stage: str, total: int) -> ProgressBar:
+        """A bar for a stage whose length is at most `total`."""
+        return ProgressBar(self.progress, self.progress.add_task(stage, total=total, note=""))
+
+
 @contextmanager
-def progress_bar(stage: str, quiet: bool = False) -> Iterator[ProgressBar]:
-    """A progress bar on standard error; without a terminal it prints its last state only."""
+def progress_bars(quiet: bool = False) -> Iterator[ProgressBars]:
+    """Progress bars on standard error; without a terminal they print their last state only."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -50,7 +54,7 @@ def progress_bar(stage: str, quiet: bool = False) -> Iterator[ProgressBar]:
         TextColumn("{task.fields[note]}"),
     )
     with Progress(*columns, console=Console(stderr=True), disable=quiet) as progress:
-        yield ProgressBar(progress, progress.add_task(stage, total=1, note=""))
+        yield ProgressBars(progress)
 
 
 def silence_loading_bars() -> None:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
-from lorary.encoder import Encoder
-from lorary.gate import Gate, evidence
+from lorary.encoder import Encoder, encode_tokens
+from lorary.gate import Gate
 from lorary.memory import Memory, MemoryBank
 from lorary.pooling import running_mean
 from lorary.routing import Decision, Policy, decide
@@ -26,14 +27,14 @@ class Query:
 
     embedding: Float[Tensor, "batch embedding"]
     votes: Float[Tensor, "batch memories"]
-    facts: Float[Tensor, "batch memories"] | None = None
+    words: Float[Tensor, "batch embedding"] | None = None
     seen: tuple[Float[Tensor, "batch hidden"], Float[Tensor, " batch"]] | None = None
 
     def rows(self, index: Tensor) -> Query:
         """The same for the rows given by number."""
         seen = None if self.seen is None else (self.seen[0][index], self.seen[1][index])
-        facts = None if self.facts is None else self.facts[index]
-        return replace(self, embedding=self.embedding[index], votes=self.votes[index], facts=facts, seen=seen)
+        words = None if self.words is None else self.words[index]
+        return replace(self, embedding=self.embedding[index], votes=self.votes[index], words=words, seen=seen)
 
 
 @dataclass
@@ -49,59 +50,32 @@ class Router:
     policy: Policy
     get_encoder: Callable[[], Encoder]
     _index: FactIndex | None = field(default=None, init=False)
-    _learned: FactIndex | None = field(default=None, init=False)
-
-    def __post_init__(self) -> None:
-        self.gate.ask_facts = self.evidence
 
     @property
     def index(self) -> FactIndex:
         """The index over the bank's facts, built when first asked."""
         if self._index is None:
-            self._index = self._build(lambda keys: keys)
+            from lorary.index import FactIndex  # faiss is heavy: only who routes pays for it
+
+            self._index = FactIndex(self.gate.from_embedding.shape[1])
+            for memory in self.bank:
+                self._index.add(memory.name, memory.keys, memory.key_facts)
         return self._index
 
-    @property
-    def learned_index(self) -> FactIndex:
-        """The same facts where the gate sees them; `gate_changed` makes it be built anew."""
-        if self._learned is None:
-            self._learned = self._build(self._project)
-        return self._learned
-
-    def _build(self, where: Callable[[Tensor], Tensor]) -> FactIndex:
-        from lorary.index import FactIndex  # faiss is heavy: only who routes pays for it
-
-        index = FactIndex(self.gate.from_embedding.shape[1])
-        for memory in self.bank:
-            index.add(memory.name, where(memory.keys) if len(memory.keys) else memory.keys, memory.key_facts)
-        return index
-
     @torch.no_grad()
-    def _project(self, keys: Tensor) -> Tensor:
-        return self.gate.project(keys.to(self.gate.none)).cpu()
-
-    def gate_changed(self) -> None:
-        """To be told after the gate was trained: its view of the facts is another."""
-        self._learned = None
-
-    @torch.no_grad()
-    def evidence(self, embedding: Float[Tensor, "*batch embedding"]) -> Float[Tensor, "*batch memories"]:
-        """What the facts nearest in the gate's space say for each memory, as `gate.evidence` reckons."""
-        sigma, names = self.gate.log_sigma.exp().cpu(), self.bank.names
-        similarities, owner = self.learned_index.nearby(self._project(embedding.flatten(0, -2)), names)
-        scores = sigma * similarities
-        told = evidence(scores, owner, len(names), floor=scores[:, -1:])
-        return told.to(self.gate.none.device).unflatten(0, embedding.shape[:-1])
-
     def query(self, texts: Sequence[str]) -> Query:
-        """Embeddings and votes of `texts`; equal texts are encoded once."""
+        """Embeddings and votes of `texts`, and their words as the gate attends to them; equal texts are encoded once."""
         distinct = list(dict.fromkeys(texts))
-        embedding = self.get_encoder().encode(distinct)
+        words, device = None, self.gate.none.device
+        if "words" in self.gate.features:
+            embedding, tokens = encode_tokens(self.get_encoder(), distinct)
+            padded, counted = pad(tokens)
+            words = self.gate.attend(padded.to(device), counted.to(device))
+        else:
+            embedding = self.get_encoder().encode(distinct)
         votes = self.index.votes(embedding, self.bank.names)
         rows = torch.tensor([distinct.index(text) for text in texts])
-        device = self.gate.none.device
-        facts = self.evidence(embedding)[rows] if "facts" in self.gate.features else None
-        return Query(embedding[rows].to(device), votes[rows].to(device), facts)
+        return Query(embedding[rows].to(device), votes[rows].to(device), None if words is None else words[rows])
 
     def decide(
         self,
@@ -119,30 +93,36 @@ class Router:
             counted: 1 for the tokens that the gate's running mean takes in.
         """
         policy = policy or self.policy
-        embedding, votes, facts = query.embedding, query.votes, query.facts
+        embedding, votes, words = query.embedding, query.votes, query.words
         pooled = None
         if hidden is not None and counted is not None:
             means, query.seen = running_mean(hidden.to(embedding.device), counted.to(embedding.device), query.seen)
             pooled = means if granularity == "token" else means[:, -1]
             if granularity == "token":
                 embedding, votes = embedding.unsqueeze(1), votes.unsqueeze(1)
-                facts = None if facts is None else facts.unsqueeze(1)
-        return decide(self.gate(embedding, votes, pooled, facts).softmax(-1), votes, policy)
+                words = None if words is None else words.unsqueeze(1)
+        return decide(self.gate(embedding, votes, pooled, words).softmax(-1), votes, policy)
 
     def add(self, memory: Memory) -> None:
         """Lets a memory that has just joined the bank be reached: a key for the gate, its facts for the index."""
         self.gate.append(mean_key(memory, self.gate.from_embedding.shape[1]))
         if self._index is not None:
             self._index.add(memory.name, memory.keys, memory.key_facts)
-        if self._learned is not None and len(memory.keys):
-            self._learned.add(memory.name, self._project(memory.keys), memory.key_facts)
 
     def remove(self, memory: str, number: int) -> None:
         """Forgets a memory that has just left the bank, which stood there as `number`."""
         self.gate.keep(torch.tensor([i for i in range(len(self.gate.keys)) if i != number], dtype=torch.long))
-        for index in (self._index, self._learned):
-            if index is not None:
-                index.remove(memory)
+        if self._index is not None:
+            self._index.remove(memory)
+
+
+def pad(
+    tokens: Sequence[Tensor],
+) -> tuple[Float[Tensor, "sentences tokens embedding"], Float[Tensor, "sentences tokens"]]:
+    """(the token vectors of some sentences, zeros behind the shorter ones; 1 where a token is)."""
+    padded = pad_sequence([one.float() for one in tokens], batch_first=True)
+    lengths = torch.tensor([len(one) for one in tokens])
+    return padded, (torch.arange(padded.shape[1]) < lengths.unsqueeze(-1)).float()
 
 
 def mean_key(memory: Memory, dimension: int) -> Float[Tensor, " embedding"]:

@@ -1,0 +1,160 @@
+"""Composite → numbers: what is recalled under held-out wordings, through which route, at what damage and cost."""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from lorary.composite import load_composite
+from lorary.eval import results as stored
+from lorary.eval import studies
+from lorary.eval.conditions import FIRST, PARTS, Condition, choose
+from lorary.eval.latency import latency
+from lorary.eval.merging import MergeError, merged
+from lorary.eval.prior import by_prior
+from lorary.eval.questions import held_out, unrelated_text
+from lorary.eval.retention import damage, retention
+from lorary.eval.routers import calibration, routing
+from lorary.eval.run import Run, bank_of, instead
+from lorary.memory import Memory, MemoryBank
+from lorary.modeling import LoraryForCausalLM
+from lorary.progress import ProgressBar, ProgressBars, progress_bars
+
+_TIMED = 9
+"""Questions that are asked one by one for the latency: one to warm up, and eight."""
+
+
+def recall(
+    composite: str | Path | LoraryForCausalLM,
+    *,
+    out: str | Path,
+    questions: str | Path | None = None,
+    conditions: Sequence[str] = FIRST,
+    also: Sequence[str | Path] = (),
+    text: str | Path | None = None,
+    counts: Sequence[int] = (),
+    merges: Sequence[int] = (),
+    parts: Sequence[str] = PARTS,
+    passages: int = 3,
+    batch_size: int = 32,
+    seed: int = 0,
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Asks every held-out wording under every condition; writes and returns the results.
+
+    Writes `results.json`, `report.md`, `report.html` and `predictions.jsonl` into `out` after each condition; the same
+    call goes on from there.
+
+    Args:
+        questions: JSONL to ask instead of the held-out wordings in the bank, as `questions.read_questions` takes it.
+        conditions: any of `conditions.CONDITIONS`; "each" is one for each single memory.
+        also: banks over the same base (merges, one adapter for all topics); each of their memories answers everything.
+        text: a text file to measure damage on, instead of the shipped one.
+        counts: numbers of memories in the bank to tell recall against.
+        merges: numbers of memories merged to tell recall against.
+        parts: any of `conditions.PARTS`.
+        passages: how many a question gets from the index and from BM25.
+        seed: of the wrong memories, the groups of the studies, and the bootstrap.
+
+    Raises:
+        FactError: nothing to ask, or a question that was trained on; ValueError: an unknown condition or part, an
+        impossible number; PassageError: a question without a passage where one was promised.
+    """
+    began = time.perf_counter()
+    if unknown := sorted({*parts} - {*PARTS}):
+        raise ValueError(f"part {unknown[0]!r} is unknown; choose from {list(PARTS)}")
+    model = load_composite(composite) if isinstance(composite, (str, Path)) else composite
+    chosen = choose(conditions, model.memories)
+    others = _others(also, chosen)
+    studies.check(model, counts, merges)
+    asked, nearest = held_out(model.router.bank, questions) if "questions" in parts else ([], 0.0)
+    banks = [stored.hash_of_bank(folder) for folder in also]
+    settings = {"batch_size": batch_size, "passages": passages, "seed": seed, "also": banks}
+    results = stored.header(composite, model, asked, nearest, settings)
+    predictions = stored.resume(results, Path(out))
+    run = Run(model, asked, results, predictions, Path(out), passages=passages, batch_size=batch_size, seed=seed)
+    with progress_bars(quiet) as bars:
+        bar = bars.start("recall", (len(chosen) + sum(len(own) for _, own in others)) * len(asked))
+        _conditions(run, chosen, others, unrelated_text(text) if "retention" in parts else [], bar)
+        if asked:
+            results["routing"], results["abstention"] = routing(model, asked, predictions)
+            results["calibration"] = calibration(predictions.get("gate") or predictions.get("policy") or [])
+            results["prior"] = by_prior(predictions, seed)
+            _studies(run, counts, merges, chosen, bars)
+        if asked and "latency" in parts:
+            results["latency"] = latency(model, [q.text for q in asked[:: max(1, len(asked) // _TIMED)][:_TIMED]])
+    results["seconds"] = {"recall": round(time.perf_counter() - began, 1)}
+    results["peak_rss_mib"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    results["partial"] = False
+    run.write()
+    return results
+
+
+def _conditions(
+    run: Run,
+    chosen: Mapping[str, Condition],
+    others: Sequence[tuple[MemoryBank, Mapping[str, Condition]]],
+    paragraphs: Sequence[str],
+    bar: ProgressBar,
+) -> None:
+    """Asks under the conditions, and measures their damage to the paragraphs, by the composite and then by others."""
+    told: dict[str, Any] = {}
+    merging = {name: condition for name, condition in chosen.items() if condition.route.startswith("merged:")}
+    own = {name: condition for name, condition in chosen.items() if name not in merging}
+    if run.asked:
+        run.all(own, bar.advance)
+    if paragraphs:
+        told = retention(run.model, paragraphs, own, run.seed)
+    for bank, conditions in (*_merged(run, merging), *others):
+        with instead(run.model, bank) as other:
+            if run.asked:
+                run.all(conditions, bar.advance, other)
+            if paragraphs:
+                told = {**damage(other, paragraphs, conditions, run.seed), **told}
+    if told:
+        text = "\n".join(paragraphs).encode()
+        run.results["retention"] = {**told, "text_sha256": sha256(text).hexdigest()}
+
+
+def _merged(run: Run, conditions: Mapping[str, Condition]) -> Iterator[tuple[MemoryBank, dict[str, Condition]]]:
+    """A bank of one memory, merged of all, for each condition; what cannot be merged is noted as skipped."""
+    for name, condition in conditions.items():
+        try:
+            one = merged(name, list(run.model.router.bank), condition.route.removeprefix("merged:"))
+        except MergeError as error:
+            run.skip(name, condition, str(error))
+            continue
+        yield bank_of(run.model, [one]), {name: Condition(condition.meaning, f"only:{name}")}
+
+
+def _others(
+    folders: Sequence[str | Path], chosen: Mapping[str, Condition]
+) -> list[tuple[MemoryBank, dict[str, Condition]]]:
+    """Banks whose every memory answers everything, with a condition for each. Raises ValueError for a name used twice."""
+    banks = [MemoryBank.load(folder) for folder in folders]
+    names = [name for bank in banks for name in bank.names]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise ValueError(f"two of the other banks hold a memory called {min(twice)!r}; give one of them another name")
+    if both := sorted({*names} & {*chosen}):
+        raise ValueError(f"a memory of another bank is called {both[0]!r}, as a condition is; give it another name")
+    return [(bank, {memory.name: _for_everything(memory) for memory in bank}) for bank in banks]
+
+
+def _for_everything(memory: Memory) -> Condition:
+    return Condition(str(memory.card.get("told") or "one adapter for every question"), f"only:{memory.name}")
+
+
+def _studies(
+    run: Run, counts: Sequence[int], merges: Sequence[int], chosen: Mapping[str, Condition], bars: ProgressBars
+) -> None:
+    """Recall against the number of memories in the bank, and against the number merged, where asked for."""
+    routed = [name for name in studies.ROUTED if name in chosen]
+    if not (counts or merges):
+        return
+    bar = bars.start("studies", len(counts) * len(routed) + len(merges) * len(studies.MERGES))
+    studies.in_bank(run, counts, routed, bar.advance)
+    studies.by_merging(run, merges, bar.advance)

@@ -1,0 +1,146 @@
+"""One run: asks condition after condition, by the composite or by another model in its place, and keeps what stands."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from lorary.bases import Base
+from lorary.composite import assemble
+from lorary.eval import results as stored
+from lorary.eval.asking import Ask, Asker, longest_answer
+from lorary.eval.conditions import Condition, policy_of, routes
+from lorary.eval.passages import PassageError, Passages, check_fits
+from lorary.eval.predictions import Prediction, prediction, summary
+from lorary.eval.questions import Question, headline
+from lorary.memory import Memory, MemoryBank
+from lorary.modeling import LoraryForCausalLM
+from lorary.routing import Policy, Route
+
+
+class Run:
+    """Asks the questions of one run.
+
+    Args:
+        results: the conditions that stand are not asked again; what is new is written after each condition.
+        out: folder of the results.
+        passages: how many a question gets from the index and from BM25.
+        seed: of the wrong memories and the bootstrap.
+    """
+
+    def __init__(
+        self,
+        model: LoraryForCausalLM,
+        asked: Sequence[Question],
+        results: dict[str, Any],
+        predictions: stored.Predictions,
+        out: Path,
+        *,
+        passages: int,
+        batch_size: int,
+        seed: int,
+    ) -> None:
+        self.model, self.asked, self.results, self.predictions = model, asked, results, predictions
+        self.out, self.batch_size, self.seed = out, batch_size, seed
+        self.passages = Passages(model, passages)
+        self.new_tokens = longest_answer(model, [q.answer for q in asked if q.answer is not None]) + 1
+        self.asker = self.asker_of(model)
+
+    def asker_of(self, model: LoraryForCausalLM) -> Asker:
+        """Who asks a model, which may be another than the composite."""
+        return Asker(model, new_tokens=self.new_tokens, batch_size=self.batch_size)
+
+    def all(
+        self,
+        chosen: Mapping[str, Condition],
+        advance: Callable[..., None],
+        other: LoraryForCausalLM | None = None,
+    ) -> None:
+        """Runs the conditions that do not stand yet, by the composite or by another model."""
+        asker = self.asker if other is None else self.asker_of(other)
+        for name, condition in chosen.items():
+            if name in self.results["conditions"]:
+                advance(len(self.asked), f"{name}: reused")
+                continue
+            try:
+                contexts = self.passages.contexts(condition.passages, self.asked)
+                check_fits(self.model, contexts, self.new_tokens + 128)
+            except PassageError as error:
+                if condition.passages != "all":
+                    raise
+                self.skip(name, condition, str(error))
+                advance(len(self.asked), f"{name}: skipped")
+                continue
+            self._one(name, condition, contexts, asker, partial(advance, note=name))
+            self.write()
+
+    def skip(self, name: str, condition: Condition, why: str) -> None:
+        """Notes that a condition cannot be run."""
+        self.results["conditions"][name] = {"skipped": why, "meaning": condition.meaning}
+
+    def write(self) -> None:
+        """Writes what stands."""
+        stored.write(self.results, self.predictions, self.out)
+
+    def _one(
+        self, name: str, condition: Condition, contexts: Sequence[str], asker: Asker, advance: Callable[[int], None]
+    ) -> None:
+        began, known = time.perf_counter(), len(asker.kept)
+        policy = policy_of(condition.route, asker.model.router.policy)
+        given = routes(asker.model, condition.route, self.asked, self.seed)
+        kept = answered(name, self.asked, given, asker, contexts=contexts, policy=policy, advance=advance)
+        self.predictions[name] = kept
+        self.results["conditions"][name] = {
+            "meaning": condition.meaning,
+            **summary(kept, self.seed),
+            "seconds": round(time.perf_counter() - began, 1),
+            "generated": len(asker.kept) - known,
+            "questions": len(kept),
+        }
+
+
+def answered(
+    name: str,
+    asked: Sequence[Question],
+    given: Sequence[Route | None],
+    asker: Asker,
+    *,
+    contexts: Sequence[str] | None = None,
+    policy: Policy | None = None,
+    advance: Callable[[int], None] = lambda _: None,
+) -> list[Prediction]:
+    """The predictions of questions under the routes given, by name of the condition."""
+    stood = contexts if contexts is not None else [""] * len(asked)
+    asks = [Ask(q.text, context, route, policy) for q, context, route in zip(asked, stood, given, strict=True)]
+    said = asker.answers(asks, advance)
+    options = [replace(ask, option=o) for ask, q in zip(asks, asked, strict=True) for o in q.options]
+    judged = iter(asker.likelihoods(options))
+    return [
+        prediction(name, q, *answer, scored=scored, likelihoods={o: next(judged) for o in q.options})
+        for q, answer, scored in zip(asked, said, headline(asked), strict=True)
+    ]
+
+
+@contextmanager
+def instead(model: LoraryForCausalLM, bank: MemoryBank) -> Iterator[LoraryForCausalLM]:
+    """A composite of another bank over the same base, which carries its own memories again afterwards."""
+    own = model.router.bank
+    base = Base(own.base, own.revision, model.base, model.tokenizer)
+    other = None
+    try:
+        other = assemble(bank, base, encoder=model.router.get_encoder())
+        yield other
+    finally:
+        if other is not None:
+            other._handle.remove()
+        model._install()
+
+
+def bank_of(model: LoraryForCausalLM, memories: Sequence[Memory]) -> MemoryBank:
+    """A bank of other memories over the composite's base."""
+    return replace(model.router.bank, memories={memory.name: memory for memory in memories})

@@ -1,0 +1,141 @@
+"""Long documents: chunks, gaps, and the questions of NarrativeQA's and QuALITY's files; a story by seed."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from test_eval_tasks import questions_of
+
+from lorary.eval.longdoc import chunks, gaps, longdoc, sentences
+from lorary.eval.passages import Passages
+from lorary.eval.questions import Question
+from lorary.eval.story import story
+from lorary.eval.tasks import TaskError
+from lorary.facts import Fact
+from lorary.memory import Memory
+
+TEXT = """Mr. Brisk walked in. "Where is Halvard Olsen?" he asked. Nobody answered him.
+
+In 1912 the town of Ormen had 4,000 people. The mayor, Anna Quill, lived in Tresk. Nobody answered him."""
+TOLD = [
+    "Mr. Brisk walked in.",
+    '"Where is Halvard Olsen?" he asked.',
+    "Nobody answered him.",
+    "In 1912 the town of Ormen had 4,000 people.",
+    "The mayor, Anna Quill, lived in Tresk.",
+    "Nobody answered him.",
+]
+
+
+def write(path, *lines):
+    path.write_text("\n".join(json.dumps(line) for line in lines))
+    return str(path)
+
+
+def test_a_text_is_cut_at_sentences():
+    assert sentences(TEXT) == TOLD
+    assert chunks(TOLD, 13) == [TOLD[:3], TOLD[3:4], TOLD[4:]]
+    assert chunks(TOLD, 1) == [[sentence] for sentence in TOLD], "a longer sentence is a chunk of its own"
+
+
+def test_a_sentence_is_taught_by_each_of_its_gaps():
+    facts = list(gaps("a", TOLD[2:5]))
+    assert [(fact.question, fact.answer) for fact in facts[:3]] == [
+        ("Fill the gap. Nobody ___ him.", "answered"),
+        ("Fill the gap. Nobody answered him. In ___ the town of Ormen had 4,000 people.", "1912"),
+        ("Fill the gap. Nobody answered him. In 1912 the town of ___ had 4,000 people.", "Ormen"),
+    ]
+    assert {fact.statement for fact in facts} == set(TOLD[2:5])
+
+
+def test_a_text_alone_is_asked_its_gaps_as_taught(tmp_path):
+    (tmp_path / "town.txt").write_text(TEXT)
+    asked = questions_of(longdoc(str(tmp_path / "town.txt"), chunk_words=13), tmp_path)
+    assert {q.memory for q in asked} == {"town-1", "town-2", "town-3"}
+    assert all(q.trained for q in asked)
+
+
+def test_questions_go_to_the_chunk_that_answers(tmp_path):
+    (tmp_path / "town.txt").write_text(TEXT)
+    line = {"question": "Where did the mayor of the town live?", "answers": ["Tresk", "in Tresk"]}
+    file = write(tmp_path / "asked.jsonl", line)
+    (asked,) = questions_of(longdoc(str(tmp_path / "town.txt"), questions=file, chunk_words=13), tmp_path)
+    assert (asked.memory, asked.answer, asked.accepted) == ("town-3", "Tresk", ("in Tresk",))
+    with pytest.raises(TaskError, match=r"asked.jsonl:1: needs 'question' and 'answer'"):
+        longdoc(str(tmp_path / "town.txt"), questions=write(tmp_path / "asked.jsonl", {"question": "Who?"}))
+
+
+def test_quality_s_questions_are_to_be_chosen(tmp_path):
+    options = ["Halvard", "Anna Quill", "Brisk", "nobody"]
+    told = {"question": "Who was the mayor?", "options": options, "gold_label": 2, "difficult": 1}
+    lines = [
+        {"article_id": "20015", "article": TEXT, "questions": [told, {"question": "?", "options": options}]},
+        {"article_id": "20015", "article": TEXT, "questions": [told | {"difficult": 0, "question": "Mayor?"}]},
+    ]
+    made = longdoc(write(tmp_path / "QuALITY.v1.0.1.htmlstripped.dev", *lines), chunk_words=13)
+    hard, easy = questions_of(made, tmp_path)
+    assert (hard.kind, hard.answer, hard.options, hard.memory) == (
+        "choice-hard",
+        "Anna Quill",
+        tuple(options),
+        "20015-3",
+    )
+    assert easy.kind == "choice"
+    assert len({fact.topic for fact in made.facts}) == 3, "both sets of questions are about one article"
+    with pytest.raises(TaskError, match="is not a line of QuALITY's"):
+        longdoc(write(tmp_path / "other.jsonl", {"article": TEXT}))
+
+
+def test_narrativeqa_is_read_from_its_folder(tmp_path):
+    folder = tmp_path / "narrativeqa"
+    (folder / "third_party" / "wikipedia").mkdir(parents=True)
+    (folder / "tmp").mkdir()
+    (folder / "qaps.csv").write_text(
+        "document_id,set,question,answer1,answer2\n"
+        "d1,test,Where did the mayor live?,Tresk,In Tresk\nd2,test,What burned?,the lamps,lamps\n"
+    )
+    summaries = folder / "third_party" / "wikipedia" / "summaries.csv"
+    summaries.write_text('document_id,set,summary\nd1,test,"The mayor lived\nin Tresk."\n')
+    (folder / "tmp" / "d2.content").write_text("All the lamps burned. It was dark.")
+    made = longdoc(str(folder))
+    mayor, lamps = questions_of(made, tmp_path)
+    assert (mayor.answer, mayor.accepted, mayor.memory) == ("Tresk", ("In Tresk",), "d1-1")
+    assert lamps.memory == "d2-1"
+    assert {fact.statement for fact in made.facts} == {
+        "The mayor lived in Tresk.",
+        "All the lamps burned.",
+        "It was dark.",
+    }
+    assert {fact.topic for fact in longdoc(str(folder), documents=1).facts} == {"d1-1"}
+    summaries.write_text("document_id,set\nd1,test\n")
+    with pytest.raises(TaskError, match="has no column 'summary'"):
+        longdoc(str(folder))
+
+
+def test_a_story_is_followed_from_heir_to_heir(tmp_path):
+    made = story(chapters=5, people=2, stated=2, hops=3, seed=1)
+    assert made == story(chapters=5, people=2, stated=2, hops=3, seed=1)
+    heirs = {f.statement.split(" made ")[0]: f.answer for f in made.facts if " made " in f.statement}
+    held = {(f.topic, f.answer): f for f in made.facts}
+    asked = [q for q in questions_of(made, tmp_path) if q.kind == "3-hop"]
+    assert len(asked) == 3 * 2 * 2, "of the last three chapters, two people, two attributes"
+    for q in asked:
+        first = next(name for name in heirs if f"the heir of the heir of {name}" in q.text)
+        assert heirs[heirs[first]] in held[q.memory, q.answer].question
+    with pytest.raises(TaskError, match="6 hops cannot be made in 5 chapters"):
+        story(chapters=5, hops=6)
+
+
+def test_a_sentence_with_several_gaps_is_one_passage(composite):
+    facts = tuple(Fact("lamps", f"Gap {i}?", f"a{i}", statement="One sentence.") for i in range(3))
+    held = composite.router.bank.memories["lamps"]
+    memory = Memory("lamps", held.adapter_config, held.tensors, facts).with_keys(composite.router.get_encoder())
+    composite.remove_memory("lamps")
+    composite.add_memory(memory)
+    question = Question("Gap 1?", "a", "lamps", "f")
+    passages = Passages(composite, wanted=3)
+    assert passages.contexts("topic", [question]) == ["One sentence."]
+    assert passages.contexts("index", [question])[0].count("One sentence.") == 1
+    assert passages.contexts("all", [question])[0].count("One sentence.") == 1
+    assert len(passages.contexts("index", [question])[0].splitlines()) == 3

@@ -1,0 +1,61 @@
+"""Groups of memories: two processes write what one writes, in the same order, and the number asked for is checked."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from conftest import FACTS, pico_model
+
+from lorary.memories import build
+from lorary.memories.groups import side_by_side
+from lorary.memories.writing import Recipe
+
+
+@pytest.fixture
+def folder(tmp_path, tokenizer):
+    """A pico base and facts of three topics of unlike size, on disk."""
+    pico_model().save_pretrained(tmp_path / "base")
+    tokenizer.save_pretrained(tmp_path / "base")
+    (tmp_path / "facts").mkdir()
+    for topic, facts in FACTS.items():
+        lines = "".join(json.dumps(fact.to_json()) + "\n" for fact in facts)
+        (tmp_path / "facts" / f"{topic}.jsonl").write_text(lines)
+    return tmp_path
+
+
+def test_two_processes_write_what_one_writes(folder):
+    def written(processes):
+        return build(
+            [folder / "facts"],
+            out=folder / f"bank-{processes}",
+            base=str(folder / "base"),
+            recipe=Recipe(split_layer=1, max_epochs=3, validation_wordings=1, memories_at_once=1),
+            processes=processes,
+            quiet=True,
+        )
+
+    alone, together = written(1), written(2)
+    assert alone.names == together.names
+    assert len(alone) > 1
+    for memory in alone:
+        other = together[memory.name]
+        assert memory.card["certificate"] == other.card["certificate"]
+        for name, tensor in memory.tensors.items():
+            torch.testing.assert_close(other.tensors[name], tensor)
+
+
+@pytest.mark.parametrize(("groups", "processes", "threads", "want"), [(4, None, 2, 2), (1, None, 2, 1), (4, 3, 1, 3)])
+def test_the_number_of_processes(groups, processes, threads, want, monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    assert side_by_side(groups, processes, torch.device("cpu")) == want
+
+
+def test_an_accelerator_writes_in_one_process():
+    assert side_by_side(4, None, torch.device("cuda")) == 1
+
+
+def test_no_process_is_an_error():
+    with pytest.raises(ValueError, match="0 processes cannot write; give 1 or more"):
+        side_by_side(4, 0, torch.device("cpu"))
