@@ -247,13 +247,8 @@ def plan(
         raise StudyError(f"{capacity} holds no finished cell yet; let `lorary capacity` go on")
     made, wanted = study.configuration, study.recall if recall is None else recall
     counted = count_topics(tokenizer or load_base(made["base"], revision=made.get("revision")).tokenizer, topics)
-    return Plan(
-        topics=counted,
-        options=options(counted, study, wanted),
-        recall=wanted,
-        study=study,
-        source=f"the study in {capacity}",
-    )
+    found, source = options(counted, study, wanted), f"the study in {capacity}"
+    return Plan(topics=counted, options=found, recall=wanted, study=study, source=source)
 
 
 def token_seconds(study: Study, cell: Cell) -> float:

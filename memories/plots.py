@@ -12,6 +12,7 @@ from lorary.memories.writing import Recipe
 
 _COLOURS = ("#9ecae8", "#5aa5d8", "#2f7ed8", "#1f5aa8", "#0f3468")
 _MARKS = "osD^v"
+_COSTS = ("seconds", "of the processor", "bytes", "parameters")
 
 
 def recall_by_load(study: Study) -> bytes:
@@ -56,14 +57,16 @@ def report(study: Study) -> str:
     """The study in Markdown: every cell, the knee of each rank, and what made it."""
     made, machine = study.configuration, study.machine
     rows = [
-        ["rank", "facts", "every trained wording", "an unseen wording (95 %)", "seconds", "bytes", "parameters"],
+        ["rank", "facts", "answer tokens", "every trained wording", "an unseen wording (95 %)", *_COSTS],
         *(
             [
                 str(cell.rank),
                 str(cell.load),
+                f"{cell.answer_tokens:,}",
                 f"{cell.recall_trained:.3f}",
                 "{:.3f} ({:.3f} to {:.3f})".format(cell.recall_unseen, *wilson(cell.recall_unseen, cell.load)),
                 f"{cell.seconds:.0f}",
+                f"{cell.processor_seconds:.0f}",
                 f"{cell.bytes:,}",
                 f"{cell.parameters:,}",
             ]
@@ -117,7 +120,7 @@ def tell(plan: Plan) -> str:
     machine, alpha = study.machine, best.rank * study.configuration["alpha_over_rank"]
     lines = [
         f"{best.memories} memories of rank {best.rank}, {megabytes(best.adapter_bytes + best.key_bytes)}, "
-        f"at most {best.minutes:.0f} minutes: lorary build FACTS --r {best.rank} --lora_alpha {alpha}",
+        f"at most {best.minutes:.0f} minutes: lorary build FACTS --out BANK --r {best.rank} --lora_alpha {alpha}",
         *([f"Topics to split first: {', '.join(split)}."] if split else []),
         "",
         f"By {plan.source} ({study.made}, base {study.configuration['base']}, seeds "
