@@ -32,6 +32,9 @@ def recall(argv: list[str]) -> None:
         "--parts", type=str, nargs="+", default=list(PARTS), help=f"what to measure, of {', '.join(PARTS)}"
     )
     parser.add_argument("--passages", type=int, default=3, help="passages a question gets in the prompt")
+    parser.add_argument(
+        "--free-tokens", type=int, default=32, help="room beyond the longest answer for the base's own words"
+    )
     parser.add_argument("--batch-size", type=int, default=32, help="questions a batch")
     parser.add_argument("--seed", type=int, default=0, help="of wrong memories and the bootstrap")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")

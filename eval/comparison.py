@@ -6,11 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lorary.eval.predictions import Prediction
+from lorary.eval.predictions import TEXT_MEASURES, Prediction
 from lorary.eval.results import read
 from lorary.eval.scores import difference
-
-_MEASURES = ("exact_match", "token_f1", "rouge_l")
 
 
 class CompareError(ValueError):
@@ -43,12 +41,12 @@ def compare(runs: Sequence[str | Path], *, condition: str = "policy", seed: int 
         "facts": len({p["fact"] for p in held[first]}),
         "runs": [
             {"run": name, "partial": results["partial"]}
-            | {measure: results["conditions"][condition][measure] for measure in _MEASURES}
+            | {measure: results["conditions"][condition][measure] for measure in TEXT_MEASURES}
             for name, (results, _) in read_runs.items()
         ],
         "differences": [
             {"run": name, "against": first}
-            | {measure: _difference(held[first], held[name], measure, seed) for measure in _MEASURES}
+            | {measure: _difference(held[first], held[name], measure, seed) for measure in TEXT_MEASURES}
             for name in others
         ],
     }

@@ -40,6 +40,7 @@ def recall(
     merges: Sequence[int] = (),
     parts: Sequence[str] = PARTS,
     passages: int = 3,
+    free_tokens: int = 32,
     batch_size: int = 32,
     seed: int = 0,
     quiet: bool = False,
@@ -58,6 +59,8 @@ def recall(
         merges: numbers of memories merged to tell recall against.
         parts: any of `conditions.PARTS`.
         passages: how many a question gets from the index and from BM25.
+        free_tokens: how many tokens more than the longest answer's the base alone and what reads passages get: they
+            answer in their own words.
         seed: of the wrong memories, the groups of the studies, and the bootstrap.
 
     Raises:
@@ -72,18 +75,16 @@ def recall(
     others = _others(also, chosen)
     studies.check(model, counts, merges)
     asked, nearest = held_out(model.router.bank, questions) if "questions" in parts else ([], 0.0)
-    banks = [stored.hash_of_bank(folder) for folder in also]
-    settings = {"batch_size": batch_size, "passages": passages, "seed": seed, "also": banks}
+    sized = {"passages": passages, "free_tokens": free_tokens, "batch_size": batch_size, "seed": seed}
+    settings = {**sized, "also": [stored.hash_of_bank(folder) for folder in also]}
     results = stored.header(composite, model, asked, nearest, settings)
     predictions = stored.resume(results, Path(out))
-    run = Run(model, asked, results, predictions, Path(out), passages=passages, batch_size=batch_size, seed=seed)
+    run = Run(model, asked, results, predictions, Path(out), **sized)
     with progress_bars(quiet) as bars:
         bar = bars.start("recall", (len(chosen) + sum(len(own) for _, own in others)) * len(asked))
         _conditions(run, chosen, others, unrelated_text(text) if "retention" in parts else [], bar)
         if asked:
-            results["routing"], results["abstention"] = routing(model, asked, predictions)
-            results["calibration"] = calibration(predictions.get("gate") or predictions.get("policy") or [])
-            results["prior"] = by_prior(predictions, seed)
+            _routing(run)
             _studies(run, counts, merges, chosen, bars)
         if asked and "latency" in parts:
             results["latency"] = latency(model, [q.text for q in asked[:: max(1, len(asked) // _TIMED)][:_TIMED]])
@@ -92,6 +93,14 @@ def recall(
     results["partial"] = False
     run.write()
     return results
+
+
+def _routing(run: Run) -> None:
+    """Tells how well the router found the memories, how sure it was, and what the base's prior has to do with it."""
+    results, predictions = run.results, run.predictions
+    results["routing"], results["abstention"] = routing(run.model, run.asked, predictions)
+    results["calibration"] = calibration(predictions.get("gate") or predictions.get("policy") or [])
+    results["prior"] = by_prior(predictions, run.seed)
 
 
 def _conditions(

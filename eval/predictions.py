@@ -6,13 +6,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from lorary.eval.questions import Question
-from lorary.eval.scores import best, exact_match, interval, rouge_l, token_f1
+from lorary.eval.scores import best, contains, exact_match, interval, rouge_l, token_f1
 from lorary.routing import Route
 
 Prediction = dict[str, Any]
-MEASURES = {"exact_match": "exact match", "token_f1": "token F1", "rouge_l": "ROUGE-L", "accuracy": "accuracy"}
+TEXT_MEASURES = {"exact_match": exact_match, "contains": contains, "token_f1": token_f1, "rouge_l": rouge_l}
+"""Measure of what was said against an answer → its function."""
+MEASURES = {
+    "exact_match": "exact match",
+    "contains": "contains the answer",
+    "token_f1": "token F1",
+    "rouge_l": "ROUGE-L",
+    "accuracy": "accuracy",
+}
 """Measure → its name for people. Accuracy: the answer is the likeliest of its options; None where it has none."""
-_TEXT = {"exact_match": exact_match, "token_f1": token_f1, "rouge_l": rouge_l}
 
 
 def prediction(
@@ -41,7 +48,7 @@ def prediction(
         "answer": question.answer,
         "said": said,
         "scored": scored,
-        **{measure: best(score, said, answers) if answers else None for measure, score in _TEXT.items()},
+        **{measure: best(score, said, answers) if answers else None for measure, score in TEXT_MEASURES.items()},
         "accuracy": float(max(judged, key=lambda option: judged[option]) == question.answer) if judged else None,
         "likelihoods": judged,
         "route": {**vars(route), "confidence": round(route.confidence, 4)},

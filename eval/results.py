@@ -19,7 +19,7 @@ from lorary.eval.report import write_report
 from lorary.files import MANIFEST, write_aside
 from lorary.modeling import LoraryForCausalLM
 
-SCHEMA = 4
+SCHEMA = 5
 _VERSIONS = ("lorary", "torch", "transformers", "peft", "lightning", "sentence-transformers", "faiss-cpu")
 Predictions = dict[str, list[Prediction]]
 

@@ -36,6 +36,11 @@ def token_f1(given: str, answer: str) -> float:
     return 2 * common / (len(a) + len(b)) if common else 0.0
 
 
+def contains(given: str, answer: str) -> float:
+    """1 where the normalised answer stands in the normalised text as a run of whole words, else 0."""
+    return float(f" {normalise(answer)} " in f" {normalise(given)} ")
+
+
 def rouge_l(given: str, answer: str) -> float:
     """The F-measure of the longest common subsequence of words, without stemming, 0 to 1 (Lin 2004)."""
     return float(_rouge().score(answer, given)["rougeL"].fmeasure)

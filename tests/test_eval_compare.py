@@ -8,6 +8,7 @@ import pytest
 
 from lorary.__main__ import main
 from lorary.eval.comparison import CompareError, compare
+from lorary.eval.predictions import TEXT_MEASURES
 from lorary.eval.results import SCHEMA
 
 
@@ -16,14 +17,14 @@ def make_run(folder, right, *, questions=60, condition="policy", schema=SCHEMA):
     folder.mkdir()
     share = right / questions
     score = {"value": share, "low": share - 0.1, "high": share + 0.1}
-    scores = {"meaning": "", "exact_match": score, "token_f1": score, "rouge_l": score}
+    scores = {"meaning": "", **dict.fromkeys(TEXT_MEASURES, score)}
     results = {"schema": schema, "partial": False, "conditions": {condition: scores}}
     lines = [
         {"condition": condition, "question": f"Who is {i}?", "answer": f"a{i}", "fact": f"f{i}", "scored": True}
-        | dict.fromkeys(("exact_match", "token_f1", "rouge_l"), float(i < right))
+        | dict.fromkeys(TEXT_MEASURES, float(i < right))
         for i in range(questions)
     ]
-    lines.append({**lines[0], "question": "unscored", "scored": False, "exact_match": None, "token_f1": None})
+    lines.append({**lines[0], "question": "unscored", "scored": False, **dict.fromkeys(TEXT_MEASURES)})
     (folder / "results.json").write_text(json.dumps(results))
     (folder / "predictions.jsonl").write_text("\n".join(map(json.dumps, lines)))
     return str(folder)
