@@ -52,6 +52,22 @@ def compare(runs: Sequence[str | Path], *, condition: str = "policy", seed: int 
     }
 
 
+def within(predictions: Mapping[str, Sequence[Prediction]], seed: int) -> dict[str, Any]:
+    """What the conditions of one run differ by: `against` (the policy, or the first condition) and, by condition, the
+    differences of exact match and of what contains the answer to it, on the same questions, as `compare` tells them.
+    """
+    scored = {name: [p for p in held if p["scored"]] for name, held in predictions.items()}
+    if len(scored) < 2:
+        return {}
+    against = "policy" if "policy" in scored else next(iter(scored))
+    told = {
+        name: {measure: _difference(scored[against], held, measure, seed) for measure in ("exact_match", "contains")}
+        for name, held in scored.items()
+        if name != against
+    }
+    return {"against": against, "conditions": told}
+
+
 def _of(
     name: str, condition: str, results: Mapping[str, Any], predictions: Mapping[str, Sequence[Prediction]]
 ) -> list[Prediction]:

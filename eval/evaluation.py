@@ -12,6 +12,7 @@ from typing import Any
 from lorary.composite import load_composite
 from lorary.eval import results as stored
 from lorary.eval import studies
+from lorary.eval.comparison import within
 from lorary.eval.conditions import FIRST, PARTS, Condition, choose
 from lorary.eval.latency import latency
 from lorary.eval.merging import MergeError, merged
@@ -84,7 +85,7 @@ def recall(
         bar = bars.start("recall", (len(chosen) + sum(len(own) for _, own in others)) * len(asked))
         _conditions(run, chosen, others, unrelated_text(text) if "retention" in parts else [], bar)
         if asked:
-            _routing(run)
+            _answers(run)
             _studies(run, counts, merges, chosen, bars)
         if asked and "latency" in parts:
             results["latency"] = latency(model, [q.text for q in asked[:: max(1, len(asked) // _TIMED)][:_TIMED]])
@@ -95,12 +96,14 @@ def recall(
     return results
 
 
-def _routing(run: Run) -> None:
-    """Tells how well the router found the memories, how sure it was, and what the base's prior has to do with it."""
+def _answers(run: Run) -> None:
+    """Tells what the answers of all conditions come to: how well the router found the memories, how sure it was, what
+    the base's prior has to do with it, and what the conditions differ by."""
     results, predictions = run.results, run.predictions
     results["routing"], results["abstention"] = routing(run.model, run.asked, predictions)
     results["calibration"] = calibration(predictions.get("gate") or predictions.get("policy") or [])
     results["prior"] = by_prior(predictions, run.seed)
+    results["differences"] = within(predictions, run.seed)
 
 
 def _conditions(

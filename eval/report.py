@@ -63,6 +63,8 @@ def notes(results: Mapping[str, Any]) -> list[str]:
     """What to know about a run beyond its table, a line each; of a partial run, what stands so far."""
     lines = ["- **Partial**: the run is not finished; the same command goes on."] if results["partial"] else []
     lines += _asked(results) if results["configuration"]["questions"] else []
+    if results.get("differences"):
+        lines.append("- Differences: a paired bootstrap over facts; bold where the 95 % interval excludes 0.")
     if abstention := results.get("abstention"):
         by_kind = "".join(f"; against {kind} ones {value:.3f}" for kind, value in abstention["auroc_by_kind"].items())
         lines.append(
@@ -159,6 +161,16 @@ def by_damage(results: Mapping[str, Any]) -> list[list[str]]:
     return rows
 
 
+def by_difference(results: Mapping[str, Any]) -> list[list[str]]:
+    """Rows of (condition, its exact match less that of the condition it is compared to, the same of what contains the
+    answer), the head first; nothing for a run of one condition. What is more than chance is marked."""
+    told = results.get("differences") or {}
+    rows = [[f"less {told['against']}", "exact match", "contains the answer"]] if told else []
+    for name, scores in told.get("conditions", {}).items():
+        rows.append([name, *(_change(scores[measure]) for measure in ("exact_match", "contains"))])
+    return rows
+
+
 def by_number(rows: Sequence[Mapping[str, Any]], by: str, number: str) -> list[list[str]]:
     """Exact match by what a study's rows tell of (down) and the number of memories (across), the head first; nothing
     for no rows. What could not be measured is a dash."""
@@ -175,6 +187,7 @@ def tables(results: Mapping[str, Any]) -> dict[str, list[list[str]]]:
     found = {
         "By kind of question": by_kind(results),
         "By strength of the prior": by_prior(results),
+        "Differences on the same questions": by_difference(results),
         "By number of memories in the bank": by_number(studies.get("in_bank", ()), "condition", "memories"),
         "By number of memories merged": by_number(studies.get("by_merging", ()), "how", "merged"),
         "Damage to unrelated text": by_damage(results),
@@ -198,6 +211,7 @@ def compared(told: Mapping[str, Any]) -> str:
 
 
 def _change(score: Mapping[str, Any]) -> str:
+    """A difference with its interval, bold where that excludes 0."""
     shown = f"{score['value']:+.3f} ({score['low']:+.3f} to {score['high']:+.3f})"
     return f"**{shown}**" if score["differs"] else shown
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from html.parser import HTMLParser
+from itertools import pairwise
 
 import pytest
 
@@ -125,6 +126,12 @@ def test_failures_are_told_apart():
 def test_confusion_counts_none():
     asked = [told("a", "x", 1.0, "a"), told("a", "x", 0.0, "b"), told("b", "x", 0.0), told("", None, None, "a")]
     assert confused(asked) == (["a", "b", "none"], ["a", "b", "none"], [[1, 1, 0], [0, 0, 1], [1, 0, 0]])
+
+
+def test_no_two_series_of_a_plot_are_alike():
+    drawn = [tuple(plots._mark(number).values()) for number in range(25)]
+    assert len(set(drawn)) == 25
+    assert all(first[0] != second[0] for first, second in pairwise(drawn)), "neighbours differ in colour"
 
 
 def test_a_matrix_of_many_memories_keeps_its_labels_readable():
