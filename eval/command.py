@@ -14,13 +14,20 @@ from lorary.eval.conditions import CONDITIONS, EACH, FIRST, PARTS
 def recall(argv: list[str]) -> None:
     """Scores a composite."""
     parser = ArgumentParser(prog="lorary recall", description="Asks the held-out wordings under every condition.")
-    parser.add_argument("composite", type=str, help="folder of the composite")
+    parser.add_argument("composite", type=str, help="a composite, a bank, or a folder of stock PEFT adapters")
     parser.add_argument("--out", type=str, required=True, help="folder of the results")
+    parser.add_argument(
+        "--base", type=str | None, default=None, help="hub id or local folder of the base, if not the named"
+    )
     parser.add_argument(
         "--questions", type=str | None, default=None, help="JSONL to ask instead of the held-out wordings"
     )
     parser.add_argument(
-        "--conditions", type=str, nargs="+", default=list(FIRST), help=f"of {', '.join([*CONDITIONS, EACH])}"
+        "--conditions",
+        type=str,
+        nargs="+",
+        default=None,
+        help=f"of {', '.join([*CONDITIONS, EACH])}; by default {', '.join(FIRST)}, or without a gate what needs none",
     )
     parser.add_argument(
         "--also", type=str, nargs="+", default=[], help="banks whose every memory answers all questions"

@@ -71,11 +71,16 @@ def notes(results: Mapping[str, Any]) -> list[str]:
             f"- Known against {abstention['unrelated_questions']} unrelated questions: AUROC "
             f"{abstention['auroc']:.3f}{by_kind}."
         )
+    if not results["configuration"]["gated"]:
+        lines.append("- No gate was trained for these memories: nothing is told of routing and its time.")
     if retention := results.get("retention"):
+        if "perplexity_ratio" in retention:
+            lines.append(
+                f"- Perplexity on unrelated text: {retention['perplexity_ratio']:.4f} × the base's "
+                f"({retention['perplexity_policy']:.2f} against {retention['perplexity_base']:.2f}); KL to the base "
+                f"{retention['kl_policy']:.4f} nats a token."
+            )
         lines += [
-            f"- Perplexity on unrelated text: {retention['perplexity_ratio']:.4f} × the base's "
-            f"({retention['perplexity_policy']:.2f} against {retention['perplexity_base']:.2f}); KL to the base "
-            f"{retention['kl_policy']:.4f} nats a token.",
             f"- Under a memory wrongly forced on that text: perplexity {retention['perplexity_forced']:.2f}, "
             f"KL {retention['kl_forced']:.4f}.",
         ]
