@@ -32,6 +32,7 @@ def build(argv: list[str]) -> None:
 
     fields = {name: getattr(given, name) for name in Recipe.__dataclass_fields__}
     fields["target_modules"] = tuple(fields["target_modules"]) if fields["target_modules"] else None
+    fields["formats"] = tuple(fields["formats"])
     passed = ("out", "base", "encoder", "revision", "local_files_only", "processes", "fresh", "quiet")
     bank = run(given.facts, recipe=Recipe(**fields), **{name: getattr(given, name) for name in passed})
     cards = {memory.name: memory.card.get("certificate", {}) for memory in bank}
@@ -96,19 +97,21 @@ def capacity(argv: list[str]) -> None:
     parser.add_argument("--ranks", type=str, default="1,2,4,8,16", help="LoRA ranks, with commas between")
     parser.add_argument("--loads", type=str, default="25,50,100,200,400", help="facts a memory, with commas between")
     parser.add_argument("--seeds", type=int, default=1, help="how many sets of facts, from seed 0")
-    parser.add_argument("--exposures", type=int, default=8, help="times each wording is shown, for every load")
-    parser.add_argument("--wordings", type=int, default=4, help="trained wordings a fact, 1 to 8")
+    parser.add_argument("--exposures", type=int, default=5, help="times each wording is shown, for every load")
+    parser.add_argument("--wordings", type=int, default=8, help="trained wordings a fact, 1 to 8")
     parser.add_argument("--recall", type=float, default=0.9, help="the share of facts that defines the knee")
+    parser.add_argument("--processes", type=int | None, default=None, help="that write side by side; one a core")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
     given = parser.parse_args(argv)
     from lorary.memories.capacity import Grid
     from lorary.memories.capacity import capacity as run
-    from lorary.memories.plots import report
+    from lorary.memories.capacity_report import report
 
     lists = {name: _numbers(name, getattr(given, name)) for name in ("ranks", "loads")}
     plain = {name: getattr(given, name) for name in ("seeds", "exposures", "wordings", "recall")}
-    study = run(given.out, grid=Grid(**lists, **plain), base=given.base, quiet=given.quiet)
+    passed = {name: getattr(given, name) for name in ("base", "processes", "quiet")}
+    study = run(given.out, grid=Grid(**lists, **plain), **passed)
     print(json.dumps(study.to_json()) if given.json else f"{report(study)}\nstudy: {given.out}")
 
 
@@ -127,15 +130,20 @@ def plan(argv: list[str]) -> None:
         "measured study, with the working of each number. Nothing is written.",
     )
     parser.add_argument("facts", type=str, nargs="+", help="JSONL files of facts, or folders of them")
-    parser.add_argument("--capacity", type=str, required=True, help="folder that `lorary capacity` wrote")
+    parser.add_argument(
+        "--capacity",
+        type=str | None,
+        default=None,
+        help="folder of a study; the shipped one",
+    )
     parser.add_argument(
         "--recall", type=float | None, default=None, help="share of facts to recall; the study's by default"
     )
     parser.add_argument("--json", action="store_true", help="print the plan as JSON")
     given = parser.parse_args(argv)
     from lorary.memories.building import read_topics
+    from lorary.memories.capacity_report import tell, working
     from lorary.memories.planning import plan as run
-    from lorary.memories.plots import tell, working
 
     found = run(read_topics(given.facts), capacity=given.capacity, recall=given.recall)
     if not given.json:
