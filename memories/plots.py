@@ -65,7 +65,7 @@ def recall_by_texts(
         right.plot([low, high], [place, place], color=_COLOURS[2], linewidth=1.5, alpha=0.5)
         right.plot([value], [place], "o", color=_COLOURS[2], clip_on=False)
     right.set_yticks(range(len(names)), names)
-    right.set_ylim(len(names) - 0.5, -0.5)
+    right.set_ylim(max(1, len(names)) - 0.5, -0.5)  # from the first name down; there may be none yet
     right.set_xlim(0, 1.02)
     right.set_xlabel("share recalled under held-out wordings")
     if reference is not None:
@@ -76,7 +76,7 @@ def recall_by_texts(
     return _png(figure)
 
 
-def _intervals(axes: Axes, x: Sequence[float], points: Sequence[Point]) -> None:
+def _intervals(axes: Axes, x: Sequence[int], points: Sequence[Point]) -> None:
     for at, (_, low, high) in zip(x, points, strict=True):
         axes.plot([at, at], [low, high], color=_COLOURS[2], linewidth=1.5, alpha=0.5)
 
