@@ -128,7 +128,7 @@ def wordings(argv: list[str]) -> None:
         prog="lorary wordings",
         description="Measures what the number of wordings of a fact, the format of its texts and who words its "
         "questions add to its recall under held-out wordings. Each fact is shown equally often whatever its texts. The "
-        "default run writes 36 memories of 40 facts; ABOUT.",
+        "default run writes 36 memories of 32 facts, in about 30 minutes on two idle cores with AVX512-BF16.",
     )
     parser.add_argument(
         "--out", type=str, required=True, help="folder of results.json, report.md and recall.png; a run goes on there"
@@ -140,7 +140,7 @@ def wordings(argv: list[str]) -> None:
     parser.add_argument("--parts", type=str, default="number,format,generator", help="of the study, commas between")
     parser.add_argument("--seeds", type=int, default=3, help="draws of wordings, first weights and order, from seed 0")
     parser.add_argument("--exposures", type=int, default=48, help="times a fact is shown, a multiple of 4")
-    parser.add_argument("--facts-a-topic", type=int, default=5, help="the first so many of each topic, in one memory")
+    parser.add_argument("--facts-a-topic", type=int, default=4, help="the first so many of each topic, in one memory")
     parser.add_argument("--processes", type=int | None, default=None, help="that write side by side; one a core")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
@@ -170,7 +170,7 @@ def plan(argv: list[str]) -> None:
         "--capacity",
         type=str | None,
         default=None,
-        help="folder of a study; the shipped one",
+        help="folder that `lorary capacity` wrote; else the shipped study",
     )
     parser.add_argument(
         "--recall", type=float | None, default=None, help="share of facts to recall; the study's by default"

@@ -54,7 +54,7 @@ class Design:
     parts: tuple[str, ...] = PARTS
     seeds: int = 3
     exposures: int = 48
-    facts_a_topic: int = 5
+    facts_a_topic: int = 4
 
     def __post_init__(self) -> None:
         for name in ("counts", "texts", "seeds", "exposures", "facts_a_topic"):
