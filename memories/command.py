@@ -136,7 +136,9 @@ def wordings(argv: list[str]) -> None:
     parser.add_argument("--facts", type=str, nargs="+", default=None, help="JSONL files or folders; the sample facts")
     parser.add_argument("--base", type=str, default=EMBEDDED, help="hub id, local folder or the embedded default")
     parser.add_argument("--counts", type=str, default="1,2,4,8,16,24", help="numbers of wordings, with commas between")
-    parser.add_argument("--texts", type=int, default=8, help="wordings of the reference that the others replace")
+    parser.add_argument(
+        "--texts", type=int, default=8, help="wordings of the reference, which formats and generators vary"
+    )
     parser.add_argument("--parts", type=str, default="number,format,generator", help="of the study, commas between")
     parser.add_argument("--seeds", type=int, default=3, help="draws of wordings, first weights and order, from seed 0")
     parser.add_argument("--exposures", type=int, default=48, help="times a fact is shown, a multiple of 4")

@@ -53,7 +53,8 @@ class Header:
     def footer(self) -> str:
         """The line of a report that tells machine and versions."""
         machine = self.machine
-        at_once = f"{machine.get('processes', 1)} at once, {machine['threads']} threads each"
+        # The first capacity studies wrote in one process and do not tell so.
+        at_once = f"processes at once {machine.get('processes', 1)}, threads each {machine['threads']}"
         versions = ", ".join(f"{name} {told}" for name, told in self.versions.items())
         return f"{machine['cpu']}, {at_once}, {machine['dtype']}, Python {machine['python']}; {versions}; {self.made}"
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import replace
+from dataclasses import asdict, replace
+from hashlib import sha256
 
 import pytest
 
@@ -12,6 +13,7 @@ from lorary.__main__ import main
 from lorary.facts import Fact
 from lorary.memories import groups
 from lorary.memories import wordings as study_of
+from lorary.memories.building import _source
 from lorary.memories.paraphrases import keep, reword
 from lorary.memories.recipe import Recipe
 from lorary.memories.rows import rows
@@ -251,6 +253,16 @@ def test_facts_that_lack_what_a_setting_needs_are_told(lacks, says, folder, caps
     arguments = ["wordings", "--out", str(folder / "out"), "--facts", str(folder / "stations.jsonl")]
     assert main([*arguments, "--base", "no-such-base", "--counts", "1", "--texts", "2"]) == 2
     assert says in capsys.readouterr().err
+
+
+def test_banks_from_before_recipes_told_formats_go_on():
+    def source_of(recipe, *left_out):
+        chosen = {name: value for name, value in asdict(recipe).items() if name not in left_out}
+        return sha256(json.dumps(([FACTS[0].to_json()], chosen, "base"), sort_keys=True).encode()).hexdigest()
+
+    assert _source([FACTS[0]], Recipe(), "base") == source_of(Recipe(), "formats", "visits")
+    other = Recipe(formats=("questions",))
+    assert _source([FACTS[0]], other, "base") == source_of(other, "visits")
 
 
 def test_a_recipe_of_unknown_formats_is_refused(tokenizer):
