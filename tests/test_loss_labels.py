@@ -83,8 +83,8 @@ def test_a_fact_that_two_memories_hold_is_shared_between_them(bank, base, encode
 def test_labels_by_loss_need_adapters_and_known_settings(base, bank, encoder, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="labels 'guess' are unknown"):
         Training(labels="guess")
-    with pytest.raises(ValueError, match="label_temperature 0 must be above 0"):
-        Training(label_temperature=0)
+    with pytest.raises(ValueError, match=r"label_temperature 0\.0 must be above 0"):
+        Training(label_temperature=0.0)
     with pytest.raises(ValueError, match="route-bench writes no adapters"):
         route_bench(tmp_path / "bench", training=Training(labels="loss"))
     bare = replace(bank, memories={"ormen": bank["ormen"], "bare": Memory("bare", {}, {}, FACTS["velka"])})
