@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -164,10 +165,14 @@ def fit(
     model: LoraryForCausalLM | None = None,
     resume: str | Path | None = None,
     quiet: bool = False,
+    callbacks: Sequence[lightning.Callback] = (),
 ) -> lightning.Trainer:
     """Runs Lightning's Trainer on the router's gate; checkpoints and CSV logs lie under `out/training`.
 
     The gate of the epoch with the lowest validation loss stays (without validation wordings, that of the last).
+
+    Args:
+        callbacks: more of Lightning's, beside those that the training needs.
     """
     lightning.seed_everything(training.seed, verbose=False)
     weights = Weights(
@@ -185,14 +190,14 @@ def fit(
         settings["label_temperature"] = training.label_temperature
     module = GateTraining(router.gate, weights, **settings)
     folder = out / "training"
-    best, callbacks = _callbacks(folder, data, training, quiet)
+    best, own = _callbacks(folder, data, training, quiet)
     trainer = lightning.Trainer(
         max_epochs=training.max_epochs,
         accelerator=training.accelerator,
         devices=training.devices,
         strategy=training.strategy,
         precision=training.precision,  # type: ignore[arg-type]
-        callbacks=callbacks,
+        callbacks=[*own, *callbacks],
         logger=CSVLogger(folder, name="logs"),
         log_every_n_steps=1,
         enable_progress_bar=not quiet,
