@@ -36,6 +36,22 @@ def soft_labels(
     return torch.where((memory == none).unsqueeze(-1), unrelated, known)
 
 
+def agreement(
+    losses: Float[Tensor, "queries memories"], memory: Int[Tensor, " queries"], temperature: float
+) -> dict[str, float]:
+    """How far labels by loss agree with labels by facts, over the known queries.
+
+    own_least: the share of them whose own memory has the least loss; own_share: the mean label of their own memory.
+    """
+    known = memory < losses.shape[-1]
+    own, labels = memory[known], soft_labels(losses, memory, temperature)[known]
+    shares = {
+        "own_least": (losses[known].argmin(-1) == own).float(),
+        "own_share": labels.gather(-1, own.unsqueeze(-1)),
+    }
+    return {name: round(float(values.mean()), 4) for name, values in shares.items()}
+
+
 def check_adapters(bank: MemoryBank) -> None:
     """Raises BankError where a memory has no adapter to measure a loss under."""
     if without := [memory.name for memory in bank if not memory.tensors]:

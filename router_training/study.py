@@ -23,7 +23,7 @@ from lorary.progress import progress_bars
 from lorary.router import Router, new_gate
 from lorary.router_training.calibration import calibrate, scored
 from lorary.router_training.data import RoutingData, read_questions
-from lorary.router_training.labels import check_adapters, measure_losses
+from lorary.router_training.labels import agreement, check_adapters, measure_losses
 from lorary.router_training.study_measures import gate_run, rival_run
 from lorary.router_training.study_questions import KINDS, measured_on, study_questions, write_questions
 from lorary.router_training.study_report import combine, write_report
@@ -166,12 +166,15 @@ class _Study:
         if path.is_file():
             for kind, losses in load_file(path).items():
                 queries[kind].losses = losses
-            return
-        began = time.perf_counter()
-        measure_losses(self.model, list(queries.values()), quiet=quiet)
-        self.results["losses_seconds"] = round(time.perf_counter() - began, 1)
-        self.write()
-        write_aside(path, save({kind: one.losses for kind, one in queries.items() if one.losses is not None}))
+        else:
+            began = time.perf_counter()
+            measure_losses(self.model, list(queries.values()), quiet=quiet)
+            self.results["losses_seconds"] = round(time.perf_counter() - began, 1)
+            self.write()
+            write_aside(path, save({kind: one.losses for kind, one in queries.items() if one.losses is not None}))
+        trained, temperature = self.data.trained, self.training.label_temperature
+        assert trained.losses is not None
+        self.results["labels_by_loss"] = agreement(trained.losses, trained.memory, temperature)
 
     def _gate(self, arm: str, seed: int, advance: Callable[[], None]) -> dict[str, Any]:
         """One gate's training and what it then does with each question."""

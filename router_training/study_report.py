@@ -77,6 +77,7 @@ def write_report(results: Mapping[str, Any]) -> str:
         "its intervals lean upwards, since a resample adds noise to every bin. Seconds are of training; those of soft "
         "labels hold the measuring of the losses.",
         "",
+        *_labels(results),
         *_differences(results["differences"]),
         *_rivals(results),
     ]
@@ -100,6 +101,18 @@ def _row(name: str, found: Mapping[str, Any]) -> list[str]:
     seeds = ", ".join(f"{value:.4f}" for value in found["top1"]["seeds"])
     figures_ = [within("validation"), within("policy_top1"), within("auroc"), plain("ece_before", 3), within("ece")]
     return [NAMES[name], within("top1"), seeds, *figures_, plain("unrelated_routed", 3), plain("seconds", 0)]
+
+
+def _labels(results: Mapping[str, Any]) -> list[str]:
+    """How far labels by loss agree with labels by facts."""
+    if "labels_by_loss" not in results:
+        return []
+    agreed, temperature = results["labels_by_loss"], results["settings"]["label_temperature"]
+    return [
+        f"Under the memory that holds the fact the answer has the least loss for {agreed['own_least']:.3f} of the trained "
+        f"wordings; at temperature {temperature} soft labels give that memory {agreed['own_share']:.3f} on average.",
+        "",
+    ]
 
 
 def _differences(found: Mapping[str, Any]) -> list[str]:

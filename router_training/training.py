@@ -23,7 +23,7 @@ from lorary.router import Router
 from lorary.router_training.calibration import calibrate
 from lorary.router_training.data import RoutingData, read_questions
 from lorary.router_training.initial import start_from
-from lorary.router_training.labels import LABELS, check_adapters, measure_losses
+from lorary.router_training.labels import LABELS, agreement, check_adapters, measure_losses
 from lorary.router_training.module import SELECTIONS, GateTraining, Weights
 from lorary.routing import Policy
 
@@ -134,7 +134,7 @@ def train_router(
     model = assemble(opened, loaded, config=config)
     if init_from is not None:
         start_from(model.gate, opened, Path(init_from))
-    by_loss = training.labels == "loss"
+    by_loss, agreed = training.labels == "loss", dict[str, float]()
     needs_model = training.language_weight > 0 or by_loss or "hidden" in model.gate.features
     data = RoutingData(
         model.router,
@@ -145,12 +145,16 @@ def train_router(
     )
     if by_loss:
         measure_losses(model, [data.trained, data.validation], quiet=quiet)
+        assert data.trained.losses is not None
+        agreed = agreement(data.trained.losses, data.trained.memory, training.label_temperature)
     trainer = fit(model.router, data, training, Path(out), model=model, resume=resume, quiet=quiet)
     limits = {"max_wrong_routes": training.max_wrong_routes, "max_known_lost": training.max_known_lost}
     figures = calibrate(model.router, data, **limits)
     config.policy = {**figures["policy"], **mixed}
     model.router.policy = config.routing_policy()
     config.router_training = {**asdict(training), "seconds": round(time.perf_counter() - began, 1), **figures}
+    if by_loss:
+        config.router_training["labels_by_loss"] = agreed
     if trainer.is_global_zero:
         model.save_pretrained(out)
     return model

@@ -133,6 +133,7 @@ def test_a_whole_study_goes_on_where_it_stopped(study_bank, tmp_path, capsys, mo
     assert told_["xlora/0"]["seconds"] >= slowest
     report = (place / "report.md").read_text()
     assert "- X-LoRA (PEFT), PEFT " in report
+    assert f"for {results['labels_by_loss']['own_least']:.3f} of the trained wordings" in report
     assert "- Arrow (PEFT) did not run: PEFT refuses these adapters" in report
     monkeypatch.setattr(study, "load_base", lambda *_, **__: pytest.fail("all of it stands"))
     assert main([*command, "--seeds", "1", *given]) == 0

@@ -14,7 +14,7 @@ from lorary.files import BankError
 from lorary.memory import Memory, MemoryBank
 from lorary.router_training.benchmark import bank_of, route_bench
 from lorary.router_training.data import RoutingData, read_questions
-from lorary.router_training.labels import answer_losses, measure_losses, soft_labels
+from lorary.router_training.labels import agreement, answer_losses, measure_losses, soft_labels
 from lorary.router_training.module import logits_of, loss_terms
 from lorary.router_training.training import Training, fit, train_router
 
@@ -51,6 +51,12 @@ def test_soft_labels_are_the_softmax_of_the_losses_and_none_is_for_unrelated():
     assert target[0].tolist() == pytest.approx([1 / (1 + torch.e**-1), 1 / (1 + torch.e), 0])
     assert target[1].tolist() == [0.5, 0.5, 0], "both memories hold it"
     assert target[2].tolist() == [0, 0, 1]
+
+
+def test_agreement_counts_known_queries_alone():
+    losses = torch.tensor([[0.0, 9.0], [0.0, 9.0], [3.0, 3.0]])
+    told = agreement(losses, torch.tensor([0, 1, 2]), 0.1)
+    assert told == {"own_least": 0.5, "own_share": 0.5}
 
 
 def test_a_soft_target_that_is_certain_is_the_label():
@@ -107,3 +113,4 @@ def test_the_command_trains_by_loss(bank, tmp_path, capsys):
 
     told = load_composite(place).config.router_training
     assert (told["labels"], told["label_temperature"]) == ("loss", 0.5)
+    assert 0 < told["labels_by_loss"]["own_share"] < 1
