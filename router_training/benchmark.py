@@ -83,11 +83,13 @@ def route_bench(
     What stands in `out` already, under the same settings, is kept.
 
     Raises:
-        ValueError: an unknown set.
+        ValueError: an unknown set, or labels by loss.
     """
     if unknown := sorted(set(sets) - set(SETS)):
         raise ValueError(f"unknown set {unknown[0]!r}; choose from {list(SETS)}")
     training, place = training or Training(), Path(out)
+    if training.labels == "loss":
+        raise ValueError("route-bench writes no adapters to measure a loss under; label by facts")
     settings = {name: getattr(training, name) for name in ("max_epochs", "patience", "batch_size", "lr")}
     results: dict[str, Any] = {"settings": settings, "runs": {}}
     if (place / "results.json").is_file():

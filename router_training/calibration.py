@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from lorary.router import Router
-from lorary.router_training.data import RoutingData
+from lorary.router_training.data import Queries, RoutingData
 from lorary.router_training.module import logits_of
 from lorary.routing import Decision, decide
 
@@ -99,9 +99,26 @@ def best_temperature(logits: Float[Tensor, "queries classes"], right: Int[Tensor
 def calibration_error(probabilities: Float[Tensor, "queries classes"], right: Int[Tensor, " queries"]) -> float:
     """Expected calibration error over 15 bins (Naeini et al. 2015)."""
     confidence, chosen = probabilities.max(-1)
-    gap = (chosen == right).double() - confidence.double()
-    bins = torch.bucketize(confidence, torch.linspace(0, 1, 16)[1:-1])
+    gap, bins = bin_gaps(confidence, chosen == right)
     return float(torch.zeros(15, dtype=torch.double).index_add(0, bins, gap).abs().sum() / len(right))
+
+
+def bin_gaps(
+    confidence: Float[Tensor, " queries"], hit: Bool[Tensor, " queries"]
+) -> tuple[Float[Tensor, " queries"], Int[Tensor, " queries"]]:
+    """(by how much each query was better than its confidence, the one of 15 bins that its confidence is in)."""
+    return hit.double() - confidence.double(), torch.bucketize(confidence, torch.linspace(0, 1, 16)[1:-1])
+
+
+@torch.no_grad()
+def scored(
+    router: Router, held: Queries
+) -> tuple[Float[Tensor, "queries memories_and_none"], Float[Tensor, "queries memories"]]:
+    """(the gate's logits, the index's votes) of queries."""
+    votes = router.index.votes(held.embedding, router.bank.names)
+    parts = torch.arange(len(held)).split(1024)
+    logits = [logits_of(router.gate, replace(held.collate(p.tolist()), votes=votes[p])) for p in parts]
+    return torch.cat(logits), votes
 
 
 @torch.no_grad()
@@ -115,9 +132,7 @@ def calibrate(
     held, memories = data.validation, len(router.bank)
     if len(held) == 0 or not bool((held.memory < memories).any()):
         return {"policy": {}, "calibration": {"queries": 0}}
-    votes = router.index.votes(held.embedding, router.bank.names)
-    parts = torch.arange(len(held)).split(1024)
-    logits = torch.cat([logits_of(router.gate, replace(held.collate(p.tolist()), votes=votes[p])) for p in parts])
+    logits, votes = scored(router, held)
     temperature = best_temperature(logits, held.memory)
     router.gate.cool(temperature)
     probabilities = (logits / temperature).softmax(-1)

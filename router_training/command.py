@@ -1,4 +1,4 @@
-"""The commands `train-router` and `route-bench`."""
+"""The commands `train-router`, `route-bench` and `gate-study`."""
 
 from __future__ import annotations
 
@@ -53,3 +53,36 @@ def route_bench(argv: list[str]) -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     results = run(given.out, seeds=given.seeds, sets=given.sets)
     print(json.dumps(results["sets"]) if given.json else write_report(results))
+
+
+def gate_study(argv: list[str]) -> None:
+    """Measures what joint training of the gate is worth on a bank."""
+    parser = ArgumentParser(
+        prog="lorary gate-study",
+        description="Trains gates on one bank by labels, by the language-model loss, by both and by soft labels, and puts "
+        "PEFT's X-LoRA and Arrow beside them.",
+    )
+    parser.add_argument("bank", type=str, help="folder of the bank or composite")
+    parser.add_argument(
+        "--out", type=str, required=True, help="folder of results.json and report.md; a run goes on there"
+    )
+    parser.add_argument("--seeds", type=int, default=3, help="how many seeds, from 0")
+    arms = ["labels", "language", "both", "soft-labels"]
+    parser.add_argument("--arms", type=list[str], default=arms, help="what gates are trained by")
+    parser.add_argument("--rivals", type=list[str], default=["xlora", "arrow"], help="PEFT's routers; [] for none")
+    parser.add_argument("--unrelated", type=str | None, default=None, help="JSONL of questions that no memory answers")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+    own = {"seed", "labels", "patience"}
+    parser.add_class_arguments(Training, skip=own)
+    given = parser.parse_args(argv)
+    from lorary.router_training.study import gate_study as run
+    from lorary.router_training.study_report import write_report
+
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    fields = {name: getattr(given, name) for name in Training.__dataclass_fields__ if name not in own}
+    fields["features"] = tuple(fields["features"]) if fields["features"] else None
+    passed = {name: getattr(given, name) for name in ("out", "seeds", "arms", "rivals", "unrelated", "quiet")}
+    results = run(given.bank, training=Training(**fields), **passed)
+    told = {name: results[name] for name in ("routers", "differences", "rivals", "counts")}
+    print(json.dumps(told) if given.json else write_report(results))

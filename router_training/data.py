@@ -30,6 +30,7 @@ class Batch:
     """Queries with their features; `memory` is the right one's number, or that of none (= the number of memories).
 
     `tokens` are the encoder's, padded, where `counted` is 0; they are there if the gate has the feature "words".
+    `losses` of the answers under each memory are there if they were measured.
     """
 
     embedding: Float[Tensor, "batch embedding"]
@@ -39,6 +40,7 @@ class Batch:
     counted: Float[Tensor, "batch tokens"] | None
     pooled: Float[Tensor, "batch hidden"] | None
     rows: list[tuple[Tensor, Tensor]]
+    losses: Float[Tensor, "batch memories"] | None = None
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,7 @@ class Queries(Dataset[int]):
             self.embedding = router.get_encoder().encode(texts)
         self.votes = wordings.votes(self.embedding, self.key)
         self.rows = [_row(model, example) if model is not None else (_NO_IDS, _NO_IDS) for example in examples]
+        self.losses: Tensor | None = None
         self.pooled = None
         if "hidden" in router.gate.features:
             assert model is not None, "the feature 'hidden' needs a model"
@@ -113,7 +116,8 @@ class Queries(Dataset[int]):
         rows = [self.rows[i] for i in indices]
         tokens, counted = pad([self.tokens[i] for i in indices]) if self.tokens is not None else (None, None)
         known = self.embedding[indices], self.votes[indices], self.memory[indices]
-        return Batch(*known, tokens, counted, pooled, rows)
+        losses = self.losses[indices] if self.losses is not None else None
+        return Batch(*known, tokens, counted, pooled, rows, losses)
 
 
 def _pooled(model: LoraryForCausalLM, rows: Sequence[Tensor]) -> Float[Tensor, "rows hidden"]:

@@ -14,6 +14,7 @@ from torch.nn import functional
 from lorary.gate import Gate, mixture_weights
 from lorary.modeling import LoraryForCausalLM
 from lorary.router_training.data import Batch
+from lorary.router_training.labels import soft_labels
 from lorary.routing import Policy
 
 SELECTIONS = ("soft", "hard", "straight-through")
@@ -40,15 +41,20 @@ def over_devices(count: Float[Tensor, ""]) -> Float[Tensor, ""]:
 
 
 def loss_terms(
-    logits: Float[Tensor, "batch memories_and_none"], memory: Int[Tensor, " batch"]
+    logits: Float[Tensor, "batch memories_and_none"],
+    memory: Int[Tensor, " batch"],
+    target: Float[Tensor, "batch memories_and_none"] | None = None,
 ) -> dict[str, Float[Tensor, ""]]:
     """The terms that need no language model.
 
     route: cross-entropy on the right memory; none: the same on unrelated questions; balance: memories·Σ f·p of the
     Switch Transformer (Fedus et al. 2021, arXiv 2101.03961, eq. 4); z: the squared log-partition (Zoph et al. 2022,
     arXiv 2202.08906, eq. 5).
+
+    Args:
+        target: a distribution over the memories and none for each query, in place of its one right memory.
     """
-    losses = functional.cross_entropy(logits, memory, reduction="none")
+    losses = functional.cross_entropy(logits, memory if target is None else target, reduction="none")
     unrelated = (memory == logits.shape[1] - 1).float()
     known = 1 - unrelated
     count, others = over_devices(known.sum()).clamp(min=1e-9), over_devices(unrelated.sum()).clamp(min=1e-9)
@@ -92,6 +98,7 @@ class GateTraining(lightning.LightningModule):
         lr: learning rate of the first epoch, halved with each further one; the projection of the embedding has a tenth,
             since it starts from a good place.
         selection: which memories the language-model loss sees (`select`).
+        label_temperature: of labels by the measured losses of a batch (`soft_labels`); None labels by facts.
         model: the composite, for the language-model loss.
     """
 
@@ -103,17 +110,21 @@ class GateTraining(lightning.LightningModule):
         lr: float,
         policy: Policy | None = None,
         selection: str = "soft",
+        label_temperature: float | None = None,
         model: LoraryForCausalLM | None = None,
     ) -> None:
         super().__init__()
-        self.gate = gate
+        self.gate, self.label_temperature = gate, label_temperature
         self._model = (model,)  # in a tuple: neither moved, nor saved, nor trained by Lightning
         self.weights, self.lr, self.policy, self.selection = weights, lr, policy or Policy(), selection
 
     def terms(self, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
         """(the loss terms, the logits) of a batch."""
-        logits = logits_of(self.gate, batch)
-        terms = loss_terms(logits, batch.memory)
+        logits, target = logits_of(self.gate, batch), None
+        if self.label_temperature is not None:
+            assert batch.losses is not None, "labels by loss need measured losses"
+            target = soft_labels(batch.losses, batch.memory, self.label_temperature)
+        terms = loss_terms(logits, batch.memory, target)
         if self.weights.language:
             terms["language"] = self.language_loss(logits, batch)
         return terms, logits

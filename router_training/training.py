@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -12,15 +13,17 @@ from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, RichProg
 from lightning.pytorch.loggers import CSVLogger
 
 from lorary.bases import Base, load_base
-from lorary.composite import assemble, read_gate
+from lorary.composite import assemble
 from lorary.configuration import LoraryConfig
 from lorary.files import BankError
-from lorary.gate import DEFAULT_FEATURES, TOKEN_FEATURES, Gate
+from lorary.gate import DEFAULT_FEATURES, TOKEN_FEATURES
 from lorary.memory import MemoryBank
 from lorary.modeling import LoraryForCausalLM
 from lorary.router import Router
 from lorary.router_training.calibration import calibrate
 from lorary.router_training.data import RoutingData, read_questions
+from lorary.router_training.initial import start_from
+from lorary.router_training.labels import LABELS, agreement, check_adapters, measure_losses
 from lorary.router_training.module import SELECTIONS, GateTraining, Weights
 from lorary.routing import Policy
 
@@ -37,6 +40,9 @@ class Training:
         batch_size: queries a step, over all devices.
         lr: AdamW learning rate of the first epoch, halved with each further one; a tenth for the projection of the
             embedding.
+        labels: what tells the right memory: "facts", the one that the fact belongs to; "loss", all by the measured loss
+            of the answer under each, which knows where two hold a fact.
+        label_temperature: of labels by loss: softmax(-loss / temperature) over the memories, in nats a token.
         language_weight: of the language-model loss of the answer through the mixture (0 skips its passes).
         route_weight, none_weight, balance_weight, z_weight: of the other loss terms.
         selection: the memories that the language-model loss sees: "soft", "hard" or "straight-through".
@@ -54,6 +60,8 @@ class Training:
     patience: int = 2
     batch_size: int = 64
     lr: float = 3e-3
+    labels: str = "facts"
+    label_temperature: float = 0.25
     language_weight: float = 0.0
     route_weight: float = 1.0
     none_weight: float = 1.0
@@ -73,6 +81,10 @@ class Training:
     def __post_init__(self) -> None:
         if self.selection not in SELECTIONS:
             raise ValueError(f"selection {self.selection!r} is unknown; choose from {list(SELECTIONS)}")
+        if self.labels not in LABELS:
+            raise ValueError(f"labels {self.labels!r} are unknown; choose from {list(LABELS)}")
+        if not self.label_temperature > 0:
+            raise ValueError(f"label_temperature {self.label_temperature} must be above 0")
 
     def gate_features(self) -> tuple[str, ...]:
         """The features that the gate gets."""
@@ -98,12 +110,15 @@ def train_router(
         resume: a checkpoint (of the gate alone) to go on from.
 
     Raises:
-        BankError: an empty bank, one whose memories hold no facts to train on, or a gate of another encoder.
+        BankError: an empty bank, one whose memories hold no facts to train on, one without adapters where labels come
+            from their losses, or a gate of another encoder.
     """
     training = training or Training()
     opened = MemoryBank.load(bank) if isinstance(bank, (str, Path)) else bank
     if not any(memory.facts for memory in opened):
         raise BankError("the bank holds no memory with facts, so there is nothing to train a gate on; add facts first")
+    if training.labels == "loss":
+        check_adapters(opened)
     questions = read_questions(unrelated)
     began = time.perf_counter()
     loaded = base or load_base(opened.base, revision=opened.revision)
@@ -119,7 +134,8 @@ def train_router(
     model = assemble(opened, loaded, config=config)
     if init_from is not None:
         start_from(model.gate, opened, Path(init_from))
-    needs_model = training.language_weight > 0 or "hidden" in model.gate.features
+    by_loss, agreed = training.labels == "loss", dict[str, float]()
+    needs_model = training.language_weight > 0 or by_loss or "hidden" in model.gate.features
     data = RoutingData(
         model.router,
         questions,
@@ -127,43 +143,21 @@ def train_router(
         seed=training.seed,
         model=model if needs_model else None,
     )
+    if by_loss:
+        measure_losses(model, [data.trained, data.validation], quiet=quiet)
+        assert data.trained.losses is not None
+        agreed = agreement(data.trained.losses, data.trained.memory, training.label_temperature)
     trainer = fit(model.router, data, training, Path(out), model=model, resume=resume, quiet=quiet)
     limits = {"max_wrong_routes": training.max_wrong_routes, "max_known_lost": training.max_known_lost}
     figures = calibrate(model.router, data, **limits)
     config.policy = {**figures["policy"], **mixed}
     model.router.policy = config.routing_policy()
     config.router_training = {**asdict(training), "seconds": round(time.perf_counter() - began, 1), **figures}
+    if by_loss:
+        config.router_training["labels_by_loss"] = agreed
     if trainer.is_global_zero:
         model.save_pretrained(out)
     return model
-
-
-def start_from(gate: Gate, bank: MemoryBank, folder: Path) -> None:
-    """Gives a new gate the weights of the trained one in a composite's folder; new memories keep their own keys.
-
-    Raises:
-        BankError: that gate reads embeddings or hidden states of another size.
-    """
-    trained, names = read_gate(folder)
-    own = gate.state_dict()
-    given = {
-        name: tensor for name, tensor in trained.items() if name in own and "keys" not in name and own[name].numel()
-    }
-    if wrong := [name for name, tensor in given.items() if own[name].shape != tensor.shape]:
-        raise BankError(
-            f"{folder}: its gate's {wrong[0]!r} is {tuple(given[wrong[0]].shape)}, this bank needs "
-            f"{tuple(own[wrong[0]].shape)}; start from a composite with the same base, encoder and features"
-        )
-    for name in ("keys", "word_keys"):
-        given[name] = own[name].clone()
-    for number, name in enumerate(bank.names):
-        if name in names:
-            given["keys"][number], given["word_keys"][number] = (
-                trained[k][names.index(name)] for k in ("keys", "word_keys")
-            )
-        else:
-            given["keys"][number] = gate.project(own["keys"][number])
-    gate.load_state_dict(own | given)
 
 
 def fit(
@@ -175,10 +169,14 @@ def fit(
     model: LoraryForCausalLM | None = None,
     resume: str | Path | None = None,
     quiet: bool = False,
+    callbacks: Sequence[lightning.Callback] = (),
 ) -> lightning.Trainer:
     """Runs Lightning's Trainer on the router's gate; checkpoints and CSV logs lie under `out/training`.
 
     The gate of the epoch with the lowest validation loss stays (without validation wordings, that of the last).
+
+    Args:
+        callbacks: more of Lightning's, beside those that the training needs.
     """
     lightning.seed_everything(training.seed, verbose=False)
     weights = Weights(
@@ -190,16 +188,20 @@ def fit(
     )
     policy = Policy(top_k=training.top_k, top_p=training.top_p)
     settings = {"lr": training.lr, "policy": policy, "selection": training.selection, "model": model}
+    if training.labels == "loss":
+        if data.trained.losses is None or data.validation.losses is None:
+            raise ValueError("labels by loss need measured losses (`measure_losses`), which need a bank with adapters")
+        settings["label_temperature"] = training.label_temperature
     module = GateTraining(router.gate, weights, **settings)
     folder = out / "training"
-    best, callbacks = _callbacks(folder, data, training, quiet)
+    best, own = _callbacks(folder, data, training, quiet)
     trainer = lightning.Trainer(
         max_epochs=training.max_epochs,
         accelerator=training.accelerator,
         devices=training.devices,
         strategy=training.strategy,
         precision=training.precision,  # type: ignore[arg-type]
-        callbacks=callbacks,
+        callbacks=[*own, *callbacks],
         logger=CSVLogger(folder, name="logs"),
         log_every_n_steps=1,
         enable_progress_bar=not quiet,

@@ -15,8 +15,9 @@ from lorary.memory import MemoryBank
 from lorary.router import new_gate
 from lorary.router_training.calibration import best_temperature, best_threshold, calibration_error
 from lorary.router_training.data import RoutingData, read_questions
+from lorary.router_training.initial import start_from
 from lorary.router_training.module import GateTraining, Weights, logits_of, loss_terms, select
-from lorary.router_training.training import Training, fit, start_from, train_router
+from lorary.router_training.training import Training, fit, train_router
 from lorary.router_training.wordings import Wordings
 from lorary.routing import Policy
 

@@ -1,0 +1,102 @@
+"""Labels by loss: how likely each answer is under each memory, measured once, as soft targets for the gate.
+
+The facts say which memory a question belongs to; the losses also know where two memories hold a fact, and where the
+right one never learned it. The targets are what retrieval learns from a language model in REPLUG (Shi et al. 2023,
+arXiv 2301.12652, eq. 3), with memories for documents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional
+from torch.nn.utils.rnn import pad_sequence
+
+from lorary.files import BankError
+from lorary.memory import MemoryBank
+from lorary.modeling import LoraryForCausalLM
+from lorary.progress import progress_bars
+from lorary.router_training.data import Queries
+from lorary.split import lower, upper
+
+LABELS = ("facts", "loss")
+_ROWS = 64  # a pass; nothing trains
+
+
+def soft_labels(
+    losses: Float[Tensor, "batch memories"], memory: Int[Tensor, " batch"], temperature: float
+) -> Float[Tensor, "batch memories_and_none"]:
+    """softmax(-loss / temperature) over the memories and 0 for none; for unrelated queries 1 for none."""
+    known = functional.pad((-losses / temperature).softmax(-1), (0, 1))
+    none = losses.shape[-1]
+    unrelated = functional.one_hot(torch.full_like(memory, none), none + 1).to(known)
+    return torch.where((memory == none).unsqueeze(-1), unrelated, known)
+
+
+def agreement(
+    losses: Float[Tensor, "queries memories"], memory: Int[Tensor, " queries"], temperature: float
+) -> dict[str, float]:
+    """How far labels by loss agree with labels by facts, over the known queries.
+
+    own_least: the share of them whose own memory has the least loss; own_share: the mean label of their own memory.
+    """
+    known = memory < losses.shape[-1]
+    own, labels = memory[known], soft_labels(losses, memory, temperature)[known]
+    shares = {
+        "own_least": (losses[known].argmin(-1) == own).float(),
+        "own_share": labels.gather(-1, own.unsqueeze(-1)),
+    }
+    return {name: round(float(values.mean()), 4) for name, values in shares.items()}
+
+
+def check_adapters(bank: MemoryBank) -> None:
+    """Raises BankError where a memory has no adapter to measure a loss under."""
+    if without := [memory.name for memory in bank if not memory.tensors]:
+        raise BankError(
+            f"labels by loss need an adapter in every memory, {without[0]!r} has none; build the bank, or label by facts"
+        )
+
+
+def measure_losses(model: LoraryForCausalLM, held: Sequence[Queries], *, quiet: bool = False) -> None:
+    """Gives queries the losses of their answers under each memory of the composite; with a bar on standard error."""
+    total = sum(len(said) > 0 for queries in held for _, said in queries.rows)
+    with progress_bars(quiet) as bars:
+        bar = bars.start("loss of each answer under each memory", total)
+        for queries in held:
+            queries.losses = torch.zeros(len(queries), len(model.memories))
+            asked = [i for i, (_, said) in enumerate(queries.rows) if len(said)]
+            by_length = sorted(asked, key=lambda i: sum(map(len, queries.rows[i])))  # padding is wasted work
+            for start in range(0, len(by_length), _ROWS):
+                part = by_length[start : start + _ROWS]
+                queries.losses[part] = answer_losses(model, [queries.rows[i] for i in part])
+                bar.advance(len(part))
+
+
+@torch.no_grad()
+def answer_losses(model: LoraryForCausalLM, rows: Sequence[tuple[Tensor, Tensor]]) -> Float[Tensor, "rows memories"]:
+    """The mean loss of each answer's tokens under each memory alone, in nats; the layers below the split run once.
+
+    Args:
+        rows: (prompt ids, answer ids) of each.
+    """
+    base, split = model.base, model.config.split_layer
+    # Right padding needs no attention mask: what follows a token cannot reach it.
+    whole = [torch.cat(row) for row in rows]
+    ids = pad_sequence(whole, batch_first=True, padding_value=int(model.tokenizer.pad_token_id)).to(base.device)
+    place = torch.arange(ids.shape[1] - 1).expand(len(rows), -1)
+    asked, ends = (torch.tensor(lengths).unsqueeze(-1) for lengths in ([len(a) for a, _ in rows], [*map(len, whole)]))
+    row, column = ((place >= asked - 1) & (place < ends - 1)).nonzero(as_tuple=True)
+    wanted = ids[row, column + 1]
+    hidden, losses = lower(base, split, ids[:, :-1]), []
+    try:
+        for one_hot in torch.eye(len(model.memories), device=base.device):
+            model._route.set(one_hot.expand(len(rows), 1, -1))
+            last = upper(base, split, hidden)[row, column]
+            each = functional.cross_entropy(base.get_output_embeddings()(last).float(), wanted, reduction="none").cpu()
+            losses.append(torch.zeros(len(rows)).index_add(0, row, each) / (ends - asked).squeeze(-1))
+    finally:
+        model._route.set(None)
+    return torch.stack(losses, dim=-1)

@@ -1,0 +1,130 @@
+"""A study's measures: what a router did with each question, and its figures with intervals that resample facts.
+
+A figure is computed for many weightings of the questions at once: the first weighs all alike, each other as often as a
+resample drew their facts. Two routers under the same weightings are a paired comparison.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from lorary.router_training.calibration import best_temperature, bin_gaps, calibration_error, outcome
+from lorary.routing import Policy, decide
+
+Weightings = Float[Tensor, "weightings questions"]
+
+
+def weightings(facts: Sequence[str], *, resamples: int = 2000, seed: int = 0) -> Weightings:
+    """How often each question counts: once, then as its fact was drawn (all wordings of a fact together)."""
+    number = {fact: i for i, fact in enumerate(dict.fromkeys(facts))}
+    of = torch.tensor([number[fact] for fact in facts])
+    drawn = torch.randint(len(number), (resamples, len(number)), generator=torch.Generator().manual_seed(seed))
+    times = torch.zeros(resamples, len(number)).scatter_add(1, drawn, torch.ones(resamples, len(number)))
+    return torch.cat([torch.ones(1, len(facts)), times[:, of]])
+
+
+def shares(hits: Sequence[int], weights: Weightings) -> Float[Tensor, " weightings"]:
+    """The share of the questions that were hit."""
+    return weights @ torch.tensor(hits, dtype=torch.float) / weights.sum(-1)
+
+
+def aurocs(
+    known: Sequence[float],
+    unrelated: Sequence[float],
+    weights: Float[Tensor, "weightings known"],
+    others: Float[Tensor, "weightings unrelated"],
+) -> Float[Tensor, " weightings"]:
+    """The probability that a known question scores above an unrelated one, ties counting half (Mann and Whitney)."""
+    a, b = torch.tensor(known)[:, None], torch.tensor(unrelated)
+    above = (a > b).float() + (a == b).float() / 2
+    return torch.einsum("wq,qu,wu->w", weights, above, others) / (weights.sum(-1) * others.sum(-1))
+
+
+def errors(sure: Sequence[float], hits: Sequence[int], weights: Weightings) -> Float[Tensor, " weightings"]:
+    """Expected calibration error over 15 bins (Naeini et al. 2015)."""
+    gap, bins = bin_gaps(torch.tensor(sure), torch.tensor(hits).bool())
+    inside = torch.nn.functional.one_hot(bins, 15).double()
+    return ((weights.double() * gap) @ inside).abs().sum(-1).float() / weights.sum(-1)
+
+
+def told(values: Float[Tensor, " weightings"]) -> dict[str, float]:
+    """The value with its 95 % percentile interval: keys value, low, high."""
+    low, high = values[1:].quantile(torch.tensor([0.025, 0.975])).tolist()
+    return {"value": round(float(values[0]), 4), "low": round(low, 4), "high": round(high, 4)}
+
+
+def figures(run: Mapping[str, Any], asked: Mapping[str, Weightings]) -> dict[str, Float[Tensor, " weightings"]]:
+    """Name → figure of one run under every weighting; `asked` has those of validation, held_out and unrelated."""
+    held = asked["held_out"]
+    found: dict[str, Callable[[], Tensor]] = {
+        "top1": lambda: shares(run["right"], held),
+        "validation": lambda: shares(run["validation_right"], asked["validation"]),
+        "policy_top1": lambda: shares(run["policy_right"], held),
+        "auroc": lambda: aurocs(run["confidence"], run["unrelated"], held, asked["unrelated"]),
+        "ece": lambda: errors(run["sure"], run["hit"], held),
+    }
+    needs = {"policy_top1": "policy_right", "ece": "sure"}
+    return {name: figure() for name, figure in found.items() if name not in needs or needs[name] in run}
+
+
+def gate_run(
+    logits: Mapping[str, Float[Tensor, "_ memories_and_none"]],
+    votes: Mapping[str, Float[Tensor, "_ memories"]],
+    memory: Mapping[str, Int[Tensor, " _"]],
+    policy: Policy,
+    temperature: float,
+) -> dict[str, Any]:
+    """What a calibrated gate did with each question; each argument has validation, held_out and unrelated ones."""
+    probabilities = {kind: logits[kind].softmax(-1) for kind in logits}
+    held, right = probabilities["held_out"], memory["held_out"]
+    kinds = ("held_out", "unrelated")
+    together, asked = torch.cat([probabilities[k] for k in kinds]), torch.cat([memory[k] for k in kinds])
+    decided = decide(together, torch.cat([votes[k] for k in kinds]), policy)
+    policy_right = (decided.source > 0) & (decided.weights.argmax(-1) == asked)
+    sure, chosen = held.max(-1)
+    return {
+        "right": _ints(held[:, :-1].argmax(-1) == right),
+        "validation_right": _ints(probabilities["validation"][:, :-1].argmax(-1) == memory["validation"]),
+        "policy_right": _ints(policy_right[: len(right)]),
+        "confidence": _floats(held[:, :-1].amax(-1)),
+        "unrelated": _floats(probabilities["unrelated"][:, :-1].amax(-1)),
+        "sure": _floats(sure),
+        "hit": _ints(chosen == right),
+        "ece_before": round(calibration_error((logits["held_out"] * temperature).softmax(-1), right), 4),
+        **{name: value for name, value in outcome(decided, asked).items() if name != "top1"},
+    }
+
+
+def rival_run(
+    scores: Mapping[str, Float[Tensor, "_ memories"]], memory: Mapping[str, Int[Tensor, " _"]], *, shares: bool
+) -> dict[str, Any]:
+    """The same for a rival, which weighs memories and knows no none: every question is routed.
+
+    Args:
+        shares: its scores are shares of 1; they are calibrated on validation questions by a temperature, as a gate is.
+    """
+    run: dict[str, Any] = {}
+    if shares:
+        logits = {kind: found.clamp(min=1e-9).log() for kind, found in scores.items()}
+        temperature = best_temperature(logits["validation"], memory["validation"])
+        run["ece_before"] = round(calibration_error(scores["held_out"], memory["held_out"]), 4)
+        scores = {kind: (found / temperature).softmax(-1) for kind, found in logits.items()}
+        run |= {"known_lost": 0.0, "unrelated_routed": 1.0}
+    best, chosen = scores["held_out"].max(-1)
+    run["right"] = _ints(chosen == memory["held_out"])
+    run["validation_right"] = _ints(scores["validation"].argmax(-1) == memory["validation"])
+    run["confidence"], run["unrelated"] = _floats(best), _floats(scores["unrelated"].amax(-1))
+    return run | ({"sure": run["confidence"], "hit": run["right"]} if shares else {})
+
+
+def _ints(values: Tensor) -> list[int]:
+    return [int(value) for value in values.tolist()]
+
+
+def _floats(values: Tensor) -> list[float]:
+    return [round(value, 5) for value in values.tolist()]

@@ -1,0 +1,116 @@
+"""Labels by loss: against the composite's own losses, what they know that facts do not, and what they refuse."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from conftest import FACTS
+
+from lorary.__main__ import main
+from lorary.composite import assemble
+from lorary.files import BankError
+from lorary.memory import Memory, MemoryBank
+from lorary.router_training.benchmark import bank_of, route_bench
+from lorary.router_training.data import RoutingData, read_questions
+from lorary.router_training.labels import agreement, answer_losses, measure_losses, soft_labels
+from lorary.router_training.module import logits_of, loss_terms
+from lorary.router_training.training import Training, fit, train_router
+
+UNRELATED = read_questions()[:8]
+
+
+def data(model):
+    return RoutingData(model.router, UNRELATED, batch_size=8, seed=0, model=model)
+
+
+@pytest.mark.parametrize("split", [0, 1])
+def test_losses_are_those_of_the_composite_under_each_memory(composite, split):
+    if split:
+        composite.router.bank.memories.pop("ormen")
+        composite.router.bank.memories.pop("velka")
+        composite.gate.keep(torch.tensor([2]))
+        composite.config.split_layer = 1
+        composite._install()
+    rows = [row for row in data(composite).trained.rows if len(row[1])][:5]
+    measured = answer_losses(composite, rows)
+    for number, (asked, said) in enumerate(rows):
+        ids = torch.cat([asked, said])[None]
+        labels = ids.clone()
+        labels[:, : len(asked)] = -100
+        for memory, name in enumerate(composite.memories):
+            expected = composite(ids, labels=labels, adapter_names=[name]).loss
+            assert float(measured[number, memory]) == pytest.approx(float(expected), abs=1e-4)
+    assert composite._route.active is None, "the next pass must not inherit a route"
+
+
+def test_soft_labels_are_the_softmax_of_the_losses_and_none_is_for_unrelated():
+    losses = torch.tensor([[0.1, 0.6], [0.2, 0.2], [0.0, 0.0]])
+    target = soft_labels(losses, torch.tensor([0, 1, 2]), 0.5)
+    assert target[0].tolist() == pytest.approx([1 / (1 + torch.e**-1), 1 / (1 + torch.e), 0])
+    assert target[1].tolist() == [0.5, 0.5, 0], "both memories hold it"
+    assert target[2].tolist() == [0, 0, 1]
+
+
+def test_agreement_counts_known_queries_alone():
+    losses = torch.tensor([[0.0, 9.0], [0.0, 9.0], [3.0, 3.0]])
+    told = agreement(losses, torch.tensor([0, 1, 2]), 0.1)
+    assert told == {"own_least": 0.5, "own_share": 0.5}
+
+
+def test_a_soft_target_that_is_certain_is_the_label():
+    logits, memory = torch.randn(4, 3), torch.tensor([0, 1, 2, 1])
+    certain = torch.nn.functional.one_hot(memory, 3).float()
+    hard, soft = loss_terms(logits, memory), loss_terms(logits, memory, certain)
+    assert all(torch.allclose(hard[name], soft[name]) for name in hard)
+    shared = loss_terms(logits[:1], memory[:1], torch.tensor([[0.5, 0.5, 0.0]]))
+    assert torch.allclose(shared["route"], -logits[0].log_softmax(-1)[:2].mean())
+
+
+def test_a_fact_that_two_memories_hold_is_shared_between_them(bank, base, encoder, tmp_path):
+    """A twin of a memory, under another name: facts call one of them wrong, losses do not."""
+    ormen = bank["ormen"]
+    pair = {"ormen": ormen, "twin": replace(ormen, name="twin"), "lamps": bank["lamps"]}
+    twins = MemoryBank(**{**vars(bank), "memories": pair})
+    distance = {}
+    for labels in ("facts", "loss"):
+        model = assemble(twins, base, encoder=encoder)
+        routing = data(model)
+        measure_losses(model, [routing.trained, routing.validation], quiet=True)
+        target = soft_labels(routing.trained.losses, routing.trained.memory, 0.25)
+        assert torch.allclose(target[:, 0], target[:, 1], atol=1e-4)
+        fit(model.router, routing, Training(max_epochs=6, labels=labels, lr=0.02), tmp_path / labels, quiet=True)
+        logits = logits_of(model.gate, routing.trained.collate(list(range(len(target)))))
+        distance[labels] = float(loss_terms(logits, routing.trained.memory, target)["route"])
+    assert distance["loss"] < 0.8 * distance["facts"]
+
+
+def test_labels_by_loss_need_adapters_and_known_settings(base, bank, encoder, tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match="labels 'guess' are unknown"):
+        Training(labels="guess")
+    with pytest.raises(ValueError, match=r"label_temperature 0\.0 must be above 0"):
+        Training(label_temperature=0.0)
+    with pytest.raises(ValueError, match="route-bench writes no adapters"):
+        route_bench(tmp_path / "bench", training=Training(labels="loss"))
+    bare = replace(bank, memories={"ormen": bank["ormen"], "bare": Memory("bare", {}, {}, FACTS["velka"])})
+    monkeypatch.setattr("lorary.router_training.training.load_base", lambda *_, **__: pytest.fail("trained first"))
+    with pytest.raises(BankError, match="'bare' has none"):
+        train_router(bare, out=tmp_path, training=Training(labels="loss"))
+    model = assemble(bank, base, encoder=encoder)
+    with pytest.raises(ValueError, match="need measured losses"):
+        fit(model.router, data(model), Training(labels="loss"), tmp_path, quiet=True)
+    assert bank_of(FACTS["ormen"], encoder)["ormen"].tensors == {}
+
+
+def test_the_command_trains_by_loss(bank, tmp_path, capsys):
+    bank.save(tmp_path / "bank")
+    place = tmp_path / "composite"
+    given = ["--labels", "loss", "--label_temperature", "0.5", "--max_epochs", "1", "--quiet"]
+    assert main(["train-router", str(tmp_path / "bank"), "--out", str(place), *given]) == 0
+    assert "gate over 3 memories" in capsys.readouterr().out
+    from lorary.composite import load_composite
+
+    told = load_composite(place).config.router_training
+    assert (told["labels"], told["label_temperature"]) == ("loss", 0.5)
+    assert 0 < told["labels_by_loss"]["own_share"] < 1

@@ -1,0 +1,156 @@
+"""PEFT's X-LoRA and Arrow over a bank: their weights, and what the installed version cannot do (the report says so)."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+import torch
+from conftest import FACTS, empty_bank, save_adapter
+from peft import LoraConfig, PeftModel
+from peft.tuners.lora.arrow import ArrowLoraLinearLayer
+from safetensors.torch import load_file
+
+from lorary.__main__ import main
+from lorary.bases import load_base
+from lorary.files import BankError
+from lorary.memories.arrow import coefficients, new_arrow
+from lorary.memories.rivals import over_tokens, rival_scores
+from lorary.memories.xlora import new_xlora, scalings_of
+
+IDS = torch.randint(3, 300, (2, 7), generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def alike(base, encoder, tmp_path):
+    """A bank of three adapters of one rank and the same targets, on disk, and the adapters' folders."""
+    bank = empty_bank(base)
+    given = {"r": 2, "target_modules": ["up_proj", "down_proj"]}
+    folders = [save_adapter(base.model, tmp_path / "adapters" / name, i, **given) for i, name in enumerate(FACTS)]
+    for folder in folders:
+        bank.add(folder, facts=FACTS[folder.name], encoder=encoder, same_base=True)
+    return bank.save(tmp_path / "bank"), folders
+
+
+def write_questions(folder):
+    folder.mkdir()
+    rows = [
+        {"kind": kind, "question": question, "memory": topic, "answer": fact.answer}
+        for topic, facts in FACTS.items()
+        for fact in facts
+        for kind, question in [("trained", fact.question), ("held_out", fact.questions[0])]
+    ]
+    rows.append({"kind": "unrelated", "question": "How tall is a giraffe?", "memory": None, "answer": None})
+    (folder / "questions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+def fresh(base):
+    return load_base(base.name, dtype=torch.float32)
+
+
+@pytest.mark.parametrize("rival", ["xlora", "arrow"])
+def test_a_rival_s_weights_lie_in_the_study_s_folder(rival, alike, tmp_path, capsys):
+    study = write_questions(tmp_path / "study")
+    given = ["--study", str(study), "--rival", rival, "--seconds", "1", "--batch_size", "2", "--seed", "1"]
+    assert main(["rival-scores", str(alike[0]), *given]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told == json.loads((study / "rivals" / f"{rival}-1.json").read_text())
+    scores = load_file(study / "rivals" / f"{rival}-1.safetensors")["scores"]
+    assert scores.shape == (7, 3), "six held-out questions and the unrelated one"
+    assert torch.allclose(scores.sum(-1), torch.ones(7), atol=1e-3), "it cannot abstain"
+    assert told["total"] == pytest.approx([1, 1], abs=1e-3)
+    assert (told["steps"] > 0) == (rival == "xlora")
+    assert told["rows"] == 2 * told["steps"]
+
+
+def test_x_lora_learns_its_classifier_alone(alike, base, tmp_path):
+    study, scores = write_questions(tmp_path / "study"), []
+    for seconds in (0.0, 1.0):
+        told = rival_scores(alike[0], study=study, rival="xlora", seconds=seconds, base=fresh(base))
+        assert (told["steps"] > 0) == (seconds > 0)
+        scores.append(load_file(study / "rivals" / "xlora-0.safetensors")["scores"])
+    assert not torch.allclose(*scores)
+    model = new_xlora(fresh(base), alike[1])
+    trained = {name for name, weight in model.named_parameters() if weight.requires_grad}
+    assert trained
+    assert all("xlora_classifier" in name for name in trained)
+
+
+def test_a_wrong_study_is_named(alike, tmp_path):
+    with pytest.raises(BankError, match="gate-study"):
+        rival_scores(alike[0], study=tmp_path, rival="arrow")
+    with pytest.raises(ValueError, match="rival 'moe' is unknown"):
+        rival_scores(alike[0], study=tmp_path, rival="moe")
+    study = write_questions(tmp_path / "study")
+    text = (study / "questions.jsonl").read_text()
+    (study / "questions.jsonl").write_text(text.replace('"velka"', '"tresk"'))
+    with pytest.raises(BankError, match="asks for 'tresk'"):
+        rival_scores(alike[0], study=study, rival="arrow")
+
+
+def test_arrow_s_refusal_is_told_not_raised(bank, tmp_path):
+    """The fixture's adapters differ in rank and targets."""
+    study = write_questions(tmp_path / "study")
+    told = rival_scores(bank.save(tmp_path / "bank"), study=study, rival="arrow")
+    assert "mismatch" in told["refused"]
+    assert not (study / "rivals" / "arrow-0.safetensors").exists()
+
+
+def test_arrow_s_coefficients_are_those_it_applies(alike, base):
+    model = new_arrow(fresh(base), alike[1]).eval()
+    seen = {}
+
+    def look(layer, args, kwargs, output):
+        seen[layer] = (args[0], kwargs, output)
+
+    layers = [layer for layer in model.modules() if isinstance(layer, ArrowLoraLinearLayer)]
+    for layer in layers:
+        layer.register_forward_hook(look, with_kwargs=True)
+    model(input_ids=IDS)
+    assert len(seen) == len(layers) == 4
+    for layer, (x, given, output) in seen.items():
+        names = layer.task_adapter_names
+        each = [given["lora_B"][n](given["lora_A"][n](x)) * given["scaling"][n] for n in names]
+        expected = torch.einsum("bse,ebso->bso", coefficients(layer, x), torch.stack(each))
+        assert torch.allclose(output, expected, atol=1e-4)
+
+
+def test_the_mean_over_tokens_leaves_padding_out():
+    weights = torch.tensor([[[1.0, 0.0], [0.0, 1.0], [9.0, 9.0]]])
+    assert over_tokens(weights, torch.tensor([[1.0, 1.0, 0.0]])).tolist() == [[0.5, 0.5]]
+
+
+def test_what_x_lora_cannot_do(alike, base, tmp_path):
+    """What the study's report says of it."""
+    model = new_xlora(fresh(base), alike[1])
+    expected = model(input_ids=IDS).logits
+    assert torch.allclose(scalings_of(model).sum(-1), torch.ones(()), atol=1e-3), "it cannot abstain"
+    model.save_pretrained(tmp_path / "saved")
+
+    def reload(folder, **given):
+        other = fresh(base)
+        other.model.config.use_cache = False
+        return PeftModel.from_pretrained(other.model, folder, **given)(input_ids=IDS).logits
+
+    # Its classifier's layers have numbers, as the adapters have, and PEFT leaves out what looks like another adapter's.
+    assert not load_file(tmp_path / "saved" / "adapter_model.safetensors"), "what it learned is not saved"
+    assert not torch.allclose(reload(tmp_path / "saved"), expected, atol=1e-4)
+    shutil.move(tmp_path / "adapters", tmp_path / "gone")
+    with pytest.raises(ValueError, match=r"Can't find 'adapter_config.json'"):
+        reload(tmp_path / "saved")
+    with pytest.raises(ValueError, match="Cannot combine adapters with different peft types"):
+        model.add_adapter("more", LoraConfig(r=2, target_modules=["up_proj"]))
+
+
+def test_what_arrow_cannot_do(alike, base, tmp_path):
+    model = new_arrow(fresh(base), alike[1]).eval()
+    expected = model(input_ids=IDS).logits
+    model.save_pretrained(tmp_path / "saved")
+    with pytest.raises(AttributeError):
+        PeftModel.from_pretrained(fresh(base).model, tmp_path / "saved" / "arrow_router")
+    again = new_arrow(fresh(base), [tmp_path / "saved" / f"task_{i}" for i in range(3)]).eval()
+    assert torch.allclose(again(input_ids=IDS).logits, expected, atol=1e-4), (
+        "made anew from the adapters it is the same"
+    )
