@@ -19,22 +19,22 @@ from torch import Tensor
 from lorary.encoder import EMBEDDED, Encoder, encode_tokens, load_encoder
 from lorary.facts import Fact, group_by_topic
 from lorary.files import to_json, write_aside
-from lorary.gate import DEFAULT_FEATURES
 from lorary.memory import Memory, MemoryBank
 from lorary.router import Router, new_gate, pad
 from lorary.router_training.benchmark_report import combine, write_report
 from lorary.router_training.calibration import calibrate, calibration_error, outcome
 from lorary.router_training.data import RoutingData, read_questions
-from lorary.router_training.measures import WordScores, auroc, centroid_scores, routing_milliseconds
+from lorary.router_training.measures import auroc, centroid_scores, routing_milliseconds
 from lorary.router_training.sets import JOINS, SETS, general_questions
 from lorary.router_training.training import Training, fit
 from lorary.routing import Policy, decide
 
 COMBINATIONS: tuple[tuple[str, ...], ...] = (
     ("votes",),
+    ("votes", "lexical"),
     ("embedding", "votes"),
-    ("words", "votes"),
-    ("embedding", "words", "votes"),
+    ("embedding", "votes", "lexical"),
+    ("embedding", "words", "votes", "lexical"),
 )
 
 
@@ -148,19 +148,21 @@ class _Run:
 
     def measure(self) -> dict[str, Any]:
         """Each router's figures by name, and which fact each held-out question asks."""
-        words = WordScores(self.bank)
-        index = Router(self.bank, self._gate(("votes",)), Policy(), lambda: self.encoder).index
+        plain = Router(self.bank, self._gate(("votes",)), Policy(), lambda: self.encoder)
+        index, lexicon = plain.index, plain.lexicon
         rivals = {
             "nearest centroid": lambda asked: centroid_scores(self.bank, asked.embedding),
             "index, best fact": lambda asked: index.votes(asked.embedding, self.bank.names),
-            "BM25": lambda asked: words(asked.texts),
+            "BM25": lambda asked: lexicon.votes(asked.texts, self.bank.names),
         }
         routers: dict[str, Any] = {}
         for name, scores in rivals.items():
             validation, held, unrelated = (scores(a) for a in (self.validation, self.held_out, self.unrelated))
             routers[name] = self._top1(validation, held) | {"auroc": auroc(held.amax(-1), unrelated.amax(-1))}
+        # One gate that has every feature: what it is given serves all.
+        every = tuple(dict.fromkeys(feature for features in COMBINATIONS for feature in features))
         data = RoutingData(
-            Router(self.bank, self._gate(DEFAULT_FEATURES), Policy(), lambda: self.encoder),
+            Router(self.bank, self._gate(every), Policy(), lambda: self.encoder),
             read_questions(),
             batch_size=self.training.batch_size,
             seed=self.seed,
@@ -229,4 +231,5 @@ def _logits(router: Router, asked: Asked) -> Float[Tensor, "queries memories_and
     votes = router.index.votes(asked.embedding, router.bank.names)
     parts = torch.arange(len(asked.texts)).split(1024)
     words = torch.cat([router.gate.attend(*pad([asked.tokens[i] for i in part.tolist()])) for part in parts])
-    return router.gate(asked.embedding, votes, None, words)
+    lexical = router.lexicon.votes(asked.texts, router.bank.names) if "lexical" in router.gate.features else None
+    return router.gate(asked.embedding, votes, None, words, lexical)

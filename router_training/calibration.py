@@ -1,8 +1,8 @@
-"""Calibration: the gate's temperature and the policy's thresholds, from validation wordings and kept questions."""
+"""Calibration: the scales of the gate's terms and the policy's thresholds, by validation wordings and kept questions."""
 
 from __future__ import annotations
 
-import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,10 +11,14 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
+from lorary.gate import Gate, weighed
 from lorary.router import Router
 from lorary.router_training.data import Queries, RoutingData
-from lorary.router_training.module import logits_of
+from lorary.router_training.module import terms_of
 from lorary.routing import Decision, decide
+
+_PULL = 1e-3
+"""Of the squared distance of a scale's logarithm from its start, beside nats a query."""
 
 
 @dataclass(frozen=True)
@@ -75,25 +79,32 @@ def best_threshold(
     return Threshold(float(cuts[middle]), round(float(wrong[middle]), 4), round(float(lost[middle]), 4))
 
 
-def best_temperature(logits: Float[Tensor, "queries classes"], right: Int[Tensor, " queries"]) -> float:
-    """The temperature with the least negative log-likelihood (Guo et al. 2017, arXiv 1706.04599), 1/4 to 4.
+def fit_scales(
+    terms: Mapping[str, Float[Tensor, "queries memories"]],
+    start: Mapping[str, Float[Tensor, ""]],
+    right: Int[Tensor, " queries"],
+) -> dict[str, Float[Tensor, ""]]:
+    """The logarithms of the terms' scales, and the logit of none, with the least negative log-likelihood.
 
-    Where every query is routed rightly the likelihood asks for ever more certainty; the bounds end that.
+    Temperature scaling (Guo et al. 2017, arXiv 1706.04599) with a temperature for each term: stacking (Wolpert 1992), on
+    queries that no term was fitted to. A term that means nothing here (embeddings of invented names, say) looks good on
+    what trained it, and is found out. Where every query is routed rightly the likelihood asks for ever more certainty;
+    a small pull to where the scales started ends that.
     """
-    bound = math.log(4)
-    log_temperature = torch.zeros((), requires_grad=True)
-    optimizer = torch.optim.LBFGS([log_temperature], max_iter=100, line_search_fn="strong_wolfe")
+    found = {name: scale.detach().clone().requires_grad_(True) for name, scale in start.items()}
+    optimizer = torch.optim.LBFGS(list(found.values()), max_iter=200, line_search_fn="strong_wolfe")
 
     def loss() -> Tensor:
         optimizer.zero_grad()
-        # Bounded smoothly, so that the search cannot leave for infinity.
-        error = functional.cross_entropy(logits.detach() / (bound * log_temperature.tanh()).exp(), right)
+        scales = {name: found[name].exp() for name in terms}
+        moved = sum(((found[name] - start[name].detach()).square() for name in terms), torch.zeros(()))
+        error = functional.cross_entropy(weighed(terms, scales, found["none"]), right) + _PULL * moved
         error.backward()
         return error
 
     with torch.enable_grad():
         optimizer.step(loss)
-    return math.exp(bound * math.tanh(float(log_temperature)))
+    return {name: scale.detach() for name, scale in found.items()}
 
 
 def calibration_error(probabilities: Float[Tensor, "queries classes"], right: Int[Tensor, " queries"]) -> float:
@@ -111,31 +122,41 @@ def bin_gaps(
 
 
 @torch.no_grad()
+def measured_terms(
+    router: Router, held: Queries
+) -> tuple[dict[str, Float[Tensor, "queries memories"]], Float[Tensor, "queries memories"]]:
+    """(the gate's unscaled terms, the index's votes) of queries."""
+    votes = router.index.votes(held.embedding, router.bank.names)
+    parts = torch.arange(len(held)).split(1024)
+    told = [terms_of(router.gate, replace(held.collate(p.tolist()), votes=votes[p])) for p in parts]
+    return {name: torch.cat([terms[name] for terms in told]) for name in told[0]}, votes
+
+
+@torch.no_grad()
 def scored(
     router: Router, held: Queries
 ) -> tuple[Float[Tensor, "queries memories_and_none"], Float[Tensor, "queries memories"]]:
     """(the gate's logits, the index's votes) of queries."""
-    votes = router.index.votes(held.embedding, router.bank.names)
-    parts = torch.arange(len(held)).split(1024)
-    logits = [logits_of(router.gate, replace(held.collate(p.tolist()), votes=votes[p])) for p in parts]
-    return torch.cat(logits), votes
+    terms, votes = measured_terms(router, held)
+    return _logits(router.gate, terms), votes
 
 
 @torch.no_grad()
 def calibrate(
     router: Router, data: RoutingData, *, max_wrong_routes: float = 0.05, max_known_lost: float = 0.02
 ) -> dict[str, Any]:
-    """Cools the gate in place and tells the policy's thresholds, the targets they were chosen by and what they achieve.
+    """Scales the gate's terms in place and tells the policy's thresholds, the targets they were chosen by and what they achieve.
 
     All on queries that neither the memories nor the gate trained on.
     """
     held, memories = data.validation, len(router.bank)
     if len(held) == 0 or not bool((held.memory < memories).any()):
         return {"policy": {}, "calibration": {"queries": 0}}
-    logits, votes = scored(router, held)
-    temperature = best_temperature(logits, held.memory)
-    router.gate.cool(temperature)
-    probabilities = (logits / temperature).softmax(-1)
+    terms, votes = measured_terms(router, held)
+    before = _logits(router.gate, terms).softmax(-1)
+    for name, scale in fit_scales(terms, router.gate.scales, held.memory).items():
+        router.gate.scales[name].copy_(scale)
+    probabilities = _logits(router.gate, terms).softmax(-1)
     known = held.memory < memories
     limits = {"max_wrong_routes": max_wrong_routes, "max_known_lost": max_known_lost}
     best, chosen = probabilities[:, :-1].max(-1)
@@ -166,14 +187,20 @@ def calibrate(
         "policy": {"t_gate": policy.t_gate, "t_index": policy.t_index},
         "calibration": {
             "queries": len(held),
-            "temperature": round(temperature, 4),
-            "calibration_error_before": round(calibration_error(logits.softmax(-1), held.memory), 4),
+            "scales": {name: round(float(scale), 4) for name, scale in router.gate.scales.items()},
+            "calibration_error_before": round(calibration_error(before, held.memory), 4),
             "calibration_error": round(calibration_error(probabilities, held.memory), 4),
             "gate_top1": round(float((probabilities.argmax(-1) == held.memory).float().mean()), 4),
             "target": limits,
             "achieved": outcome(decide(probabilities, votes, policy), held.memory),
         },
     }
+
+
+def _logits(
+    gate: Gate, terms: Mapping[str, Float[Tensor, "queries memories"]]
+) -> Float[Tensor, "queries memories_and_none"]:
+    return weighed(terms, {name: gate.scales[name].exp() for name in terms}, gate.none)
 
 
 def outcome(decided: Decision, memory: Int[Tensor, " queries"]) -> dict[str, float]:

@@ -41,6 +41,7 @@ class Batch:
     pooled: Float[Tensor, "batch hidden"] | None
     rows: list[tuple[Tensor, Tensor]]
     losses: Float[Tensor, "batch memories"] | None = None
+    lexical: Float[Tensor, "batch memories"] | None = None
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,7 @@ class Queries(Dataset[int]):
         else:
             self.embedding = router.get_encoder().encode(texts)
         self.votes = wordings.votes(self.embedding, self.key)
+        self.lexical = wordings.lexical(router.lexicon, texts, self.key) if "lexical" in router.gate.features else None
         self.rows = [_row(model, example) if model is not None else (_NO_IDS, _NO_IDS) for example in examples]
         self.losses: Tensor | None = None
         self.pooled = None
@@ -117,7 +119,8 @@ class Queries(Dataset[int]):
         tokens, counted = pad([self.tokens[i] for i in indices]) if self.tokens is not None else (None, None)
         known = self.embedding[indices], self.votes[indices], self.memory[indices]
         losses = self.losses[indices] if self.losses is not None else None
-        return Batch(*known, tokens, counted, pooled, rows, losses)
+        lexical = self.lexical[indices] if self.lexical is not None else None
+        return Batch(*known, tokens, counted, pooled, rows, losses, lexical)
 
 
 def _pooled(model: LoraryForCausalLM, rows: Sequence[Tensor]) -> Float[Tensor, "rows hidden"]:

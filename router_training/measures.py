@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from random import Random
 from typing import Any
 
-import bm25s
-import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
+from lorary.facts import Fact
 from lorary.gate import DEFAULT_FEATURES
 from lorary.memory import Memory, MemoryBank
 from lorary.router import Router, mean_key, new_gate
@@ -47,33 +47,6 @@ def centroid_scores(bank: MemoryBank, queries: Float[Tensor, "queries d"]) -> Fl
     return queries @ functional.normalize(torch.stack([mean_key(m, queries.shape[1]) for m in bank]), dim=-1).T
 
 
-class WordScores:
-    """BM25 (Robertson and Zaragoza 2009, by bm25s) over the trained wordings of a bank: the best one counts."""
-
-    def __init__(self, bank: MemoryBank) -> None:
-        self.memories = len(bank)
-        self.owner: Int[Tensor, " wordings"] = torch.tensor(
-            [number for number, memory in enumerate(bank) for fact in memory.facts for _ in fact.trained]
-        )
-        self._bm25 = bm25s.BM25()
-        wordings = [wording for memory in bank for fact in memory.facts for wording in fact.trained]
-        self._bm25.index(_words(wordings), show_progress=False)
-
-    def __call__(self, texts: Sequence[str]) -> Float[Tensor, "queries memories"]:
-        """Each memory's best score for each text, 0 where no word is shared."""
-        best = []
-        for words in _words(texts):
-            known = [word for word in words if word in self._bm25.vocab_dict]
-            found = self._bm25.get_scores(known) if known else np.zeros(len(self.owner), dtype=np.float32)
-            scores = torch.from_numpy(found)
-            best.append(torch.zeros(self.memories).scatter_reduce(0, self.owner, scores, "amax"))
-        return torch.stack(best)
-
-
-def _words(texts: Sequence[str]) -> list[list[str]]:
-    return bm25s.tokenize(list(texts), stopwords="en", return_ids=False, show_progress=False)  # type: ignore
-
-
 def routing_milliseconds(memories: int = 1000, wordings: int = 250, queries: int = 100) -> dict[str, Any]:
     """The median time to route one query among so many memories, the encoder apart, and how the index searched."""
     generator = torch.Generator().manual_seed(0)
@@ -82,12 +55,19 @@ def routing_milliseconds(memories: int = 1000, wordings: int = 250, queries: int
         spread = torch.randn(count, len(centre), generator=generator) / len(centre) ** 0.5
         return functional.normalize(centre + spread, dim=-1)
 
+    random = Random(0)
+
+    def sentence() -> str:
+        """Eight words, as frequent as words are: the rarer, the more of them there are (Zipf)."""
+        return " ".join(f"word{int(20_000 ** random.random())}" for _ in range(8))
+
     bank = MemoryBank("none", "", "none", {}, "")
     for number, centre in enumerate(functional.normalize(torch.randn(memories, 384, generator=generator))):
         name = f"memory-{number}"
-        bank.memories[name] = Memory(name, {}, {}, (), near(centre, wordings), tuple(range(wordings)))
+        facts = tuple(Fact(name, sentence(), "answer") for _ in range(wordings))
+        bank.memories[name] = Memory(name, {}, {}, facts, near(centre, wordings), tuple(range(wordings)))
     drawn = torch.randint(memories, (queries,), generator=generator).tolist()
-    asked = {f"question {i}": near(list(bank)[m].keys[0], 1)[0] for i, m in enumerate(drawn)}
+    asked = {f"{i} {sentence()}": near(list(bank)[m].keys[0], 1)[0] for i, m in enumerate(drawn)}
 
     class Known:
         name, dimension = "none", 384
@@ -96,7 +76,7 @@ def routing_milliseconds(memories: int = 1000, wordings: int = 250, queries: int
             return torch.stack([asked[sentence] for sentence in sentences])
 
     router = Router(bank, new_gate(bank, 384, 0, DEFAULT_FEATURES).requires_grad_(False), Policy(), Known)
-    router.decide(router.query(["question 0"]))  # builds the indices
+    router.decide(router.query([next(iter(asked))]))  # builds the indices
     spent = []
     for text in asked:
         began = time.perf_counter()

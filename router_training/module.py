@@ -70,8 +70,18 @@ def loss_terms(
 
 def logits_of(gate: Gate, batch: Batch) -> Float[Tensor, "batch memories_and_none"]:
     """The gate's logits on a batch's features."""
+    return gate(*_features(gate, batch))
+
+
+def terms_of(gate: Gate, batch: Batch) -> dict[str, Float[Tensor, "batch memories"]]:
+    """The gate's unscaled terms on a batch's features."""
+    return gate.terms(*_features(gate, batch))
+
+
+def _features(gate: Gate, batch: Batch) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None, Tensor | None]:
+    """What the gate takes, in its order."""
     words = gate.attend(batch.tokens, batch.counted) if batch.tokens is not None and batch.counted is not None else None
-    return gate(batch.embedding, batch.votes, batch.pooled, words)
+    return batch.embedding, batch.votes, batch.pooled, words, batch.lexical
 
 
 def select(

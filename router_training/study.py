@@ -188,13 +188,14 @@ class _Study:
         trainer = fit(router, data, training, place, model=model, quiet=True, callbacks=[_Advance(advance)])
         seconds = time.perf_counter() - began
         limits = {"max_wrong_routes": training.max_wrong_routes, "max_known_lost": training.max_known_lost}
+        before = scored(router, self.measured["held_out"])[0]
         found = calibrate(router, data, **limits)
         after = {kind: scored(router, queries) for kind, queries in self.measured.items()}
         policy = Policy(**found["policy"], top_k=training.top_k, top_p=training.top_p)
         logits, votes = ({kind: pair[i] for kind, pair in after.items()} for i in range(2))
         if arm == "soft-labels":
             seconds += self.results.get("losses_seconds", 0.0)
-        run = gate_run(logits, votes, self._memory(), policy, found["calibration"]["temperature"])
+        run = gate_run(logits, votes, self._memory(), policy, before)
         return run | {"seconds": round(seconds, 1), "steps": trainer.global_step, "policy": found["policy"]}
 
     def _router(self) -> Router:

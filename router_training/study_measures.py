@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lorary.router_training.calibration import best_temperature, bin_gaps, calibration_error, outcome
+from lorary.router_training.calibration import bin_gaps, calibration_error, fit_scales, outcome
 from lorary.routing import Policy, decide
 
 Weightings = Float[Tensor, "weightings questions"]
@@ -77,9 +77,13 @@ def gate_run(
     votes: Mapping[str, Float[Tensor, "_ memories"]],
     memory: Mapping[str, Int[Tensor, " _"]],
     policy: Policy,
-    temperature: float,
+    before: Float[Tensor, "_ memories_and_none"],
 ) -> dict[str, Any]:
-    """What a calibrated gate did with each question; each argument has validation, held_out and unrelated ones."""
+    """What a calibrated gate did with each question; each mapping has validation, held_out and unrelated ones.
+
+    Args:
+        before: its logits on the held-out ones before it was calibrated.
+    """
     probabilities = {kind: logits[kind].softmax(-1) for kind in logits}
     held, right = probabilities["held_out"], memory["held_out"]
     kinds = ("held_out", "unrelated")
@@ -95,7 +99,7 @@ def gate_run(
         "unrelated": _floats(probabilities["unrelated"][:, :-1].amax(-1)),
         "sure": _floats(sure),
         "hit": _ints(chosen == right),
-        "ece_before": round(calibration_error((logits["held_out"] * temperature).softmax(-1), right), 4),
+        "ece_before": round(calibration_error(before.softmax(-1), right), 4),
         **{name: value for name, value in outcome(decided, asked).items() if name != "top1"},
     }
 
@@ -111,9 +115,10 @@ def rival_run(
     run: dict[str, Any] = {}
     if shares:
         logits = {kind: found.clamp(min=1e-9).log() for kind, found in scores.items()}
-        temperature = best_temperature(logits["validation"], memory["validation"])
+        start = {"log": torch.zeros(()), "none": torch.tensor(-1e4)}  # it knows no none
+        scale = fit_scales({"log": logits["validation"]}, start, memory["validation"])["log"].exp()
         run["ece_before"] = round(calibration_error(scores["held_out"], memory["held_out"]), 4)
-        scores = {kind: (found / temperature).softmax(-1) for kind, found in logits.items()}
+        scores = {kind: (scale * found).softmax(-1) for kind, found in logits.items()}
         run |= {"known_lost": 0.0, "unrelated_routed": 1.0}
     best, chosen = scores["held_out"].max(-1)
     run["right"] = _ints(chosen == memory["held_out"])

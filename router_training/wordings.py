@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from lorary.lexicon import Lexicon
 from lorary.memory import MemoryBank
+
+_AT_ONCE = 1024
+"""Queries that are compared at once."""
 
 
 @dataclass(frozen=True)
@@ -47,9 +52,20 @@ class Wordings:
         self, queries: Float[Tensor, "queries embedding"], key: Int[Tensor, " queries"]
     ) -> Float[Tensor, "queries memories"]:
         """Each memory's best cosine similarity among what the query is compared with."""
-        votes = []
-        for part, own in zip(queries.split(1024), key.split(1024), strict=True):
-            similarity = (part @ self.keys.T).masked_fill(self.left_out(own), -1.0)
-            best = torch.zeros(len(part), self.memories)
-            votes.append(best.scatter_reduce(1, self.owner.expand_as(similarity), similarity, "amax"))
-        return torch.cat(votes)
+        parts = zip(queries.split(_AT_ONCE), key.split(_AT_ONCE), strict=True)
+        return torch.cat([self._best(part @ self.keys.T, own) for part, own in parts])
+
+    def lexical(
+        self, lexicon: Lexicon, texts: Sequence[str], key: Int[Tensor, " queries"]
+    ) -> Float[Tensor, "queries memories"]:
+        """Each memory's best score in the lexicon, which holds the same wordings, among what the query is compared with."""
+        starts = range(0, len(texts), _AT_ONCE)
+        scores = [self._best(lexicon.scores(texts[i : i + _AT_ONCE]), key[i : i + _AT_ONCE]) for i in starts]
+        return torch.cat(scores) if scores else torch.zeros(0, self.memories)
+
+    def _best(
+        self, similarity: Float[Tensor, "queries wordings"], key: Int[Tensor, " queries"]
+    ) -> Float[Tensor, "queries memories"]:
+        compared = similarity.masked_fill(self.left_out(key), -1.0)
+        best = torch.zeros(len(compared), self.memories)
+        return best.scatter_reduce(1, self.owner.expand_as(compared), compared, "amax")

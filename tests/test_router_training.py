@@ -10,10 +10,10 @@ import torch
 
 from lorary.encoder import load_encoder
 from lorary.files import BankError
-from lorary.gate import Gate
+from lorary.gate import Gate, weighed
 from lorary.memory import MemoryBank
 from lorary.router import new_gate
-from lorary.router_training.calibration import best_temperature, best_threshold, calibration_error
+from lorary.router_training.calibration import best_threshold, calibration_error, fit_scales
 from lorary.router_training.data import RoutingData, read_questions
 from lorary.router_training.initial import start_from
 from lorary.router_training.module import GateTraining, Weights, logits_of, loss_terms, select
@@ -252,14 +252,37 @@ def test_a_gate_that_is_too_sure_or_unsure_is_calibrated():
     told = torch.where(torch.rand(400, generator=generator) < 0.8, right, (right + 1) % 3)  # right four times in five
     for scale in (2.0, 6.0):
         logits = torch.nn.functional.one_hot(told, 3) * scale
-        cooled = (logits / best_temperature(logits, right)).softmax(-1)
+        start = {"told": torch.zeros(()), "none": torch.tensor(-50.0)}
+        found = fit_scales({"told": logits}, start, right)
+        cooled = weighed({"told": logits}, {"told": found["told"].exp()}, found["none"]).softmax(-1)
         assert calibration_error(cooled, right) < calibration_error(logits.softmax(-1), right)
         assert calibration_error(cooled, right) < 0.01
 
 
-def test_cooling_divides_every_logit(composite):
-    gate = Gate(composite.gate.keys.data, 0)
-    embedding, votes, words = torch.randn(4, gate.keys.shape[1]), torch.rand(4, 3), torch.randn(4, gate.keys.shape[1])
-    before = gate(embedding, votes, None, words)
-    gate.cool(2.0)
-    assert torch.allclose(gate(embedding, votes, None, words), before / 2, atol=1e-5)
+def test_a_term_that_means_nothing_is_found_out():
+    generator = torch.Generator().manual_seed(0)
+    right = torch.randint(0, 4, (400,), generator=generator)
+    knows = torch.nn.functional.one_hot(right, 4) * 0.1 + torch.rand(400, 4, generator=generator) * 0.05
+    terms = {"flatters": torch.rand(400, 4, generator=generator), "knows": knows}
+    start = {"flatters": torch.tensor(2.3), "knows": torch.tensor(2.3), "none": torch.tensor(5.0)}
+    found = fit_scales(terms, start, right)
+    before, after = (
+        weighed(terms, {name: scales[name].exp() for name in terms}, scales["none"]) for scales in (start, found)
+    )
+    assert float((before.argmax(-1) == right).float().mean()) < 0.5
+    assert float((after.argmax(-1) == right).float().mean()) == 1.0
+    assert found["flatters"] < start["flatters"]
+    assert found["knows"] > start["knows"]
+
+
+def test_a_gate_s_logits_are_its_terms_by_their_scales(composite):
+    gate = Gate(composite.gate.keys.data, 0, ("embedding", "words", "votes", "lexical"))
+    gate.log_tau.data.fill_(0.5)
+    gate.log_beta.data.fill_(1.5)
+    given = (torch.randn(4, gate.keys.shape[1]), torch.rand(4, 3), None, torch.randn(4, gate.keys.shape[1]))
+    terms = gate.terms(*given, torch.rand(4, 3))
+    assert list(gate.scales) == ["embedding", "words", "votes", "lexical", "none"]
+    expected = sum(gate.scales[name].exp() * term for name, term in terms.items())
+    logits = gate(*given, terms["lexical"])
+    assert torch.allclose(logits[:, :-1], expected, atol=1e-5)
+    assert torch.equal(logits[:, -1], gate.none.expand(4))

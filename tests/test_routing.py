@@ -145,7 +145,7 @@ def test_an_encoder_of_sentences_alone_tells_each_as_its_only_token(encoder):
             return encoder.encode(sentences)
 
     embedding, tokens = encode_tokens(Sentences(), ["Who cooks?"])
-    gate = Gate(torch.eye(3, encoder.dimension), 0)
+    gate = Gate(torch.eye(3, encoder.dimension), 0, ("embedding", "words", "votes"))
     gate.focus.data = torch.ones(encoder.dimension)
     votes = torch.zeros(1, 3)
     words = gate.attend(*pad(tokens))

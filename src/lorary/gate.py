@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-FEATURES = ("embedding", "words", "votes", "hidden")
-DEFAULT_FEATURES = ("embedding", "votes")  # "words" helps where topics overlap and hurts where names decide
+FEATURES = ("embedding", "words", "votes", "lexical", "hidden")
+DEFAULT_FEATURES = ("embedding", "votes", "lexical")
 TOKEN_FEATURES = (*DEFAULT_FEATURES, "hidden")
 _SHARPNESS = 30.0
 
@@ -54,12 +55,21 @@ def cosines(
     return functional.linear(functional.normalize(queries, dim=-1), functional.normalize(keys, dim=-1))
 
 
+def weighed(
+    terms: Mapping[str, Float[Tensor, "*#batch memories"]], scales: Mapping[str, Tensor], none: Float[Tensor, ""]
+) -> Float[Tensor, "*batch memories_and_none"]:
+    """The logits: the sum of the terms by their scales, and the logit of none last."""
+    logits = sum((scales[name] * term for name, term in terms.items()), torch.zeros(()))
+    return torch.cat([logits, none.expand(*logits.shape[:-1], 1)], dim=-1)
+
+
 class Gate(nn.Module):
-    """logit_m = τ ⟨z, k_m⟩ + τ' ⟨normalise(w), k'_m⟩ + α v_m, logit_none = b, with z = normalise(P e + H h).
+    """logit_m = τ ⟨z, k_m⟩ + τ' ⟨normalise(w), k'_m⟩ + α v_m + β l_m, logit_none = b, with z = normalise(P e + H h).
 
     The first term compares the question's embedding e (and the hidden state h) with a key a memory; the second does so
-    for w, the mean of the encoder's token vectors under the gate's own attention; v are the index's votes. Each term is
-    there if its feature is.
+    for w, the mean of the encoder's token vectors under the gate's own attention; v are the index's votes, l those of
+    the lexicon. Each term is there if its feature is. What the terms weigh against each other is fitted on validation
+    wordings (`scales`): trained wordings flatter what was fitted to them.
 
     Args:
         keys: [memories, embedding], where the memories' keys start: the means of their facts' embeddings.
@@ -84,7 +94,8 @@ class Gate(nn.Module):
         self.focus = nn.Parameter(torch.zeros(dimension))
         self.word_keys = nn.Parameter(functional.normalize(keys.float(), dim=-1))
         self.log_tau_words = nn.Parameter(torch.tensor(1.6))
-        self.vote_weight = nn.Parameter(torch.tensor(10.0))
+        self.log_alpha = nn.Parameter(torch.tensor(math.log(10.0)))
+        self.log_beta = nn.Parameter(torch.tensor(math.log(10.0)))
         self.none = nn.Parameter(torch.tensor(10.0))
 
     def forward(
@@ -93,27 +104,43 @@ class Gate(nn.Module):
         votes: Float[Tensor, "*#batch memories"],
         hidden: Float[Tensor, "*#batch hidden"] | None = None,
         words: Float[Tensor, "*#batch embedding"] | None = None,
+        lexical: Float[Tensor, "*#batch memories"] | None = None,
     ) -> Float[Tensor, "*batch memories_and_none"]:
         """Logits over the memories, and none last. With `hidden` for each token, the others broadcast.
 
         Args:
             words: what `attend` makes of the encoder's tokens; where they are not known, the embedding, which is their
                 plain mean, stands in for it.
+            lexical: the lexicon's votes; needed where they are a feature.
         """
-        logits = torch.zeros_like(votes)
+        terms = self.terms(embedding, votes, hidden, words, lexical)
+        return weighed(terms, {name: scale.exp() for name, scale in self.scales.items() if name != "none"}, self.none)
+
+    def terms(
+        self,
+        embedding: Float[Tensor, "*#batch embedding"],
+        votes: Float[Tensor, "*#batch memories"],
+        hidden: Float[Tensor, "*#batch hidden"] | None = None,
+        words: Float[Tensor, "*#batch embedding"] | None = None,
+        lexical: Float[Tensor, "*#batch memories"] | None = None,
+    ) -> dict[str, Float[Tensor, "*#batch memories"]]:
+        """What each term says of each memory, unscaled, by the name of its scale; the arguments are those of `forward`."""
+        terms: dict[str, Tensor] = {}
         if {"embedding", "hidden"} & set(self.features):
             z = torch.zeros_like(embedding)
             if "embedding" in self.features:
                 z = functional.linear(embedding, self.from_embedding)
             if hidden is not None and "hidden" in self.features:
                 z = z + functional.linear(hidden.to(z.dtype), self.from_hidden)
-            logits = logits + self.log_tau.exp() * cosines(z, self.keys)
+            terms["embedding"] = cosines(z, self.keys)
         if "words" in self.features:
-            seen = embedding if words is None else words
-            logits = logits + self.log_tau_words.exp() * cosines(seen, self.word_keys)
+            terms["words"] = cosines(embedding if words is None else words, self.word_keys)
         if "votes" in self.features:
-            logits = logits + self.vote_weight * votes
-        return torch.cat([logits, self.none.expand(*logits.shape[:-1], 1)], dim=-1)
+            terms["votes"] = votes
+        if "lexical" in self.features:
+            assert lexical is not None, "the feature 'lexical' needs the lexicon's votes"
+            terms["lexical"] = lexical
+        return terms
 
     def attend(
         self, tokens: Float[Tensor, "*batch tokens embedding"], counted: Float[Tensor, "*batch tokens"]
@@ -126,7 +153,8 @@ class Gate(nn.Module):
         parts: dict[str, tuple[nn.Parameter, ...]] = {
             "embedding": (self.from_embedding, self.keys, self.log_tau),
             "words": (self.focus, self.word_keys, self.log_tau_words),
-            "votes": (self.vote_weight,),
+            "votes": (self.log_alpha,),
+            "lexical": (self.log_beta,),
             "hidden": (self.from_hidden, self.keys, self.log_tau),
         }
         return parts[feature]
@@ -135,13 +163,12 @@ class Gate(nn.Module):
         """P e, normalised: where the gate compares questions with its keys."""
         return functional.normalize(functional.linear(embedding, self.from_embedding), dim=-1)
 
-    @torch.no_grad()
-    def cool(self, temperature: float) -> None:
-        """Divides every logit by `temperature` (> 0): the order stays, the probabilities are calibrated."""
-        for log_tau in (self.log_tau, self.log_tau_words):
-            log_tau.sub_(math.log(temperature))
-        for weight in (self.vote_weight, self.none):
-            weight.div_(temperature)
+    @property
+    def scales(self) -> dict[str, nn.Parameter]:
+        """What the terms that take part weigh against each other, as logarithms, and the logit of none."""
+        # The hidden state and the embedding share a term.
+        taken = {"embedding" if feature == "hidden" else feature for feature in self.features}
+        return {**{name: self.parts_of(name)[-1] for name in FEATURES if name in taken}, "none": self.none}
 
     @torch.no_grad()
     def append(self, key: Float[Tensor, " embedding"]) -> None:

@@ -48,6 +48,11 @@ class Memory:
         """The adapter's factors, scaled. Raises AdapterError where they do not fit `shapes`."""
         return factors_of(self.adapter_config, self.tensors, shapes, f"memory {self.name!r}")
 
+    @property
+    def wordings(self) -> list[str]:
+        """The trained wordings of its facts, in order: what its keys embed."""
+        return [wording for fact in self.facts for wording in fact.trained]
+
     def with_keys(self, encoder: Encoder) -> Memory:
         """The same memory with its trained wordings embedded."""
         asked = [(wording, i) for i, fact in enumerate(self.facts) for wording in fact.trained]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float
@@ -19,6 +19,7 @@ from lorary.routing import Decision, Policy, decide
 
 if TYPE_CHECKING:
     from lorary.index import FactIndex
+    from lorary.lexicon import Lexicon
 
 
 @dataclass
@@ -28,13 +29,15 @@ class Query:
     embedding: Float[Tensor, "batch embedding"]
     votes: Float[Tensor, "batch memories"]
     words: Float[Tensor, "batch embedding"] | None = None
+    lexical: Float[Tensor, "batch memories"] | None = None
     seen: tuple[Float[Tensor, "batch hidden"], Float[Tensor, " batch"]] | None = None
 
     def rows(self, index: Tensor) -> Query:
         """The same for the rows given by number."""
         seen = None if self.seen is None else (self.seen[0][index], self.seen[1][index])
-        words = None if self.words is None else self.words[index]
-        return replace(self, embedding=self.embedding[index], votes=self.votes[index], words=words, seen=seen)
+        told = {name: getattr(self, name) for name in ("embedding", "votes", "words", "lexical")}
+        kept: dict[str, Any] = {name: None if rows is None else rows[index] for name, rows in told.items()}
+        return replace(self, seen=seen, **kept)
 
 
 @dataclass
@@ -50,6 +53,7 @@ class Router:
     policy: Policy
     get_encoder: Callable[[], Encoder]
     _index: FactIndex | None = field(default=None, init=False)
+    _lexicon: Lexicon | None = field(default=None, init=False)
 
     @property
     def index(self) -> FactIndex:
@@ -62,6 +66,17 @@ class Router:
                 self._index.add(memory.name, memory.keys, memory.key_facts)
         return self._index
 
+    @property
+    def lexicon(self) -> Lexicon:
+        """The lexicon of the bank's trained wordings, made when first asked."""
+        if self._lexicon is None:
+            from lorary.lexicon import Lexicon  # bm25s is not needed by who has no lexical votes
+
+            self._lexicon = Lexicon()
+            for memory in self.bank:
+                self._lexicon.add(memory.name, memory.wordings)
+        return self._lexicon
+
     @torch.no_grad()
     def query(self, texts: Sequence[str]) -> Query:
         """Embeddings and votes of `texts`, and their words as the gate attends to them; equal texts are encoded once."""
@@ -73,9 +88,11 @@ class Router:
             words = self.gate.attend(padded.to(device), counted.to(device))
         else:
             embedding = self.get_encoder().encode(distinct)
-        votes = self.index.votes(embedding, self.bank.names)
+        votes, lexical = self.index.votes(embedding, self.bank.names), None
+        if "lexical" in self.gate.features:
+            lexical = self.lexicon.votes(distinct, self.bank.names).to(device)
         rows = torch.tensor([distinct.index(text) for text in texts])
-        return Query(embedding[rows].to(device), votes[rows].to(device), None if words is None else words[rows])
+        return Query(embedding.to(device), votes.to(device), words, lexical).rows(rows)
 
     def decide(
         self,
@@ -93,7 +110,7 @@ class Router:
             counted: 1 for the tokens that the gate's running mean takes in.
         """
         policy = policy or self.policy
-        embedding, votes, words = query.embedding, query.votes, query.words
+        embedding, votes, words, lexical = query.embedding, query.votes, query.words, query.lexical
         pooled = None
         if hidden is not None and counted is not None:
             means, query.seen = running_mean(hidden.to(embedding.device), counted.to(embedding.device), query.seen)
@@ -101,19 +118,24 @@ class Router:
             if granularity == "token":
                 embedding, votes = embedding.unsqueeze(1), votes.unsqueeze(1)
                 words = None if words is None else words.unsqueeze(1)
-        return decide(self.gate(embedding, votes, pooled, words).softmax(-1), votes, policy)
+                lexical = None if lexical is None else lexical.unsqueeze(1)
+        return decide(self.gate(embedding, votes, pooled, words, lexical).softmax(-1), votes, policy)
 
     def add(self, memory: Memory) -> None:
         """Lets a memory that has just joined the bank be reached: a key for the gate, its facts for the index."""
         self.gate.append(mean_key(memory, self.gate.from_embedding.shape[1]))
         if self._index is not None:
             self._index.add(memory.name, memory.keys, memory.key_facts)
+        if self._lexicon is not None:
+            self._lexicon.add(memory.name, memory.wordings)
 
     def remove(self, memory: str, number: int) -> None:
         """Forgets a memory that has just left the bank, which stood there as `number`."""
         self.gate.keep(torch.tensor([i for i in range(len(self.gate.keys)) if i != number], dtype=torch.long))
         if self._index is not None:
             self._index.remove(memory)
+        if self._lexicon is not None:
+            self._lexicon.remove(memory)
 
 
 def pad(
