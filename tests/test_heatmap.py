@@ -9,11 +9,12 @@ from dataclasses import replace
 
 import pytest
 import torch
+from conftest import SMALL
 from matplotlib.image import imread
 
 from lorary.__main__ import main
 from lorary.answering import answer
-from lorary.heatmap import HeatMap, check_ending, heat_map
+from lorary.heatmap import HeatMap, check_ending, heat_map, token_label
 from lorary.routing import Policy
 
 QUESTION = "Who cooks at Ormen station?"
@@ -104,6 +105,13 @@ def test_the_image_is_darker_where_weights_are_greater(tmp_path):
     empty = imread(tmp_path / "none.png")[..., :3]
     assert full.shape == empty.shape
     assert full.mean() < empty.mean() - 0.01
+
+
+def test_every_token_has_a_label_that_can_be_seen(tokenizer):
+    labels = [token_label(tokenizer, token) for token in range(SMALL["vocab_size"] + 9)]
+    assert all(label and label.isprintable() and not label.isspace() for label in labels)
+    assert labels[-1] == f"<{len(labels) - 1}>", "what the tokenizer does not know has its number"
+    assert token_label(tokenizer, tokenizer.convert_tokens_to_ids("Ċ")) == "↵"
 
 
 def test_a_long_prompt_still_makes_an_image(tmp_path):

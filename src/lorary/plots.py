@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import textwrap
+import warnings
 from typing import TYPE_CHECKING
 
 from matplotlib import rc_context
@@ -48,5 +49,7 @@ def heat_map_image(shown: HeatMap) -> bytes:
         figure.suptitle("\n".join(title), fontsize=9)
         figure.supxlabel(textwrap.fill(shown.caption, int(width * 16)), fontsize=7, color="#5b6675")
         buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", metadata={"Software": None})
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*missing from font")  # a box stands for what it cannot write
+            figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()
