@@ -12,6 +12,9 @@ from conftest import empty_bank, pico_model, save_adapter
 from lorary.__main__ import main
 from lorary.answering import answer
 from lorary.composite import assemble, load_composite
+from lorary.eval import recall
+from lorary.eval.asking import longest_answer
+from lorary.eval.results import read
 from lorary.passages import PassageError, nearest_passages, with_passages
 from lorary.prompts import prompt
 from lorary.routing import OUTCOMES, Policy
@@ -142,3 +145,26 @@ def test_the_composite_keeps_its_switches_and_the_command_overrides_them(composi
     assert sum(line.startswith("passage: Who cooks at") for line in lines) == 2
     assert main([*asked, "--passages=-2"]) == 2
     assert capsys.readouterr().err == "lorary: error: -2 passages cannot stand in a prompt; give 0 or more\n"
+
+
+def test_a_run_measures_what_the_switches_do(composite, tmp_path):
+    """Each outcome's condition gives the answers, the routes and the passages that the composite gives by its switch."""
+    composite.router.policy = OPEN
+    conditions = {
+        "policy": OPEN,
+        "hybrid": replace(OPEN, passages=2),
+        "passages": replace(OPEN, passages=2, sources=()),
+        "base": replace(OPEN, sources=()),
+    }
+    asked = {"conditions": tuple(conditions), "passages": 2, "parts": ("questions",), "quiet": True}
+    recall(composite, out=tmp_path, **asked)
+    _, predictions = read(tmp_path)
+    for (name, policy), outcome in zip(conditions.items(), OUTCOMES, strict=True):
+        assert len(predictions[name]) == 2
+        for told in predictions[name]:
+            tokens = longest_answer(composite, [told["answer"] for told in predictions[name]]) + 1
+            found = answer(composite, told["question"], policy=policy, max_new_tokens=tokens)
+            assert found.text == told["said"]
+            assert found.route.outcome == outcome
+            route = told["route"]
+            assert (tuple(route["memories"]), route["passages"]) == (found.route.memories, found.route.passages)

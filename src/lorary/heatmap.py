@@ -97,5 +97,5 @@ def heat_map(model: LoraryForCausalLM, answer: Answer) -> HeatMap:
 
 def token_label(tokenizer: PreTrainedTokenizerBase, token: int) -> str:
     """The text of a token, its white space made visible; its number where it has no text."""
-    text = str(tokenizer.decode([token])) or tokenizer.convert_ids_to_tokens(token) or f"<{token}>"
+    text = str(tokenizer.decode([token]) or tokenizer.convert_ids_to_tokens(token) or f"<{token}>")
     return "".join(c if c.isprintable() else "\ufffd" for c in text.translate(_VISIBLE))

@@ -65,8 +65,10 @@ def nearest_passages(router: Router, texts: Sequence[str], wanted: int) -> list[
     """For each text 1 to `wanted` passages, nearest first, each sentence once.
 
     Raises:
-        PassageError: a text for which there is none.
+        PassageError: a text for which there is none, or a number below 1.
     """
+    if wanted < 1:
+        raise PassageError(f"{wanted} passages cannot be found; give 1 or more")
     near = router.index.nearest(router.query(texts).embedding.cpu(), _SPARE * wanted)
     found = []
     for text, row in zip(texts, near, strict=True):
