@@ -25,7 +25,8 @@ class Policy:
     the index finds (`passages.with_passages` puts them there; `generate` takes tokens and leaves them as they are).
 
     Args:
-        t_gate: the gate decides where its best memory has at least this probability.
+        t_gate: the gate decides where what it mixes has at least this probability, together: a question on two topics
+            parts it between two memories.
         t_index: else the index decides where its best similarity is at least this; else none.
         top_k: memories that the gate may mix at most.
         top_p: it mixes the fewest that together have this share of its probability of any memory.
@@ -109,15 +110,15 @@ def decide(
 ) -> Decision:
     """Gate where it is confident, else index where it is similar enough, else none.
 
-    The confidence is the gate's probability, the index's similarity, or the gate's probability of none.
+    The confidence is the gate's probability of what it mixes, the index's similarity, or the gate's probability of none.
     """
-    best = probabilities[..., :-1].amax(-1)
+    mixed = mixture_weights(probabilities, policy.top_k, policy.top_p)
+    best = (probabilities[..., :-1] * (mixed != 0)).sum(-1)
     near, nearest = votes.expand_as(probabilities[..., :-1]).max(-1)
     by_gate = (best >= policy.t_gate) if "gate" in policy.sources else torch.zeros_like(best, dtype=torch.bool)
     by_index = (near >= policy.t_index) if "index" in policy.sources else torch.zeros_like(by_gate)
     by_index = by_index & ~by_gate
     one_hot = torch.nn.functional.one_hot(nearest, votes.shape[-1]).to(probabilities.dtype)
-    mixed = mixture_weights(probabilities, policy.top_k, policy.top_p)
     weights = mixed * by_gate.unsqueeze(-1) + one_hot * by_index.unsqueeze(-1)
     confidence = torch.where(by_gate, best, torch.where(by_index, near, probabilities[..., -1]))
     return Decision(weights, by_gate.long() + 2 * by_index.long(), confidence)
