@@ -47,7 +47,8 @@ class Passages:
             return [self.all] * len(questions)
         if kind == "topic":
             topics = {name: list(dict.fromkeys(texts)) for name, texts in self.by_memory.items()}
-            return [topics.get(question.memory) or self.all[: self.wanted] for question in questions]
+            held = [[text for name in question.memories for text in topics[name]] for question in questions]
+            return [texts or self.all[: self.wanted] for texts in held]
         if kind == "index":
             found = nearest_passages(self.model.router, [question.text for question in questions], self.wanted)
             return [[passage.text for passage in row] for row in found]

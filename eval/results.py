@@ -41,7 +41,8 @@ def header(
     composite: Any, model: LoraryForCausalLM, questions: Sequence[Question], nearest: float, settings: dict[str, Any]
 ) -> dict[str, Any]:
     """What made the results: configuration, seeds, versions, machine."""
-    asked = json.dumps([vars(q) for q in questions], sort_keys=True).encode()
+    # Without what a question does not have, so that runs from before it could have it go on.
+    asked = json.dumps([{k: v for k, v in vars(q).items() if v or k != "parts"} for q in questions], sort_keys=True)
     named = isinstance(composite, (str, Path))
     return {
         "schema": SCHEMA,
@@ -50,7 +51,7 @@ def header(
             "questions": len(questions),
             "scored": sum(headline(questions)),
             "scored_wordings": "held-out" if any(q.recalled and not q.trained for q in questions) else "trained",
-            "questions_sha256": sha256(asked).hexdigest(),
+            "questions_sha256": sha256(asked.encode()).hexdigest(),
             "composite_sha256": hash_of_folder(composite) if named else None,
             "leak_check": {"threshold": NEAR_COPY, "greatest_similarity": round(nearest, 3)},
             "decoding": "greedy",

@@ -33,7 +33,11 @@ def retention(
         seed: of the wrong memories.
     """
     ways = {**_ALWAYS, **conditions}
-    ways = {name: way for name, way in ways.items() if not way.passages and way.route not in ("base", "oracle")}
+    ways = {
+        name: way
+        for name, way in ways.items()
+        if not way.passages and way.route not in ("base", "oracle", "oracle-sum")
+    }
     told = damage(model, paragraphs, ways, seed)
     return {**told, "perplexity_ratio": told["perplexity_policy"] / told["perplexity_base"]}
 

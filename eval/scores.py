@@ -29,6 +29,11 @@ def exact_match(given: str, answer: str) -> float:
     return float(normalise(given) == normalise(answer))
 
 
+def contains(given: str, answer: str) -> float:
+    """1 where the words of the answer, normalised, stand in a row in what was given, else 0."""
+    return float(f" {normalise(answer)} " in f" {normalise(given)} ")
+
+
 def token_f1(given: str, answer: str) -> float:
     """The harmonic mean of precision and recall over normalised words, 0 to 1."""
     a, b = normalise(given).split(), normalise(answer).split()
