@@ -69,6 +69,10 @@ def notes(results: Mapping[str, Any]) -> list[str]:
             f"- Known against {abstention['unrelated_questions']} unrelated questions: AUROC "
             f"{abstention['auroc']:.3f}{by_kind}."
         )
+    several = {n: r["together"] for n, r in results.get("routing", {}).items() if "together" in r}
+    if several:
+        shares = ", ".join(f"{name} {share:.3f}" for name, share in several.items())
+        lines.append(f"- Questions on several memories, all of them found: {shares}.")
     if retention := results.get("retention"):
         lines += [
             f"- Perplexity on unrelated text: {retention['perplexity_ratio']:.4f} × the base's "
