@@ -123,7 +123,7 @@ def test_an_impossible_policy_is_refused(given, told):
 
 
 def test_the_composite_keeps_its_switches_and_the_command_overrides_them(composite, tmp_path, capsys):
-    composite.config.policy = {"passages": 2, "sources": ["gate", "index"], "t_gate": 0.0}
+    composite.router.policy = replace(OPEN, passages=2)
     composite.save_pretrained(tmp_path)
     assert load_composite(tmp_path).router.policy == replace(OPEN, passages=2)
     asked = ["ask", str(tmp_path), QUESTION, "--max-new-tokens=2", "--json"]

@@ -130,7 +130,6 @@ def test_another_ending_is_one_error_before_anything_runs(name, tmp_path, capsys
 
 
 def test_the_command_writes_both(token_composite, tmp_path, capsys):
-    token_composite.config.policy = {"t_gate": 0.0, "top_k": 2}
     token_composite.save_pretrained(tmp_path / "composite")
     for name in ("map.png", "map.html"):
         asked = ["ask", str(tmp_path / "composite"), QUESTION, "--trace", "--max-new-tokens=3"]
