@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from lorary.eval.predictions import Prediction
 from lorary.eval.questions import Question, unrelated_questions
 from lorary.eval.scores import auroc
 from lorary.modeling import LoraryForCausalLM
+from lorary.routing import decide
 
 _BINS = 10
 
@@ -43,7 +45,8 @@ def routing(
     held = [question for question in asked if question.recalled]
     right = torch.tensor([[name in q.memories for name in model.memories] for q in held])
     probabilities, votes = scores(model, [q.text for q in held])
-    unrelated, _ = scores(model, unrelated_questions())
+    right = right.to(probabilities.device)
+    unrelated, unrelated_votes = scores(model, unrelated_questions())
     gate = probabilities[:, :-1]
     told = {name: ranked(s, right) for name, s in (("gate", gate), ("index", votes))}
     for name in ("policy", *(name for name in ("gate-two", "policy-two") if name in predictions)):
@@ -62,8 +65,8 @@ def routing(
     by_kind = {
         kind: auroc(known, (1 - scores(model, texts)[0][:, -1]).tolist()) for kind, texts in sorted(unheld.items())
     }
-    policy = model.router.policy
-    left = float((unrelated[:, :-1].max(-1).values < policy.t_gate).float().mean())
+    gate_alone = replace(model.router.policy, sources=("gate",))
+    left = float((decide(unrelated, unrelated_votes, gate_alone).source == 0).float().mean())
     return told, {
         "auroc": auroc(known, unknown),
         "auroc_by_kind": by_kind,
@@ -85,7 +88,7 @@ def ranked(given: torch.Tensor, right: torch.Tensor) -> dict[str, float]:
 def _all_among(given: torch.Tensor, right: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
     """Whether the k best of each question hold all memories that are right, or as many of them as can be among k."""
     order = right.gather(-1, given.argsort(dim=-1, descending=True))
-    best = torch.arange(given.shape[-1]) < k.unsqueeze(-1)
+    best = torch.arange(given.shape[-1], device=k.device) < k.unsqueeze(-1)
     return (order & best).sum(-1) == torch.minimum(right.sum(-1), k)
 
 
