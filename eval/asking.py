@@ -31,6 +31,7 @@ class Ask:
         question: its text, which also routes it.
         context: what stands before it in the prompt, "" for nothing.
         route: what it is answered under; None lets the model decide, token by token, under `policy`.
+        new_tokens: the longest answer that is generated, in tokens.
         option: the answer whose likelihood is asked, "" where one is to be generated.
     """
 
@@ -38,13 +39,15 @@ class Ask:
     context: str = ""
     route: Route | None = None
     policy: Policy | None = None
+    new_tokens: int = 32
     option: str = ""
 
     @property
     def key(self) -> tuple[object, ...]:
         """What decides the answer."""
         route = None if self.route is None else (self.route.memories, self.route.weights)
-        return self.question, self.context, route, self.policy if self.route is None else None, self.option
+        policy = self.policy if self.route is None else None
+        return self.question, self.context, route, policy, self.new_tokens, self.option
 
     @property
     def text(self) -> str:
@@ -56,12 +59,11 @@ class Asker:
     """Answers questions and remembers what it answered.
 
     Args:
-        new_tokens: the longest answer, in tokens.
         batch_size: prompts a batch.
     """
 
-    def __init__(self, model: LoraryForCausalLM, *, new_tokens: int, batch_size: int) -> None:
-        self.model, self.new_tokens, self.batch_size = model, new_tokens, batch_size
+    def __init__(self, model: LoraryForCausalLM, *, batch_size: int) -> None:
+        self.model, self.batch_size = model, batch_size
         self.kept: dict[tuple[object, ...], tuple[str, Route]] = {}
         self.judged: dict[tuple[object, ...], float] = {}
         model.tokenizer.padding_side = "left"
@@ -91,11 +93,12 @@ class Asker:
         return [self.judged[ask.key] for ask in asks]
 
     def _batches(self, asks: list[Ask]) -> Iterator[list[Ask]]:
-        """Batches that share a context (or have none that is long) and a policy, of like length."""
+        """Batches that share a context (or have none that is long), a policy and a longest answer, of like length."""
         groups: dict[tuple[object, ...], list[Ask]] = {}
         for ask in asks:
             shared = ask.context if self._shares(ask) else ""
-            groups.setdefault((shared, ask.route is None, ask.policy if ask.route is None else None), []).append(ask)
+            decided = ask.route is None, ask.policy if ask.route is None else None
+            groups.setdefault((shared, ask.new_tokens, *decided), []).append(ask)
         for group in groups.values():
             group.sort(key=lambda ask: len(ask.text))
             for start in range(0, len(group), self.batch_size):
@@ -110,7 +113,7 @@ class Asker:
         model, tokenizer = self.model, self.model.tokenizer
         inputs = self._inputs(batch)
         output = model.generate(
-            **inputs, max_new_tokens=self.new_tokens, do_sample=False, pad_token_id=tokenizer.pad_token_id
+            **inputs, max_new_tokens=batch[0].new_tokens, do_sample=False, pad_token_id=tokenizer.pad_token_id
         )
         said = tokenizer.batch_decode(output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
         routes = [ask.route or last for ask, last in zip(batch, model.last_routes, strict=False)]

@@ -14,13 +14,20 @@ from lorary.eval.conditions import CONDITIONS, EACH, FIRST, PARTS
 def recall(argv: list[str]) -> None:
     """Scores a composite."""
     parser = ArgumentParser(prog="lorary recall", description="Asks the held-out wordings under every condition.")
-    parser.add_argument("composite", type=str, help="folder of the composite")
+    parser.add_argument("composite", type=str, help="a composite, a bank, or a folder of stock PEFT adapters")
     parser.add_argument("--out", type=str, required=True, help="folder of the results")
+    parser.add_argument(
+        "--base", type=str | None, default=None, help="hub id or local folder of the base, if not the named"
+    )
     parser.add_argument(
         "--questions", type=str | None, default=None, help="JSONL to ask instead of the held-out wordings"
     )
     parser.add_argument(
-        "--conditions", type=str, nargs="+", default=list(FIRST), help=f"of {', '.join([*CONDITIONS, EACH])}"
+        "--conditions",
+        type=str,
+        nargs="+",
+        default=None,
+        help=f"of {', '.join([*CONDITIONS, EACH])}; by default {', '.join(FIRST)}, or without a gate what needs none",
     )
     parser.add_argument(
         "--also", type=str, nargs="+", default=[], help="banks whose every memory answers all questions"
@@ -32,6 +39,9 @@ def recall(argv: list[str]) -> None:
         "--parts", type=str, nargs="+", default=list(PARTS), help=f"what to measure, of {', '.join(PARTS)}"
     )
     parser.add_argument("--passages", type=int, default=3, help="passages a question gets in the prompt")
+    parser.add_argument(
+        "--free-tokens", type=int, default=32, help="room beyond the longest answer for the base's own words"
+    )
     parser.add_argument("--batch-size", type=int, default=32, help="questions a batch")
     parser.add_argument("--seed", type=int, default=0, help="of wrong memories and the bootstrap")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")

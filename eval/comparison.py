@@ -6,11 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lorary.eval.predictions import Prediction
+from lorary.eval.predictions import TEXT_MEASURES, Prediction
 from lorary.eval.results import read
 from lorary.eval.scores import difference
-
-_MEASURES = ("exact_match", "token_f1", "rouge_l")
 
 
 class CompareError(ValueError):
@@ -43,15 +41,31 @@ def compare(runs: Sequence[str | Path], *, condition: str = "policy", seed: int 
         "facts": len({p["fact"] for p in held[first]}),
         "runs": [
             {"run": name, "partial": results["partial"]}
-            | {measure: results["conditions"][condition][measure] for measure in _MEASURES}
+            | {measure: results["conditions"][condition][measure] for measure in TEXT_MEASURES}
             for name, (results, _) in read_runs.items()
         ],
         "differences": [
             {"run": name, "against": first}
-            | {measure: _difference(held[first], held[name], measure, seed) for measure in _MEASURES}
+            | {measure: _difference(held[first], held[name], measure, seed) for measure in TEXT_MEASURES}
             for name in others
         ],
     }
+
+
+def within(predictions: Mapping[str, Sequence[Prediction]], seed: int) -> dict[str, Any]:
+    """What the conditions of one run differ by: `against` (the policy, or the first condition) and, by condition, the
+    differences of exact match and of what contains the answer to it, on the same questions, as `compare` tells them.
+    """
+    scored = {name: [p for p in held if p["scored"]] for name, held in predictions.items()}
+    if len(scored) < 2:
+        return {}
+    against = "policy" if "policy" in scored else next(iter(scored))
+    told = {
+        name: {measure: _difference(scored[against], held, measure, seed) for measure in ("exact_match", "contains")}
+        for name, held in scored.items()
+        if name != against
+    }
+    return {"against": against, "conditions": told}
 
 
 def _of(

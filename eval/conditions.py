@@ -32,6 +32,11 @@ class Condition:
     route: str
     passages: str = ""
 
+    @property
+    def free(self) -> bool:
+        """Whether it answers in words of the base's own choice, since no memory taught it to give the answer alone."""
+        return self.route == "base" or bool(self.passages)
+
 
 CONDITIONS: dict[str, Condition] = {
     "base": Condition("the base alone", "base"),

@@ -9,10 +9,10 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from lorary.composite import load_composite
 from lorary.eval import results as stored
 from lorary.eval import studies
-from lorary.eval.conditions import FIRST, PARTS, Condition, choose
+from lorary.eval.comparison import within
+from lorary.eval.conditions import PARTS, Condition, choose
 from lorary.eval.latency import latency
 from lorary.eval.merging import MergeError, merged
 from lorary.eval.prior import by_prior
@@ -20,6 +20,7 @@ from lorary.eval.questions import held_out, unrelated_text
 from lorary.eval.retention import damage, retention
 from lorary.eval.routers import calibration, routing
 from lorary.eval.run import Run, bank_of, instead
+from lorary.eval.sources import open_source
 from lorary.memory import Memory, MemoryBank
 from lorary.modeling import LoraryForCausalLM
 from lorary.progress import ProgressBar, ProgressBars, progress_bars
@@ -32,14 +33,16 @@ def recall(
     composite: str | Path | LoraryForCausalLM,
     *,
     out: str | Path,
+    base: str | None = None,
     questions: str | Path | None = None,
-    conditions: Sequence[str] = FIRST,
+    conditions: Sequence[str] | None = None,
     also: Sequence[str | Path] = (),
     text: str | Path | None = None,
     counts: Sequence[int] = (),
     merges: Sequence[int] = (),
     parts: Sequence[str] = PARTS,
     passages: int = 3,
+    free_tokens: int = 32,
     batch_size: int = 32,
     seed: int = 0,
     quiet: bool = False,
@@ -50,48 +53,64 @@ def recall(
     call goes on from there.
 
     Args:
+        composite: what `sources.open_source` takes: a composite, a bank, or a folder of stock PEFT adapters.
+        base: another name for the base.
         questions: JSONL to ask instead of the held-out wordings in the bank, as `questions.read_questions` takes it.
-        conditions: any of `conditions.CONDITIONS`; "each" is one for each single memory.
+        conditions: any of `conditions.CONDITIONS`; "each" is one for each single memory. None: `Source.first`.
         also: banks over the same base (merges, one adapter for all topics); each of their memories answers everything.
         text: a text file to measure damage on, instead of the shipped one.
         counts: numbers of memories in the bank to tell recall against.
         merges: numbers of memories merged to tell recall against.
         parts: any of `conditions.PARTS`.
         passages: how many a question gets from the index and from BM25.
+        free_tokens: how many tokens more than the longest answer's the base alone and what reads passages get: they
+            answer in their own words.
         seed: of the wrong memories, the groups of the studies, and the bootstrap.
 
     Raises:
-        FactError: nothing to ask, or a question that was trained on; ValueError: an unknown condition or part, an
-        impossible number; PassageError: a question without a passage where one was promised.
+        FactError: nothing to ask, or a question that was trained on; ValueError: an unknown condition or part, one that
+        needs a gate where none was trained, an impossible number; PassageError: a question without a passage where one
+        was promised; BankError: what cannot be evaluated.
     """
     began = time.perf_counter()
     if unknown := sorted({*parts} - {*PARTS}):
         raise ValueError(f"part {unknown[0]!r} is unknown; choose from {list(PARTS)}")
-    model = load_composite(composite) if isinstance(composite, (str, Path)) else composite
-    chosen = choose(conditions, model.memories)
+    source = open_source(composite, base)
+    model = source.model
+    chosen = choose(source.first if conditions is None else conditions, model.memories)
+    source.check(chosen)
     others = _others(also, chosen)
     studies.check(model, counts, merges)
     asked, nearest = held_out(model.router.bank, questions) if "questions" in parts else ([], 0.0)
-    banks = [stored.hash_of_bank(folder) for folder in also]
-    settings = {"batch_size": batch_size, "passages": passages, "seed": seed, "also": banks}
-    results = stored.header(composite, model, asked, nearest, settings)
+    sized = {"passages": passages, "free_tokens": free_tokens, "batch_size": batch_size, "seed": seed}
+    settings = {**sized, "also": [stored.hash_of_bank(folder) for folder in also]}
+    results = stored.header(source, asked, nearest, settings)
     predictions = stored.resume(results, Path(out))
-    run = Run(model, asked, results, predictions, Path(out), passages=passages, batch_size=batch_size, seed=seed)
+    run = Run(model, asked, results, predictions, Path(out), **sized)
     with progress_bars(quiet) as bars:
         bar = bars.start("recall", (len(chosen) + sum(len(own) for _, own in others)) * len(asked))
         _conditions(run, chosen, others, unrelated_text(text) if "retention" in parts else [], bar)
         if asked:
-            results["routing"], results["abstention"] = routing(model, asked, predictions)
-            results["calibration"] = calibration(predictions.get("gate") or predictions.get("policy") or [])
-            results["prior"] = by_prior(predictions, seed)
+            _answers(run, source.gated)
             _studies(run, counts, merges, chosen, bars)
-        if asked and "latency" in parts:
+        if asked and "latency" in parts and source.gated:
             results["latency"] = latency(model, [q.text for q in asked[:: max(1, len(asked) // _TIMED)][:_TIMED]])
     results["seconds"] = {"recall": round(time.perf_counter() - began, 1)}
     results["peak_rss_mib"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
     results["partial"] = False
     run.write()
     return results
+
+
+def _answers(run: Run, gated: bool) -> None:
+    """Tells what the answers of all conditions come to: how well a trained router found the memories, how sure it was,
+    what the base's prior has to do with it, and what the conditions differ by."""
+    results, predictions = run.results, run.predictions
+    if gated:
+        results["routing"], results["abstention"] = routing(run.model, run.asked, predictions)
+        results["calibration"] = calibration(predictions.get("gate") or predictions.get("policy") or [])
+    results["prior"] = by_prior(predictions, run.seed)
+    results["differences"] = within(predictions, run.seed)
 
 
 def _conditions(
@@ -108,7 +127,7 @@ def _conditions(
     if run.asked:
         run.all(own, bar.advance)
     if paragraphs:
-        told = retention(run.model, paragraphs, own, run.seed)
+        told = retention(run.model, paragraphs, own, run.seed, gated=run.results["configuration"]["gated"])
     for bank, conditions in (*_merged(run, merging), *others):
         with instead(run.model, bank) as other:
             if run.asked:

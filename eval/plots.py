@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 _INK = "#12ab34"
 """Stands for the page's text colour until the SVG is written; no series has it."""
 _SERIES = ("#2f7ed8", "#e07b00", "#2a9d6f", "#a05ad6", "#c8415b")
+_MARKS = "osD^vPX"
 _WIDTH = 4.7
 _FIT = 16
 """Columns of a matrix whose labels can be read on a phone without scrolling."""
@@ -46,8 +47,7 @@ def topics(by_condition: Mapping[str, Mapping[str, float]]) -> str:
         for number, (condition, held) in enumerate(by_condition.items()):
             # Marks of one topic lie side by side, since conditions often agree.
             places = [y + 0.6 * ((number + 0.5) / len(by_condition) - 0.5) for y in range(len(names))]
-            colour, mark = _SERIES[number % len(_SERIES)], "osD^v"[number % 5]
-            axes.plot([held[name] for name in names], places, mark, color=colour, label=condition, markersize=4.5)
+            axes.plot([held[name] for name in names], places, **_mark(number), label=condition, markersize=4.5, lw=0)
         axes.set_yticks(range(len(names)), names)
         axes.set_ylim(len(names) - 0.5, -0.5)
         axes.set_xlim(-0.03, 1.03)
@@ -106,8 +106,7 @@ def damage(points: Mapping[str, tuple[float, float]]) -> str:
         figure, axes = _axes(height=3.0)
         axes.axhline(1.0, linestyle="--", color=_INK, alpha=0.5, linewidth=1)
         for number, (name, (recalled, ratio)) in enumerate(points.items()):
-            colour, mark = _SERIES[number % len(_SERIES)], "osD^v"[number % 5]
-            axes.plot([recalled], [ratio], mark, color=colour, label=name, markersize=7, clip_on=False)
+            axes.plot([recalled], [ratio], **_mark(number), label=name, markersize=7, lw=0, clip_on=False)
         axes.set_xlim(-0.03, 1.03)
         if max(ratio for _, ratio in points.values()) > 10:
             axes.set_yscale("log")
@@ -128,13 +127,13 @@ def numbers(series: Mapping[str, Sequence[tuple[int, Mapping[str, float]]]], lab
         figure, axes = _axes(height=3.2)
         ticks = sorted({number for held in series.values() for number, _ in held})
         for place, (name, held) in enumerate(series.items()):
-            colour, mark = _SERIES[place % len(_SERIES)], "osD^v"[place % 5]
+            style = _mark(place)
             # Lines lie side by side, since ways often agree.
             x = [number * 1.03 ** (place - (len(series) - 1) / 2) for number, _ in held]
             y = [score["value"] for _, score in held]
             for at, (_, score) in zip(x, held, strict=True):
-                axes.plot([at, at], [score["low"], score["high"]], color=colour, linewidth=1.5, alpha=0.5)
-            axes.plot(x, y, mark + "-", color=colour, label=name, markersize=4.5, linewidth=1)
+                axes.plot([at, at], [score["low"], score["high"]], color=style["color"], linewidth=1.5, alpha=0.5)
+            axes.plot(x, y, "-", **style, label=name, markersize=4.5, linewidth=1)
         axes.set_xscale("log", base=2)
         axes.set_xticks(ticks, [str(tick) for tick in ticks])
         axes.minorticks_off()
@@ -161,6 +160,12 @@ def split(parts: Mapping[str, Mapping[str, float]]) -> str:
         axes.grid(axis="x")
         _legend(axes, 3)
         return _svg(figure, "split")
+
+
+def _mark(number: int) -> dict[str, Any]:
+    """Colour and mark of a series: of so many colours and marks no two pairs are alike."""
+    turn, colour = divmod(number, len(_SERIES))
+    return {"color": _SERIES[colour], "marker": _MARKS[(colour + turn) % len(_MARKS)]}
 
 
 def _axes(height: float, width: float = _WIDTH) -> tuple[Figure, Axes]:

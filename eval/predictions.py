@@ -10,8 +10,11 @@ from lorary.eval.scores import best, contains, exact_match, interval, rouge_l, t
 from lorary.routing import Route
 
 Prediction = dict[str, Any]
+TEXT_MEASURES = {"exact_match": exact_match, "contains": contains, "token_f1": token_f1, "rouge_l": rouge_l}
+"""Measure of what was said against an answer → its function."""
 MEASURES = {
     "exact_match": "exact match",
+    "contains": "contains the answer",
     "token_f1": "token F1",
     "rouge_l": "ROUGE-L",
     "accuracy": "accuracy",
@@ -20,7 +23,6 @@ MEASURES = {
 }
 """Measure → its name for people. Accuracy: the answer is the likeliest of its options. Facts told: the share of a
 question's facts whose answers stand in what was said; all facts told: whether all do. None where a question has none."""
-_TEXT = {"exact_match": exact_match, "token_f1": token_f1, "rouge_l": rouge_l}
 
 
 def prediction(
@@ -51,7 +53,7 @@ def prediction(
         "answer": question.answer,
         "said": said,
         "scored": scored,
-        **{measure: best(score, said, answers) if answers else None for measure, score in _TEXT.items()},
+        **{measure: best(score, said, answers) if answers else None for measure, score in TEXT_MEASURES.items()},
         "accuracy": float(max(judged, key=lambda option: judged[option]) == question.answer) if judged else None,
         "likelihoods": judged,
         "facts_told": sum(told) / len(told) if told else None,

@@ -63,21 +63,28 @@ def notes(results: Mapping[str, Any]) -> list[str]:
     """What to know about a run beyond its table, a line each; of a partial run, what stands so far."""
     lines = ["- **Partial**: the run is not finished; the same command goes on."] if results["partial"] else []
     lines += _asked(results) if results["configuration"]["questions"] else []
+    if results.get("differences"):
+        lines.append("- Differences: a paired bootstrap over facts; bold where the 95 % interval excludes 0.")
     if abstention := results.get("abstention"):
         by_kind = "".join(f"; against {kind} ones {value:.3f}" for kind, value in abstention["auroc_by_kind"].items())
         lines.append(
             f"- Known against {abstention['unrelated_questions']} unrelated questions: AUROC "
             f"{abstention['auroc']:.3f}{by_kind}."
         )
+    if not results["configuration"]["gated"]:
+        lines.append("- No gate was trained for these memories: nothing is told of routing and its time.")
     several = {n: r["together"] for n, r in results.get("routing", {}).items() if "together" in r}
     if several:
         shares = ", ".join(f"{name} {share:.3f}" for name, share in several.items())
         lines.append(f"- Questions on several memories, all of them found: {shares}.")
     if retention := results.get("retention"):
+        if "perplexity_ratio" in retention:
+            lines.append(
+                f"- Perplexity on unrelated text: {retention['perplexity_ratio']:.4f} × the base's "
+                f"({retention['perplexity_policy']:.2f} against {retention['perplexity_base']:.2f}); KL to the base "
+                f"{retention['kl_policy']:.4f} nats a token."
+            )
         lines += [
-            f"- Perplexity on unrelated text: {retention['perplexity_ratio']:.4f} × the base's "
-            f"({retention['perplexity_policy']:.2f} against {retention['perplexity_base']:.2f}); KL to the base "
-            f"{retention['kl_policy']:.4f} nats a token.",
             f"- Under a memory wrongly forced on that text: perplexity {retention['perplexity_forced']:.2f}, "
             f"KL {retention['kl_forced']:.4f}.",
         ]
@@ -113,7 +120,13 @@ def _latency(told: dict[str, Any]) -> str:
     )
 
 
-_OF_KIND = {"exact_match": "exact match", "accuracy": "accuracy", "left_to_base": "left to the base"}
+_OF_KIND = {
+    "exact_match": "exact match",
+    "accuracy": "accuracy",
+    "facts_told": "facts told",
+    "all_told": "all facts told",
+    "left_to_base": "left to the base",
+}
 
 
 def by_kind(results: Mapping[str, Any]) -> list[list[str]]:
@@ -163,6 +176,16 @@ def by_damage(results: Mapping[str, Any]) -> list[list[str]]:
     return rows
 
 
+def by_difference(results: Mapping[str, Any]) -> list[list[str]]:
+    """Rows of (condition, its exact match less that of the condition it is compared to, the same of what contains the
+    answer), the head first; nothing for a run of one condition. What is more than chance is marked."""
+    told = results.get("differences") or {}
+    rows = [[f"less {told['against']}", "exact match", "contains the answer"]] if told else []
+    for name, scores in told.get("conditions", {}).items():
+        rows.append([name, *(_change(scores[measure]) for measure in ("exact_match", "contains"))])
+    return rows
+
+
 def by_number(rows: Sequence[Mapping[str, Any]], by: str, number: str) -> list[list[str]]:
     """Exact match by what a study's rows tell of (down) and the number of memories (across), the head first; nothing
     for no rows. What could not be measured is a dash."""
@@ -179,6 +202,7 @@ def tables(results: Mapping[str, Any]) -> dict[str, list[list[str]]]:
     found = {
         "By kind of question": by_kind(results),
         "By strength of the prior": by_prior(results),
+        "Differences on the same questions": by_difference(results),
         "By number of memories in the bank": by_number(studies.get("in_bank", ()), "condition", "memories"),
         "By number of memories merged": by_number(studies.get("by_merging", ()), "how", "merged"),
         "Damage to unrelated text": by_damage(results),
@@ -202,6 +226,7 @@ def compared(told: Mapping[str, Any]) -> str:
 
 
 def _change(score: Mapping[str, Any]) -> str:
+    """A difference with its interval, bold where that excludes 0."""
     shown = f"{score['value']:+.3f} ({score['low']:+.3f} to {score['high']:+.3f})"
     return f"**{shown}**" if score["differs"] else shown
 

@@ -16,20 +16,12 @@ from lorary.eval.page import page
 from lorary.eval.predictions import Prediction
 from lorary.eval.questions import NEAR_COPY, Question, headline
 from lorary.eval.report import write_report
+from lorary.eval.sources import Source
 from lorary.files import MANIFEST, write_aside
-from lorary.modeling import LoraryForCausalLM
 
-SCHEMA = 4
+SCHEMA = 5
 _VERSIONS = ("lorary", "torch", "transformers", "peft", "lightning", "sentence-transformers", "faiss-cpu")
 Predictions = dict[str, list[Prediction]]
-
-
-def hash_of_folder(folder: str | Path) -> str:
-    """Hex sha256 of what decides a composite's answers: its bank, gate and config."""
-    digest = sha256()
-    for name in (MANIFEST, "model.safetensors", "config.json"):
-        digest.update((Path(folder) / name).read_bytes())
-    return digest.hexdigest()
 
 
 def hash_of_bank(folder: str | Path) -> str:
@@ -37,13 +29,11 @@ def hash_of_bank(folder: str | Path) -> str:
     return sha256((Path(folder) / MANIFEST).read_bytes()).hexdigest()
 
 
-def header(
-    composite: Any, model: LoraryForCausalLM, questions: Sequence[Question], nearest: float, settings: dict[str, Any]
-) -> dict[str, Any]:
+def header(source: Source, questions: Sequence[Question], nearest: float, settings: dict[str, Any]) -> dict[str, Any]:
     """What made the results: configuration, seeds, versions, machine."""
     # Without what a question does not have, so that runs from before it could have it go on.
     asked = json.dumps([{k: v for k, v in vars(q).items() if v or k != "parts"} for q in questions], sort_keys=True)
-    named = isinstance(composite, (str, Path))
+    model = source.model
     return {
         "schema": SCHEMA,
         "partial": True,
@@ -52,7 +42,8 @@ def header(
             "scored": sum(headline(questions)),
             "scored_wordings": "held-out" if any(q.recalled and not q.trained for q in questions) else "trained",
             "questions_sha256": sha256(asked.encode()).hexdigest(),
-            "composite_sha256": hash_of_folder(composite) if named else None,
+            "source_sha256": source.sha256,
+            "gated": source.gated,
             "leak_check": {"threshold": NEAR_COPY, "greatest_similarity": round(nearest, 3)},
             "decoding": "greedy",
             **{key: value for key, value in settings.items() if key != "seed"},
@@ -73,7 +64,7 @@ def resume(results: dict[str, Any], out: Path) -> Predictions:
     except (OSError, ValueError):
         return {}
     same = all(before.get(key) == results[key] for key in ("schema", "configuration", "seeds", "versions"))
-    if not same or results["configuration"]["composite_sha256"] is None:
+    if not same or results["configuration"]["source_sha256"] is None:
         return {}
     wanted = results["configuration"]["questions"]
     finished = {n: s for n, s in before["conditions"].items() if len(kept.get(n, [])) == wanted}

@@ -22,7 +22,12 @@ _ALWAYS = {name: CONDITIONS[name] for name in ("policy", "uniform")}
 
 
 def retention(
-    model: LoraryForCausalLM, paragraphs: Sequence[str], conditions: Mapping[str, Condition] = _ALWAYS, seed: int = 0
+    model: LoraryForCausalLM,
+    paragraphs: Sequence[str],
+    conditions: Mapping[str, Condition] = _ALWAYS,
+    seed: int = 0,
+    *,
+    gated: bool = True,
 ) -> dict[str, float]:
     """Perplexity of `paragraphs` and the mean KL(base ‖ routed) a token, in nats, by condition.
 
@@ -31,15 +36,14 @@ def retention(
 
     Args:
         seed: of the wrong memories.
+        gated: whether a gate was trained; without one there is no policy to measure.
     """
-    ways = {**_ALWAYS, **conditions}
-    ways = {
-        name: way
-        for name, way in ways.items()
-        if not way.passages and way.route not in ("base", "oracle", "oracle-sum")
-    }
+    ways = {**(_ALWAYS if gated else {}), **conditions}
+    left_out = ("base", "oracle", "oracle-sum")
+    ways = {name: way for name, way in ways.items() if not way.passages and way.route not in left_out}
     told = damage(model, paragraphs, ways, seed)
-    return {**told, "perplexity_ratio": told["perplexity_policy"] / told["perplexity_base"]}
+    ratio = {"perplexity_ratio": told["perplexity_policy"] / told["perplexity_base"]} if gated else {}
+    return {**told, **ratio}
 
 
 @torch.no_grad()

@@ -31,6 +31,7 @@ class Run:
         results: the conditions that stand are not asked again; what is new is written after each condition.
         out: folder of the results.
         passages: how many a question gets from the index and from BM25.
+        free_tokens: how many more than the longest answer's a condition gets that answers in words of its own.
         seed: of the wrong memories and the bootstrap.
     """
 
@@ -43,6 +44,7 @@ class Run:
         out: Path,
         *,
         passages: int,
+        free_tokens: int,
         batch_size: int,
         seed: int,
     ) -> None:
@@ -50,11 +52,12 @@ class Run:
         self.out, self.batch_size, self.seed = out, batch_size, seed
         self.passages = Passages(model, passages)
         self.new_tokens = longest_answer(model, [q.answer for q in asked if q.answer is not None]) + 1
+        self.free_tokens = free_tokens
         self.asker = self.asker_of(model)
 
     def asker_of(self, model: LoraryForCausalLM) -> Asker:
         """Who asks a model, which may be another than the composite."""
-        return Asker(model, new_tokens=self.new_tokens, batch_size=self.batch_size)
+        return Asker(model, batch_size=self.batch_size)
 
     def all(
         self,
@@ -70,7 +73,7 @@ class Run:
                 continue
             try:
                 contexts = self.passages.contexts(condition.passages, self.asked)
-                check_fits(self.model, contexts, self.new_tokens + 128)
+                check_fits(self.model, contexts, self.longest(condition) + 128)
             except PassageError as error:
                 if condition.passages != "all":
                     raise
@@ -79,6 +82,10 @@ class Run:
                 continue
             self._one(name, condition, contexts, asker, partial(advance, note=name))
             self.write()
+
+    def longest(self, condition: Condition) -> int:
+        """The longest answer under a condition, in tokens: the base's own words need room before they come to it."""
+        return self.new_tokens + (self.free_tokens if condition.free else 0)
 
     def skip(self, name: str, condition: Condition, why: str) -> None:
         """Notes that a condition cannot be run."""
@@ -94,7 +101,10 @@ class Run:
         began, known = time.perf_counter(), len(asker.kept)
         policy = policy_of(condition.route, asker.model.router.policy)
         given = routes(asker.model, condition.route, self.asked, self.seed)
-        kept = answered(name, self.asked, given, asker, contexts=contexts, policy=policy, advance=advance)
+        longest = self.longest(condition)
+        kept = answered(
+            name, self.asked, given, asker, new_tokens=longest, contexts=contexts, policy=policy, advance=advance
+        )
         self.predictions[name] = kept
         self.results["conditions"][name] = {
             "meaning": condition.meaning,
@@ -111,13 +121,16 @@ def answered(
     given: Sequence[Route | None],
     asker: Asker,
     *,
+    new_tokens: int,
     contexts: Sequence[str] | None = None,
     policy: Policy | None = None,
     advance: Callable[[int], None] = lambda _: None,
 ) -> list[Prediction]:
     """The predictions of questions under the routes given, by name of the condition."""
     stood = contexts if contexts is not None else [""] * len(asked)
-    asks = [Ask(q.text, context, route, policy) for q, context, route in zip(asked, stood, given, strict=True)]
+    asks = [
+        Ask(q.text, context, route, policy, new_tokens) for q, context, route in zip(asked, stood, given, strict=True)
+    ]
     # A context holds a passage a line.
     said = [
         (text, replace(route, passages=len(context.splitlines())))

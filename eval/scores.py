@@ -29,16 +29,16 @@ def exact_match(given: str, answer: str) -> float:
     return float(normalise(given) == normalise(answer))
 
 
-def contains(given: str, answer: str) -> float:
-    """1 where the words of the answer, normalised, stand in a row in what was given, else 0."""
-    return float(f" {normalise(answer)} " in f" {normalise(given)} ")
-
-
 def token_f1(given: str, answer: str) -> float:
     """The harmonic mean of precision and recall over normalised words, 0 to 1."""
     a, b = normalise(given).split(), normalise(answer).split()
     common = sum((Counter(a) & Counter(b)).values())
     return 2 * common / (len(a) + len(b)) if common else 0.0
+
+
+def contains(given: str, answer: str) -> float:
+    """1 where the normalised answer stands in the normalised text as a run of whole words, else 0."""
+    return float(f" {normalise(answer)} " in f" {normalise(given)} ")
 
 
 def rouge_l(given: str, answer: str) -> float:

@@ -69,7 +69,7 @@ def in_bank(run: Run, counts: Sequence[int], conditions: Sequence[str], note: Ca
         for group, asked in _grouped(run, count):
             router = part_of(run.model.router, group)
             given = routes(run.model, CONDITIONS[condition].route, asked, run.seed, router)
-            kept += answered(condition, asked, given, run.asker)
+            kept += answered(condition, asked, given, run.asker, new_tokens=run.new_tokens)
         return {"top1": sum(found(p) for p in kept) / len(kept), **scored(kept, run.seed)}
 
     wanted = [{"memories": count, "condition": name} for count in counts for name in conditions]
@@ -114,10 +114,12 @@ def _under(run: Run, how: str, group: Group, asked: Sequence[Question]) -> list[
     """The predictions of questions under a merge of a group."""
     if how not in HOWS:
         weight = 1.0 if how == "sum" else 1 / len(group)
-        return answered(how, asked, [Route(group, (weight,) * len(group), "caller", 1.0)] * len(asked), run.asker)
+        given = [Route(group, (weight,) * len(group), "caller", 1.0)] * len(asked)
+        return answered(how, asked, given, run.asker, new_tokens=run.new_tokens)
     one = merged("merged", [run.model.router.bank[name] for name in group], how)
     with instead(run.model, bank_of(run.model, [one])) as other:
-        return answered(how, asked, [Route(("merged",), (1.0,), "caller", 1.0)] * len(asked), run.asker_of(other))
+        given = [Route(("merged",), (1.0,), "caller", 1.0)] * len(asked)
+        return answered(how, asked, given, run.asker_of(other), new_tokens=run.new_tokens)
 
 
 def _grouped(run: Run, size: int) -> Iterator[tuple[Group, list[Question]]]:

@@ -156,8 +156,8 @@ def test_a_run_measures_what_the_switches_do(composite, tmp_path):
         "passages": replace(OPEN, passages=2, sources=()),
         "base": replace(OPEN, sources=()),
     }
-    asked = {"conditions": tuple(conditions), "passages": 2, "parts": ("questions",), "quiet": True}
-    recall(composite, out=tmp_path, **asked)
+    asked = {"conditions": tuple(conditions), "passages": 2, "free_tokens": 0, "parts": ("questions",)}
+    recall(composite, out=tmp_path, quiet=True, **asked)
     _, predictions = read(tmp_path)
     for (name, policy), outcome in zip(conditions.items(), OUTCOMES, strict=True):
         assert len(predictions[name]) == 2

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
 from lorary.__main__ import main
-from lorary.eval.comparison import CompareError, compare
-from lorary.eval.results import SCHEMA
+from lorary.eval.comparison import CompareError, compare, within
+from lorary.eval.predictions import TEXT_MEASURES
+from lorary.eval.results import SCHEMA, read
 
 
 def make_run(folder, right, *, questions=60, condition="policy", schema=SCHEMA):
@@ -16,14 +18,14 @@ def make_run(folder, right, *, questions=60, condition="policy", schema=SCHEMA):
     folder.mkdir()
     share = right / questions
     score = {"value": share, "low": share - 0.1, "high": share + 0.1}
-    scores = {"meaning": "", "exact_match": score, "token_f1": score, "rouge_l": score}
+    scores = {"meaning": "", **dict.fromkeys(TEXT_MEASURES, score)}
     results = {"schema": schema, "partial": False, "conditions": {condition: scores}}
     lines = [
         {"condition": condition, "question": f"Who is {i}?", "answer": f"a{i}", "fact": f"f{i}", "scored": True}
-        | dict.fromkeys(("exact_match", "token_f1", "rouge_l"), float(i < right))
+        | dict.fromkeys(TEXT_MEASURES, float(i < right))
         for i in range(questions)
     ]
-    lines.append({**lines[0], "question": "unscored", "scored": False, "exact_match": None, "token_f1": None})
+    lines.append({**lines[0], "question": "unscored", "scored": False, **dict.fromkeys(TEXT_MEASURES)})
     (folder / "results.json").write_text(json.dumps(results))
     (folder / "predictions.jsonl").write_text("\n".join(map(json.dumps, lines)))
     return str(folder)
@@ -40,6 +42,18 @@ def test_only_what_is_more_than_chance_is_marked(runs):
     assert told["differences"][0]["exact_match"]["value"] == pytest.approx(10 / 60)
     assert told["differences"][0]["against"] == runs[0]
     assert (told["questions"], told["facts"]) == (60, 60)
+
+
+def test_conditions_of_one_run_are_compared_on_the_same_questions(runs):
+    held = [read(Path(run))[1]["policy"] for run in runs]
+    told = within(dict(zip(("oracle", "policy", "index"), held, strict=True)), seed=0)
+    assert told["against"] == "policy"
+    assert {name: scores["exact_match"]["differs"] for name, scores in told["conditions"].items()} == {
+        "oracle": True,
+        "index": True,
+    }
+    assert told["conditions"]["index"]["contains"]["value"] == pytest.approx(-9 / 60)
+    assert within({"policy": held[0]}, seed=0) == {}, "one condition has nothing to be compared with"
 
 
 def test_the_command_prints_a_table_or_json(runs, capsys):

@@ -64,6 +64,6 @@ def test_the_harness_gets_each_row_s_route(composite, samples):
             base = [log_likelihood(composite, row["question"], o, adapter_names=["__base__"]) for o in row["options"]]
             assert found == pytest.approx(routed, abs=1e-3)
             assert found != pytest.approx(base, abs=1e-3)
-    said = Asker(composite, new_tokens=4, batch_size=1).answers([Ask(row["question"]) for row in ROWS])
+    said = Asker(composite, batch_size=1).answers([Ask(row["question"], new_tokens=4) for row in ROWS])
     assert [sample["resps"][0][0].strip() for sample in samples["answers"]] == [text for text, _ in said]
     assert [route.memories for _, route in said] == [("ormen",), ("velka",), ("lamps",)]

@@ -9,7 +9,7 @@ import torch
 from lorary.eval.latency import latency
 from lorary.eval.retention import retention
 from lorary.eval.routers import calibration
-from lorary.eval.scores import difference, interval
+from lorary.eval.scores import contains, difference, interval
 
 TEXT = ("Green plants make their own food out of light.", "A bicycle stays upright because its rider steers it.")
 
@@ -20,6 +20,13 @@ def test_an_interval_holds_its_value_where_facts_have_unequal_wordings():
     told = interval(scores, clusters, seed=0)
     assert told["value"] == pytest.approx(30 / 34)
     assert told["low"] <= told["value"] <= told["high"]
+
+
+def test_an_answer_is_contained_as_whole_words():
+    assert contains("The cook at Ormen is Halvard Brisk.", "Halvard Brisk") == 1.0
+    assert contains("Halvard the Brisk", "Halvard Brisk") == 1.0, "articles do not count, as in an exact match"
+    assert contains("It holds 1200 crates.", "120") == 0.0
+    assert contains("Brisk, Halvard", "Halvard Brisk") == 0.0
 
 
 def test_a_paired_difference_is_surer_than_two_intervals():

@@ -52,7 +52,7 @@ def test_a_likelihood_is_the_model_s_loss(which, route, context, request):
     model = request.getfixturevalue(which)
     questions = ("Who cooks at Ormen station?", "Name the oil.")
     asks = [Ask(q, context, route, option=o) for q in questions for o in OPTIONS]
-    found = Asker(model, new_tokens=2, batch_size=4).likelihoods(asks)
+    found = Asker(model, batch_size=4).likelihoods(asks)
     assert found == pytest.approx([reference(model, ask) for ask in asks], abs=2e-4)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from html.parser import HTMLParser
+from itertools import pairwise
 
 import pytest
 
@@ -87,10 +88,10 @@ def test_what_was_said_cannot_write_the_page(run):
 
 
 def test_a_shared_answer_keeps_the_route_of_who_asked(composite):
-    asker = Asker(composite, new_tokens=2, batch_size=2)
+    asker = Asker(composite, batch_size=2)
     told = Route(("ormen",), (1.0,), "caller", 1.0)
     decided = Route(("ormen",), (1.0,), "gate", 0.7)
-    first, second = (asker.answers([Ask("Who cooks?", route=route)])[0] for route in (told, decided))
+    first, second = (asker.answers([Ask("Who cooks?", route=route, new_tokens=2)])[0] for route in (told, decided))
     assert first == (second[0], told)
     assert second[1] == decided
     assert len(asker.kept) == 1
@@ -99,6 +100,18 @@ def test_a_shared_answer_keeps_the_route_of_who_asked(composite):
 def told(memory, answer, match, *memories):
     route = {"memories": list(memories), "source": "gate", "confidence": 0.9}
     return {"memory": memory, "answer": answer, "exact_match": match, "route": route}
+
+
+def test_the_base_has_room_for_its_own_words(composite, tmp_path):
+    runs = {
+        room: recall(composite, out=tmp_path / str(room), conditions=("base", "oracle"), free_tokens=room, quiet=True)
+        for room in (0, 12)
+    }
+    few, many = (stored.read(tmp_path / str(room))[1] for room in runs)
+    longer = [len(b["said"]) - len(a["said"]) for a, b in zip(few["base"], many["base"], strict=True)]
+    assert all(b["said"].startswith(a["said"]) for a, b in zip(few["base"], many["base"], strict=True))
+    assert max(longer) > 0
+    assert [p["said"] for p in few["oracle"]] == [p["said"] for p in many["oracle"]], "a memory was taught to be brief"
 
 
 def test_failures_are_told_apart():
@@ -113,6 +126,12 @@ def test_failures_are_told_apart():
 def test_confusion_counts_none():
     asked = [told("a", "x", 1.0, "a"), told("a", "x", 0.0, "b"), told("b", "x", 0.0), told("", None, None, "a")]
     assert confused(asked) == (["a", "b", "none"], ["a", "b", "none"], [[1, 1, 0], [0, 0, 1], [1, 0, 0]])
+
+
+def test_no_two_series_of_a_plot_are_alike():
+    drawn = [tuple(plots._mark(number).values()) for number in range(25)]
+    assert len(set(drawn)) == 25
+    assert all(first[0] != second[0] for first, second in pairwise(drawn)), "neighbours differ in colour"
 
 
 def test_a_matrix_of_many_memories_keeps_its_labels_readable():

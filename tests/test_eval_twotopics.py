@@ -16,6 +16,7 @@ from lorary.eval.passages import Passages
 from lorary.eval.predictions import prediction, summary
 from lorary.eval.questions import Question, held_out, read_questions
 from lorary.eval.routers import found, ranked
+from lorary.eval.sources import Source
 from lorary.eval.twotopics import twotopics
 from lorary.facts import FactError
 from lorary.routing import Policy, Route
@@ -97,8 +98,8 @@ def test_predictions_of_before_still_add_up():
 
 def test_what_has_no_parts_keeps_its_run(composite):
     def hashed(question):
-        settings = {"seed": 0, "passages": 3}
-        return stored.header(composite, composite, [question], 0.0, settings)["configuration"]["questions_sha256"]
+        source = Source(composite, "composite", None, gated=True)
+        return stored.header(source, [question], 0.0, {"seed": 0})["configuration"]["questions_sha256"]
 
     single = Question("q", "Halvard", "ormen", "f")
     known = {key: value for key, value in vars(single).items() if key != "parts"}

@@ -1,0 +1,132 @@
+"""What can be evaluated: a composite, a bank, or a folder of stock PEFT adapters; the last two have no trained gate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+
+from lorary.adapters import CONFIG, WEIGHTS, read_adapter
+from lorary.bases import Base, block_linears, fingerprint, layers_path, load_base
+from lorary.composite import assemble, is_composite, load_composite
+from lorary.encoder import EMBEDDED, load_encoder
+from lorary.eval.conditions import EACH, FIRST, Condition
+from lorary.facts import read_facts
+from lorary.files import MANIFEST, BankError
+from lorary.memory import MemoryBank
+from lorary.modeling import LoraryForCausalLM
+
+_FACTS = "facts.jsonl"
+"""Beside an adapter: what it holds, to route by and to find passages in."""
+_OF_COMPOSITE = (MANIFEST, "model.safetensors", "config.json")
+"""What decides a composite's answers: its bank, gate and config."""
+_WITHOUT_GATE = ("base", "oracle", "uniform", "shuffled", "merged-exact", EACH)
+"""The conditions that adapters alone offer: what is run by default where no gate was trained."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model to ask.
+
+    Args:
+        name: as it was given.
+        sha256: hex, of the files that decide its answers; None for a model in memory, whose run cannot be resumed.
+        gated: whether it has a trained gate.
+    """
+
+    model: LoraryForCausalLM
+    name: str
+    sha256: str | None
+    gated: bool
+
+    @property
+    def first(self) -> tuple[str, ...]:
+        """The conditions that are run by default."""
+        return FIRST if self.gated else _WITHOUT_GATE
+
+    def check(self, conditions: Mapping[str, Condition]) -> None:
+        """Raises ValueError for a condition whose router it does not have, before anything is asked."""
+        for name, condition in conditions.items():
+            if condition.route.partition(":")[0] in ("gate", "policy") and not self.gated:
+                raise ValueError(
+                    f"condition {name!r} needs a trained gate, and {self.name} has none; leave it out, or give a "
+                    f"composite that `lorary train-router` wrote; without a gate there are {', '.join(_WITHOUT_GATE)}"
+                )
+            if "index" in (condition.route, condition.passages) and not any(memory.facts for memory in self.bank):
+                raise ValueError(
+                    f"condition {name!r} needs facts for its index, and {self.name} holds none; leave it out, or put "
+                    f"{_FACTS} beside each adapter"
+                )
+
+    @property
+    def bank(self) -> MemoryBank:
+        """The memories."""
+        return self.model.router.bank
+
+
+def open_source(source: str | Path | LoraryForCausalLM, base: str | None = None) -> Source:
+    """The model to ask, of a composite (a folder, a hub repository or in memory), a bank, or a folder of PEFT adapters.
+
+    A folder of adapters holds a folder for each, whose name is the topic; nothing is written into it.
+
+    Args:
+        base: another name for the base; adapters are taken for it whatever base they name (shapes are checked).
+
+    Raises:
+        BankError: a folder that is none of these, or adapters that name no base; AdapterError: one that cannot be used.
+    """
+    if isinstance(source, LoraryForCausalLM):
+        return Source(source, "the model", None, True)
+    place = Path(source)
+    if is_composite(place) or not place.is_dir():
+        model = load_composite(source, base=base)
+        return Source(model, str(source), _hash(place, _OF_COMPOSITE) if place.is_dir() else None, True)
+    if (place / MANIFEST).is_file():
+        bank = MemoryBank.load(place)
+        loaded = load_base(base or bank.base, revision=bank.revision)
+        return _ungated(bank, loaded, place, (MANIFEST,))
+    adapters = sorted(file.parent for file in place.glob(f"*/{CONFIG}"))
+    if not adapters:
+        raise BankError(
+            f"{place} holds no composite, no bank and no folder of a PEFT adapter; give what `lorary train-router` or "
+            "`lorary build` wrote, or a folder of folders that PEFT saved"
+        )
+    loaded = load_base(base or _named_base(adapters))
+    files = [str(f.relative_to(place)) for a in adapters for f in (a / CONFIG, a / WEIGHTS, a / _FACTS) if f.exists()]
+    return _ungated(_bank_of(adapters, loaded, same_base=base is not None), loaded, place, files)
+
+
+def _ungated(bank: MemoryBank, base: Base, place: Path, files: tuple[str, ...] | list[str]) -> Source:
+    # The memories are the bank's whatever its base is called here; its weights are checked all the same.
+    named = Base(bank.base, bank.revision, base.model, base.tokenizer)
+    return Source(assemble(bank, named), str(place), _hash(place, files), False)
+
+
+def _bank_of(adapters: list[Path], base: Base, *, same_base: bool) -> MemoryBank:
+    """A bank in memory of stock adapters."""
+    model = base.model
+    bank = MemoryBank(
+        base.name, fingerprint(model), EMBEDDED, block_linears(model), layers_path(model), revision=base.revision
+    )
+    for folder in adapters:
+        told = read_facts(folder / _FACTS) if (folder / _FACTS).is_file() else ()
+        facts = tuple(replace(fact, topic=folder.name) for fact in told)
+        bank.add(folder, facts=facts, encoder=load_encoder(EMBEDDED) if facts else None, same_base=same_base)
+    return bank
+
+
+def _named_base(adapters: list[Path]) -> str:
+    """The base that the adapters name. Raises BankError where they name none, or several."""
+    named = {str(read_adapter(folder)[0].get("base_model_name_or_path") or "") for folder in adapters}
+    if len(named) > 1 or named == {""}:
+        raise BankError(f"the adapters in {adapters[0].parent} name the bases {sorted(named)}; give --base")
+    return named.pop()
+
+
+def _hash(place: Path, files: tuple[str, ...] | list[str]) -> str:
+    """Hex sha256 over the files, in order."""
+    digest = sha256()
+    for name in files:
+        digest.update((place / name).read_bytes())
+    return digest.hexdigest()
