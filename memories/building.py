@@ -79,10 +79,12 @@ def build(
     with progress_bars(quiet) as bars:
         reports = [bars.start(f"writing {_named(group)}", recipe.max_epochs).report for group in groups]
         told = [[held[t] for t in group] for group in groups]
-        for number, results, seconds in write_groups(loaded, where, told, recipe, split_layer, reports, processes):
-            for topic, result in zip(groups[number], results, strict=True):
+        recipes = [recipe] * len(groups)
+        for made in write_groups(loaded, where, told, recipes, split_layer, reports, processes):
+            results = made.written
+            for topic, result in zip(groups[made.number], results, strict=True):
                 memory = to_memory(topic, held[topic], result, loaded, recipe, split_layer)
-                card = {**memory.card, "source": sources[topic], "seconds": round(seconds / len(results), 1)}
+                card = {**memory.card, "source": sources[topic], "seconds": round(made.seconds / len(results), 1)}
                 memory = Memory(topic, memory.adapter_config, memory.tensors, held[topic], card=card)
                 bank.add(memory, encoder=load_encoder(encoder), replace_existing=True)
             # Groups end in any order; the bank's must not depend on it.
@@ -121,9 +123,14 @@ def _open(out: Path, base: Base, found: str, encoder: str) -> MemoryBank:
     return bank
 
 
+_LATER = {"formats": ("questions", "cloze"), "visits": None}
+"""Fields that recipes did not always have, at values that change nothing: banks written before them go on."""
+
+
 def _source(facts: Sequence[Fact], recipe: Recipe, base_fingerprint: str) -> str:
     """Hex sha256 of all that decides what a memory becomes."""
-    told = [fact.to_json() for fact in facts], asdict(recipe), base_fingerprint
+    chosen = {name: value for name, value in asdict(recipe).items() if name not in _LATER or value != _LATER[name]}
+    told = [fact.to_json() for fact in facts], chosen, base_fingerprint
     return sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 

@@ -6,29 +6,26 @@ number of passes over its facts' wordings, and no memory stops early.
 
 from __future__ import annotations
 
-import platform
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import date
-from importlib.metadata import version
 from pathlib import Path
 from random import Random
 from typing import Any
 
-import torch
-from safetensors.torch import save
+from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
 from lorary.adapters import PREFIX
-from lorary.bases import EMBEDDED, Base, fingerprint, load_base
+from lorary.bases import EMBEDDED, Base, load_base
 from lorary.facts import Fact
-from lorary.files import to_json, write_aside
 from lorary.memories.building import default_split
-from lorary.memories.planning import RESULTS, SCHEMA, Cell, Study, read_study
-from lorary.memories.plots import recall_by_load, report
+from lorary.memories.capacity_report import report
+from lorary.memories.groups import Result, side_by_side, write_groups
+from lorary.memories.planning import SCHEMA, Cell, Study, read_study
+from lorary.memories.plots import recall_by_load
 from lorary.memories.rows import rows
-from lorary.memories.writing import Recipe, Report, Written, write
+from lorary.memories.studies import NEVER, RESULTS, heading, reporter, save
+from lorary.memories.writing import Recipe, Written
 from lorary.progress import progress_bars
 
 # What is asked of a person, under two names, and what its values look like.
@@ -59,7 +56,6 @@ _UNSEEN = (
     "Please look up {who}'s {key}.",
 )
 _FACTS_A_PERSON = 4
-_NEVER = 2.0  # a share of facts that no memory recalls, so that none stops early and all are shown theirs as often
 Place = tuple[int, int, int]
 """Of a cell: rank, load, seed."""
 
@@ -80,8 +76,8 @@ class Grid:
     ranks: tuple[int, ...] = (1, 2, 4, 8, 16)
     loads: tuple[int, ...] = (25, 50, 100, 200, 400)
     seeds: int = 1
-    exposures: int = 8
-    wordings: int = 4
+    exposures: int = 5
+    wordings: int = 8
     recall: float = 0.9
 
     def __post_init__(self) -> None:
@@ -131,29 +127,40 @@ def _word(random: Random) -> str:
     return "".join([*syllables, random.choice("lmnrsx")]).capitalize()
 
 
-def capacity(out: str | Path, *, grid: Grid | None = None, base: str | Base = EMBEDDED, quiet: bool = False) -> Study:
-    """Measures every cell of the grid; writes `results.json`, `report.md` and `recall.png` into `out` after each.
+def capacity(
+    out: str | Path,
+    *,
+    grid: Grid | None = None,
+    base: str | Base = EMBEDDED,
+    processes: int | None = None,
+    quiet: bool = False,
+) -> Study:
+    """Measures every cell of the grid; writes `results.json`, `report.md` and `recall.png` into `out` after each group.
 
     Cells that stand in `out` already, under the same settings, are kept.
+
+    Args:
+        processes: that write groups of memories side by side, where the base is given by name; None: one a core.
 
     Raises:
         StudyError: `out` holds a study under other settings.
     """
     grid, place = grid or Grid(), Path(out)
     loaded = load_base(base) if isinstance(base, str) else base
-    study = _begin(place, grid, loaded)
+    at_once = side_by_side(len(packs(grid, set())), processes if isinstance(base, str) else 1, loaded.model.device)
+    study = _begin(place, grid, loaded, at_once)
     missing = packs(grid, {(cell.rank, cell.load, cell.seed) for cell in study.cells})
+    recipes = [recipe_of(grid, pack[0][0], pack[0][2]) for pack in missing]
+    groups = [[invented_facts(load, seed, grid.wordings) for _, load, seed in pack] for pack in missing]
     with progress_bars(quiet) as bars:
         bar = bars.start("measuring capacity", grid.exposures * sum(load for pack in missing for _, load, _ in pack))
+        reports = []
         for number, pack in enumerate(missing, 1):
             facts = sum(load for _, load, _ in pack)
-            name = f"group {number} of {len(missing)} (rank {pack[0][0]}, {facts} facts)"
-
-            def told(passes: float, recall: list[float], facts: int = facts, name: str = name) -> None:
-                if passes == int(passes):
-                    bar.advance(facts, f"{name}: {sum(recall) / len(recall):.0%} recalled")
-
-            study.cells.extend(measure(loaded, grid, pack, told))
+            named = f"group {number} of {len(missing)} (rank {pack[0][0]}, {facts} facts)"
+            reports.append(reporter(bar, facts, named))
+        for made in write_groups(loaded, {}, groups, recipes, default_split(loaded), reports, at_once):
+            study.cells.extend(cells_of(loaded, missing[made.number], groups[made.number], made))
             _write(study, place)
     study.partial = False
     _write(study, place)
@@ -184,20 +191,16 @@ def recipe_of(grid: Grid, rank: int, seed: int = 0) -> Recipe:
     """How the memories of a group are written: as `lorary build` does, but each to the last pass."""
     plain = Recipe()
     alpha = rank * plain.lora_alpha // plain.r
-    return Recipe(r=rank, lora_alpha=alpha, max_epochs=grid.exposures, recall=_NEVER, seed=seed)
+    return Recipe(r=rank, lora_alpha=alpha, max_epochs=grid.exposures, recall=NEVER, seed=seed)
 
 
-def measure(base: Base, grid: Grid, pack: Sequence[Place], told: Report) -> list[Cell]:
-    """The cells of one group, whose memories share the passes over the base."""
-    rank, _, seed = pack[0]
-    memories = [invented_facts(load, seed, grid.wordings) for _, load, seed in pack]
-    began, spent = time.perf_counter(), time.process_time()
-    written = write(base, memories, recipe_of(grid, rank, seed), default_split(base), told)
-    seconds, processor = time.perf_counter() - began, time.process_time() - spent
-    cells = [_cell(base, place, *made) for place, *made in zip(pack, memories, written, strict=True)]
+def cells_of(base: Base, pack: Sequence[Place], facts: Sequence[Sequence[Fact]], made: Result) -> list[Cell]:
+    """The cells of one written group, whose memories shared the passes over the base and so share its seconds."""
+    cells = [_cell(base, *told) for told in zip(pack, facts, made.written, strict=True)]
     tokens = sum(cell.row_tokens for cell in cells)
     shares = [(cell, cell.row_tokens / tokens) for cell in cells]
-    return [replace(c, seconds=round(seconds * s, 1), processor_seconds=round(processor * s, 1)) for c, s in shares]
+    clock, processor = made.seconds, made.processor_seconds
+    return [replace(c, seconds=round(clock * s, 1), processor_seconds=round(processor * s, 1)) for c, s in shares]
 
 
 def _cell(base: Base, place: Place, facts: Sequence[Fact], written: Written) -> Cell:
@@ -212,45 +215,31 @@ def _cell(base: Base, place: Place, facts: Sequence[Fact], written: Written) -> 
         recall_unseen=round(written.validation_recall, 4),
         seconds=0.0,
         processor_seconds=0.0,
-        bytes=len(save(tensors, metadata={"format": "pt"})),
+        bytes=len(to_safetensors(tensors, metadata={"format": "pt"})),
         parameters=sum(tensor.numel() for tensor in tensors.values()),
         answer_tokens=sum(answers.values()),
         row_tokens=sum(len(row.ids) for row in shown),
     )
 
 
-def _begin(place: Path, grid: Grid, base: Base) -> Study:
+def _begin(place: Path, grid: Grid, base: Base, processes: int) -> Study:
     """The study that stands in `place`, to go on with, or an empty one."""
     recipe = asdict(recipe_of(grid, 1))
     configuration: dict[str, Any] = {
-        "base": base.name,
-        "revision": base.revision,
-        "fingerprint": fingerprint(base.model),
-        "split_layer": default_split(base),
         "exposures": grid.exposures,
         "wordings": grid.wordings,
         "rows_a_step": recipe["batch_size"],
         "alpha_over_rank": recipe["lora_alpha"],
         **{name: recipe[name] for name in ("target_modules", "lr", "thinned_copies", "thinned_share")},
     }
-    versions = {name: version(name) for name in ("lorary", "torch", "transformers")}
-    machine = {
-        "python": platform.python_version(),
-        "cpu": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
-        "threads": torch.get_num_threads(),
-        "dtype": str(base.model.dtype).removeprefix("torch."),
-    }
-    fresh = Study(SCHEMA, True, date.today().isoformat(), grid.recall, configuration, versions, machine, [])
-    if not (place / RESULTS).exists():
-        return fresh
-    stands = read_study(place)
-    stands.check_same(fresh, str(place))
-    fresh.cells.extend(stands.cells)
+    fresh = Study(**heading(SCHEMA, base, configuration, processes), recall=grid.recall, cells=[])
+    if (place / RESULTS).exists():
+        stands = read_study(place)
+        stands.check_same(fresh, str(place))
+        fresh.cells.extend(stands.cells)
     return fresh
 
 
 def _write(study: Study, place: Path) -> None:
     study.cells.sort(key=lambda cell: (cell.rank, cell.load, cell.seed))
-    write_aside(place / "recall.png", recall_by_load(study))
-    write_aside(place / "report.md", report(study).encode())
-    write_aside(place / RESULTS, to_json(study.to_json()))
+    save(place, study.to_json(), report(study), {"recall.png": recall_by_load(study)})

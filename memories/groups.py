@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from joblib import Parallel, delayed
@@ -26,8 +26,15 @@ from lorary.progress import silence_loading_bars
 
 Group = Sequence[Sequence[Fact]]
 """The facts of each memory of a group."""
-Result = tuple[int, list[Written], float]
-"""(number of the group, its memories, seconds it took)."""
+
+
+class Result(NamedTuple):
+    """A written group: its number, its memories, and the seconds it took, of the clock and of the processor."""
+
+    number: int
+    written: list[Written]
+    seconds: float
+    processor_seconds: float
 
 
 def side_by_side(groups: int, processes: int | None, device: torch.device) -> int:
@@ -45,7 +52,7 @@ def write_groups(
     base: Base,
     load: dict[str, Any],
     groups: Sequence[Group],
-    recipe: Recipe,
+    recipes: Sequence[Recipe],
     split_layer: int,
     reports: Sequence[Report],
     processes: int,
@@ -54,26 +61,27 @@ def write_groups(
 
     Args:
         load: how other processes load the base again by its name (`load_base`).
+        recipes: one a group.
         reports: one a group, called as `write` calls it.
     """
     if processes <= 1:
         for number, group in enumerate(groups):
-            yield _timed(number, base, group, recipe, split_layer, reports[number])
+            yield _timed(number, base, group, recipes[number], split_layer, reports[number])
         return
     threads = max(1, torch.get_num_threads() // processes)
     parallel = Parallel(n_jobs=processes, return_as="generator_unordered", inner_max_num_threads=threads)
     with _told([len(group) for group in groups], reports) as places:
         work = delayed(_in_a_process)
         yield from parallel(
-            work(number, base.name, load, group, recipe, split_layer, places[number])
+            work(number, base.name, load, group, recipes[number], split_layer, places[number])
             for number, group in enumerate(groups)
         )
 
 
 def _timed(number: int, base: Base, group: Group, recipe: Recipe, split_layer: int, report: Report) -> Result:
-    began = time.perf_counter()
+    began, spent = time.perf_counter(), time.process_time()
     written = write(base, group, recipe, split_layer, report)
-    return number, written, time.perf_counter() - began
+    return Result(number, written, time.perf_counter() - began, time.process_time() - spent)
 
 
 @lru_cache(maxsize=1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -16,16 +15,14 @@ from transformers import PreTrainedTokenizerBase
 from lorary.bases import load_base
 from lorary.facts import Fact
 from lorary.memories.rows import rows, with_validation
+from lorary.memories.studies import Header, StudyError, header_of, read_results
 from lorary.memories.writing import Recipe
 
 SCHEMA = 1
-RESULTS = "results.json"
+SHIPPED = Path(__file__).with_name("capacity.json")
+"""The study that a plan is made from where none is given, in installs that ship one."""
 KEY_BYTES = 4 * 384
 """Bytes of one wording's key under the default encoder: 384 numbers in fp32."""
-
-
-class StudyError(ValueError):
-    """A capacity study that cannot be read, continued or planned from: says why and what to do."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,33 +53,21 @@ class Cell:
     row_tokens: int
 
 
-@dataclass
-class Study:
+@dataclass(kw_only=True)
+class Study(Header):
     """All cells that were measured, and what made them; `recall` is the share that defines the knee."""
 
-    schema: int
-    partial: bool
-    made: str
     recall: float
-    configuration: Mapping[str, Any]
-    versions: Mapping[str, str]
-    machine: Mapping[str, Any]
     cells: list[Cell]
 
     def to_json(self) -> dict[str, Any]:
         knees = {str(rank): getattr(self.knee(rank, self.recall), "load", None) for rank in self.ranks}
-        return {**asdict(self), "knees": knees, "seeds": sorted({cell.seed for cell in self.cells})}
-
-    def check_same(self, other: Study, where: str) -> None:
-        """Raises StudyError where `other` has other settings, so that its cells cannot join these in `where`."""
-        for told in ("configuration", "versions"):
-            ours, theirs = getattr(other, told), getattr(self, told)
-            if different := [key for key in ours if ours[key] != theirs.get(key)]:
-                name = different[0]
-                raise StudyError(
-                    f"{where} holds a study with {name} {theirs.get(name)!r}, not {ours[name]!r}; "
-                    "give another folder, or the same settings to go on"
-                )
+        return {
+            "study": "capacity",
+            **asdict(self),
+            "knees": knees,
+            "seeds": sorted({cell.seed for cell in self.cells}),
+        }
 
     @property
     def ranks(self) -> list[int]:
@@ -109,19 +94,9 @@ def _mean(cells: Sequence[Cell]) -> Cell:
 
 def read_study(place: str | Path) -> Study:
     """The study in a folder that `lorary capacity` wrote, or in its `results.json`. Raises StudyError for what is not."""
-    path = Path(place) / RESULTS if Path(place).is_dir() else Path(place)
+    path, told = read_results(place, "capacity", SCHEMA)
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-    except OSError:
-        raise StudyError(f"{path} cannot be read; give a folder that `lorary capacity --out` wrote") from None
-    except ValueError as error:
-        raise StudyError(f"{path} is not JSON ({error}); run `lorary capacity` again") from None
-    schema = told.get("schema") if isinstance(told, dict) else None
-    if schema != SCHEMA:
-        raise StudyError(f"{path} has schema {schema!r}, this version reads {SCHEMA}; run `lorary capacity` again")
-    try:
-        cells = [Cell(**cell) for cell in told["cells"]]
-        return Study(**{f.name: told[f.name] for f in fields(Study) if f.name != "cells"}, cells=cells)
+        return Study(**header_of(told), recall=told["recall"], cells=[Cell(**cell) for cell in told["cells"]])
     except (KeyError, TypeError) as error:
         raise StudyError(f"{path} is not a whole study ({error}); run `lorary capacity` again") from None
 
@@ -228,26 +203,32 @@ class Plan:
 def plan(
     topics: Mapping[str, Sequence[Fact]],
     *,
-    capacity: str | Path,
+    capacity: str | Path | None = None,
     recall: float | None = None,
     tokenizer: PreTrainedTokenizerBase | None = None,
 ) -> Plan:
     """How many memories, of which rank, at what cost, the facts of `topics` take by a measured study.
 
     Args:
-        capacity: folder of the study.
+        capacity: folder of the study; the shipped one by default.
         recall: the share of facts to recall under unseen wordings; the study's own by default.
         tokenizer: of the study's base, which is loaded by default.
 
     Raises:
         StudyError: no such study, or no rank of it reaches `recall`.
     """
-    study = read_study(capacity)
+    if capacity is None and not SHIPPED.exists():
+        raise StudyError(
+            "no study is shipped with this version; measure one by `lorary capacity --out FOLDER` and give it as "
+            "--capacity FOLDER"
+        )
+    study = read_study(capacity or SHIPPED)
     if not study.cells:
         raise StudyError(f"{capacity} holds no finished cell yet; let `lorary capacity` go on")
     made, wanted = study.configuration, study.recall if recall is None else recall
     counted = count_topics(tokenizer or load_base(made["base"], revision=made.get("revision")).tokenizer, topics)
-    found, source = options(counted, study, wanted), f"the study in {capacity}"
+    found = options(counted, study, wanted)
+    source = f"the study in {capacity}" if capacity else f"the shipped study, {SHIPPED.parent.name}/{SHIPPED.name}"
     return Plan(topics=counted, options=found, recall=wanted, study=study, source=source)
 
 

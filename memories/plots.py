@@ -1,18 +1,19 @@
-"""A capacity study and a plan from it, for people: tables, the working of each number, and the plot."""
+"""The studies' plots, as PNG files: recall from 0 to 1 against what was varied."""
 
 from __future__ import annotations
 
 import io
-import math
+from collections.abc import Mapping, Sequence
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lorary.memories.planning import Option, Plan, Study, token_seconds
-from lorary.memories.writing import Recipe
+from lorary.memories.planning import Study
 
 _COLOURS = ("#9ecae8", "#5aa5d8", "#2f7ed8", "#1f5aa8", "#0f3468")
 _MARKS = "osD^v"
-_COSTS = ("seconds", "of the processor", "bytes", "parameters")
+Point = tuple[float, float, float]
+"""A share with its interval: (value, low, high)."""
 
 
 def recall_by_load(study: Study) -> bytes:
@@ -20,7 +21,7 @@ def recall_by_load(study: Study) -> bytes:
 
     Whole lines are unseen wordings, broken ones every trained wording; the grey line is the share that defines the knee.
     """
-    figure = Figure(figsize=(7.0, 4.4), layout="constrained", dpi=150)
+    figure = _figure()
     axes = figure.add_subplot()
     for number, rank in enumerate(study.ranks):
         points = study.points(rank)
@@ -30,149 +31,76 @@ def recall_by_load(study: Study) -> bytes:
         unseen = [c.recall_unseen for c in points]
         axes.plot(loads, unseen, mark + "-", color=colour, markersize=5, label=f"rank {rank}", clip_on=False)
     axes.axhline(study.recall, color="grey", linewidth=0.8, zorder=0)
-    axes.set_xscale("log", base=2)
-    loads = sorted({cell.load for cell in study.cells})
-    axes.set_xticks(loads, [str(load) for load in loads])
-    axes.minorticks_off()
-    axes.set_ylim(0, 1.02)
-    axes.set_xlabel("facts in a memory")
+    _doubling(axes, sorted({cell.load for cell in study.cells}), "facts in a memory")
     axes.set_ylabel("share of facts recalled")
     axes.set_title("unseen wordings (whole lines), every trained wording (broken)", fontsize=10)
+    if study.cells:
+        axes.legend(frameon=False, loc="lower left")
+    return _png(figure)
+
+
+def recall_by_texts(
+    trained: Mapping[int, float], unseen: Mapping[int, Point], others: Mapping[str, Point], reference: float | None
+) -> bytes:
+    """A PNG of two parts: recall against the number of trained wordings, and under other texts in their place.
+
+    Args:
+        trained, unseen: number of wordings → recall under trained ones, and under held-out ones with its interval.
+        others: name of a setting → recall under held-out wordings with its interval.
+        reference: recall of the setting that the others are compared with, a grey line.
+    """
+    figure = _figure(width=9.6)
+    left, right = figure.subplots(1, 2, width_ratios=(1, 0.9))
+    _intervals(left, list(unseen), list(unseen.values()))
+    left.plot(
+        list(unseen), [value for value, _, _ in unseen.values()], "o-", color=_COLOURS[2], label="held-out wordings"
+    )
+    left.plot(list(trained), list(trained.values()), "--", color=_COLOURS[1], linewidth=1, label="trained wordings")
+    _doubling(left, sorted({*unseen, *trained}), "wordings of a fact that were trained on")
+    left.set_ylabel("share recalled")
+    if unseen:
+        left.legend(frameon=False, loc="lower right")
+    names = list(others)
+    for place, (value, low, high) in enumerate(others.values()):
+        right.plot([low, high], [place, place], color=_COLOURS[2], linewidth=1.5, alpha=0.5)
+        right.plot([value], [place], "o", color=_COLOURS[2], clip_on=False)
+    right.set_yticks(range(len(names)), names)
+    right.set_ylim(max(1, len(names)) - 0.5, -0.5)  # from the first name down; there may be none yet
+    right.set_xlim(0, 1.02)
+    right.set_xlabel("share recalled under held-out wordings")
+    if reference is not None:
+        right.axvline(reference, color="grey", linewidth=0.8, zorder=0)
+    for axes, title in ((left, "how many wordings"), (right, "which texts (the line is the reference)")):
+        axes.set_title(title, fontsize=10)
+        _clean(axes)
+    return _png(figure)
+
+
+def _intervals(axes: Axes, x: Sequence[int], points: Sequence[Point]) -> None:
+    for at, (_, low, high) in zip(x, points, strict=True):
+        axes.plot([at, at], [low, high], color=_COLOURS[2], linewidth=1.5, alpha=0.5)
+
+
+def _doubling(axes: Axes, ticks: Sequence[int], label: str) -> None:
+    """Shares against numbers that double."""
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(ticks, [str(tick) for tick in ticks])
+    axes.minorticks_off()
+    axes.set_ylim(0, 1.02)
+    axes.set_xlabel(label)
+    _clean(axes)
+
+
+def _clean(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.2)
-    if loads:
-        axes.legend(frameon=False, loc="lower left")
+
+
+def _figure(width: float = 7.0) -> Figure:
+    return Figure(figsize=(width, 4.4), layout="constrained", dpi=150)
+
+
+def _png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()
-
-
-def wilson(share: float, count: int, z: float = 1.96) -> tuple[float, float]:
-    """(low, high) of the 95 % interval of a share of `count` facts (Wilson 1927, doi 10.1080/01621459.1927.10502953)."""
-    centre, spread = share + z * z / (2 * count), z * math.sqrt(share * (1 - share) / count + z * z / (4 * count**2))
-    return max(0.0, (centre - spread) / (1 + z * z / count)), min(1.0, (centre + spread) / (1 + z * z / count))
-
-
-def report(study: Study) -> str:
-    """The study in Markdown: every cell, the knee of each rank, and what made it."""
-    made, machine = study.configuration, study.machine
-    rows = [
-        ["rank", "facts", "answer tokens", "every trained wording", "an unseen wording (95 %)", *_COSTS],
-        *(
-            [
-                str(cell.rank),
-                str(cell.load),
-                f"{cell.answer_tokens:,}",
-                f"{cell.recall_trained:.3f}",
-                "{:.3f} ({:.3f} to {:.3f})".format(cell.recall_unseen, *wilson(cell.recall_unseen, cell.load)),
-                f"{cell.seconds:.0f}",
-                f"{cell.processor_seconds:.0f}",
-                f"{cell.bytes:,}",
-                f"{cell.parameters:,}",
-            ]
-            for rank in study.ranks
-            for cell in study.points(rank)
-        ),
-    ]
-    lines = [
-        "# Capacity",
-        "",
-        *(["**Partial**: the run is not finished; the same command goes on.", ""] if study.partial else []),
-        *_markdown(rows),
-        "",
-        f"The knee is the largest load that recalls {study.recall:g} of its facts under an unseen wording:",
-        "",
-        *_markdown(_knees(study)),
-        "",
-        f"- Each fact is shown {made['exposures']} times in each of {made['wordings']} wordings, whatever the load; a row "
-        "whose every token is certain is passed over three times in four. Intervals are over facts, of one set of facts.",
-        f"- Base {made['base']}, layers from {made['split_layer']}, {len({c.seed for c in study.cells})} seeds, "
-        f"{study.made}; {', '.join(f'{k} {v}' for k, v in study.versions.items())}.",
-        f"- {machine['cpu']}, {machine['threads']} threads, {machine['dtype']}, Python {machine['python']}; seconds are "
-        "of that machine as it was then, shared by row tokens among the memories that were written together.",
-        "",
-    ]
-    return "\n".join(lines)
-
-
-def _knees(study: Study) -> list[list[str]]:
-    rows = [["rank", "knee", "answer tokens", "facts a 1,000 parameters", "answer tokens a 1,000 parameters"]]
-    for rank in study.ranks:
-        cell = study.knee(rank, study.recall)
-        if cell is None:
-            rows.append([str(rank), "none measured", "–", "–", "–"])
-            continue
-        most = " or more" if cell.load == study.points(rank)[-1].load else ""
-        density = [f"{1000 * count / cell.parameters:.3f}" for count in (cell.load, cell.answer_tokens)]
-        rows.append([str(rank), f"{cell.load} facts{most}", f"{cell.answer_tokens:,}", *density])
-    return rows
-
-
-def _markdown(rows: list[list[str]]) -> list[str]:
-    return [f"| {' | '.join(row)} |" for row in [rows[0], ["---"] * len(rows[0]), *rows[1:]]]
-
-
-def tell(plan: Plan) -> str:
-    """The plan in words: what to do, then each number with its formula, then the other ranks."""
-    best, study, many = plan.options[0], plan.study, len(plan.topics)
-    facts, answers = sum(t.facts for t in plan.topics), sum(t.answer_tokens for t in plan.topics)
-    split = [f"{name} into {parts}" for name, parts in best.parts.items() if parts > 1]
-    machine, alpha = study.machine, best.rank * study.configuration["alpha_over_rank"]
-    lines = [
-        f"{best.memories} memories of rank {best.rank}, {megabytes(best.adapter_bytes + best.key_bytes)}, "
-        f"at most {best.minutes:.0f} minutes: lorary build FACTS --out BANK --r {best.rank} --lora_alpha {alpha}",
-        *([f"Topics to split first: {', '.join(split)}."] if split else []),
-        "",
-        f"By {plan.source} ({study.made}, base {study.configuration['base']}, seeds "
-        f"{sorted({c.seed for c in study.cells})}, {machine['cpu']}, {machine['threads']} threads"
-        f"{', not finished' if study.partial else ''}):",
-        "",
-        f"  corpus    {facts} facts in {many} topics, {answers} answer tokens",
-        *working(plan, best),
-        "",
-        f"All ranks whose memories recall {plan.recall:g} of some load, fewest memories first, then fewest bytes:",
-        "",
-        *_markdown(
-            [
-                ["rank", "knee", "memories", "size", "minutes", "recall there"],
-                *(
-                    [
-                        str(o.rank),
-                        f"{o.knee.load}{'+' if o.largest else ''} facts",
-                        str(o.memories),
-                        megabytes(o.adapter_bytes + o.key_bytes),
-                        f"{o.minutes:.0f}",
-                        f"{o.expected:.2f}",
-                    ]
-                    for o in plan.options
-                ),
-            ]
-        ),
-    ]
-    return "\n".join(lines)
-
-
-def working(plan: Plan, option: Option) -> list[str]:
-    """Each number of an option with the formula that gave it."""
-    held, tokens = option.knee, sum(t.row_tokens for t in plan.topics)
-    more = ", the largest load measured, so more may fit" if option.largest else ""
-    made, cap = plan.study.configuration, Recipe().max_epochs
-    wordings = sum(t.wordings for t in plan.topics)
-    a_fact = wordings / sum(t.facts for t in plan.topics)
-    return [
-        f"  knee      {held.load} facts or {held.answer_tokens} answer tokens a memory: rank {option.rank} recalled "
-        f"{held.recall_unseen:.2f} >= {plan.recall:g} of them under an unseen wording{more}",
-        f"  memories  sum over topics of max(ceil(facts / {held.load}), ceil(answer tokens / {held.answer_tokens})) "
-        f"= {option.memories}",
-        f"  bytes     {option.memories} memories x {held.bytes:,} + {wordings:,} wordings x "
-        f"{option.key_bytes // wordings:,} (keys to route by) = {option.adapter_bytes + option.key_bytes:,}",
-        f"  minutes   {tokens:,} row tokens x {cap} passes x {1000 * token_seconds(plan.study, held):.2f} ms / 60,000 = "
-        f"{option.minutes:.1f}, of one process of that machine; a memory that recalls all of its facts stops earlier",
-        f"  recall    {option.expected:.2f} by the line between the study's loads, for invented facts in "
-        f"{made['wordings']} wordings; yours have {a_fact:.1f} to train on, and oblique questions are harder",
-    ]
-
-
-def megabytes(count: int) -> str:
-    """Bytes as people read them."""
-    return f"{count / 1e6:.1f} MB"

@@ -11,7 +11,7 @@ from jaxtyping import Int
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from lorary.facts import Fact
+from lorary.facts import Fact, FactError
 from lorary.prompts import answer_text, prompt
 
 
@@ -20,14 +20,14 @@ class Row:
     """One wording of one fact of one memory, tokenised; `ids[start:]` is the answer.
 
     Args:
-        thinned: it lacks words, so it is trained on but no certificate counts it.
+        counted: whether certificates count it: not where it lacks words, nor where it is the statement itself.
     """
 
     memory: int
     fact: int
     ids: tuple[int, ...]
     start: int
-    thinned: bool = False
+    counted: bool = True
 
 
 def with_validation(fact: Fact, count: int) -> Fact:
@@ -57,17 +57,38 @@ def rows(
     copies: int = 0,
     share: float = 0.3,
     seed: int = 0,
+    formats: Sequence[str] = ("questions", "cloze"),
 ) -> list[Row]:
-    """A row for each trained wording of each fact and for its cloze, and `copies` thinned ones of each."""
+    """A row for each trained wording of each fact and for its cloze, and `copies` thinned ones of each.
+
+    Args:
+        formats: which of `questions`, `cloze` and `text` (the statement as it stands) there are rows for.
+
+    Raises:
+        FactError: a fact for which there is no row.
+    """
     chance, found = random.Random(seed), []
     for m, facts in enumerate(memories):
         for f, fact in enumerate(facts):
-            for wording in (*fact.trained, *fact.cloze):
+            asked = fact.trained if "questions" in formats else ()
+            for wording in (*asked, *(fact.cloze if "cloze" in formats else ())):
                 found.append(tokenise(tokenizer, m, f, wording, fact.answer))
                 for question in dict.fromkeys(thinned(wording, share, chance) for _ in range(copies)):
                     if question != wording:
-                        found.append(replace(tokenise(tokenizer, m, f, question, fact.answer), thinned=True))
+                        found.append(replace(tokenise(tokenizer, m, f, question, fact.answer), counted=False))
+            if "text" in formats and fact.statement:
+                found.append(_told(tokenizer, m, f, fact.statement))
+            if not found or (found[-1].memory, found[-1].fact) != (m, f):
+                raise FactError(
+                    f"{fact.question!r} gives nothing to train on as {list(formats)}; it has no such statement"
+                )
     return found
+
+
+def _told(tokenizer: PreTrainedTokenizerBase, memory: int, fact: int, statement: str) -> Row:
+    """The row that learns a statement as text: every token but the first, which nothing leads to."""
+    ids = tokenizer(statement + str(tokenizer.eos_token), add_special_tokens=False).input_ids
+    return Row(memory, fact, tuple(ids), 1, counted=False)
 
 
 def validation_rows(tokenizer: PreTrainedTokenizerBase, memories: Sequence[Sequence[Fact]]) -> list[Row]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,55 +18,31 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lorary.bases import Base, block_linears, layer_of, layers_path, mlp_targets
 from lorary.facts import Fact
+from lorary.memories.recipe import Recipe
 from lorary.memories.rows import Row, pad, rows, validation_rows
 from lorary.mixture import ActiveRoute, MixtureLinear, install, remove
 from lorary.split import lower, upper
 
-
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """How memories are written.
-
-    Args:
-        r: LoRA rank.
-        lora_alpha: LoRA scaling numerator; the update is scaled by lora_alpha / r.
-        split_layer: the first adapted layer; None means two thirds of the base's layers.
-        target_modules: names of the adapted linears; None means the MLP's.
-        lr: AdamW learning rate; after a short rise it falls linearly to nothing at the cap.
-        batch_size: rows a step, over all memories written together; small sets take smaller steps.
-        max_epochs: the cap: passes over the trained wordings after which a memory stops as it is.
-        recall: a memory stops once this share of its facts is recalled under validation wordings.
-        validation_wordings: wordings a fact that are kept from training, to stop by.
-        thinned_copies: copies of each trained wording that leave words out, drawn once; for facts with few wordings.
-        thinned_share: share of the words that such a copy leaves out.
-        memories_at_once: memories that are written together, in one process; several such groups go side by side.
-        seed: of initial weights and order.
-    """
-
-    r: int = 8
-    lora_alpha: int = 16
-    split_layer: int | None = None
-    target_modules: tuple[str, ...] | None = None
-    lr: float = 3e-3
-    batch_size: int = 8
-    max_epochs: int = 8
-    recall: float = 1.0
-    validation_wordings: int = 2
-    thinned_copies: int = 0
-    thinned_share: float = 0.3
-    memories_at_once: int = 4
-    seed: int = 0
+Hits = tuple[tuple[bool, ...], ...]
+"""Of each fact, whether greedy decoding gives its whole answer under each of its wordings."""
 
 
 @dataclass(frozen=True)
 class Written:
-    """One written memory: its unscaled LoRA factors by module path, and what was measured while writing."""
+    """One written memory: its unscaled LoRA factors by module path, and what was measured while writing.
+
+    Args:
+        trained_recall, validation_recall: share of its facts recalled under every such wording.
+        trained, validation: the same, wording by wording, in the order in which the facts have them.
+    """
 
     factors: dict[str, tuple[Tensor, Tensor]]
     trained_recall: float
     validation_recall: float
     epochs: int
     stopped: str
+    trained: Hits = ()
+    validation: Hits = ()
 
 
 _EVALUATED = 64  # rows a pass where nothing trains
@@ -108,8 +84,9 @@ class _Writer:
         self.base, self.memories, self.recipe, self.split = base, memories, recipe, split_layer
         self.order = random.Random(recipe.seed)
         self.route = ActiveRoute()
-        copied = {"copies": recipe.thinned_copies, "share": recipe.thinned_share, "seed": recipe.seed}
-        self.train_rows = _Store(base, split_layer, rows(base.tokenizer, memories, **copied))
+        copies, share = recipe.thinned_copies, recipe.thinned_share
+        shown = rows(base.tokenizer, memories, copies=copies, share=share, seed=recipe.seed, formats=recipe.formats)
+        self.train_rows = _Store(base, split_layer, shown)
         held = validation_rows(base.tokenizer, memories) or rows(base.tokenizer, memories)
         self.validation_rows = _Store(base, split_layer, held)
         self.layers = install(base.model, self._start(), self.route)
@@ -203,24 +180,46 @@ def _run(writer: _Writer, report: Report) -> list[Written]:
     sure: dict[int, float] = {}
     for epoch in range(1, recipe.max_epochs + 1):
         open_rows = [i for i, row in enumerate(writer.train_rows.rows) if row.memory not in written]
-        # A row whose every token is already certain teaches little: it is visited one time in four.
-        wanted = [i for i in open_rows if sure.get(i, 0.0) < 0.9 or writer.order.random() < 0.25]
-        done, size = 0, min(recipe.batch_size, max(1, len(wanted) // 16))
-        for chunk in writer.train_rows.batches(wanted, size, writer.order):
+        chunks = _pass(writer, open_rows, sure, epoch)
+        done, planned = 0, sum(map(len, chunks))
+        for chunk in chunks:
             for group in optimizer.param_groups:
-                group["lr"] = falling(recipe.lr, epoch - 1 + done / len(wanted), recipe.max_epochs)
+                group["lr"] = falling(recipe.lr, epoch - 1 + done / planned, recipe.max_epochs)
             sure.update(_step(writer, optimizer, chunk))
             done += len(chunk)
-            report(epoch - 1 + done / len(wanted), recall)
+            report(epoch - 1 + done / planned, recall)
         for memory in [m for m in range(count) if m not in written]:
-            recall[memory] = _recall(writer, writer.validation_rows, memory)
+            unseen = _hits(writer, writer.validation_rows, memory)
+            recall[memory] = _whole_facts(unseen)
             if recall[memory] >= recipe.recall or epoch == recipe.max_epochs:
-                trained = _recall(writer, writer.train_rows, memory)
+                seen = _hits(writer, writer.train_rows, memory)
                 stopped = "recalled" if recall[memory] >= recipe.recall else "cap"
-                written[memory] = Written(writer.snapshot(memory), trained, recall[memory], epoch, stopped)
+                shares, factors = (_whole_facts(seen), recall[memory]), writer.snapshot(memory)
+                written[memory] = Written(factors, *shares, epoch, stopped, seen, unseen)
         if len(written) == count:
             break
     return [written[m] for m in range(count)]
+
+
+def _pass(writer: _Writer, wanted: Sequence[int], sure: Mapping[int, float], epoch: int) -> list[list[int]]:
+    """The batches of one pass over the rows in `wanted`: each row once, or each fact `visits` times.
+
+    Rounds of visits show each fact once, under the next of its texts, so the number of texts changes neither how often
+    a fact is shown, nor the steps, nor what a batch holds.
+    """
+    store, order, recipe = writer.train_rows, writer.order, writer.recipe
+    if recipe.visits is None:
+        # A row whose every token is already certain teaches little: it is visited one time in four.
+        rounds = [[i for i in wanted if sure.get(i, 0.0) < 0.9 or order.random() < 0.25]]
+    else:
+        texts: dict[tuple[int, int], list[int]] = {}
+        for i in wanted:
+            texts.setdefault((store.rows[i].memory, store.rows[i].fact), []).append(i)
+        # Facts start at different texts, so that where visits do not divide evenly no kind of text goes short.
+        numbers = range((epoch - 1) * recipe.visits, epoch * recipe.visits)
+        rounds = [[own[(n + fact) % len(own)] for fact, own in enumerate(texts.values())] for n in numbers]
+    size = min(recipe.batch_size, max(1, sum(map(len, rounds)) // 16))
+    return [chunk for shown in rounds for chunk in store.batches(shown, size, order)]
 
 
 def _step(writer: _Writer, optimizer: torch.optim.Optimizer, chunk: Sequence[int]) -> dict[int, float]:
@@ -234,10 +233,17 @@ def _step(writer: _Writer, optimizer: torch.optim.Optimizer, chunk: Sequence[int
     return dict(zip(chunk, (-worst).exp().tolist(), strict=True))
 
 
-def _recall(writer: _Writer, store: _Store, memory: int) -> float:
-    """The share of a memory's facts that greedy decoding recalls under every wording in `store`."""
-    wanted = [i for i, row in enumerate(store.rows) if row.memory == memory and not row.thinned]
+def _hits(writer: _Writer, store: _Store, memory: int) -> Hits:
+    """What greedy decoding recalls of a memory's facts under the wordings in `store` that count."""
+    wanted = [i for i, row in enumerate(store.rows) if row.memory == memory and row.counted]
+    found: list[list[bool]] = [[] for _ in writer.memories[memory]]
     right = writer.recalled(store, wanted)
-    missed = {store.rows[i].fact for i, hit in right.items() if not hit}
-    facts = {store.rows[i].fact for i in wanted}
-    return 1 - len(missed) / len(facts)
+    for i in wanted:
+        found[store.rows[i].fact].append(right[i])
+    return tuple(map(tuple, found))
+
+
+def _whole_facts(hits: Hits) -> float:
+    """The share of facts recalled under every wording, of those that have one; 0 where none has."""
+    asked = [all(wordings) for wordings in hits if wordings]
+    return 1 - (len(asked) - sum(asked)) / len(asked) if asked else 0.0

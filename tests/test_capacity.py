@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from lorary.__main__ import main
 from lorary.facts import group_by_topic
-from lorary.memories import capacity as study_of
+from lorary.memories import groups
 from lorary.memories.capacity import Grid, capacity, invented_facts, packs, recipe_of
-from lorary.memories.planning import StudyError, read_study
+from lorary.memories.planning import read_study
+from lorary.memories.studies import StudyError
 from lorary.memories.writing import Recipe, Written, write
 
 SMALL = Grid(ranks=(1, 4), loads=(2, 4), exposures=3, wordings=2)
@@ -66,6 +68,8 @@ def test_a_whole_run_goes_on_cell_by_cell(base, tmp_path, monkeypatch, capsys):
         "3",
         "--wordings",
         "2",
+        "--processes",
+        "1",
         "--quiet",
     ]
     assert main([*arguments, "--ranks", "1", "--loads", "2,4", "--json"]) == 0
@@ -76,7 +80,7 @@ def test_a_whole_run_goes_on_cell_by_cell(base, tmp_path, monkeypatch, capsys):
     assert told["configuration"]["exposures"] == 3
 
     written = []
-    monkeypatch.setattr(study_of, "write", lambda *given: written.append(given[1]) or write(*given))
+    monkeypatch.setattr(groups, "write", lambda *given: written.append(given[1]) or write(*given))
     assert main([*arguments, "--ranks", "1,4", "--loads", "2,4"]) == 0
     assert [[len(facts) for facts in group] for group in written] == [[2], [4]], "what stands is not measured again"
     assert "| 4 | 4 |" in capsys.readouterr().out
@@ -93,6 +97,27 @@ def test_a_whole_run_goes_on_cell_by_cell(base, tmp_path, monkeypatch, capsys):
     assert "holds a study with exposures 3, not 5" in capsys.readouterr().err
 
 
+def test_two_processes_measure_what_one_measures(base, tmp_path):
+    def told(processes):
+        study = capacity(tmp_path / str(processes), grid=SMALL, base=base.name, processes=processes, quiet=True)
+        assert study.machine["processes"] == processes
+        return [replace(cell, seconds=0.0, processor_seconds=0.0) for cell in study.cells]
+
+    assert told(1) == told(2)
+
+
+def test_a_study_of_the_first_version_goes_on(base, tmp_path, monkeypatch):
+    """It tells neither what kind of study it is nor how many processes wrote."""
+    capacity(tmp_path, grid=SMALL, base=base, quiet=True)
+    told = json.loads((tmp_path / "results.json").read_text())
+    del told["study"], told["machine"]["processes"]
+    (tmp_path / "results.json").write_text(json.dumps({**told, "partial": True}))
+    monkeypatch.setattr(groups, "write", lambda *_: pytest.fail("all cells stand"))
+    study = capacity(tmp_path, grid=SMALL, base=base, quiet=True)
+    assert not study.partial
+    assert len(study.cells) == 4
+
+
 def test_a_stopped_run_is_partial_and_keeps_its_groups(base, tmp_path, monkeypatch):
     def stops(*given):
         if given[2].r == 4:
@@ -102,7 +127,7 @@ def test_a_stopped_run_is_partial_and_keeps_its_groups(base, tmp_path, monkeypat
     import torch
 
     torch_ones = torch.ones
-    monkeypatch.setattr(study_of, "write", stops)
+    monkeypatch.setattr(groups, "write", stops)
     with pytest.raises(KeyboardInterrupt):
         capacity(tmp_path, grid=SMALL, base=base, quiet=True)
     study = read_study(tmp_path)
@@ -133,6 +158,7 @@ def test_what_is_no_study_is_refused(tmp_path):
         ("{", "is not JSON"),
         ('{"schema": 9}', "has schema 9"),
         ('{"schema": 1}', "is not a whole study"),
+        ('{"schema": 1, "study": "wordings"}', "was written by `lorary wordings`, not `lorary capacity`"),
     ):
         (tmp_path / "results.json").write_text(text)
         with pytest.raises(StudyError, match=says):

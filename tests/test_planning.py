@@ -9,19 +9,21 @@ import pytest
 
 from lorary.__main__ import main
 from lorary.facts import Fact
+from lorary.memories import planning
+from lorary.memories.capacity_report import tell, working
 from lorary.memories.planning import (
     KEY_BYTES,
     Cell,
     Study,
-    StudyError,
     Topic,
     count_topics,
     options,
     parts_of,
     plan,
 )
-from lorary.memories.plots import tell, wilson, working
 from lorary.memories.rows import rows, with_validation
+from lorary.memories.studies import StudyError
+from lorary.memories.tables import wilson
 from lorary.memories.writing import Recipe
 
 
@@ -44,7 +46,8 @@ def cell(rank, load, recall, seed=0):
 def study(*cells, exposures=4):
     made = {"base": "b", "exposures": exposures, "wordings": 4, "split_layer": 1, "alpha_over_rank": 2}
     machine = {"cpu": "x86_64", "threads": 1, "dtype": "bfloat16", "python": "3.11"}
-    return Study(1, False, "2026-11-25", 0.9, made, {"torch": "2"}, machine, list(cells))
+    header = {"schema": 1, "partial": False, "made": "2026-11-25", "versions": {"torch": "2"}}
+    return Study(**header, configuration=made, machine=machine, recall=0.9, cells=list(cells))
 
 
 MEASURED = study(
@@ -133,6 +136,17 @@ def test_a_plan_by_the_command(measured, corpus, capsys):
     assert "--r 4 --lora_alpha 8" in shown
     assert main(["plan", str(corpus), "--capacity", str(measured / "nowhere")]) == 2
     assert "give a folder that `lorary capacity --out` wrote" in capsys.readouterr().err
+
+
+def test_a_shipped_study_is_planned_from_where_none_is_given(measured, corpus, capsys, monkeypatch):
+    monkeypatch.setattr(planning, "SHIPPED", measured / "capacity.json")
+    assert main(["plan", str(corpus)]) == 2
+    assert "no study is shipped with this version; measure one by `lorary capacity --out" in capsys.readouterr().err
+    (measured / "results.json").rename(measured / "capacity.json")
+    assert main(["plan", str(corpus), "--recall", "0.95"]) == 0
+    shown = capsys.readouterr().out
+    assert "By the shipped study, study/capacity.json (2026-11-25" in shown
+    assert "2 memories of rank 4" in shown
 
 
 def test_every_number_is_shown_with_its_formula(tokenizer, measured):

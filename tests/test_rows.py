@@ -54,7 +54,7 @@ def test_rows_repeat_by_seed_and_hold_no_kept_wording(tokenizer):
     first, again, other = (rows(tokenizer, [[fact]], copies=4, share=0.4, seed=seed) for seed in (0, 0, 1))
     assert first == again != other
     assert len(plain) < len(first) <= 15
-    assert sum(not row.thinned for row in first) == len(plain)
+    assert sum(row.counted for row in first) == len(plain)
     assert not any("galley" in text or "chef" in text for text in texts(tokenizer, first))
     assert all(tokenizer.decode(row.ids[row.start :], skip_special_tokens=True) == FACT.answer for row in first)
     assert len(validation_rows(tokenizer, [[fact]])) == 1

@@ -14,6 +14,7 @@ COMMANDS = {
     "add": ("lorary.memories.command", "adds a stock PEFT LoRA folder to a bank"),
     "merge": ("lorary.memories.command", "merges memories of a bank into one stock PEFT adapter"),
     "capacity": ("lorary.memories.command", "measures how many facts a memory of each rank recalls"),
+    "wordings": ("lorary.memories.command", "measures what wordings, formats and generators of a fact's texts add"),
     "plan": ("lorary.memories.command", "facts → how many memories, which rank, how many minutes and bytes"),
     "train-router": ("lorary.router_training.command", "bank → composite: trains the gate, calibrates the policy"),
     "route-bench": ("lorary.router_training.command", "measures routers on generated sets of facts, no memory written"),

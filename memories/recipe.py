@@ -1,0 +1,54 @@
+"""How memories are written: every choice, as one record that is the command line too."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+FORMATS = ("questions", "cloze", "text")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How memories are written.
+
+    Args:
+        r: LoRA rank.
+        lora_alpha: LoRA scaling numerator; the update is scaled by lora_alpha / r.
+        split_layer: the first adapted layer; None means two thirds of the base's layers.
+        target_modules: names of the adapted linears; None means the MLP's.
+        lr: AdamW learning rate; after a short rise it falls linearly to nothing at the cap.
+        batch_size: rows a step, over all memories written together; small sets take smaller steps.
+        max_epochs: the cap: passes over the trained wordings after which a memory stops as it is.
+        recall: a memory stops once this share of its facts is recalled under validation wordings.
+        validation_wordings: wordings a fact that are kept from training, to stop by.
+        thinned_copies: copies of each trained wording that leave words out, drawn once; for facts with few wordings.
+        thinned_share: share of the words that such a copy leaves out.
+        formats: what is trained on of a fact: `questions` (its wordings), `cloze` (its statement with a gap where the
+            answer stood), `text` (its statement as it stands, every token learnt).
+        visits: texts of each fact that a pass shows, in turn, whatever their number; None: each text once, and those
+            that are certain already one pass in four.
+        memories_at_once: memories that are written together, in one process; several such groups go side by side.
+        seed: of initial weights and order.
+    """
+
+    r: int = 8
+    lora_alpha: int = 16
+    split_layer: int | None = None
+    target_modules: tuple[str, ...] | None = None
+    lr: float = 3e-3
+    batch_size: int = 8
+    max_epochs: int = 8
+    recall: float = 1.0
+    validation_wordings: int = 2
+    thinned_copies: int = 0
+    thinned_share: float = 0.3
+    formats: tuple[str, ...] = ("questions", "cloze")
+    visits: int | None = None
+    memories_at_once: int = 4
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.formats or set(self.formats) - set(FORMATS):
+            raise ValueError(f"formats must be some of {list(FORMATS)}, {list(self.formats)} given")
+        if self.visits is not None and self.visits < 1:
+            raise ValueError(f"visits must be 1 or more, or none, {self.visits} given")

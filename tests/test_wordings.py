@@ -1,0 +1,274 @@
+"""The study of wordings: its settings and texts, equal exposures, and a whole run on a pico base, stopped and gone on."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import asdict, replace
+from hashlib import sha256
+
+import pytest
+
+from lorary.__main__ import main
+from lorary.facts import Fact
+from lorary.memories import groups
+from lorary.memories import wordings as study_of
+from lorary.memories.building import _source
+from lorary.memories.paraphrases import keep, reword
+from lorary.memories.recipe import Recipe
+from lorary.memories.rows import rows
+from lorary.memories.settings import Design, Setting, recipe_of, settings_of, texts_of
+from lorary.memories.studies import StudyError
+from lorary.memories.tables import paired_difference
+from lorary.memories.wording_study import read_wordings
+from lorary.memories.wordings import wordings
+from lorary.memories.writing import _pass, _Writer, write
+
+SMALL = Design(counts=(1, 2), texts=3, seeds=2, exposures=8, facts_a_topic=2)
+
+
+def fact(place, answer):
+    asked = [f"Who {does} at {place} station?" for does in ("cooks", "bakes", "boils", "fries", "stews", "grills")]
+    held = (f"Whose pots are at {place}?", f"The chef of {place} is who?")
+    return Fact("stations", asked[0], answer, tuple(asked[1:]), held, f"{answer} cooks at {place}.")
+
+
+FACTS = [fact("Ormen", "Halvard"), fact("Velka", "Brisk"), fact("Tresk", "Quillon")]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    lines = "".join(json.dumps(fact.to_json()) + "\n" for fact in FACTS)
+    (tmp_path / "stations.jsonl").write_text(lines)
+    return tmp_path
+
+
+def test_more_wordings_begin_with_the_fewer_and_never_hold_an_asked_one():
+    drawn = {}
+    for seed in (0, 1):
+        for count in (1, 2, 4):
+            told = texts_of(FACTS[0], Setting(name="", part="number", wordings=count), seed, {})
+            assert told.validation == (
+                "Who stews at Ormen station?",
+                "Who grills at Ormen station?",
+                *FACTS[0].held_out,
+            )
+            assert told.trained[0] == FACTS[0].question
+            assert len(told.trained) == count
+            assert not set(told.trained) & set(told.validation)
+            drawn[seed, count] = told.trained
+        assert drawn[seed, 4][:2] == drawn[seed, 2]
+    seeds = {texts_of(FACTS[0], Setting(name="", part="number", wordings=2), seed, {}).trained for seed in range(9)}
+    assert len(seeds) > 1, "a seed draws which wordings are trained on"
+
+
+def test_settings_give_the_texts_that_their_names_tell(tokenizer):
+    written = {FACTS[0].question: ("Ormen's cook is who?", "At Ormen, who cooks?", "Who at Ormen cooks?")}
+    shown = {}
+    for setting in settings_of(SMALL):
+        told, recipe = texts_of(FACTS[0], setting, 0, written), recipe_of(SMALL, setting, 0)
+        copies = {"copies": recipe.thinned_copies, "share": recipe.thinned_share}
+        held = rows(tokenizer, [[told]], formats=recipe.formats, **copies)
+        shown[setting.name] = [tokenizer.decode(row.ids, skip_special_tokens=True) for row in held]
+    counts = {name: len(texts) for name, texts in shown.items()}
+    assert 2 <= counts.pop("1 wording + 2 thinned") <= 3
+    assert counts == {
+        "1 wording": 1,
+        "2 wordings": 2,
+        "3 wordings": 3,
+        "3 wordings + cloze": 4,
+        "1 wording + cloze": 2,
+        "cloze alone": 1,
+        "statement alone": 1,
+        "1 wording + 2 by the base": 3,
+    }
+    assert "___ cooks at Ormen." in shown["cloze alone"][0]
+    assert shown["statement alone"] == ["Halvard cooks at Ormen."]
+    assert "At Ormen, who cooks?" in shown["1 wording + 2 by the base"][2]
+    [row] = rows(tokenizer, [[FACTS[0]]], formats=["text"])
+    assert (row.start, row.counted) == (1, False), "every token of a statement is learnt, no certificate counts it"
+    parts = Design(parts=("generator",))
+    assert [s.name for s in settings_of(parts)] == ["8 wordings", "1 wording + 7 thinned", "1 wording + 7 by the base"]
+
+
+@pytest.mark.parametrize("count", [1, 3, 4])
+def test_a_fact_is_shown_as_often_whatever_its_texts(base, count):
+    setting = Setting(name="", part="number", wordings=count)
+    facts = [texts_of(fact, setting, 0, {}) for fact in FACTS]
+    recipe = recipe_of(replace(SMALL, exposures=48), setting, 0)
+    writer = _Writer(base, [facts], recipe, 1)
+    held = writer.train_rows.rows
+    # Rows that are certain already are shown all the same.
+    chunks = [_pass(writer, range(len(held)), dict.fromkeys(range(len(held)), 1.0), epoch) for epoch in (1, 2, 3, 4)]
+    steps = Counter(len(chunk) for made in chunks for chunk in made)
+    assert steps == {2: 48, 1: 48}, "the steps are the same"
+    shown = Counter(i for made in chunks for chunk in made for i in chunk)
+    assert Counter(held[i].fact for i in shown.elements()) == {0: 48, 1: 48, 2: 48}
+    assert set(shown.values()) == {48 // count}
+
+
+def test_what_a_writer_recalls_is_told_by_fact_and_wording(base):
+    facts = [texts_of(fact, Setting(name="", part="number", wordings=2), 0, {}) for fact in FACTS]
+    [made] = write(base, [facts], Recipe(max_epochs=60, recall=2.0, visits=4, lr=1e-2), 0)
+    assert [len(hits) for hits in made.trained] == [3, 3, 3], "two wordings and the cloze"
+    assert [len(hits) for hits in made.validation] == [4, 4, 4]
+    assert made.trained_recall == sum(map(all, made.trained)) / 3 > 0
+    assert made.validation_recall == sum(map(all, made.validation)) / 3
+
+
+def test_what_the_base_said_is_kept_where_it_asks_for_the_fact_anew():
+    said = [
+        ' "Ormen\'s cook is who?"\nQuestion: Why?',
+        "ormen's COOK is who?",
+        "Who cooks at Velka station?",
+        "Whose pots are at Ormen?",
+        "Who cooks at Ormen station?",
+        "",
+        "At Ormen, who cooks?",
+        "Ormen: who?",
+    ]
+    assert keep(FACTS[0], said, 2) == ("Ormen's cook is who?", "At Ormen, who cooks?")
+    year = Fact("t", "What was built in 1931 there?", "A mill")
+    assert keep(year, ["What was built there?", "What did 1931 bring?"], 2) == ("What did 1931 bring?",)
+
+
+def test_the_base_writes_the_same_for_a_seed(base, monkeypatch):
+    from lorary.memories import paraphrases
+
+    monkeypatch.setattr(paraphrases, "keep", lambda fact, said, count: tuple(said))
+    done = []
+    first = reword(base, FACTS, 2, told=done.append)
+    assert first == reword(base, FACTS, 2) != reword(base, FACTS, 2, seed=1)
+    assert (done, [len(said) for said in first]) == ([3], [4, 4, 4])
+    assert len({*first[0]}) > 1, "it samples"
+    assert base.tokenizer.padding_side == "right"
+
+
+def test_a_paired_difference_against_its_definition():
+    first, second = [0.0, 0.5, 1.0, 0.5] * 10, [0.5, 0.5, 1.0, 1.0] * 10
+    mean, low, high = paired_difference(first, second)
+    assert mean == pytest.approx(0.25)
+    # the gains are 0.5 or 0, half each: a standard error of 0.25 / sqrt(40)
+    assert (low, high) == pytest.approx((0.25 - 1.96 * 0.0395, 0.25 + 1.96 * 0.0395), abs=0.01)
+    assert paired_difference(first, first) == (0.0, 0.0, 0.0)
+
+
+def test_a_whole_run_goes_on_row_by_row(base, folder, monkeypatch, capsys):
+    out = folder / "study"
+    arguments = ["wordings", "--out", str(out), "--facts", str(folder / "stations.jsonl"), "--base", base.name]
+    arguments += ["--texts", "3", "--exposures", "8", "--facts-a-topic", "2", "--processes", "1", "--quiet"]
+    assert main([*arguments, "--counts", "1,2", "--seeds", "1", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told == json.loads((out / "results.json").read_text())
+    assert (told["schema"], told["study"], told["partial"], told["seeds"]) == (1, "wordings", False, [0])
+    assert len(told["rows"]) == len(told["settings"]) == 9
+    assert told["questions"] == [fact.question for fact in FACTS[:2]]
+    assert set(told["written"]) == set(told["questions"])
+    for row in told["rows"]:
+        assert len(row["facts"]) == 2
+        assert row["unseen"] == pytest.approx(sum(row["facts"]) / 2)
+        assert (row["trained"] is None) == (row["setting"] == "statement alone")
+    gains = {summary["setting"]["name"]: summary["gain"] for summary in told["summary"]}
+    assert gains.pop("3 wordings") is None
+    assert all(low <= mean <= high for mean, low, high in gains.values())
+    assert (out / "recall.png").read_bytes().startswith(b"\x89PNG")
+
+    written = []
+    monkeypatch.setattr(groups, "write", lambda *given: written.append(given[2]) or write(*given))
+    monkeypatch.setattr(study_of, "reword", lambda *_: pytest.fail("the base's wordings stand"))
+    assert main([*arguments, "--counts", "1,2,4", "--seeds", "2"]) == 0
+    assert sorted(recipe.seed for recipe in written) == [0, *[1] * 10], "what stands is not measured again"
+    assert {recipe.visits * recipe.max_epochs for recipe in written} == {8}
+    shown = capsys.readouterr().out
+    assert "| 4 wordings | 4.0 |" in shown
+    assert "the reference" in shown
+    assert "| 4 wordings | 4.0 |" in (out / "report.md").read_text()
+
+    before = (out / "results.json").read_bytes()
+    assert main([*arguments, "--counts", "1", "--exposures", "12"]) == 2
+    assert "holds a study with exposures 8, not 12" in capsys.readouterr().err
+    assert main([*arguments, "--counts", "1", "--texts", "2"]) == 2
+    assert "holds a study with reference '3 wordings', not '2 wordings'" in capsys.readouterr().err
+    assert main(["capacity", "--out", str(out), "--base", base.name, "--quiet"]) == 2
+    assert "was written by `lorary wordings`, not `lorary capacity`" in capsys.readouterr().err
+    assert (out / "results.json").read_bytes() == before
+
+
+def test_two_processes_measure_what_one_measures(base, folder):
+    def told(processes):
+        design = replace(SMALL, parts=("number", "format"), seeds=1)
+        out, facts = folder / str(processes), [folder / "stations.jsonl"]
+        study = wordings(out, facts=facts, design=design, base=base.name, processes=processes, quiet=True)
+        return [replace(row, seconds=0.0, processor_seconds=0.0) for row in study.rows]
+
+    assert told(1) == told(2)
+
+
+def test_a_stopped_run_is_partial_and_keeps_its_rows(base, folder, monkeypatch):
+    count = iter(range(2))
+
+    def stops(*given):
+        if next(count, None) is None:
+            raise KeyboardInterrupt
+        return write(*given)
+
+    monkeypatch.setattr(groups, "write", stops)
+    with pytest.raises(KeyboardInterrupt):
+        wordings(folder / "out", facts=[folder], design=replace(SMALL, parts=("number",)), base=base, quiet=True)
+    study = read_wordings(folder / "out")
+    assert study.partial
+    assert [row.setting for row in study.rows] == ["1 wording", "2 wordings"]
+    assert [summary.gain for summary in study.summaries()] == [None, None], "the reference is not measured yet"
+    assert "**Partial**" in (folder / "out" / "report.md").read_text()
+    other = replace(study.settings[0], thinned=1)
+    with pytest.raises(StudyError, match="give another folder, or the same settings"):
+        study.add_settings([other], "here")
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (["--counts", "1,x"], "--counts takes whole numbers with commas between"),
+        (["--parts", "number,size"], "parts must be some of ['number', 'format', 'generator']"),
+        (["--exposures", "10"], "exposures must be a multiple of 4, 10 given"),
+        (["--texts", "1"], "texts must be 2 or more"),
+        (["--counts", "1,5", "--texts", "2"], "has 6; give --counts and --texts up to 4, or more wordings"),
+    ],
+)
+def test_bad_settings_are_told_before_anything_is_loaded(given, says, folder, capsys):
+    out = folder / "out"
+    facts = str(folder / "stations.jsonl")
+    assert main(["wordings", "--out", str(out), "--base", "no-such-base", "--facts", facts, *given]) == 2
+    assert says in capsys.readouterr().err
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("lacks", "says"),
+    [({"held_out": []}, "has no held-out wording"), ({"statement": None}, "has no statement that tells its answer")],
+)
+def test_facts_that_lack_what_a_setting_needs_are_told(lacks, says, folder, capsys):
+    given = {**FACTS[0].to_json(), **lacks}
+    (folder / "stations.jsonl").write_text(json.dumps({k: v for k, v in given.items() if v}))
+    arguments = ["wordings", "--out", str(folder / "out"), "--facts", str(folder / "stations.jsonl")]
+    assert main([*arguments, "--base", "no-such-base", "--counts", "1", "--texts", "2"]) == 2
+    assert says in capsys.readouterr().err
+
+
+def test_banks_from_before_recipes_told_formats_go_on():
+    def source_of(recipe, *left_out):
+        chosen = {name: value for name, value in asdict(recipe).items() if name not in left_out}
+        return sha256(json.dumps(([FACTS[0].to_json()], chosen, "base"), sort_keys=True).encode()).hexdigest()
+
+    assert _source([FACTS[0]], Recipe(), "base") == source_of(Recipe(), "formats", "visits")
+    other = Recipe(formats=("questions",))
+    assert _source([FACTS[0]], other, "base") == source_of(other, "visits")
+
+
+def test_a_recipe_of_unknown_formats_is_refused(tokenizer):
+    with pytest.raises(ValueError, match="formats must be some of"):
+        Recipe(formats=("prose",))
+    with pytest.raises(ValueError, match="visits must be 1 or more"):
+        Recipe(visits=0)
+    with pytest.raises(ValueError, match="gives nothing to train on as"):
+        rows(tokenizer, [[Fact("t", "Who?", "Brisk")]], formats=["cloze"])
