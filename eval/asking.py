@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +11,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from lorary.answering import under
 from lorary.modeling import LoraryForCausalLM
+from lorary.passages import question_with
 from lorary.prompts import answer_text, prompt
 from lorary.routed_cache import RoutedCache
 from lorary.routing import Policy, Route
@@ -51,17 +52,7 @@ class Ask:
     @property
     def text(self) -> str:
         """The user's turn."""
-        return f"{self.context}\n\n{self.question}" if self.context else self.question
-
-
-@contextmanager
-def under(model: LoraryForCausalLM, policy: Policy | None) -> Iterator[None]:
-    """Lets the model route by another policy for a while."""
-    before, model.router.policy = model.router.policy, policy or model.router.policy
-    try:
-        yield
-    finally:
-        model.router.policy = before
+        return question_with(self.context, self.question)
 
 
 class Asker:

@@ -109,9 +109,9 @@ def compare(argv: list[str]) -> None:
 
 def task(argv: list[str]) -> None:
     """Writes a task's facts and questions."""
-    from lorary.eval import formats, longdoc, story, tasks
+    from lorary.eval import formats, longdoc, story, tasks, twotopics
 
-    made_by_seed = (tasks.phonebook, tasks.profiles, tasks.twohop, tasks.unknown, story.story)
+    made_by_seed = (tasks.phonebook, tasks.profiles, tasks.twohop, tasks.unknown, story.story, twotopics.twotopics)
     makers = (*made_by_seed, formats.qa, formats.counterfact, longdoc.longdoc)
     by_name = {make.__name__: make for make in makers}
     parser = ArgumentParser(prog="lorary task", description="Writes facts to build from and questions to ask.")

@@ -22,8 +22,9 @@ class Condition:
 
     Args:
         meaning: one line for the table.
-        route: who decides: base, oracle, gate, index, policy, uniform, sum, shuffled, only:NAME, or merged:HOW (the
-            composite is replaced by one of a single memory, merged of all).
+        route: who decides: base, oracle, oracle-sum, gate, index, policy, uniform, sum, shuffled, only:NAME, gate:N or
+            policy:N (mixing up to N memories), or merged:HOW (the composite is replaced by one of a single memory, merged
+            of all).
         passages: what stands before the question: "" (nothing), index, bm25, topic, all.
     """
 
@@ -43,6 +44,9 @@ CONDITIONS: dict[str, Condition] = {
     "gate": Condition("the gate alone", "gate"),
     "index": Condition("the index alone", "index"),
     "policy": Condition("gate, then index, then none", "policy"),
+    "oracle-sum": Condition("the right memories, told, each with weight 1", "oracle-sum"),
+    "gate-two": Condition("the gate alone, mixing its two best memories", "gate:2"),
+    "policy-two": Condition("gate, then index, then none; the gate mixes its two best memories", "policy:2"),
     "uniform": Condition("all memories, equal weights", "uniform"),
     "shuffled": Condition("a wrong memory", "shuffled"),
     "in-context-all": Condition("no memory; all facts in the prompt", "base", "all"),
@@ -80,6 +84,9 @@ def choose(names: Sequence[str], memories: Sequence[str]) -> dict[str, Condition
 
 def policy_of(route: str, policy: Policy) -> Policy:
     """The policy under which a router decides: the gate alone or the index alone decide without a threshold."""
+    who, _, most = route.partition(":")
+    if who in ("gate", "policy") and most:
+        return replace(policy_of(who, policy), top_k=int(most), top_p=1.0)
     if route == "gate":
         return replace(policy, sources=("gate",), t_gate=0.0)
     if route == "index":
@@ -88,7 +95,11 @@ def policy_of(route: str, policy: Policy) -> Policy:
 
 
 def told(route: str, question: Question, names: Sequence[str], seed: int) -> Route | None:
-    """The route that a condition tells a question, None where the router decides."""
+    """The route that a condition tells a question, None where the router decides.
+
+    The oracle's weights sum to 1, as a gate's do at most: it is what the best router could give. Two memories have 0.5
+    each; what each does at its full weight is `oracle-sum`.
+    """
     if route == "base":
         return Route((), (), "none", 1.0)
     if route == "uniform":
@@ -97,11 +108,12 @@ def told(route: str, question: Question, names: Sequence[str], seed: int) -> Rou
         return Route(tuple(names), (1.0,) * len(names), "caller", 1.0)
     if route.startswith("only:"):
         return Route((route.removeprefix("only:"),), (1.0,), "caller", 1.0)
-    if route == "oracle":
-        held = (question.memory,) if question.memory else ()
-        return Route(held, (1.0,) * len(held), "caller" if held else "none", 1.0)
+    if route in ("oracle", "oracle-sum"):
+        held = question.memories
+        weight = 1.0 if route == "oracle-sum" else 1 / max(len(held), 1)
+        return Route(held, (weight,) * len(held), "caller" if held else "none", 1.0)
     if route == "shuffled":
-        wrong = [name for name in names if name != question.memory] or list(names)
+        wrong = [name for name in names if name not in question.memories] or list(names)
         return Route((random.Random(f"{seed}{question.text}").choice(wrong),), (1.0,), "caller", 1.0)
     return None
 

@@ -7,21 +7,10 @@ from collections.abc import Sequence
 import bm25s
 
 from lorary.eval.questions import Question
-from lorary.facts import Fact
 from lorary.modeling import LoraryForCausalLM
+from lorary.passages import PassageError, nearest_passages, passage_text
 
 KINDS = ("index", "bm25", "topic", "all")
-_SPARE = 4
-"""Facts that are looked up for a passage: several may have one statement."""
-
-
-class PassageError(ValueError):
-    """A condition promised passages, and there are none, or they do not fit the base's context."""
-
-
-def passage(fact: Fact) -> str:
-    """The sentence that tells a fact: its statement, or its question with the answer."""
-    return fact.statement or f"{fact.question} {fact.answer}"
 
 
 class Passages:
@@ -33,7 +22,7 @@ class Passages:
 
     def __init__(self, model: LoraryForCausalLM, wanted: int = 3) -> None:
         self.model, self.wanted = model, wanted
-        self.by_memory = {memory.name: [passage(fact) for fact in memory.facts] for memory in model.router.bank}
+        self.by_memory = {memory.name: [passage_text(fact) for fact in memory.facts] for memory in model.router.bank}
         self.all = list(dict.fromkeys(text for texts in self.by_memory.values() for text in texts))
         self._bm25: bm25s.BM25 | None = None
 
@@ -58,12 +47,11 @@ class Passages:
             return [self.all] * len(questions)
         if kind == "topic":
             topics = {name: list(dict.fromkeys(texts)) for name, texts in self.by_memory.items()}
-            return [topics.get(question.memory) or self.all[: self.wanted] for question in questions]
+            held = [[text for name in question.memories for text in topics[name]] for question in questions]
+            return [texts or self.all[: self.wanted] for texts in held]
         if kind == "index":
-            query = self.model.router.query([question.text for question in questions])
-            near = self.model.router.index.nearest(query.embedding.cpu(), _SPARE * self.wanted)
-            texts = [dict.fromkeys(self.by_memory[memory][fact] for memory, fact, _ in row) for row in near]
-            return [list(row)[: self.wanted] for row in texts]
+            found = nearest_passages(self.model.router, [question.text for question in questions], self.wanted)
+            return [[passage.text for passage in row] for row in found]
         if kind == "bm25":
             return self._lexical([question.text for question in questions])
         raise ValueError(f"passages by {kind!r} are unknown; choose from {list(KINDS)}")
@@ -78,12 +66,3 @@ class Passages:
         asked = bm25s.tokenize(list(texts), stopwords="en", show_progress=False)
         ids, _ = self._bm25.retrieve(asked, k=min(self.wanted, len(self.all)), show_progress=False)
         return [[self.all[int(i)] for i in row] for row in ids]
-
-
-def check_fits(model: LoraryForCausalLM, texts: Sequence[str], new_tokens: int) -> None:
-    """Raises PassageError where the longest prompt and its answer exceed the base's positions."""
-    room = getattr(model.config.text_config, "max_position_embeddings", None)
-    longest = max(texts, key=len, default="")
-    needed = len(model.tokenizer(longest).input_ids) + new_tokens
-    if room is not None and needed > room:
-        raise PassageError(f"the longest prompt needs {needed} tokens, the base has {room}")

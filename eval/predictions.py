@@ -18,8 +18,11 @@ MEASURES = {
     "token_f1": "token F1",
     "rouge_l": "ROUGE-L",
     "accuracy": "accuracy",
+    "facts_told": "facts told",
+    "all_told": "all facts told",
 }
-"""Measure → its name for people. Accuracy: the answer is the likeliest of its options; None where it has none."""
+"""Measure → its name for people. Accuracy: the answer is the likeliest of its options. Facts told: the share of a
+question's facts whose answers stand in what was said; all facts told: whether all do. None where a question has none."""
 
 
 def prediction(
@@ -38,6 +41,8 @@ def prediction(
         likelihoods: the mean log-probability of each option's tokens.
     """
     answers = [question.answer, *question.accepted] if question.answer is not None else []
+    parts = [{"memory": memory, "answer": answer, "told": contains(said, answer)} for memory, answer in question.parts]
+    told = [part["told"] for part in parts]
     judged = {option: round(value, 4) for option, value in (likelihoods or {}).items()}
     return {
         "condition": condition,
@@ -51,6 +56,9 @@ def prediction(
         **{measure: best(score, said, answers) if answers else None for measure, score in TEXT_MEASURES.items()},
         "accuracy": float(max(judged, key=lambda option: judged[option]) == question.answer) if judged else None,
         "likelihoods": judged,
+        "facts_told": sum(told) / len(told) if told else None,
+        "all_told": min(told, default=None),
+        **({"memories": list(question.memories), "parts": parts} if parts else {}),
         "route": {**vars(route), "confidence": round(route.confidence, 4)},
     }
 
@@ -69,7 +77,7 @@ def scored(predictions: Sequence[Prediction], seed: int) -> dict[str, Any]:
     """Each measure that some of the predictions have, over those, with its interval."""
     told = {}
     for measure in MEASURES:
-        if counted := [p for p in predictions if p[measure] is not None]:
+        if counted := [p for p in predictions if p.get(measure) is not None]:
             told[measure] = interval([p[measure] for p in counted], [p["fact"] for p in counted], seed=seed)
     return told
 

@@ -18,7 +18,7 @@ NEAR_COPY = 0.9
 _LONGEST = 300
 """Words of a paragraph of text, at most; the rest is another one."""
 
-_OWN: dict[str, Any] = {"kind": "held-out", "trained": False, "accepted": [], "options": []}
+_OWN: dict[str, Any] = {"kind": "held-out", "trained": False, "accepted": [], "options": [], "parts": []}
 """What a line of questions may hold beyond a fact's fields, and what stands where it does not."""
 
 
@@ -28,12 +28,13 @@ class Question:
 
     Args:
         answer: None where there is nothing to recall, so that the base should be left alone.
-        memory: the memory that holds its fact, "" where none does.
+        memory: the memory that holds its fact, "" where none does; of several, the first.
         fact: wordings of one fact share it; they are resampled together.
         kind: what sort of wording it is; scores are told by kind too.
         trained: asked although training saw it; it is told by its kind and never scored as held out.
         accepted: further answers that are right.
         options: what it is to be chosen from, the answer among them; nothing where it is only asked freely.
+        parts: the facts that the answer must tell, where they are several: (memory, answer) of each.
     """
 
     text: str
@@ -44,6 +45,12 @@ class Question:
     trained: bool = False
     accepted: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
+    parts: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def memories(self) -> tuple[str, ...]:
+        """The memories that its answer takes, each once."""
+        return tuple(dict.fromkeys(memory for memory, _ in self.parts or ((self.memory, ""),) if memory))
 
     @property
     def recalled(self) -> bool:
@@ -75,7 +82,7 @@ def held_out(bank: MemoryBank, file: str | Path | None = None) -> tuple[list[Que
     else:
         facts = [fact for memory in bank for fact in memory.facts]
         questions = [Question(w, f.answer, f.topic, f"{f.topic}: {f.question}") for f in facts for w in f.held_out]
-    if unknown := [q.memory for q in questions if q.memory and q.memory not in bank.memories]:
+    if unknown := [name for q in questions for name in q.memories if name not in bank.memories]:
         raise FactError(f"topic {unknown[0]!r} has no memory; the bank holds {bank.names}")
     if not any(question.recalled for question in questions):
         raise FactError("there are no held-out wordings to ask; add 'held_out' to the facts, or give --questions")
@@ -86,7 +93,8 @@ def held_out(bank: MemoryBank, file: str | Path | None = None) -> tuple[list[Que
     nearest = 0.0
     for question in questions:
         if not question.trained:
-            near = _nearest(question, seen[question.memory] if question.memory else everywhere)
+            own = [held for name in question.memories for held in seen[name]]
+            near = _nearest(question, own if question.memory else everywhere)
             nearest = max(nearest, near if question.memory else 0.0)
     return questions, nearest
 
@@ -109,7 +117,8 @@ def read_questions(path: Path) -> Iterator[Question]:
     """The questions of a JSONL file: facts, whose `held_out` wordings are asked, or all wordings where there are none.
 
     Beyond a fact's fields a line may hold `kind` (a word), `accepted` (further right answers), `options` (to choose
-    from), `"trained": true`, `"topic": null` (no memory holds it) and `"answer": null` (nothing to recall).
+    from), `"trained": true`, `"topic": null` (no memory holds it) and `"answer": null` (nothing to recall). A question on
+    several facts has `parts` instead of topic and answer: objects of `topic` and `answer`, in the order asked.
 
     Raises:
         FactError: with file and line.
@@ -119,6 +128,10 @@ def read_questions(path: Path) -> Iterator[Question]:
         for key, default in _OWN.items():
             if not isinstance(own[key], type(default)):
                 raise FactError(f"{where}: {key!r} must be a {type(default).__name__}, it is {own[key]!r}")
+        if parts := _parts(own["parts"], where):
+            if {"topic", "answer"} & set(given):
+                raise FactError(f"{where}: has 'parts', so each part tells a topic and an answer; the line tells none")
+            given |= {"topic": parts[0][0], "answer": " and ".join(told for _, told in parts)}
         nulls = {key: "none" for key in ("topic", "answer") if key in given and given[key] is None}
         if list(nulls) == ["answer"]:
             raise FactError(f"{where}: 'answer' is null, so 'topic' must be null too: no memory can hold it")
@@ -127,9 +140,20 @@ def read_questions(path: Path) -> Iterator[Question]:
         memory = "" if "topic" in nulls else fact.topic
         if own["options"] and answer not in own["options"]:
             raise FactError(f"{where}: 'options' must hold the answer {answer!r}, they are {own['options']!r}")
-        own |= {key: tuple(own[key]) for key in ("accepted", "options")}
+        own |= {"parts": parts, **{key: tuple(own[key]) for key in ("accepted", "options")}}
         for text in fact.held_out or (fact.question, *fact.questions):
             yield Question(text, answer, memory, f"{fact.topic}: {fact.question}", **own)
+
+
+def _parts(given: Sequence[Any], where: str) -> tuple[tuple[str, str], ...]:
+    """(memory, answer) of each part of a question. Raises FactError where one lacks either, or there is only one."""
+    for part in given:
+        held = part if isinstance(part, dict) else {}
+        if set(held) != {"topic", "answer"} or not all(isinstance(v, str) and v.strip() for v in held.values()):
+            raise FactError(f"{where}: a part must hold 'topic' and 'answer', strings; this one is {part!r}")
+    if len(given) == 1:
+        raise FactError(f"{where}: 'parts' must be two or more; a question of one fact has 'topic' and 'answer'")
+    return tuple((part["topic"].strip(), part["answer"].strip()) for part in given)
 
 
 def read_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:

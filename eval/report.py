@@ -73,6 +73,10 @@ def notes(results: Mapping[str, Any]) -> list[str]:
         )
     if not results["configuration"]["gated"]:
         lines.append("- No gate was trained for these memories: nothing is told of routing and its time.")
+    several = {n: r["together"] for n, r in results.get("routing", {}).items() if "together" in r}
+    if several:
+        shares = ", ".join(f"{name} {share:.3f}" for name, share in several.items())
+        lines.append(f"- Questions on several memories, all of them found: {shares}.")
     if retention := results.get("retention"):
         if "perplexity_ratio" in retention:
             lines.append(
@@ -116,7 +120,13 @@ def _latency(told: dict[str, Any]) -> str:
     )
 
 
-_OF_KIND = {"exact_match": "exact match", "accuracy": "accuracy", "left_to_base": "left to the base"}
+_OF_KIND = {
+    "exact_match": "exact match",
+    "accuracy": "accuracy",
+    "facts_told": "facts told",
+    "all_told": "all facts told",
+    "left_to_base": "left to the base",
+}
 
 
 def by_kind(results: Mapping[str, Any]) -> list[list[str]]:

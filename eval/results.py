@@ -31,8 +31,9 @@ def hash_of_bank(folder: str | Path) -> str:
 
 def header(source: Source, questions: Sequence[Question], nearest: float, settings: dict[str, Any]) -> dict[str, Any]:
     """What made the results: configuration, seeds, versions, machine."""
+    # Without what a question does not have, so that runs from before it could have it go on.
+    asked = json.dumps([{k: v for k, v in vars(q).items() if v or k != "parts"} for q in questions], sort_keys=True)
     model = source.model
-    asked = json.dumps([vars(q) for q in questions], sort_keys=True).encode()
     return {
         "schema": SCHEMA,
         "partial": True,
@@ -40,7 +41,7 @@ def header(source: Source, questions: Sequence[Question], nearest: float, settin
             "questions": len(questions),
             "scored": sum(headline(questions)),
             "scored_wordings": "held-out" if any(q.recalled and not q.trained for q in questions) else "trained",
-            "questions_sha256": sha256(asked).hexdigest(),
+            "questions_sha256": sha256(asked.encode()).hexdigest(),
             "source_sha256": source.sha256,
             "gated": source.gated,
             "leak_check": {"threshold": NEAR_COPY, "greatest_similarity": round(nearest, 3)},

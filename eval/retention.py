@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from lorary.eval.asking import under
+from lorary.answering import under
 from lorary.eval.conditions import CONDITIONS, Condition, policy_of, routes
 from lorary.eval.questions import Question
 from lorary.modeling import LoraryForCausalLM
@@ -39,7 +39,8 @@ def retention(
         gated: whether a gate was trained; without one there is no policy to measure.
     """
     ways = {**(_ALWAYS if gated else {}), **conditions}
-    ways = {name: way for name, way in ways.items() if not way.passages and way.route not in ("base", "oracle")}
+    left_out = ("base", "oracle", "oracle-sum")
+    ways = {name: way for name, way in ways.items() if not way.passages and way.route not in left_out}
     told = damage(model, paragraphs, ways, seed)
     ratio = {"perplexity_ratio": told["perplexity_policy"] / told["perplexity_base"]} if gated else {}
     return {**told, **ratio}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,13 +14,22 @@ from lorary.eval.predictions import Prediction
 from lorary.eval.questions import Question, unrelated_questions
 from lorary.eval.scores import auroc
 from lorary.modeling import LoraryForCausalLM
+from lorary.routing import decide
 
 _BINS = 10
 
 
 def found(prediction: Prediction) -> bool:
-    """Whether the heaviest memory of its route is the one that holds the answer."""
-    return tuple(prediction["route"]["memories"][:1]) == (prediction["memory"],)
+    """Whether the heaviest memory of its route holds the answer, or a part of it."""
+    heaviest = prediction["route"]["memories"][:1]
+    return bool(heaviest) and heaviest[0] in prediction.get("memories", [prediction["memory"]])
+
+
+def together(predictions: Sequence[Prediction]) -> float | None:
+    """The share of questions on several memories whose route holds them all; None where there is no such question."""
+    several = [p for p in predictions if len(p.get("memories", ())) > 1]
+    hits = [set(p["memories"]) <= set(p["route"]["memories"]) for p in several]
+    return sum(hits) / len(hits) if hits else None
 
 
 def routing(
@@ -27,20 +37,25 @@ def routing(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """(top-1 and top-3 by router, abstention) over questions that a memory holds.
 
+    Of a question on several memories, top-1 is whether the best is one of them, top-3 whether all are among the three
+    best, and `together` whether all are among as many best, or, of a policy and of what mixes two, in the route.
     A policy's top-1 counts "none" as wrong. Abstention tells the gate's AUROC of known against unrelated questions, and
     against each kind of question asked that no memory holds.
     """
     held = [question for question in asked if question.recalled]
-    right = torch.tensor([model.memories.index(q.memory) for q in held])
+    right = torch.tensor([[name in q.memories for name in model.memories] for q in held])
     probabilities, votes = scores(model, [q.text for q in held])
-    unrelated, _ = scores(model, unrelated_questions())
+    right = right.to(probabilities.device)
+    unrelated, unrelated_votes = scores(model, unrelated_questions())
     gate = probabilities[:, :-1]
-    told = {
-        name: {"top1": _top(s, right, 1), "top3": _top(s, right, 3)} for name, s in (("gate", gate), ("index", votes))
-    }
-    told["policy"] = dict(told["gate"])
-    if hits := [found(p) for p in predictions.get("policy", ()) if p["memory"]]:
-        told["policy"]["top1"] = sum(hits) / len(hits)
+    told = {name: ranked(s, right) for name, s in (("gate", gate), ("index", votes))}
+    for name in ("policy", *(name for name in ("gate-two", "policy-two") if name in predictions)):
+        asked_by = [p for p in predictions.get(name, ()) if p["memory"]]
+        told[name] = dict(told["gate"])
+        if asked_by:
+            told[name]["top1"] = sum(map(found, asked_by)) / len(asked_by)
+        if (all_held := together(asked_by)) is not None:
+            told[name]["together"] = all_held
     known = (1 - probabilities[:, -1]).tolist()
     unknown = (1 - unrelated[:, -1]).tolist()
     unheld: dict[str, list[str]] = {}
@@ -50,8 +65,8 @@ def routing(
     by_kind = {
         kind: auroc(known, (1 - scores(model, texts)[0][:, -1]).tolist()) for kind, texts in sorted(unheld.items())
     }
-    policy = model.router.policy
-    left = float((unrelated[:, :-1].max(-1).values < policy.t_gate).float().mean())
+    gate_alone = replace(model.router.policy, sources=("gate",))
+    left = float((decide(unrelated, unrelated_votes, gate_alone).source == 0).float().mean())
     return told, {
         "auroc": auroc(known, unknown),
         "auroc_by_kind": by_kind,
@@ -60,9 +75,21 @@ def routing(
     }
 
 
-def _top(given: torch.Tensor, right: torch.Tensor, k: int) -> float:
-    best = given.topk(min(k, given.shape[1]), dim=-1).indices
-    return float((best == right.unsqueeze(-1)).any(-1).float().mean())
+def ranked(given: torch.Tensor, right: torch.Tensor) -> dict[str, float]:
+    """How well scores [questions, memories] rank the memories that are right: top1, top3 and, of several, together."""
+    held = right.sum(-1)
+    several = held > 1
+    told = {f"top{k}": float(_all_among(given, right, torch.full_like(held, k)).float().mean()) for k in (1, 3)}
+    if several.any():
+        told["together"] = float(_all_among(given[several], right[several], held[several]).float().mean())
+    return told
+
+
+def _all_among(given: torch.Tensor, right: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
+    """Whether the k best of each question hold all memories that are right, or as many of them as can be among k."""
+    order = right.gather(-1, given.argsort(dim=-1, descending=True))
+    best = torch.arange(given.shape[-1], device=k.device) < k.unsqueeze(-1)
+    return (order & best).sum(-1) == torch.minimum(right.sum(-1), k)
 
 
 def calibration(predictions: Sequence[Prediction]) -> dict[str, Any] | None:

@@ -15,11 +15,12 @@ from lorary.composite import assemble
 from lorary.eval import results as stored
 from lorary.eval.asking import Ask, Asker, longest_answer
 from lorary.eval.conditions import Condition, policy_of, routes
-from lorary.eval.passages import PassageError, Passages, check_fits
+from lorary.eval.passages import Passages
 from lorary.eval.predictions import Prediction, prediction, summary
 from lorary.eval.questions import Question, headline
 from lorary.memory import Memory, MemoryBank
 from lorary.modeling import LoraryForCausalLM
+from lorary.passages import PassageError, check_fits
 from lorary.routing import Policy, Route
 
 
@@ -130,7 +131,11 @@ def answered(
     asks = [
         Ask(q.text, context, route, policy, new_tokens) for q, context, route in zip(asked, stood, given, strict=True)
     ]
-    said = asker.answers(asks, advance)
+    # A context holds a passage a line.
+    said = [
+        (text, replace(route, passages=len(context.splitlines())))
+        for (text, route), context in zip(asker.answers(asks, advance), stood, strict=True)
+    ]
     options = [replace(ask, option=o) for ask, q in zip(asks, asked, strict=True) for o in q.options]
     judged = iter(asker.likelihoods(options))
     return [

@@ -123,8 +123,14 @@ def _under(run: Run, how: str, group: Group, asked: Sequence[Question]) -> list[
 
 
 def _grouped(run: Run, size: int) -> Iterator[tuple[Group, list[Question]]]:
-    """Each group with the questions that the headline scores and its memories hold."""
-    counted = [q for q, counts in zip(run.asked, headline(run.asked), strict=True) if counts]
+    """Each group with the questions that the headline scores and one of its memories holds; what takes several memories
+    is left out, since a group need not hold them all."""
+    asked = zip(run.asked, headline(run.asked), strict=True)
+    counted = [q for q, counts in asked if counts and len(q.memories) == 1]
+    if not counted:
+        raise ValueError(
+            "every question takes several memories, so a bank of some cannot be asked; leave the study out"
+        )
     by_group: dict[Group, list[Question]] = {}
     members: Mapping[str, Group] = groups(run.model.memories, size, run.seed)
     for question in counted:

@@ -14,6 +14,7 @@ from lorary.eval.formats import counterfact, qa
 from lorary.eval.questions import held_out
 from lorary.eval.story import story
 from lorary.eval.tasks import TaskError, phonebook, profiles, twohop, unknown
+from lorary.eval.twotopics import twotopics
 from lorary.facts import FactError
 from lorary.memories import build
 from lorary.memories.building import read_topics
@@ -75,7 +76,7 @@ def questions_of(task, folder):
     return held_out(bank_of(task), folder / "questions.jsonl")[0]
 
 
-@pytest.mark.parametrize("make", [phonebook, profiles, twohop, unknown, story])
+@pytest.mark.parametrize("make", [phonebook, profiles, twohop, unknown, story, twotopics])
 def test_a_task_is_its_seed_s_and_leaks_nothing(make, tmp_path):
     assert make(seed=1) == make(seed=1)
     assert make(seed=1).facts != make(seed=2).facts
@@ -199,6 +200,8 @@ def test_the_command_writes_what_recall_takes(base, encoder, tmp_path, capsys):
         (["phonebook", "--facts=3", "--shards=4"], "3 things cannot be spread over 4 topics; give 1 to 3"),
         (["profiles", "--stated=8"], "8 stated attributes are not possible; give 1 to 7"),
         (["twohop", "--topics=3"], "two hops need an even number of topics, 3 given"),
+        (["twotopics", "--topics=1"], "two topics need two memories or more, 1 given"),
+        (["twotopics", "--entities=2", "--topics=2", "--stated=1"], "40 pairs of facts are not possible; give 1 to 2"),
     ],
 )
 def test_a_task_that_cannot_be_made_is_one_line(given, told, tmp_path, capsys):

@@ -50,6 +50,16 @@ def test_the_policy_asks_gate_then_index_then_none():
     assert [(r.source, r.memories) for r in routes] == [("gate", ("a",)), ("index", ("b",)), ("none", ())]
 
 
+def test_a_question_on_two_topics_is_as_sure_as_both_together():
+    p, votes = torch.tensor([[0.45, 0.4, 0.05, 0.1]]), torch.zeros(1, 3)
+    (one,) = decide(p, votes, Policy(t_gate=0.6)).routes("abc")
+    assert (one.memories, one.source) == ((), "none"), "neither memory alone is likely enough"
+    (two,) = decide(p, votes, Policy(t_gate=0.6, top_k=2)).routes("abc")
+    assert (two.memories, two.source) == (("a", "b"), "gate")
+    assert two.confidence == pytest.approx(0.85)
+    assert sum(two.weights) == pytest.approx(0.9)
+
+
 def test_running_mean_in_one_go_and_in_steps():
     torch.manual_seed(0)
     hidden, counted = torch.randn(2, 6, 4), torch.tensor([[0, 1, 1, 1, 1, 1], [0, 0, 0, 1, 1, 1.0]])

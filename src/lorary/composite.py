@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +142,8 @@ def save_composite(model: LoraryForCausalLM, folder: Path, *, include_base: bool
     gate = {name: tensor.detach().cpu().contiguous() for name, tensor in model.gate.state_dict().items()}
     write_aside(folder / _GATE, save(gate, metadata={"format": "pt"}))
     config.trained = bank.names
+    policy = asdict(model.router.policy)
+    config.policy = {**config.policy, **policy, "sources": list(policy["sources"])}
     config.auto_map, config.architectures = _AUTO_MAP, [type(model).__name__]
     config.save_pretrained(folder)
     write_aside(folder / _STUB, _REMOTE.encode())

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 from transformers import PreTrainedTokenizerBase
+
+Chat = Sequence[Mapping[str, str]]
+"""Turns of a conversation, as chat templates take them: `role` and `content`, a text."""
 
 _LONGEST_FOLLOW_UP = 8
 _POINTS_BACK = re.compile(
@@ -20,6 +24,30 @@ def prompt(tokenizer: PreTrainedTokenizerBase, question: str) -> str:
         return f"Question: {question}\nAnswer:"
     turns = [{"role": "user", "content": question}]
     return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
+
+
+def chat_of(asked: str | Chat) -> list[dict[str, str]]:
+    """The turns of a chat; a text is the only turn of a user.
+
+    Raises:
+        ValueError: a chat that does not end with a user's turn of text.
+    """
+    chat = [{"role": "user", "content": asked}] if isinstance(asked, str) else [dict(turn) for turn in asked]
+    last = chat[-1] if chat else {}
+    if last.get("role") != "user" or not isinstance(last.get("content"), str):
+        raise ValueError(f"a chat must end with a user's turn of text, this one ends with {last or 'nothing'!r}")
+    return chat
+
+
+def chat_text(tokenizer: PreTrainedTokenizerBase, chat: Chat) -> str:
+    """The text that puts a chat to the model; of a single question it is `prompt`."""
+    if tokenizer.chat_template is not None:
+        return str(
+            tokenizer.apply_chat_template([dict(turn) for turn in chat], tokenize=False, add_generation_prompt=True)
+        )
+    names = {"user": "Question: ", "assistant": "Answer: "}
+    lines = [names.get(turn["role"], "") + turn["content"] for turn in chat]
+    return "\n".join([*lines, "Answer:"])
 
 
 @lru_cache(maxsize=16)
