@@ -47,6 +47,12 @@ def arrow_outcome(base: Base, contest: Contest, seed: int) -> Outcome:
     """Arrow's weights for the rows: how far each memory's first right singular vectors point along the tokens."""
     model, seen = new_arrow(base, contest.folders, seed).eval(), list[Tensor]()
     layers = [layer for layer in model.modules() if isinstance(layer, ArrowLoraLinearLayer)]
+    if not all(layer.task_adapter_names for layer in layers):
+        # `LoraConfig(target_modules=...)` of its router names no layers; without an adapter there it stacks nothing.
+        raise RivalError(
+            "PEFT puts Arrow's router on every layer that has a linear of a target's name and fails in a forward pass "
+            "where the adapters leave layers out, as this bank's do"
+        )
 
     def look(layer: Any, args: tuple[Any, ...]) -> None:
         seen.append(coefficients(layer, args[0]).float().cpu())

@@ -98,6 +98,19 @@ def test_arrow_s_refusal_is_told_not_raised(bank, tmp_path):
     assert not (study / "rivals" / "arrow-0.safetensors").exists()
 
 
+def test_arrow_fails_where_adapters_leave_layers_out(base, encoder, tmp_path):
+    """As memories do below the split: PEFT's own forward pass raises."""
+    bank, given = empty_bank(base), {"r": 2, "target_modules": ["up_proj"], "layers_to_transform": [1]}
+    folders = [save_adapter(base.model, tmp_path / "adapters" / name, i, **given) for i, name in enumerate(FACTS)]
+    for folder in folders:
+        bank.add(folder, facts=FACTS[folder.name], encoder=encoder, same_base=True)
+    study = write_questions(tmp_path / "study")
+    told = rival_scores(bank.save(tmp_path / "bank"), study=study, rival="arrow")
+    assert "leave layers out" in told["refused"]
+    with pytest.raises(RuntimeError, match="non-empty TensorList"):
+        new_arrow(fresh(base), folders)(input_ids=IDS)
+
+
 def test_arrow_s_coefficients_are_those_it_applies(alike, base):
     model = new_arrow(fresh(base), alike[1]).eval()
     seen = {}
