@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 OUT ?= runs/demo
 
-.PHONY: setup demo test lint wheel-test clean
+.PHONY: setup demo sixteen test test-real lint clean
 
 setup: $(VENV)/.ready
 
@@ -18,6 +18,16 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 
 demo: setup
 	$(BIN)/lorary demo --out $(OUT) $(ARGS)
+
+# The evaluation's benchmark: 16 memories, 840 questions, every condition and each memory alone, one large LoRA beside.
+SIXTEEN := runs/sixteen
+sixteen: setup
+	$(BIN)/lorary task profiles --entities=40 --stated=5 --topics=16 --out $(SIXTEEN)
+	$(BIN)/lorary build $(SIXTEEN)/facts.jsonl --out $(SIXTEEN)/bank
+	$(BIN)/lorary build $(SIXTEEN)/facts.jsonl --as-one one-for-all --r 128 --lora_alpha 256 --out $(SIXTEEN)/one
+	$(BIN)/lorary train-router $(SIXTEEN)/bank --out $(SIXTEEN)/composite
+	$(BIN)/lorary recall $(SIXTEEN)/composite --questions $(SIXTEEN)/questions.jsonl --also $(SIXTEEN)/one \
+		--conditions all --counts 2 4 8 16 --merges 1 2 3 4 5 --out $(SIXTEEN)/run $(ARGS)
 
 test: setup
 	$(BIN)/python -m pytest -m "not real" $(ARGS)

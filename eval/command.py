@@ -8,7 +8,7 @@ from pathlib import Path
 
 from jsonargparse import ArgumentParser
 
-from lorary.eval.conditions import CONDITIONS, EACH, FIRST, PARTS
+from lorary.eval.conditions import ALL, CONDITIONS, EACH, FIRST, PARTS
 
 
 def recall(argv: list[str]) -> None:
@@ -27,7 +27,7 @@ def recall(argv: list[str]) -> None:
         type=str,
         nargs="+",
         default=None,
-        help=f"of {', '.join([*CONDITIONS, EACH])}; by default {', '.join(FIRST)}, or without a gate what needs none",
+        help=f"of {', '.join([*CONDITIONS, EACH, ALL])}; by default {', '.join(FIRST)}, or without a gate what needs none",
     )
     parser.add_argument(
         "--also", type=str, nargs="+", default=[], help="banks whose every memory answers all questions"

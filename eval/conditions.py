@@ -58,8 +58,8 @@ CONDITIONS: dict[str, Condition] = {
     "merged-ties": Condition("all memories merged by TIES, equal weights", "merged:ties"),
     "merged-linear": Condition("all memories' A and B averaged apart", "merged:linear"),
 }
-EACH = "each"
-"""Stands for a condition for each single memory of the composite."""
+EACH, ALL = "each", "all"
+"""Stand for a condition for each single memory of the composite, and for every condition and each memory."""
 
 FIRST = ("base", "oracle", "gate", "index", "policy", "uniform", "shuffled")
 """The conditions that a composite alone offers: what is run by default."""
@@ -69,17 +69,18 @@ PARTS = ("questions", "retention", "latency")
 
 
 def choose(names: Sequence[str], memories: Sequence[str]) -> dict[str, Condition]:
-    """The conditions called `names`, in that order; `each` is one for each of the memories, called only-NAME.
+    """The conditions called `names`, in that order; `each` is one for each of the memories, called only-NAME, and
+    `all` is all of them.
 
     Raises:
         ValueError: an unknown one.
     """
     single = {f"only-{memory}": Condition("one memory for every question", f"only:{memory}") for memory in memories}
     known = CONDITIONS | single
-    if unknown := [name for name in names if name not in {*known, EACH}]:
-        raise ValueError(f"condition {unknown[0]!r} is unknown; choose from {[*CONDITIONS, EACH]}")
-    asked = [one for name in names for one in (single if name == EACH else [name])]
-    return {name: known[name] for name in asked}
+    stand_for = {EACH: [*single], ALL: [*known]}
+    if unknown := [name for name in names if name not in known and name not in stand_for]:
+        raise ValueError(f"condition {unknown[0]!r} is unknown; choose from {[*CONDITIONS, EACH, ALL]}")
+    return {one: known[one] for name in names for one in stand_for.get(name, [name])}
 
 
 def policy_of(route: str, policy: Policy) -> Policy:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from lorary.adapters import PREFIX
 from lorary.bases import EMBEDDED, Base, block_linears, fingerprint, layer_of, layers_path, load_base, mlp_targets
 from lorary.encoder import EMBEDDED as EMBEDDED_ENCODER
 from lorary.encoder import load_encoder
-from lorary.facts import Fact, FactError, group_by_topic, read_facts
+from lorary.facts import NAME, NAME_RULE, Fact, FactError, group_by_topic, read_facts
 from lorary.files import MANIFEST, BankError
 from lorary.memories.groups import side_by_side, write_groups
 from lorary.memories.rows import with_validation
@@ -26,12 +26,19 @@ from lorary.memory import Memory, MemoryBank
 from lorary.progress import progress_bars
 
 
-def read_topics(files: Sequence[str | Path]) -> dict[str, tuple[Fact, ...]]:
-    """The facts of JSONL files (or folders of them) by topic. Raises FactError before anything is trained."""
+def read_topics(files: Sequence[str | Path], as_one: str | None = None) -> dict[str, tuple[Fact, ...]]:
+    """The facts of JSONL files (or folders of them) by topic, or all under the topic `as_one`.
+
+    Raises:
+        FactError: before anything is trained.
+    """
+    if as_one and not NAME.fullmatch(as_one):
+        raise FactError(f"{as_one!r} cannot name a memory; a name is {NAME_RULE}")
     paths: list[Path] = []
     for given in map(Path, files):
         paths += sorted(given.glob("*.jsonl")) if given.is_dir() else [given]
-    topics = group_by_topic(fact for path in paths for fact in read_facts(path))
+    facts = (fact for path in paths for fact in read_facts(path))
+    topics = group_by_topic(replace(fact, topic=as_one) if as_one else fact for fact in facts)
     if not topics:
         raise FactError(
             f"no facts in {[str(f) for f in files]}; give JSONL files, or folders of them, with a fact a line"
@@ -48,6 +55,7 @@ def build(
     recipe: Recipe | None = None,
     revision: str | None = None,
     local_files_only: bool = False,
+    as_one: str | None = None,
     processes: int | None = None,
     fresh: bool = False,
     quiet: bool = False,
@@ -58,13 +66,14 @@ def build(
         facts: JSONL files, or folders of them.
         out: folder of the bank; it is saved after each group of memories, so an interrupted run goes on.
         revision, local_files_only: of a base from a hub, as transformers takes them.
+        as_one: the name of one memory that all facts go into, whatever their topics: one large LoRA to compare with.
         processes: that write groups of memories side by side, where the base is given by name; None: one a core.
         fresh: write every memory anew.
 
     Raises:
         FactError, BaseError, BankError: bad input, before anything is trained.
     """
-    topics, recipe, out = read_topics(facts), recipe or Recipe(), Path(out)
+    topics, recipe, out = read_topics(facts, as_one), recipe or Recipe(), Path(out)
     where: dict[str, Any] = {"revision": revision, "local_files_only": local_files_only}
     loaded = load_base(base, **where) if isinstance(base, str) else base
     found = fingerprint(loaded.model)

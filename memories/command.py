@@ -22,6 +22,9 @@ def build(argv: list[str]) -> None:
     parser.add_argument("--encoder", type=str, default=EMBEDDED_ENCODER, help="likewise, for the sentence encoder")
     parser.add_argument("--revision", type=str | None, default=None, help="of a base from a hub")
     parser.add_argument("--local-files-only", action="store_true", help="never ask a hub")
+    parser.add_argument(
+        "--as-one", type=str | None, default=None, help="one memory of this name for all facts, to compare with"
+    )
     parser.add_argument("--processes", type=int | None, default=None, help="that write side by side; one a core")
     parser.add_argument("--fresh", action="store_true", help="write every memory anew")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
@@ -33,7 +36,7 @@ def build(argv: list[str]) -> None:
     fields = {name: getattr(given, name) for name in Recipe.__dataclass_fields__}
     fields["target_modules"] = tuple(fields["target_modules"]) if fields["target_modules"] else None
     fields["formats"] = tuple(fields["formats"])
-    passed = ("out", "base", "encoder", "revision", "local_files_only", "processes", "fresh", "quiet")
+    passed = ("out", "base", "encoder", "revision", "local_files_only", "as_one", "processes", "fresh", "quiet")
     bank = run(given.facts, recipe=Recipe(**fields), **{name: getattr(given, name) for name in passed})
     cards = {memory.name: memory.card.get("certificate", {}) for memory in bank}
     if given.json:

@@ -15,7 +15,7 @@ from lorary.gate import Gate, weighed
 from lorary.router import Router
 from lorary.router_training.data import Queries, RoutingData
 from lorary.router_training.module import terms_of
-from lorary.routing import Decision, decide
+from lorary.routing import Decision, decide, mixed_and_sure
 
 _PULL = 1e-3
 """Of the squared distance of a scale's logarithm from its start, beside nats a query."""
@@ -159,7 +159,7 @@ def calibrate(
     probabilities = _logits(router.gate, terms).softmax(-1)
     known = held.memory < memories
     limits = {"max_wrong_routes": max_wrong_routes, "max_known_lost": max_known_lost}
-    best, chosen = probabilities[:, :-1].max(-1)
+    chosen, best = probabilities[:, :-1].argmax(-1), mixed_and_sure(probabilities, router.policy)[1]
     by_gate = best_threshold(
         best,
         known & (chosen == held.memory),

@@ -12,7 +12,7 @@ from peft import PeftModel
 from lorary.__main__ import main
 from lorary.composite import assemble
 from lorary.eval import recall
-from lorary.eval.conditions import choose
+from lorary.eval.conditions import CONDITIONS, choose
 from lorary.eval.merging import MergeError, merged, ties
 from lorary.eval.run import bank_of, instead
 from lorary.prompts import prompt
@@ -85,6 +85,9 @@ def test_every_merge_is_asked_and_its_damage_measured(alike, tmp_path):
     assert "latency" not in results
     with pytest.raises(ValueError, match="condition 'only-paris' is unknown"):
         choose(["only-paris"], model.memories)
+    single = [f"only-{name}" for name in model.memories]
+    assert list(choose(["base", "each", "base"], model.memories)) == ["base", *single]
+    assert list(choose(["all"], model.memories)) == [*CONDITIONS, *single]
 
 
 def test_one_adapter_for_everything_answers_by_its_bank(alike, tmp_path):

@@ -8,6 +8,7 @@ import pytest
 import torch
 from conftest import FACTS, pico_model
 
+from lorary.facts import FactError
 from lorary.memories import build
 from lorary.memories.groups import side_by_side
 from lorary.memories.writing import Recipe
@@ -59,3 +60,14 @@ def test_an_accelerator_writes_in_one_process():
 def test_no_process_is_an_error():
     with pytest.raises(ValueError, match="0 processes cannot write; give 1 or more"):
         side_by_side(4, 0, torch.device("cpu"))
+
+
+def test_all_facts_go_into_one_memory(folder):
+    made = {"base": str(folder / "base"), "recipe": Recipe(split_layer=1, max_epochs=1, r=12), "quiet": True}
+    bank = build([folder / "facts"], out=folder / "bank", as_one="everything", **made)
+    assert bank.names == ["everything"]
+    held = [fact.question for facts in FACTS.values() for fact in facts]
+    assert [fact.question for fact in bank["everything"].facts] == held
+    with pytest.raises(FactError, match="'one for all' cannot name a memory"):
+        build([folder / "facts"], out=folder / "other", as_one="one for all", **made)
+    assert not (folder / "other").exists()

@@ -103,6 +103,14 @@ def route_of(weights: Float[Tensor, " memories"], names: Sequence[str], source: 
     return Route(tuple(n for _, n in held), tuple(w for w, _ in held), source if held else "none", confidence)
 
 
+def mixed_and_sure(
+    probabilities: Float[Tensor, "*batch memories_and_none"], policy: Policy
+) -> tuple[Float[Tensor, "*batch memories"], Float[Tensor, "*batch"]]:
+    """(the weights of the memories that the gate would mix, its probability of them together)."""
+    mixed = mixture_weights(probabilities, policy.top_k, policy.top_p)
+    return mixed, (probabilities[..., :-1] * (mixed != 0)).sum(-1)
+
+
 def decide(
     probabilities: Float[Tensor, "*batch memories_and_none"],
     votes: Float[Tensor, "*#batch memories"],
@@ -112,8 +120,7 @@ def decide(
 
     The confidence is the gate's probability of what it mixes, the index's similarity, or the gate's probability of none.
     """
-    mixed = mixture_weights(probabilities, policy.top_k, policy.top_p)
-    best = (probabilities[..., :-1] * (mixed != 0)).sum(-1)
+    mixed, best = mixed_and_sure(probabilities, policy)
     near, nearest = votes.expand_as(probabilities[..., :-1]).max(-1)
     by_gate = (best >= policy.t_gate) if "gate" in policy.sources else torch.zeros_like(best, dtype=torch.bool)
     by_index = (near >= policy.t_index) if "index" in policy.sources else torch.zeros_like(by_gate)
