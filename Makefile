@@ -21,13 +21,15 @@ demo: setup
 
 # The evaluation's benchmark: 16 memories, 840 questions, every condition and each memory alone, one large LoRA beside.
 SIXTEEN := runs/sixteen
+RECALL_SIXTEEN := $(SIXTEEN)/composite --questions $(SIXTEEN)/questions.jsonl --also $(SIXTEEN)/one \
+	--conditions all --out $(SIXTEEN)/run
 sixteen: setup
 	$(BIN)/lorary task profiles --entities=40 --stated=5 --topics=16 --out $(SIXTEEN)
 	$(BIN)/lorary build $(SIXTEEN)/facts.jsonl --out $(SIXTEEN)/bank
 	$(BIN)/lorary build $(SIXTEEN)/facts.jsonl --as-one one-for-all --r 128 --lora_alpha 256 --out $(SIXTEEN)/one
 	$(BIN)/lorary train-router $(SIXTEEN)/bank --out $(SIXTEEN)/composite
-	$(BIN)/lorary recall $(SIXTEEN)/composite --questions $(SIXTEEN)/questions.jsonl --also $(SIXTEEN)/one \
-		--conditions all --counts 2 4 8 16 --merges 1 2 3 4 5 --out $(SIXTEEN)/run $(ARGS)
+	$(BIN)/lorary recall $(RECALL_SIXTEEN) $(ARGS)
+	$(BIN)/lorary recall $(RECALL_SIXTEEN) --counts 2 4 8 16 --merges 1 2 3 4 5 $(ARGS)
 
 test: setup
 	$(BIN)/python -m pytest -m "not real" $(ARGS)

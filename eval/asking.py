@@ -21,6 +21,8 @@ from lorary.routing import Policy, Route
 _MARK = "\u2063question\u2063"
 _SHARED = 128
 """Tokens from which the start that prompts share is run once for all of them."""
+_CACHED, _LETTERS = 96 * 1024, 4
+"""Tokens of a batch at most, prompts and answers, so that its cache fits; about so many letters make a token."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class Asker:
     """Answers questions and remembers what it answered.
 
     Args:
-        batch_size: prompts a batch.
+        batch_size: prompts a batch; fewer where they are long.
     """
 
     def __init__(self, model: LoraryForCausalLM, *, batch_size: int) -> None:
@@ -101,8 +103,10 @@ class Asker:
             groups.setdefault((shared, ask.new_tokens, *decided), []).append(ask)
         for group in groups.values():
             group.sort(key=lambda ask: len(ask.text))
-            for start in range(0, len(group), self.batch_size):
-                yield group[start : start + self.batch_size]
+            longest = len(group[-1].text) // _LETTERS + group[-1].new_tokens
+            size = max(1, min(self.batch_size, _CACHED // longest)) if longest else self.batch_size
+            for start in range(0, len(group), size):
+                yield group[start : start + size]
 
     def _shares(self, ask: Ask) -> bool:
         """Whether the start of its prompt may be run once for all: it is long, and the base alone reads it."""

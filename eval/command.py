@@ -42,7 +42,7 @@ def recall(argv: list[str]) -> None:
     parser.add_argument(
         "--free-tokens", type=int, default=32, help="room beyond the longest answer for the base's own words"
     )
-    parser.add_argument("--batch-size", type=int, default=32, help="questions a batch")
+    parser.add_argument("--batch-size", type=int, default=128, help="questions a batch; fewer where prompts are long")
     parser.add_argument("--seed", type=int, default=0, help="of wrong memories and the bootstrap")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     parser.add_argument("--json", action="store_true", help="print the results as JSON")

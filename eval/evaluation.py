@@ -43,7 +43,7 @@ def recall(
     parts: Sequence[str] = PARTS,
     passages: int = 3,
     free_tokens: int = 32,
-    batch_size: int = 32,
+    batch_size: int = 128,
     seed: int = 0,
     quiet: bool = False,
 ) -> dict[str, Any]:

@@ -164,3 +164,14 @@ def test_a_run_goes_on_where_it_stopped(composite, tmp_path):
     assert after["base"] == first | {"seconds": 77.0}, "it was not asked again"
     assert list(after) == ["base", "oracle"]
     assert "77" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_a_batch_of_long_prompts_is_smaller(composite):
+    asker = Asker(composite, batch_size=8)
+    route = Route(("ormen",), (1.0,), "caller", 1.0)
+    long = "word " * (4 * 96 * 1024 // 5 // 3)  # three of them fill a batch
+    sizes = {
+        context: [len(batch) for batch in asker._batches([Ask(f"Who is {i}?", context, route) for i in range(9)])]
+        for context in ("", long)
+    }
+    assert sizes == {"": [8, 1], long: [2, 2, 2, 2, 1]}
