@@ -120,8 +120,9 @@ class Asker:
             **inputs, max_new_tokens=batch[0].new_tokens, do_sample=False, pad_token_id=tokenizer.pad_token_id
         )
         said = tokenizer.batch_decode(output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
-        routes = [ask.route or last for ask, last in zip(batch, model.last_routes, strict=False)]
-        return [(text.strip(), route) for text, route in zip(said, routes, strict=True)]
+        # Of a batch whose routes are given, the model's last ones may be those of the start that its prompts share.
+        routes = [ask.route for ask in batch] if batch[0].route is not None else model.last_routes
+        return [(text.strip(), route) for text, route in zip(said, routes, strict=True) if route is not None]
 
     @torch.no_grad()
     def _judge(self, batch: Sequence[Ask]) -> list[float]:

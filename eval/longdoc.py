@@ -9,12 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import bm25s
-
 from lorary.eval.formats import slug
 from lorary.eval.questions import read_lines
 from lorary.eval.tasks import Task, TaskError, taught
 from lorary.facts import Fact
+from lorary.lexicon import Lexicon
 
 _SENTENCE = re.compile(
     r"(?:(?<=[.!?])|(?<=[.!?][\"'”’)]))(?<!\b[A-Z]\.)(?<!\b[MDS][rst]\.)(?<!\bMrs\.)\s+(?=[\"'“‘(]?[A-Z0-9])"
@@ -113,14 +112,12 @@ def _sure(facts: Sequence[Fact]) -> list[Fact]:
 
 
 def _nearest(asked: Sequence[dict[str, Any]], pieces: Sequence[Sequence[str]]) -> list[int]:
-    """The number of the chunk that is nearest to each question with its answer, by BM25 (Robertson and Zaragoza 2009)."""
-    found = bm25s.BM25()
-    found.index(bm25s.tokenize([" ".join(piece) for piece in pieces], show_progress=False), show_progress=False)
-    texts = [f"{line['question']} {line['answer']}" for line in asked]
-    if not texts:
+    """The number of the chunk that is nearest to each question with its answer, by BM25."""
+    if not asked:
         return []
-    best, _ = found.retrieve(bm25s.tokenize(texts, show_progress=False), k=1, show_progress=False)
-    return [int(row[0]) for row in best]
+    lexicon = Lexicon()
+    lexicon.add("pieces", [" ".join(piece) for piece in pieces])
+    return [int(best) for best in lexicon.scores([f"{line['question']} {line['answer']}" for line in asked]).argmax(-1)]
 
 
 def _documents(source: Path, questions: str | None) -> Iterator[Document]:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import bm25s
-
 from lorary.eval.questions import Question
+from lorary.lexicon import Lexicon
 from lorary.modeling import LoraryForCausalLM
 from lorary.passages import PassageError, nearest_passages, passage_text
 
@@ -24,7 +23,8 @@ class Passages:
         self.model, self.wanted = model, wanted
         self.by_memory = {memory.name: [passage_text(fact) for fact in memory.facts] for memory in model.router.bank}
         self.all = list(dict.fromkeys(text for texts in self.by_memory.values() for text in texts))
-        self._bm25: bm25s.BM25 | None = None
+        self.lexicon = Lexicon()
+        self.lexicon.add("passages", self.all)
 
     def contexts(self, kind: str, questions: Sequence[Question]) -> list[str]:
         """What stands before each question: "" for no kind, else at least one passage, a line each.
@@ -57,12 +57,6 @@ class Passages:
         raise ValueError(f"passages by {kind!r} are unknown; choose from {list(KINDS)}")
 
     def _lexical(self, texts: Sequence[str]) -> list[list[str]]:
-        """Okapi BM25 (Robertson and Zaragoza 2009) over the passages."""
-        if not self.all:
-            return [[] for _ in texts]
-        if self._bm25 is None:
-            self._bm25 = bm25s.BM25()
-            self._bm25.index(bm25s.tokenize(self.all, stopwords="en", show_progress=False), show_progress=False)
-        asked = bm25s.tokenize(list(texts), stopwords="en", show_progress=False)
-        ids, _ = self._bm25.retrieve(asked, k=min(self.wanted, len(self.all)), show_progress=False)
-        return [[self.all[int(i)] for i in row] for row in ids]
+        """By BM25 over the passages, as the lexicon scores them."""
+        best = self.lexicon.scores(texts).topk(min(self.wanted, len(self.all)), dim=-1).indices
+        return [[self.all[i] for i in row] for row in best.tolist()]

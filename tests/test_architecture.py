@@ -23,6 +23,7 @@ DOORS = {
     "lightning": {"router_training"},
     "peft": {"memories"},
     "faiss": {"index.py"},
+    "bm25s": {"lexicon.py"},
     "sentence_transformers": {"encoder.py"},
     "torchmetrics": {"eval"},
     "scipy": {"eval"},

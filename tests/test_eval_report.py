@@ -166,6 +166,16 @@ def test_a_run_goes_on_where_it_stopped(composite, tmp_path):
     assert "77" in (tmp_path / "run" / "report.html").read_text()
 
 
+def test_answers_from_a_start_that_prompts_share_are_the_same(composite, monkeypatch):
+    alone = Route((), (), "none", 1.0)
+    context = "The cook of Ormen is Halvard. The code of Velka is 9020."
+    asks = [Ask(f"Who cooks at {place}?", context, alone, new_tokens=6) for place in ("Ormen", "Velka", "the lamps")]
+    plain = Asker(composite, batch_size=3).answers(asks)
+    monkeypatch.setattr("lorary.eval.asking._SHARED", 4)
+    assert Asker(composite, batch_size=3).answers(asks) == plain
+    assert Asker(composite, batch_size=2).answers(asks) == plain
+
+
 def test_a_batch_of_long_prompts_is_smaller(composite):
     asker = Asker(composite, batch_size=8)
     route = Route(("ormen",), (1.0,), "caller", 1.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -11,6 +12,10 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+logging.getLogger("bm25s").setLevel(
+    logging.WARNING
+)  # it tells of each index at DEBUG, and configures logging to show it
 
 
 class Lexicon:
