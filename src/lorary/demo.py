@@ -34,7 +34,7 @@ def demo(out: str | Path = "runs/demo", *, fresh: bool = False, samples: Path, b
             console.print(f"{name}: reused, in {seconds[name]:.0f} s when it ran (--fresh does it anew)")
             return
         start = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "lorary", *command], check=True)
+        _run(*command)
         seconds[name] = round(time.perf_counter() - start, 1)
         mark.write_text(json.dumps({"stamp": stamp(), "seconds": seconds[name]}))
 
@@ -51,10 +51,17 @@ def demo(out: str | Path = "runs/demo", *, fresh: bool = False, samples: Path, b
     total = round(sum(seconds[name] for name in ("build", "train_router", "recall")), 1)
     peak = round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024)
     totals = json.dumps({"seconds": {**seconds, "total": total}, "peak_rss_mib": peak})
-    subprocess.run([sys.executable, "-m", "lorary", "show", str(out), "--totals", totals], check=True)
+    _run("show", str(out), "--totals", totals)
     console.print(
         f"this run took {time.perf_counter() - began:.0f} s; see {out / 'report.md'} and {out / 'results.json'}"
     )
+
+
+def _run(*command: str) -> None:
+    """Runs a command of this package in a process of its own; one that fails has told why, and ends this too."""
+    code = subprocess.run([sys.executable, "-m", "lorary", *command]).returncode
+    if code:
+        raise SystemExit(code)
 
 
 def _hash(*files: Path) -> str:
