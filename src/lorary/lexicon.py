@@ -68,9 +68,10 @@ class Lexicon:
         starts = np.cumsum([0, *map(len, self._wordings.values())])[:-1]
         best = torch.from_numpy(np.maximum.reduceat(self.scores(texts).numpy(), starts, axis=1))
         joined = {name: number for number, name in enumerate(self._wordings)}
-        for number, name in enumerate(memories):
-            if name in joined:
-                votes[:, number] = best[:, joined[name]]
+        held = [(number, joined[name]) for number, name in enumerate(memories) if name in joined]
+        if held:
+            here, there = map(list, zip(*held, strict=True))
+            votes[:, here] = best[:, there]
         return votes
 
     def _matrix(self) -> bm25s.BM25:
