@@ -10,10 +10,9 @@ import torch
 
 from lorary.encoder import load_encoder
 from lorary.files import BankError
-from lorary.gate import Gate, weighed
+from lorary.gate import Gate
 from lorary.memory import MemoryBank
 from lorary.router import new_gate
-from lorary.router_training.calibration import best_threshold, calibration_error, fit_scales
 from lorary.router_training.data import RoutingData, read_questions
 from lorary.router_training.initial import start_from
 from lorary.router_training.module import GateTraining, Weights, logits_of, loss_terms, select
@@ -202,87 +201,3 @@ def test_held_out_wordings_are_never_read(composite):
     held = {wording for memory in composite.router.bank for fact in memory.facts for wording in fact.held_out}
     assert held
     assert not asked & held
-
-
-def threshold(scores, good, known, max_wrong_routes=1.0, max_known_lost=1.0, before=(0, 0), among=None):
-    given = torch.tensor(scores), torch.tensor(good).bool(), torch.tensor(known).bool()
-    limits = {"max_wrong_routes": max_wrong_routes, "max_known_lost": max_known_lost}
-    return best_threshold(*given, **limits, before=before, among=among)
-
-
-@pytest.mark.parametrize(
-    ("scores", "good", "value"),
-    [([0.1, 0.2, 0.8, 0.9], [0, 0, 1, 1], 0.5), ([0.3, 0.5, 0.7], [0, 1, 1], 0.4)],
-)
-def test_a_threshold_parts_good_from_bad(scores, good, value):
-    found = threshold(scores, good, good)
-    assert found.value == pytest.approx(value)
-    assert (found.wrong_routes, found.known_lost) == (0, 0)
-
-
-def test_a_known_question_that_goes_wrong_costs_no_right_one():
-    """Leaving it would not make it right: the cut parts known questions from unrelated ones."""
-    scores, good, known = [0.9, 0.6, 0.58, 0.55, 0.5, 0.1], [1, 0, 0, 0, 1, 0], [1, 1, 1, 1, 1, 0]
-    found = threshold(scores, good, known)
-    assert (found.value, found.known_lost) == (pytest.approx(0.3), 0)
-    assert threshold(scores, good, known, max_wrong_routes=0.1).value == pytest.approx(0.75)
-
-
-def test_of_a_rest_one_known_question_is_not_worth_many_unrelated_ones():
-    scores, good, known = [0.9, 0.6, 0.5, 0.4], [1, 0, 0, 1], [1, 0, 0, 1]
-    assert threshold(scores, good, known, among=(100, 4)).value == pytest.approx(0.75)
-    assert threshold(scores, good, known, among=(2, 100)).value < 0.4
-
-
-def test_a_threshold_keeps_its_target_and_tells_what_it_costs():
-    scores = [0.9, 0.8, 0.7, 0.6, 0.5, 0.4]
-    good, known = [1, 1, 1, 0, 1, 0], [1, 1, 1, 1, 1, 0]
-    loose = threshold(scores, good, known, max_wrong_routes=0.2, max_known_lost=0.0)
-    assert (loose.value, loose.wrong_routes, loose.known_lost) == (pytest.approx(0.45), 0.2, 0)
-    strict = threshold(scores, good, known, max_wrong_routes=0.1, max_known_lost=0.0)
-    assert (strict.value, strict.wrong_routes, strict.known_lost) == (pytest.approx(0.65), 0, 0.4)
-    # One wrong route made before: three right ones are 1 wrong in 4, and no cut reaches 1 in 5.
-    assert threshold(scores, good, known, max_wrong_routes=0.25, before=(1, 1)).value == pytest.approx(0.65)
-    assert threshold(scores, good, known, max_wrong_routes=0.2, before=(1, 1)).value > 0.9
-
-
-def test_a_gate_that_is_too_sure_or_unsure_is_calibrated():
-    generator = torch.Generator().manual_seed(0)
-    right = torch.randint(0, 3, (400,), generator=generator)
-    told = torch.where(torch.rand(400, generator=generator) < 0.8, right, (right + 1) % 3)  # right four times in five
-    for scale in (2.0, 6.0):
-        logits = torch.nn.functional.one_hot(told, 3) * scale
-        start = {"told": torch.zeros(()), "none": torch.tensor(-50.0)}
-        found = fit_scales({"told": logits}, start, right)
-        cooled = weighed({"told": logits}, {"told": found["told"].exp()}, found["none"]).softmax(-1)
-        assert calibration_error(cooled, right) < calibration_error(logits.softmax(-1), right)
-        assert calibration_error(cooled, right) < 0.01
-
-
-def test_a_term_that_means_nothing_is_found_out():
-    generator = torch.Generator().manual_seed(0)
-    right = torch.randint(0, 4, (400,), generator=generator)
-    knows = torch.nn.functional.one_hot(right, 4) * 0.1 + torch.rand(400, 4, generator=generator) * 0.05
-    terms = {"flatters": torch.rand(400, 4, generator=generator), "knows": knows}
-    start = {"flatters": torch.tensor(2.3), "knows": torch.tensor(2.3), "none": torch.tensor(5.0)}
-    found = fit_scales(terms, start, right)
-    before, after = (
-        weighed(terms, {name: scales[name].exp() for name in terms}, scales["none"]) for scales in (start, found)
-    )
-    assert float((before.argmax(-1) == right).float().mean()) < 0.5
-    assert float((after.argmax(-1) == right).float().mean()) == 1.0
-    assert found["flatters"] < start["flatters"]
-    assert found["knows"] > start["knows"]
-
-
-def test_a_gate_s_logits_are_its_terms_by_their_scales(composite):
-    gate = Gate(composite.gate.keys.data, 0, ("embedding", "words", "votes", "lexical"))
-    gate.log_tau.data.fill_(0.5)
-    gate.log_beta.data.fill_(1.5)
-    given = (torch.randn(4, gate.keys.shape[1]), torch.rand(4, 3), None, torch.randn(4, gate.keys.shape[1]))
-    terms = gate.terms(*given, torch.rand(4, 3))
-    assert list(gate.scales) == ["embedding", "words", "votes", "lexical", "none"]
-    expected = sum(gate.scales[name].exp() * term for name, term in terms.items())
-    logits = gate(*given, terms["lexical"])
-    assert torch.allclose(logits[:, :-1], expected, atol=1e-5)
-    assert torch.equal(logits[:, -1], gate.none.expand(4))
