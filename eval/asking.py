@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lorary.answering import under
+from lorary.eval.shared_start import after, can_share, reading
 from lorary.modeling import LoraryForCausalLM
 from lorary.passages import question_with
 from lorary.prompts import answer_text, prompt
@@ -68,6 +69,7 @@ class Asker:
         self.model, self.batch_size = model, batch_size
         self.kept: dict[tuple[object, ...], tuple[str, Route]] = {}
         self.judged: dict[tuple[object, ...], float] = {}
+        self._start: tuple[str, RoutedCache] | None = None
         model.tokenizer.padding_side = "left"
 
     def answers(self, asks: Sequence[Ask], advance: Callable[[int], None] = lambda _: None) -> list[tuple[str, Route]]:
@@ -103,7 +105,9 @@ class Asker:
             groups.setdefault((shared, ask.new_tokens, *decided), []).append(ask)
         for group in groups.values():
             group.sort(key=lambda ask: len(ask.text))
-            longest = len(group[-1].text) // _LETTERS + group[-1].new_tokens
+            last = group[-1]  # a start that all share is held once
+            own = last.question if self._shares(last) else last.text
+            longest = len(own) // _LETTERS + last.new_tokens
             size = max(1, min(self.batch_size, _CACHED // longest)) if longest else self.batch_size
             for start in range(0, len(group), size):
                 yield group[start : start + size]
@@ -111,14 +115,14 @@ class Asker:
     def _shares(self, ask: Ask) -> bool:
         """Whether the start of its prompt may be run once for all: it is long, and the base alone reads it."""
         alone = ask.route is not None and not ask.route.memories
-        return alone and len(ask.context) >= 4 * _SHARED
+        return alone and len(ask.context) >= _LETTERS * _SHARED and can_share(self.model.base.config)
 
     def _generate(self, batch: Sequence[Ask]) -> list[tuple[str, Route]]:
         model, tokenizer = self.model, self.model.tokenizer
         inputs = self._inputs(batch)
-        output = model.generate(
-            **inputs, max_new_tokens=batch[0].new_tokens, do_sample=False, pad_token_id=tokenizer.pad_token_id
-        )
+        settings = {"max_new_tokens": batch[0].new_tokens, "do_sample": False, "pad_token_id": tokenizer.pad_token_id}
+        with self._reading(batch):
+            output = model.generate(**inputs, **settings)
         said = tokenizer.batch_decode(output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
         # Of a batch whose routes are given, the model's last ones may be those of the start that its prompts share.
         routes = [ask.route for ask in batch] if batch[0].route is not None else model.last_routes
@@ -135,14 +139,15 @@ class Asker:
         mask = torch.cat([given.pop("attention_mask"), options.attention_mask], 1)
         cache = given.get("past_key_values")
         start = cache.get_seq_length() if cache is not None else 0
-        output = self.model(
-            input_ids=ids[:, start:],
-            attention_mask=mask,
-            position_ids=(mask.cumsum(-1) - 1).clamp(min=0)[:, start:],
-            use_cache=cache is not None,
-            logits_to_keep=options.input_ids.shape[1] + 1,
-            **given,
-        )
+        with self._reading(batch):
+            output = self.model(
+                input_ids=ids[:, start:],
+                attention_mask=mask,
+                position_ids=(mask.cumsum(-1) - 1).clamp(min=0)[:, start:],
+                use_cache=cache is not None,
+                logits_to_keep=options.input_ids.shape[1] + 1,
+                **given,
+            )
         return mean_log_probability(output.logits[:, :-1].float(), options.input_ids, options.attention_mask).tolist()
 
     def _inputs(self, batch: Sequence[Ask]) -> dict[str, Any]:
@@ -164,7 +169,7 @@ class Asker:
         return given | {
             "input_ids": torch.cat([first.input_ids.expand(len(batch), -1), inputs.input_ids], 1),
             "attention_mask": torch.cat([first.attention_mask.expand(len(batch), -1), inputs.attention_mask], 1),
-            "past_key_values": self._started(batch, first.input_ids),
+            "past_key_values": after(self._started(batch, first.input_ids), model.config.text_config, len(batch)),
         }
 
     def _weights(self, batch: Sequence[Ask]) -> Tensor:
@@ -177,16 +182,20 @@ class Asker:
         return weights
 
     def _started(self, batch: Sequence[Ask], first: Tensor) -> RoutedCache:
-        """A cache that holds the tokens `first` for each row of the batch; only the last context's is kept."""
-        if getattr(self, "_start", (None,))[0] != batch[0].context:
+        """A cache that holds the tokens `first`; only the last context's is kept."""
+        if self._start is None or self._start[0] != batch[0].context:
             cache = RoutedCache(config=self.model.config.text_config)
             none = torch.zeros(1, len(self.model.memories))
             with torch.no_grad():
                 self.model(input_ids=first, past_key_values=cache, route_weights=none, use_cache=True)
             self._start = (batch[0].context, cache)
-        cache = copy.deepcopy(self._start[1])
-        cache.batch_repeat_interleave(len(batch))
-        return cache
+        return self._start[1]
+
+    def _reading(self, batch: Sequence[Ask]) -> AbstractContextManager[None]:
+        """Lets the model read the start that the batch shares, if it shares one."""
+        if self._start is None or not self._shares(batch[0]):
+            return nullcontext()
+        return reading(self.model.base, self._start[1])
 
 
 def longest_answer(model: LoraryForCausalLM, answers: Sequence[str]) -> int:

@@ -1,0 +1,127 @@
+"""A start that many prompts share, run once and held once: every row of a batch reads it, and keeps only its own rest.
+
+Attention over the start and over a row's rest are computed apart and joined by their log-sum-exps, which is exact
+(as in FlashAttention's split over keys, arXiv 2205.14135; for a shared prefix, Hydragen, arXiv 2402.05099). All rows'
+queries meet the start's keys in one product, and nothing of the start is copied for a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from transformers import (
+    AttentionInterface,
+    AttentionMaskInterface,
+    DynamicCache,
+    DynamicLayer,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
+from transformers.masking_utils import sdpa_mask
+
+from lorary.routed_cache import RoutedCache
+
+_NAME = "lorary_shared_start"
+_QUERIES = 512
+"""Queries that meet the start at once: their scores stay in a processor's cache."""
+
+
+class _Rest(DynamicLayer):
+    """The keys and values of each row after the start, which counts into its length."""
+
+    def __init__(self, start: Any) -> None:
+        super().__init__()
+        self.start = start
+
+    def get_seq_length(self) -> int:
+        return self.start.get_seq_length() + super().get_seq_length()
+
+
+def can_share(config: PreTrainedConfig) -> bool:
+    """Whether each layer of a base attends to all tokens before, in the plain way that can be split over a start."""
+    layers = DynamicCache(config=config).layers
+    everything = bool(layers) and all(type(layer) is DynamicLayer for layer in layers)
+    capped = getattr(config, "attn_logit_softcapping", None)
+    return everything and not capped and config._attn_implementation in ("sdpa", "eager")
+
+
+def after(start: RoutedCache, config: PreTrainedConfig, batch: int) -> RoutedCache:
+    """A cache for `batch` rows that all begin with `start`, which one row filled."""
+    cache = RoutedCache(config=config)
+    cache.layers = [_Rest(layer) for layer in start.layers]
+    cache.plan = start.plan and start.plan.rows(torch.zeros(batch, dtype=torch.long))
+    return cache
+
+
+@contextmanager
+def reading(model: PreTrainedModel, start: RoutedCache) -> Iterator[None]:
+    """Lets the base read `start` before each row, under caches that `after` makes."""
+    before = model.config._attn_implementation
+    AttentionInterface.register(_NAME, partial(_attention, start))
+    AttentionMaskInterface.register(_NAME, _mask)
+    model.set_attn_implementation(_NAME)
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(before)
+
+
+def _mask(*args: Any, **kwargs: Any) -> Tensor | None:
+    return sdpa_mask(*args, **{**kwargs, "allow_is_causal_skip": False})
+
+
+def _attention(
+    start: RoutedCache,
+    module: nn.Module,
+    query: Float[Tensor, "batch heads seq width"],
+    key: Float[Tensor, "batch groups rest width"],
+    value: Float[Tensor, "batch groups rest width"],
+    attention_mask: Bool[Tensor, "batch 1 seq start_and_rest"],
+    scaling: float,
+    **_: Any,
+) -> tuple[Float[Tensor, "batch seq heads width"], None]:
+    layer: Any = start.layers[module.layer_idx]  # type: ignore[index]
+    batch, heads, seq, width = query.shape
+    groups = key.shape[1]
+    own = query.view(batch, groups, -1, seq, width)
+    # Every row sees all of the start: the queries of all rows, and of the heads that share keys, become one long row.
+    together = own.transpose(0, 1).reshape(groups, -1, width)
+    pieces = [attend(piece, layer.keys[0], layer.values[0], scaling) for piece in together.split(_QUERIES, 1)]
+    above, above_sum = (
+        torch.cat(part, 1).view(groups, batch, -1, seq, size).transpose(0, 1)
+        for part, size in zip(zip(*pieces, strict=True), (width, 1), strict=True)
+    )
+    seen = attention_mask[:, :, None, :, -key.shape[-2] :]
+    below, below_sum = attend(own, key.unsqueeze(2), value.unsqueeze(2), scaling, seen)
+    share = torch.sigmoid(above_sum - below_sum)
+    joined = (above * share + below * (1 - share)).to(query.dtype)
+    return joined.reshape(batch, heads, seq, width).transpose(1, 2), None
+
+
+def attend(
+    query: Float[Tensor, "... seq width"],
+    key: Float[Tensor, "... keys width"],
+    value: Float[Tensor, "... keys width"],
+    scaling: float,
+    seen: Bool[Tensor, "... seq keys"] | None = None,
+) -> tuple[Float[Tensor, "... seq width"], Float[Tensor, "... seq 1"]]:
+    """Attention and, for joining it with attention over other keys, the log of the sum of its exponentials.
+
+    Args:
+        seen: which keys a query attends to; None: all. Of a query that sees none the log-sum-exp is the smallest number,
+            so that it weighs nothing where it is joined.
+    """
+    scores = query.float() @ key.float().transpose(-1, -2)
+    scores.mul_(scaling)
+    if seen is not None:
+        scores.masked_fill_(~seen, torch.finfo(scores.dtype).min)
+    most = scores.amax(-1, keepdim=True)
+    scores.sub_(most).exp_()
+    total = scores.sum(-1, keepdim=True)
+    return (scores.to(value.dtype) @ value).float() / total, most + total.log()
