@@ -10,6 +10,7 @@ from jaxtyping import Float
 from peft import PeftModel
 from peft.tuners.lora.arrow import ArrowLoraLinearLayer, create_arrow_model
 from peft.tuners.lora.config import ArrowConfig
+from peft.tuners.lora.layer import LoraLayer
 from torch import Tensor
 
 from lorary.bases import Base
@@ -22,14 +23,21 @@ TOP_K = 3
 def new_arrow(base: Base, folders: Sequence[Any], seed: int = 0) -> PeftModel:
     """Arrow over the adapters in `folders`, with PEFT's defaults but for a seed: it searches its vectors from random ones.
 
+    PEFT puts Arrow's router on every layer that has a linear of a target's name, and its forward pass fails where the
+    adapters leave that layer out, as memories do below the split. There is nothing to weigh, so the linear is put back.
+
     Raises:
         RivalError: it cannot route over them (it wants one rank and the same targets), in PEFT's own words.
     """
     config = ArrowConfig(top_k=min(TOP_K, len(folders)), rng_seed=seed)
     try:
-        return create_arrow_model(base.model, [str(folder) for folder in folders], config)
+        model = create_arrow_model(base.model, [str(folder) for folder in folders], config)
     except (ValueError, TypeError) as error:
         raise RivalError(f"PEFT refuses these adapters: {str(error).splitlines()[0]}") from error
+    for name, module in list(model.named_modules()):
+        if isinstance(module, LoraLayer) and "task_0" not in module.lora_A:  # the first adapter, as PEFT calls it
+            model.set_submodule(name, module.get_base_layer())
+    return model
 
 
 @torch.no_grad()
@@ -47,12 +55,6 @@ def arrow_outcome(base: Base, contest: Contest, seed: int) -> Outcome:
     """Arrow's weights for the rows: how far each memory's first right singular vectors point along the tokens."""
     model, seen = new_arrow(base, contest.folders, seed).eval(), list[Tensor]()
     layers = [layer for layer in model.modules() if isinstance(layer, ArrowLoraLinearLayer)]
-    if not all(layer.task_adapter_names for layer in layers):
-        # `LoraConfig(target_modules=...)` of its router names no layers; without an adapter there it stacks nothing.
-        raise RivalError(
-            "PEFT puts Arrow's router on every layer that has a linear of a target's name and fails in a forward pass "
-            "where the adapters leave layers out, as this bank's do"
-        )
 
     def look(layer: Any, args: tuple[Any, ...]) -> None:
         seen.append(coefficients(layer, args[0]).float().cpu())

@@ -179,7 +179,8 @@ def _xlora(ran: Sequence[Mapping[str, Any]]) -> str:
 def _arrow(ran: Sequence[Mapping[str, Any]]) -> str:
     return (
         f"trains nothing. {_sums(ran)} Its saved router does not load; made anew from the adapters' folders, with the "
-        "same seed, it is the same. It needs adapters of one rank with the same targets."
+        "same seed, it is the same. It needs adapters of one rank with the same targets. Where they leave layers out its "
+        "forward pass fails; here the base's own linears were put back there."
     )
 
 

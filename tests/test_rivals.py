@@ -9,7 +9,8 @@ import pytest
 import torch
 from conftest import FACTS, empty_bank, save_adapter
 from peft import LoraConfig, PeftModel
-from peft.tuners.lora.arrow import ArrowLoraLinearLayer
+from peft.tuners.lora.arrow import ArrowLoraLinearLayer, create_arrow_model
+from peft.tuners.lora.config import ArrowConfig
 from safetensors.torch import load_file
 
 from lorary.__main__ import main
@@ -98,17 +99,22 @@ def test_arrow_s_refusal_is_told_not_raised(bank, tmp_path):
     assert not (study / "rivals" / "arrow-0.safetensors").exists()
 
 
-def test_arrow_fails_where_adapters_leave_layers_out(base, encoder, tmp_path):
-    """As memories do below the split: PEFT's own forward pass raises."""
+def test_arrow_weighs_only_the_layers_that_memories_adapt(base, encoder, tmp_path):
+    """Below the split they adapt none; PEFT's own forward pass raises there."""
     bank, given = empty_bank(base), {"r": 2, "target_modules": ["up_proj"], "layers_to_transform": [1]}
     folders = [save_adapter(base.model, tmp_path / "adapters" / name, i, **given) for i, name in enumerate(FACTS)]
     for folder in folders:
         bank.add(folder, facts=FACTS[folder.name], encoder=encoder, same_base=True)
+    with pytest.raises(RuntimeError, match="non-empty TensorList"):
+        create_arrow_model(fresh(base).model, [str(folder) for folder in folders], ArrowConfig(top_k=3))(input_ids=IDS)
+    model = new_arrow(fresh(base), folders).eval()
+    layers = [name for name, module in model.named_modules() if isinstance(module, ArrowLoraLinearLayer)]
+    assert len(layers) == 1
+    assert "layers.1.mlp.up_proj" in layers[0]
+    assert not torch.allclose(model(input_ids=IDS).logits, fresh(base).model(input_ids=IDS).logits, atol=1e-4)
     study = write_questions(tmp_path / "study")
     told = rival_scores(bank.save(tmp_path / "bank"), study=study, rival="arrow")
-    assert "leave layers out" in told["refused"]
-    with pytest.raises(RuntimeError, match="non-empty TensorList"):
-        new_arrow(fresh(base), folders)(input_ids=IDS)
+    assert told["total"] == pytest.approx([1, 1], abs=1e-3)
 
 
 def test_arrow_s_coefficients_are_those_it_applies(alike, base):
