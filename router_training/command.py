@@ -1,9 +1,10 @@
-"""The commands `train-router`, `route-bench` and `gate-study`."""
+"""The commands `train-router`, `route-bench`, `route-facts` and `gate-study`."""
 
 from __future__ import annotations
 
 import json
 import logging
+from pathlib import Path
 
 from jsonargparse import ArgumentParser
 
@@ -53,6 +54,29 @@ def route_bench(argv: list[str]) -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     results = run(given.out, seeds=given.seeds, sets=given.sets)
     print(json.dumps(results["sets"]) if given.json else write_report(results))
+
+
+def route_facts(argv: list[str]) -> None:
+    """Writes the facts of a generated set."""
+    from lorary.router_training.sets import SETS, drawn
+
+    parser = ArgumentParser(
+        prog="lorary route-facts",
+        description="Writes the facts of one of `lorary route-bench`'s sets, to build a bank of.",
+    )
+    parser.add_argument("set", type=str, choices=[*SETS], help=f"one of {[*SETS]}")
+    parser.add_argument("--out", type=str, required=True, help="JSONL file to write")
+    parser.add_argument("--facts-a-topic", type=int | None, default=None, help="drawn from each topic; all of them")
+    parser.add_argument("--seed", type=int, default=0, help="of the set and of what is drawn")
+    parser.add_argument("--json", action="store_true", help="print the counts as JSON")
+    given = parser.parse_args(argv)
+    from lorary.files import write_aside
+
+    facts = drawn(given.set, given.seed, given.facts_a_topic)
+    lines = (json.dumps(fact.to_json(), ensure_ascii=False) + "\n" for fact in facts)
+    write_aside(Path(given.out), "".join(lines).encode())
+    told = {"facts": len(facts), "topics": len({fact.topic for fact in facts}), "out": given.out}
+    print(json.dumps(told) if given.json else f"{told['facts']} facts of {told['topics']} topics: {given.out}")
 
 
 def gate_study(argv: list[str]) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from lorary.facts import Fact
+from lorary.facts import Fact, group_by_topic
 from lorary.router_training.data import read_questions
 
 _BOOK = (
@@ -121,6 +121,22 @@ SETS: dict[str, Callable[[int], list[Fact]]] = {
     "overlapping": overlapping,
     "phone-book": phone_book,
 }
+
+
+def drawn(name: str, seed: int, facts_a_topic: int | None = None) -> list[Fact]:
+    """The facts of a set, without the topic that joins later; of each topic all, or so many, drawn by the seed.
+
+    Raises:
+        ValueError: more facts of a topic than it has, or none.
+    """
+    topics = {topic: facts for topic, facts in group_by_topic(SETS[name](seed)).items() if topic != JOINS}
+    most = min(map(len, topics.values()))
+    count = most if facts_a_topic is None else facts_a_topic
+    if not 1 <= count <= most:
+        raise ValueError(f"{count} facts a topic cannot be drawn from the set {name!r}; give 1 to {most}")
+    random = Random(seed)
+    numbers = {topic: sorted(random.sample(range(len(facts)), count)) for topic, facts in topics.items()}
+    return [topics[topic][number] for topic, chosen in numbers.items() for number in chosen]
 
 
 def general_questions() -> list[str]:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from lorary.__main__ import main
-from lorary.facts import Fact, group_by_topic
+from lorary.facts import Fact, group_by_topic, read_facts
 from lorary.router_training import benchmark
 from lorary.router_training.benchmark import bank_of, route_bench, routing_milliseconds
 from lorary.router_training.benchmark_report import best_features
@@ -90,3 +90,17 @@ def test_a_whole_run(encoder, tmp_path, monkeypatch, capsys):
     assert (tmp_path / "results.json").stat().st_mtime_ns > before
     with pytest.raises(ValueError, match="unknown set 'x'"):
         route_bench(tmp_path, sets=["x"])
+
+
+def test_a_set_s_facts_are_written_to_build_a_bank_of(tmp_path, capsys):
+    out, other = tmp_path / "facts.jsonl", tmp_path / "other.jsonl"
+    assert main(["route-facts", "overlapping", "--out", str(out), "--facts-a-topic", "3", "--seed", "1"]) == 0
+    assert "48 facts of 16 topics" in capsys.readouterr().out
+    facts = list(read_facts(out))
+    assert {len(held) for held in group_by_topic(facts).values()} == {3}
+    assert JOINS not in {fact.topic for fact in facts}
+    assert set(facts) <= set(SETS["overlapping"](1)), "with the wordings held out and kept for validation"
+    assert main(["route-facts", "overlapping", "--out", str(other), "--facts-a-topic", "3"]) == 0
+    assert out.read_text() != other.read_text()
+    assert main(["route-facts", "separable", "--out", str(other), "--facts-a-topic", "0"]) == 2
+    assert "give 1 to 48" in capsys.readouterr().err

@@ -18,6 +18,7 @@ COMMANDS = {
     "plan": ("lorary.memories.command", "facts → how many memories, which rank, how many minutes and bytes"),
     "train-router": ("lorary.router_training.command", "bank → composite: trains the gate, calibrates the policy"),
     "route-bench": ("lorary.router_training.command", "measures routers on generated sets of facts, no memory written"),
+    "route-facts": ("lorary.router_training.command", "writes the facts of a generated set, to build a bank of"),
     "gate-study": ("lorary.router_training.command", "measures what labels and the language-model loss teach a gate"),
     "rival-scores": ("lorary.memories.rivals_command", "PEFT's X-LoRA or Arrow on the questions of a gate study"),
     "recall": ("lorary.eval.command", "composite → numbers: asks the held-out wordings under every condition"),
