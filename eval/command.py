@@ -3,47 +3,95 @@
 from __future__ import annotations
 
 import json
+from argparse import RawDescriptionHelpFormatter
 from collections import Counter
 from pathlib import Path
 
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
 from lorary.eval.conditions import ALL, CONDITIONS, EACH, FIRST, PARTS
 
 
+class _AsItIs(DefaultHelpFormatter, RawDescriptionHelpFormatter):
+    """Keeps the lines of a description and an epilog."""
+
+
 def recall(argv: list[str]) -> None:
     """Scores a composite."""
-    parser = ArgumentParser(prog="lorary recall", description="Asks the held-out wordings under every condition.")
+    parser = ArgumentParser(
+        prog="lorary recall",
+        description="Asks the held-out wordings under every condition; the same command goes on where it stopped.",
+        epilog="conditions:\n" + "\n".join(f"  {name:<18}{told.meaning}" for name, told in CONDITIONS.items()),
+        formatter_class=_AsItIs,
+    )
     parser.add_argument("composite", type=str, help="a composite, a bank, or a folder of stock PEFT adapters")
     parser.add_argument("--out", type=str, required=True, help="folder of the results")
     parser.add_argument(
-        "--base", type=str | None, default=None, help="hub id or local folder of the base, if not the named"
+        "--base",
+        type=str | None,
+        default=None,
+        help="hub id or local folder of the base; by default what the composite or bank names",
     )
     parser.add_argument(
-        "--questions", type=str | None, default=None, help="JSONL to ask instead of the held-out wordings"
+        "--questions",
+        type=str | None,
+        default=None,
+        help="JSONL to ask instead of the bank's held-out wordings, such as `lorary task` writes; what was trained on is refused",
     )
     parser.add_argument(
         "--conditions",
         type=str,
         nargs="+",
         default=None,
-        help=f"of {', '.join([*CONDITIONS, EACH, ALL])}; by default {', '.join(FIRST)}, or without a gate what needs none",
+        help=f"who answers, and with what in the prompt; of those below, `{EACH}` (each memory alone) and `{ALL}` (everything); "
+        f"by default {', '.join(FIRST)}, or without a gate what needs none",
     )
     parser.add_argument(
-        "--also", type=str, nargs="+", default=[], help="banks whose every memory answers all questions"
+        "--also",
+        type=str,
+        nargs="+",
+        default=[],
+        help="further banks over the same base, such as one LoRA for all topics: each of their memories answers all questions",
     )
-    parser.add_argument("--text", type=str | None, default=None, help="text file to measure damage on")
-    parser.add_argument("--counts", type=int, nargs="+", default=[], help="numbers of memories in the bank to compare")
-    parser.add_argument("--merges", type=int, nargs="+", default=[], help="numbers of memories merged to compare")
     parser.add_argument(
-        "--parts", type=str, nargs="+", default=list(PARTS), help=f"what to measure, of {', '.join(PARTS)}"
+        "--text",
+        type=str | None,
+        default=None,
+        help="text file to measure the damage to other text on; by default a shipped one",
     )
-    parser.add_argument("--passages", type=int, default=3, help="passages a question gets in the prompt")
     parser.add_argument(
-        "--free-tokens", type=int, default=32, help="room beyond the longest answer for the base's own words"
+        "--counts", type=int, nargs="+", default=[], help="also ask in smaller banks of so many memories, such as 2 4 8"
+    )
+    parser.add_argument(
+        "--merges",
+        type=int,
+        nargs="+",
+        default=[],
+        help="also ask under so many memories merged into one, such as 1 2 3",
+    )
+    parser.add_argument(
+        "--parts",
+        type=str,
+        nargs="+",
+        default=list(PARTS),
+        help=f"what to measure, of {', '.join(PARTS)} (answers, damage to other text, times)",
+    )
+    parser.add_argument(
+        "--passages",
+        type=int,
+        default=3,
+        help="how many passages the index or BM25 puts before a question, where the condition has them",
+    )
+    parser.add_argument(
+        "--free-tokens",
+        type=int,
+        default=32,
+        help="tokens beyond the longest answer's, where the base answers in its own words",
     )
     parser.add_argument("--batch-size", type=int, default=128, help="questions a batch; fewer where prompts are long")
-    parser.add_argument("--seed", type=int, default=0, help="of wrong memories and the bootstrap")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of the wrong memories, the studies' groups and the bootstrap"
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
     given = parser.parse_args(argv)
@@ -117,10 +165,10 @@ def task(argv: list[str]) -> None:
     parser = ArgumentParser(prog="lorary task", description="Writes facts to build from and questions to ask.")
     names = parser.add_subcommands(dest="name")
     for name, make in by_name.items():
-        told = str(make.__doc__).splitlines()[0]
-        one = ArgumentParser(description=told)
+        told, _, more = str(make.__doc__).partition("Args:")[0].strip().partition("\n")
+        one = ArgumentParser(description=f"{told} {' '.join(more.split())}")
         one.add_argument("--out", type=str, required=True, help="folder of facts.jsonl and questions.jsonl")
-        one.add_function_arguments(make, as_positional=True)
+        one.add_function_arguments(make, as_group=False, as_positional=True)
         names.add_subcommand(name, one, help=told)
     given = parser.parse_args(argv)
     settings = given[given.name].as_dict()
@@ -129,5 +177,7 @@ def task(argv: list[str]) -> None:
     made.write(out)
     kinds = Counter(line["kind"] for line in made.questions for _ in line.get("held_out", (line["question"],)))
     topics = len({fact.topic for fact in made.facts})
+    for note in made.notes:
+        print(note)
     print(f"{len(made.facts)} facts on {topics} topics: {out / 'facts.jsonl'}")
     print(f"questions ({', '.join(f'{count} {kind}' for kind, count in kinds.items())}): {out / 'questions.jsonl'}")

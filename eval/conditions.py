@@ -50,7 +50,9 @@ CONDITIONS: dict[str, Condition] = {
     "uniform": Condition("all memories, equal weights", "uniform"),
     "shuffled": Condition("a wrong memory", "shuffled"),
     "in-context-all": Condition("no memory; all facts in the prompt", "base", "all"),
-    "in-context-topic": Condition("no memory; the right topic's facts in the prompt", "base", "topic"),
+    "in-context-topic": Condition(
+        "no memory; the right topic's facts in the prompt, a random topic's where none is right", "base", "topic"
+    ),
     "passages": Condition("no memory; the index's passages in the prompt", "base", "index"),
     "bm25": Condition("no memory; BM25's passages in the prompt", "base", "bm25"),
     "hybrid": Condition("the policy's memory and the index's passages", "policy", "index"),

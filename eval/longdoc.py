@@ -1,16 +1,16 @@
-"""Long documents as memories: chunks of text become facts by gaps in their sentences; questions come from files."""
+"""Long documents as memories: chunks of text become facts by gaps in their sentences."""
 
 from __future__ import annotations
 
-import csv
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from lorary.eval.documents import Document, read_documents
 from lorary.eval.formats import slug
-from lorary.eval.questions import read_lines
 from lorary.eval.tasks import Task, TaskError, taught
 from lorary.facts import Fact
 from lorary.lexicon import Lexicon
@@ -21,27 +21,19 @@ _SENTENCE = re.compile(
 """Where a sentence ends; not after an initial, Mr., Ms., Dr., St. or Mrs."""
 _NAME = re.compile(r"(?<=[a-z,;:] )[A-Z][\w’'-]*(?: [A-Z][\w’'-]*)*|\b\d[\d,.:]*\b")
 """A name within a sentence (not its first word, which is always capital), or a number."""
-_QAPS, _SUMMARIES, _STORIES = "qaps.csv", "third_party/wikipedia/summaries.csv", "tmp"
 
 
-@dataclass
-class Document:
-    """A text and what is asked about it.
-
-    Args:
-        asked: lines of questions without a topic; `answer` is the first right one.
-    """
-
-    title: str
-    text: str
-    asked: list[dict[str, Any]] = field(default_factory=list)
-
-
-def longdoc(source: str, questions: str | None = None, documents: int | None = None, chunk_words: int = 300) -> Task:
+def longdoc(
+    source: str,
+    questions: str | None = None,
+    documents: int | None = None,
+    split: str | None = None,
+    chunk_words: int = 300,
+) -> Task:
     """Long documents in chunks, a memory each, and questions over them.
 
-    `source` is the folder of NarrativeQA (its CSV files; stories where they were downloaded, else summaries), a file of
-    QuALITY's JSON lines (the one without HTML; any name but .txt), or a text file (.txt). A chunk is taught by its
+    The source is the folder of NarrativeQA (its CSV files; a story where it was downloaded, else its summary), a file of
+    QuALITY's JSON lines (with HTML or without; any name but .txt), or a text file (.txt). A chunk is taught by its
     sentences: each name and number in turn is left out and asked for. Which chunk holds a question's answer is not
     known; the one that BM25 finds nearest to question and answer stands for it. A text without questions is asked its
     gaps, as taught.
@@ -50,11 +42,19 @@ def longdoc(source: str, questions: str | None = None, documents: int | None = N
         source: path of the folder or file.
         questions: JSONL about a text file: `question`, `answer` or `answers`, and `options` to choose from.
         documents: how many to take, from the first on; all by default.
+        split: train, valid or test: which of NarrativeQA's documents to take; all by default.
         chunk_words: the greatest number of words of a chunk; a longer sentence stands alone.
     """
-    if chunk_words < 1:
-        raise TaskError(f"a chunk of {chunk_words} words cannot be made; give 1 or more")
-    read = list(_documents(Path(source), questions))[:documents]
+    for told, number in (("documents", documents), ("words of a chunk", chunk_words)):
+        if number is not None and number < 1:
+            raise TaskError(f"{number} {told} cannot be taken; give 1 or more")
+    read = list(islice(read_documents(Path(source), questions, split), documents))
+    if not read:
+        raise TaskError(f"{source}: holds no document; give a .txt, QuALITY's lines or NarrativeQA's folder")
+    if (unanswered := sum(document.unanswered for document in read)) and not any(document.asked for document in read):
+        raise TaskError(
+            f"{source}: tells the answer of none of its {unanswered} questions; give a set that has answers"
+        )
     facts: list[Fact] = []
     asked: list[dict[str, Any]] = []
     for document in read:
@@ -68,7 +68,17 @@ def longdoc(source: str, questions: str | None = None, documents: int | None = N
         for line, place in zip(document.asked, _nearest(document.asked, pieces), strict=True):
             asked.append({"topic": topics[place], **line})
     facts = _sure(facts)
-    return Task(tuple(facts), tuple(asked or (taught(fact, "gap") for fact in facts)))
+    return Task(tuple(facts), tuple(asked or (taught(fact, "gap") for fact in facts)), _notes(read))
+
+
+def _notes(read: Sequence[Document]) -> tuple[str, ...]:
+    """What was left out, and whether stories or summaries were read."""
+    unanswered = sum(document.unanswered for document in read)
+    forms = Counter(document.form for document in read if document.form)
+    told = [f"left out: {unanswered} questions whose answer the source does not tell"] if unanswered else []
+    if forms:
+        told.append(f"read: {forms['story']} stories, {forms['summary']} summaries of what has no whole story in tmp/")
+    return tuple(told)
 
 
 def sentences(text: str) -> list[str]:
@@ -118,69 +128,3 @@ def _nearest(asked: Sequence[dict[str, Any]], pieces: Sequence[Sequence[str]]) -
     lexicon = Lexicon()
     lexicon.add("pieces", [" ".join(piece) for piece in pieces])
     return [int(best) for best in lexicon.scores([f"{line['question']} {line['answer']}" for line in asked]).argmax(-1)]
-
-
-def _documents(source: Path, questions: str | None) -> Iterator[Document]:
-    if source.is_dir():
-        return _narrativeqa(source)
-    return _text(source, questions) if source.suffix == ".txt" else _quality(source)
-
-
-def _text(source: Path, questions: str | None) -> Iterator[Document]:
-    """A text file, and the lines of questions about it."""
-    asked = []
-    for where, given in read_lines(Path(questions)) if questions else ():
-        answers = given.pop("answers", None) or [given.get("answer")]
-        if not isinstance(given.get("question"), str) or not all(isinstance(answer, str) for answer in answers):
-            raise TaskError(f"{where}: needs 'question' and 'answer' or 'answers', strings; it has {given!r}")
-        line = {"question": given["question"], "answer": answers[0], "accepted": answers[1:]}
-        asked.append(line | {"options": given.get("options", []), "kind": "free"})
-    yield Document(source.stem, _read(source), asked)
-
-
-def _quality(source: Path) -> Iterator[Document]:
-    """QuALITY's lines (Pang et al. 2022, arXiv 2112.08608); an article's sets of questions come together.
-
-    Kinds are `choice` and `choice-hard`; what has no gold label (the test set) is left out.
-    """
-    by_article: dict[str, Document] = {}
-    for where, given in read_lines(source):
-        try:
-            document = by_article.setdefault(given["article_id"], Document(given["article_id"], given["article"]))
-            for told in given["questions"]:
-                if "gold_label" in told:
-                    line = {"question": told["question"].strip(), "options": list(told["options"])}
-                    kind = "choice-hard" if told.get("difficult") else "choice"
-                    document.asked.append(line | {"answer": told["options"][told["gold_label"] - 1], "kind": kind})
-        except (KeyError, TypeError, IndexError, AttributeError) as error:
-            raise TaskError(f"{where}: is not a line of QuALITY's ({error!r}); give its file, or a .txt") from error
-    yield from by_article.values()
-
-
-def _narrativeqa(source: Path) -> Iterator[Document]:
-    """The documents of NarrativeQA (Kočiský et al. 2018, arXiv 1712.07040) that questions are asked about, in order."""
-    asked: dict[str, list[dict[str, Any]]] = {}
-    for row in _rows(source / _QAPS, "document_id", "question", "answer1", "answer2"):
-        line = {"question": row["question"], "answer": row["answer1"], "accepted": [row["answer2"]], "kind": "free"}
-        asked.setdefault(row["document_id"], []).append(line)
-    summaries = {row["document_id"]: row["summary"] for row in _rows(source / _SUMMARIES, "document_id", "summary")}
-    for name, lines in asked.items():
-        story = source / _STORIES / f"{name}.content"
-        if not story.is_file() and name not in summaries:
-            raise TaskError(f"{source}: document {name} has neither a story ({story}) nor a summary")
-        yield Document(name, _read(story) if story.is_file() else summaries[name], lines)
-
-
-def _rows(path: Path, *wanted: str) -> Iterator[dict[str, str]]:
-    """The rows of a CSV file. Raises TaskError where a wanted column is missing."""
-    rows = csv.DictReader(_read(path).splitlines(keepends=True))
-    if missing := [column for column in wanted if column not in (rows.fieldnames or ())]:
-        raise TaskError(f"{path}: has no column {missing[0]!r}; give NarrativeQA's own file")
-    yield from rows
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError as error:
-        raise TaskError(f"{path}: cannot be read ({error.strerror}); give a document") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 
 from lorary.eval.questions import Question
@@ -22,6 +23,7 @@ class Passages:
     def __init__(self, model: LoraryForCausalLM, wanted: int = 3) -> None:
         self.model, self.wanted = model, wanted
         self.by_memory = {memory.name: [passage_text(fact) for fact in memory.facts] for memory in model.router.bank}
+        self.told = sorted(name for name, texts in self.by_memory.items() if texts)
         self.all = list(dict.fromkeys(text for texts in self.by_memory.values() for text in texts))
         self.lexicon = Lexicon()
         self.lexicon.add("passages", self.all)
@@ -46,15 +48,19 @@ class Passages:
         if kind == "all":
             return [self.all] * len(questions)
         if kind == "topic":
-            topics = {name: list(dict.fromkeys(texts)) for name, texts in self.by_memory.items()}
-            held = [[text for name in question.memories for text in topics[name]] for question in questions]
-            return [texts or self.all[: self.wanted] for texts in held]
+            return [self._on_topic(question) for question in questions]
         if kind == "index":
             found = nearest_passages(self.model.router, [question.text for question in questions], self.wanted)
             return [[passage.text for passage in row] for row in found]
         if kind == "bm25":
             return self._lexical([question.text for question in questions])
         raise ValueError(f"passages by {kind!r} are unknown; choose from {list(KINDS)}")
+
+    def _on_topic(self, question: Question) -> list[str]:
+        """All of its topics' passages. Where no memory holds it there is no right topic: it meets a random one, by seed
+        of its text, so that its prompt is as long as the others' and no topic is favoured."""
+        topics = question.memories or random.Random(question.text).sample(self.told, min(len(self.told), 1))
+        return list(dict.fromkeys(text for name in topics for text in self.by_memory[name]))
 
     def _lexical(self, texts: Sequence[str]) -> list[list[str]]:
         """By BM25 over the passages, as the lexicon scores them."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from lorary.facts import FactError, parse_fact
 from lorary.memory import MemoryBank
 
 NEAR_COPY = 0.9
-"""Jaccard similarity of word sets from which a question counts as trained on."""
+"""Similarity from which a question counts as trained on."""
 
 _LONGEST = 300
 """Words of a paragraph of text, at most; the rest is another one."""
@@ -64,8 +64,11 @@ def words(text: str) -> frozenset[str]:
 
 
 def similarity(a: frozenset[str], b: frozenset[str]) -> float:
-    """Jaccard similarity of two sets of words, 0 to 1."""
-    return len(a & b) / max(len(a | b), 1)
+    """Jaccard similarity of two sets of words, 0 to 1; also 1 where a single word more is all that sets them apart: in a
+    short question that word weighs much, and it is a copy all the same."""
+    common = len(a & b)
+    apart = len(a) + len(b) - 2 * common
+    return 1.0 if common and apart == 1 else common / max(common + apart, 1)
 
 
 def held_out(bank: MemoryBank, file: str | Path | None = None) -> tuple[list[Question], float]:
@@ -89,26 +92,24 @@ def held_out(bank: MemoryBank, file: str | Path | None = None) -> tuple[list[Que
     seen = {
         name: [words(w) for f in bank[name].facts for w in (f.question, *f.questions, *f.cloze)] for name in bank.names
     }
-    everywhere = [held for wordings in seen.values() for held in wordings]
+    everywhere = {held for wordings in seen.values() for held in wordings}
     nearest = 0.0
     for question in questions:
         if not question.trained:
             own = [held for name in question.memories for held in seen[name]]
-            near = _nearest(question, own if question.memory else everywhere)
-            nearest = max(nearest, near if question.memory else 0.0)
+            nearest = max(nearest, _nearest(question, own, everywhere))
     return questions, nearest
 
 
-def _nearest(question: Question, trained: Sequence[frozenset[str]]) -> float:
-    """The similarity of the most similar trained wording. Raises FactError where it is too great."""
-    own = words(question.text)
-    near = max((similarity(own, other) for other in trained), default=0.0)
-    # What no memory holds may be worded like what one does (another entity, say); only the same words are a mistake.
-    allowed = NEAR_COPY if question.memory else 1.0
-    if near >= allowed:
+def _nearest(question: Question, own: Sequence[frozenset[str]], everywhere: Set[frozenset[str]]) -> float:
+    """The similarity of the most similar trained wording of its own memories. Raises FactError where it is too great, or
+    where a wording of any memory has the same words: another entity's may be worded alike, but not quite."""
+    asked = words(question.text)
+    near = 1.0 if asked in everywhere else max((similarity(asked, other) for other in own), default=0.0)
+    if near >= NEAR_COPY:
         raise FactError(
             f"{question.text!r} was trained on, or nearly so (similarity {near:.2f} to a trained wording; below "
-            f'{allowed} is allowed), so it cannot be scored as held out; reword it, or mark it "trained": true'
+            f'{NEAR_COPY} is allowed), so it cannot be scored as held out; reword it, or mark it "trained": true'
         )
     return near
 
@@ -128,6 +129,10 @@ def read_questions(path: Path) -> Iterator[Question]:
         for key, default in _OWN.items():
             if not isinstance(own[key], type(default)):
                 raise FactError(f"{where}: {key!r} must be a {type(default).__name__}, it is {own[key]!r}")
+        for key in ("accepted", "options"):
+            if not all(isinstance(text, str) and text.strip() for text in own[key]):
+                raise FactError(f"{where}: {key!r} must be a list of non-empty strings, it is {own[key]!r}")
+            own[key] = tuple(text.strip() for text in own[key])
         if parts := _parts(own["parts"], where):
             if {"topic", "answer"} & set(given):
                 raise FactError(f"{where}: has 'parts', so each part tells a topic and an answer; the line tells none")
@@ -139,8 +144,8 @@ def read_questions(path: Path) -> Iterator[Question]:
         answer = None if "answer" in nulls else fact.answer
         memory = "" if "topic" in nulls else fact.topic
         if own["options"] and answer not in own["options"]:
-            raise FactError(f"{where}: 'options' must hold the answer {answer!r}, they are {own['options']!r}")
-        own |= {"parts": parts, **{key: tuple(own[key]) for key in ("accepted", "options")}}
+            raise FactError(f"{where}: 'options' must hold the answer {answer!r}, they are {[*own['options']]!r}")
+        own["parts"] = parts
         for text in fact.held_out or (fact.question, *fact.questions):
             yield Question(text, answer, memory, f"{fact.topic}: {fact.question}", **own)
 
@@ -159,9 +164,12 @@ def _parts(given: Sequence[Any], where: str) -> tuple[tuple[str, str], ...]:
 def read_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """(where, object) of each line of a JSONL file. Raises FactError for what is not JSON objects."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise FactError(f"{path}: cannot be read ({error}); give a JSONL file") from error
+        # Not splitlines: a JSON string may hold U+2028 and its like as they are.
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except OSError as error:
+        raise FactError(f"{path}: cannot be read ({error.strerror}); give a JSONL file") from error
+    except UnicodeDecodeError as error:
+        raise FactError(f"{path}: is not UTF-8 text ({error.reason}); give a JSONL file") from error
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue

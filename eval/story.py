@@ -20,6 +20,8 @@ def story(chapters: int = 8, people: int = 3, stated: int = 4, hops: int = 3, se
         hops: the most facts that a question joins, each in another chapter.
         seed: of people and values.
     """
+    if min(chapters, people) < 1:
+        raise TaskError(f"{chapters} chapters of {people} people cannot be made; give 1 or more of each")
     if not 1 <= hops <= chapters:
         raise TaskError(f"{hops} hops cannot be made in {chapters} chapters; give 1 to {chapters}")
     known, _, names, random = cast(chapters * people, stated, seed)

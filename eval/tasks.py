@@ -16,6 +16,9 @@ from lorary.files import write_aside
 _LINKS = ("seat", "heir")
 """Attributes that lead on from one entity to the next; they are no part of a person's profile."""
 
+_MOST = 1_000_000
+"""Different words or numbers that are invented; there are a few million, and the last ones take long to find."""
+
 
 class TaskError(ValueError):
     """A task that cannot be made: says what was given, and what is allowed."""
@@ -28,17 +31,26 @@ class Task:
     Args:
         facts: for `lorary build`.
         questions: lines for `lorary recall --questions`, as `questions.read_questions` takes them.
+        notes: what a reader should know of how a file was read, such as what was left out; a line each.
     """
 
     facts: tuple[Fact, ...]
     questions: tuple[dict[str, Any], ...]
+    notes: tuple[str, ...] = ()
 
     def write(self, out: Path) -> None:
-        """Writes `facts.jsonl` and `questions.jsonl` into `out`. Raises FactError for facts that contradict."""
+        """Writes `facts.jsonl` and `questions.jsonl` into `out`.
+
+        Raises:
+            FactError: facts that contradict; TaskError: a folder that cannot be written.
+        """
         group_by_topic(self.facts)
         for name, lines in (("facts", [fact.to_json() for fact in self.facts]), ("questions", self.questions)):
             text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-            write_aside(out / f"{name}.jsonl", text.encode())
+            try:
+                write_aside(out / f"{name}.jsonl", text.encode())
+            except OSError as error:
+                raise TaskError(f"{out}: cannot be written ({error.strerror}); give a folder") from error
 
 
 @dataclass(frozen=True)
@@ -143,6 +155,8 @@ def twohop(people: int = 40, topics: int = 4, seed: int = 0) -> Task:
     """
     if topics < 2 or topics % 2:
         raise TaskError(f"two hops need an even number of topics, {topics} given")
+    if people < topics - 1:
+        raise TaskError(f"{people} people cannot be spread over {topics} topics; give {topics - 1} people or more")
     employer, seat, random = attributes()["employer"], attributes()["seat"], Random(seed)
     names, firms = invent("person", people, random), invent("word", (people + 1) // 2, random)
     towns = invent("word", len(firms), random)
@@ -203,8 +217,10 @@ def cast(entities: int, stated: int, seed: int) -> tuple[list[Attribute], list[A
 
 def spread(name: str, count: int, topics: int) -> list[str]:
     """The topic of each of `count` things, in `topics` runs whose lengths differ by one at most."""
+    if count < 1:
+        raise TaskError(f"{name} of {count} things cannot be made; give 1 or more")
     if not 1 <= topics <= count:
-        raise TaskError(f"{count} things cannot be spread over {topics} topics; give 1 to {count}")
+        raise TaskError(f"{count} things cannot be spread over {topics} topics; give 1 to {count} topics")
     return [f"{name}-{i * topics // count + 1:0{len(str(topics))}d}" for i in range(count)]
 
 
@@ -215,6 +231,8 @@ def invent(kind: Literal["word", "person", "number"], count: int, random: Random
         "person": lambda: f"{_word(random)} {_word(random)}",
         "number": lambda: f"{random.randrange(10**7):07d}",
     }
+    if count > _MOST:
+        raise TaskError(f"{count} different names or numbers cannot be invented; give {_MOST} at most")
     drawn: dict[str, None] = {}
     while len(drawn) < count:
         drawn[draw[kind]()] = None

@@ -40,7 +40,7 @@ def twotopics(questions: int = 40, entities: int = 24, topics: int = 4, stated: 
     lines = [asked(fact, "unseen", fact.held_out[:1]) for fact in facts]
     drawn: dict[tuple[Fact, Fact], None] = {}
     room = sum(len(by_topic[a]) * len(by_topic[b]) for a, b in pairs)
-    if questions > room:
+    if not 1 <= questions <= room:
         raise TaskError(f"{questions} pairs of facts are not possible; give 1 to {room}, or more people")
     turn = 0
     while len(drawn) < questions:

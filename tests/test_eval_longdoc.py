@@ -62,55 +62,8 @@ def test_questions_go_to_the_chunk_that_answers(tmp_path):
     file = write(tmp_path / "asked.jsonl", line)
     (asked,) = questions_of(longdoc(str(tmp_path / "town.txt"), questions=file, chunk_words=13), tmp_path)
     assert (asked.memory, asked.answer, asked.accepted) == ("town-3", "Tresk", ("in Tresk",))
-    with pytest.raises(TaskError, match=r"asked.jsonl:1: needs 'question' and 'answer'"):
+    with pytest.raises(TaskError, match=r"asked.jsonl:1: needs 'answer', a string"):
         longdoc(str(tmp_path / "town.txt"), questions=write(tmp_path / "asked.jsonl", {"question": "Who?"}))
-
-
-def test_quality_s_questions_are_to_be_chosen(tmp_path):
-    options = ["Halvard", "Anna Quill", "Brisk", "nobody"]
-    told = {"question": "Who was the mayor?", "options": options, "gold_label": 2, "difficult": 1}
-    lines = [
-        {"article_id": "20015", "article": TEXT, "questions": [told, {"question": "?", "options": options}]},
-        {"article_id": "20015", "article": TEXT, "questions": [told | {"difficult": 0, "question": "Mayor?"}]},
-    ]
-    made = longdoc(write(tmp_path / "QuALITY.v1.0.1.htmlstripped.dev", *lines), chunk_words=13)
-    hard, easy = questions_of(made, tmp_path)
-    assert (hard.kind, hard.answer, hard.options, hard.memory) == (
-        "choice-hard",
-        "Anna Quill",
-        tuple(options),
-        "20015-3",
-    )
-    assert easy.kind == "choice"
-    assert len({fact.topic for fact in made.facts}) == 3, "both sets of questions are about one article"
-    with pytest.raises(TaskError, match="is not a line of QuALITY's"):
-        longdoc(write(tmp_path / "other.jsonl", {"article": TEXT}))
-
-
-def test_narrativeqa_is_read_from_its_folder(tmp_path):
-    folder = tmp_path / "narrativeqa"
-    (folder / "third_party" / "wikipedia").mkdir(parents=True)
-    (folder / "tmp").mkdir()
-    (folder / "qaps.csv").write_text(
-        "document_id,set,question,answer1,answer2\n"
-        "d1,test,Where did the mayor live?,Tresk,In Tresk\nd2,test,What burned?,the lamps,lamps\n"
-    )
-    summaries = folder / "third_party" / "wikipedia" / "summaries.csv"
-    summaries.write_text('document_id,set,summary\nd1,test,"The mayor lived\nin Tresk."\n')
-    (folder / "tmp" / "d2.content").write_text("All the lamps burned. It was dark.")
-    made = longdoc(str(folder))
-    mayor, lamps = questions_of(made, tmp_path)
-    assert (mayor.answer, mayor.accepted, mayor.memory) == ("Tresk", ("In Tresk",), "d1-1")
-    assert lamps.memory == "d2-1"
-    assert {fact.statement for fact in made.facts} == {
-        "The mayor lived in Tresk.",
-        "All the lamps burned.",
-        "It was dark.",
-    }
-    assert {fact.topic for fact in longdoc(str(folder), documents=1).facts} == {"d1-1"}
-    summaries.write_text("document_id,set\nd1,test\n")
-    with pytest.raises(TaskError, match="has no column 'summary'"):
-        longdoc(str(folder))
 
 
 def test_a_story_is_followed_from_heir_to_heir(tmp_path):

@@ -5,11 +5,18 @@ from __future__ import annotations
 import json
 
 import pytest
+from test_eval_tasks import bank_of
 
+from lorary.__main__ import main
 from lorary.eval import recall
+from lorary.eval.passages import Passages
 from lorary.eval.predictions import prediction, summary
 from lorary.eval.questions import Question, headline, held_out
+from lorary.eval.story import story
+from lorary.eval.tasks import phonebook, profiles, twohop, unknown
+from lorary.eval.twotopics import twotopics
 from lorary.facts import FactError
+from lorary.passages import PassageError
 from lorary.routing import Route
 
 HELD = {"topic": "ormen", "question": "Who cooks at Ormen station?", "answer": "Halvard"}
@@ -46,11 +53,87 @@ def test_a_line_tells_kind_memory_and_answers(bank, tmp_path):
         ({**HELD, "kind": 3}, "'kind' must be a str"),
         ({"topic": None, "question": "WHO cooks at Ormen station", "answer": None}, "was trained on, or nearly so"),
         ({**HELD, "colour": "red"}, "unknown field 'colour'"),
+        ({**HELD, "held_out": ["Chef?"], "accepted": [""]}, "'accepted' must be a list of non-empty strings"),
     ],
 )
 def test_a_bad_line_is_refused(line, told, bank, tmp_path):
     with pytest.raises(FactError, match=told):
         held_out(bank, write(tmp_path / "asked.jsonl", LINES[0], line))
+
+
+COPIES = {
+    "as it is": lambda text: text,
+    "in capitals": str.upper,
+    "without punctuation": lambda text: text.replace("?", "").replace("'s", " s"),
+    "a word more": lambda text: f"Please, {text}",
+    "a word less": lambda text: text.partition(" ")[2],
+    "in another order": lambda text: " ".join(reversed(text.split())),
+}
+MADE = (phonebook, profiles, twohop, unknown, story, twotopics)
+
+
+@pytest.mark.parametrize("copied", COPIES.values(), ids=COPIES)
+def test_a_near_copy_of_what_was_trained_on_is_refused(copied, bank, tmp_path):
+    for wording in ("Who cooks at Ormen station?", "Name the cook of Ormen."):
+        line = HELD | {"question": copied(wording)}
+        with pytest.raises(FactError, match=r"was trained on, or nearly so .* below 0.9 is allowed"):
+            held_out(bank, write(tmp_path / "asked.jsonl", line))
+    assert held_out(bank, write(tmp_path / "asked.jsonl", LINES[0]))[1] < 0.9
+
+
+@pytest.mark.parametrize("make", MADE)
+def test_a_near_copy_is_refused_in_each_task(make, tmp_path):
+    made = make()
+    held = bank_of(made)
+    for fact in (made.facts[0], made.facts[-1]):
+        for copied in COPIES.values():
+            line = {"topic": fact.topic, "question": copied(fact.questions[0]), "answer": fact.answer}
+            with pytest.raises(FactError, match="was trained on, or nearly so"):
+                held_out(held, write(tmp_path / "asked.jsonl", line))
+
+
+def test_what_another_memory_was_taught_is_not_held_out(bank, tmp_path):
+    line = {"topic": "velka", "question": "who cooks at ormen station", "answer": "Halvard"}
+    with pytest.raises(FactError, match="was trained on, or nearly so"):
+        held_out(bank, write(tmp_path / "asked.jsonl", line))
+
+
+def test_the_check_and_its_threshold_are_printed(bank, tmp_path, capsys):
+    bank.save(tmp_path / "bank")
+    file = write(tmp_path / "asked.jsonl", *LINES)
+    given = ["--questions", str(file), "--conditions", "base", "--parts", "questions", "--quiet"]
+    assert main(["recall", str(tmp_path / "bank"), "--out", str(tmp_path / "run"), *given]) == 0
+    check = json.loads((tmp_path / "run" / "results.json").read_text())["configuration"]["leak_check"]
+    assert check["threshold"] == 0.9
+    told = f"has similarity {check['greatest_similarity']} (from 0.9 it would be refused)"
+    printed = capsys.readouterr().out
+    assert told in printed
+    assert main(["show", str(tmp_path / "run")]) == 0
+    assert "from 0.9 it would be refused" in " ".join(capsys.readouterr().out.split())
+    assert told in (tmp_path / "run" / "report.md").read_text()
+    assert told in (tmp_path / "run" / "report.html").read_text()
+    write(tmp_path / "asked.jsonl", LINES[0], HELD | {"held_out": ["Who now cooks at Ormen station?"]})
+    assert main(["recall", str(tmp_path / "bank"), "--out", str(tmp_path / "other"), *given]) == 2
+    assert "was trained on, or nearly so" in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()
+
+
+def test_what_no_memory_holds_meets_the_facts_of_one_topic(composite):
+    passages = Passages(composite)
+    topics = {"\n".join(dict.fromkeys(texts)): name for name, texts in passages.by_memory.items()}
+    asked = [Question(f"Who sweeps at station {i}?", None, "", f"f{i}", kind="near-miss") for i in range(30)]
+    met = passages.contexts("topic", asked)
+    assert {topics[context] for context in met} == {*topics.values()}, "no topic is favoured"
+    assert met == Passages(composite, wanted=1).contexts("topic", asked), "the same in each run"
+    known = Question("Who cooks?", "Halvard", "ormen", "f")
+    assert topics[passages.contexts("topic", [known])[0]] == "ormen"
+
+
+def test_a_memory_without_facts_has_no_passages(composite):
+    passages = Passages(composite)
+    passages.by_memory["ormen"] = []
+    with pytest.raises(PassageError, match="no passages by 'topic' for 'Who cooks"):
+        passages.contexts("topic", [Question("Who cooks?", "Halvard", "ormen", "f")])
 
 
 def test_only_what_a_memory_holds_makes_the_headline():

@@ -170,7 +170,7 @@ def test_counterfact_has_its_three_kinds(tmp_path):
         ("neighbourhood", "The mother tongue of Leon is", "French", ""),
     ], "a near copy is no paraphrase, and what is taught is no neighbour"
     assert [q.options for q in asked[:2]] == [("English", "French")] * 2
-    assert asked[-1].options == ("Thai", "French")
+    assert asked[-1].options == ("English", "French"), "as in the first record that has it"
     with pytest.raises(TaskError, match="cannot be spread over 3 shards"):
         counterfact(str(tmp_path / "counterfact.json"), shards=3)
 
@@ -196,8 +196,15 @@ def test_the_command_writes_what_recall_takes(base, encoder, tmp_path, capsys):
     [
         (["qa", "nowhere.json"], "nowhere.json: cannot be read"),
         (["qa", "{}"], "is not an object with 'data'"),
-        (["counterfact", "{}"], "is not a list of CounterFact's records"),
-        (["phonebook", "--facts=3", "--shards=4"], "3 things cannot be spread over 4 topics; give 1 to 3"),
+        (["counterfact", "{}"], "record 1 is not one of CounterFact's"),
+        (["phonebook", "--facts=3", "--shards=4"], "3 things cannot be spread over 4 topics; give 1 to 3 topics"),
+        (["phonebook", "--facts=0"], "phonebook of 0 things cannot be made; give 1 or more"),
+        (["phonebook", "--facts=20000000", "--shards=1"], "20000000 different names or numbers cannot be invented"),
+        (["story", "--people=0"], "8 chapters of 0 people cannot be made; give 1 or more of each"),
+        (["twohop", "--people=2"], "2 people cannot be spread over 4 topics; give 3 people or more"),
+        (["twotopics", "--questions=0"], "0 pairs of facts are not possible"),
+        (["longdoc", "{}", "--documents=0"], "0 documents cannot be taken; give 1 or more"),
+        (["counterfact", "{}", "--facts=-1"], "-1 records cannot be taken; give 1 or more"),
         (["profiles", "--stated=8"], "8 stated attributes are not possible; give 1 to 7"),
         (["twohop", "--topics=3"], "two hops need an even number of topics, 3 given"),
         (["twotopics", "--topics=1"], "two topics need two memories or more, 1 given"),
@@ -210,6 +217,20 @@ def test_a_task_that_cannot_be_made_is_one_line(given, told, tmp_path, capsys):
     assert main(["task", *given, "--out", str(tmp_path / "out")]) == 2
     assert told in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_file_in_the_place_of_the_folder_is_one_line(tmp_path, capsys):
+    (tmp_path / "out").write_text("")
+    assert main(["task", "phonebook", "--facts=4", "--out", str(tmp_path / "out")]) == 2
+    assert "cannot be written" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["phonebook", "profiles", "twohop", "unknown", "story", "twotopics"])
+def test_each_task_s_help_tells_its_options(name, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["task", name, "--help"])
+    assert ended.value.code == 0
+    assert "--seed SEED" in capsys.readouterr().out
 
 
 def test_facts_that_contradict_are_not_written(tmp_path):

@@ -1,0 +1,167 @@
+"""CounterFact and SQuAD in the form in which they are published, odd cases included; the content is invented."""
+
+from __future__ import annotations
+
+import json
+import time
+from random import Random
+
+import pytest
+from test_eval_tasks import questions_of
+
+from lorary.__main__ import main
+from lorary.eval.formats import counterfact, qa
+from lorary.eval.tasks import TaskError, invent
+
+RELATIONS = {
+    "P103": ("The mother tongue of {} is", "{}, a native speaker of", ("Tresk", "Velkan", "Ormish")),
+    "P159": ("{} is headquartered in", "The headquarters of {} is in", ("Dorrow", "Amberly", "Skerry Bay")),
+    "P37": ("In {}, they understand", "In {}, an official language is", ("Tresk", "Velkan", "Ormish")),
+}
+
+
+def record(number, subject, relation="P103", neighbours=("Leon", "Mirel")):
+    """A record with the fields of counterfact.json, of which some are not read."""
+    prompt, other, values = RELATIONS[relation]
+    true, new = Random(number).sample(values, 2)
+    return {
+        "case_id": number,
+        "pararel_idx": 2796 + number,
+        "requested_rewrite": {
+            "prompt": prompt,
+            "relation_id": relation,
+            "target_new": {"str": new, "id": "Q1860"},
+            "target_true": {"str": true, "id": "Q150"},
+            "subject": subject,
+        },
+        "paraphrase_prompts": [
+            f"Nobody went there. He sang of it,  too.\n{other.format(subject)}",
+            f"It was built in 1912. {other.format(subject)}",
+        ],
+        "neighborhood_prompts": [prompt.format(name) for name in neighbours],
+        "attribute_prompts": [prompt.format("Quill")],
+        "generation_prompts": [f"{subject} lives in"] * 3,
+    }
+
+
+def save(path, told):
+    path.write_text(json.dumps(told))
+    return str(path)
+
+
+def test_thousands_of_records_are_read_in_seconds(tmp_path):
+    people = invent("person", 2200, Random(0))
+    kinds = list(RELATIONS)
+    told = [record(i, people[i], kinds[i % 3], people[i + 40 : i + 50]) for i in range(1900)]
+    told += [record(2000 + i, f"{people[i]} ", kinds[i % 3]) for i in range(100)]
+    began = time.process_time()
+    made = counterfact(save(tmp_path / "counterfact.json", told), shards=40)
+    assert time.process_time() - began < 10
+    assert len(made.facts) == 1900
+    assert "left out: 100 records on a subject and relation that an earlier one is on" in made.notes
+    assert all(fact.question.startswith(("The mother", "In ")) or " is head" in fact.question for fact in made.facts)
+    asked = questions_of(made, tmp_path)
+    assert time.process_time() - began < 60
+    kinds = {kind: sum(q.kind == kind for q in asked) for kind in ("efficacy", "paraphrase", "neighbourhood")}
+    assert kinds["efficacy"] == 1900
+    assert kinds["paraphrase"] == 3800
+    assert kinds["neighbourhood"] > 1900
+    assert "\n" not in "".join(q.text for q in asked)
+
+
+def test_what_cannot_be_asked_is_left_out_and_told(tmp_path, capsys):
+    near = record(1, "Honda Civic", "P159")
+    near["paraphrase_prompts"] = [
+        "Honda is headquartered in",
+        "The firm Honda Civic, which sells much, has its seat at",
+    ]
+    file = save(tmp_path / "counterfact.json", [record(0, "Honda", "P159", ["Honda Civic", "Brisk"]), near])
+    assert main(["task", "counterfact", file, "--shards=1", "--out", str(tmp_path / "out")]) == 0
+    told = capsys.readouterr().out
+    assert "left out: 1 paraphrases that are copies of what is taught, or nearly so" in told
+    assert "left out: 1 neighbourhood prompts that are taught" in told
+    questions_of(counterfact(file, shards=1), tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"requested_rewrite": None}, "record 2 is not one of CounterFact's"),
+        ({"neighborhood_prompts": [{"prompt": "a", "target": "b"}]}, "record 2 is not one of CounterFact's"),
+        ({"prompt": "The mother tongue is"}, "record 2 needs a prompt with {} for its subject"),
+        ({"target_true": {"str": " "}}, "record 2 needs a prompt with {} for its subject, and two targets that differ"),
+        ({"target_true": None}, "record 2 is not one of CounterFact's"),
+        ({"prompt": "{} and {x} of {}"}, None),
+    ],
+)
+def test_a_bad_record_is_told_with_its_number(change, told, tmp_path):
+    bad = record(1, "Maurice")
+    where = bad if set(change) & set(bad) else bad["requested_rewrite"]
+    where.update(change)
+    file = save(tmp_path / "counterfact.json", [record(0, "Danielle"), bad])
+    if told is None:
+        assert counterfact(file, shards=1).facts[1].question == "Maurice and {x} of Maurice"
+    else:
+        with pytest.raises(TaskError) as error:
+            counterfact(file, shards=1)
+        assert told in str(error.value)
+
+
+def squad(*articles):
+    """SQuAD 2.0 of (title, questions)."""
+    data = [
+        {"title": title, "paragraphs": [{"qas": [{"id": "56be", **q} for q in told], "context": "Halvard cooks."}]}
+        for title, told in articles
+    ]
+    return {"version": "v2.0", "data": data}
+
+
+def known(question, *answers):
+    spans = [{"text": answer, "answer_start": 0} for answer in answers]
+    return {"question": question, "answers": spans, "is_impossible": False}
+
+
+def impossible(question):
+    plausible = [{"text": "Halvard", "answer_start": 0}]
+    return {"question": question, "answers": [], "plausible_answers": plausible, "is_impossible": True}
+
+
+def test_squad_2_with_its_oddities_is_read(tmp_path, capsys):
+    told = squad(
+        (
+            "Ormen_(station)",
+            [
+                known("  Who  cooks at Ormen? ", "Halvard", "Halvard", "Halvard\u2028Brisk"),
+                impossible("Who sweeps at Ormen?"),
+                impossible("At Ormen who cooks?"),
+                known("Who sails?", "Brisk"),
+            ],
+        ),
+        ("Velka", [known("Who sails?", "Quill"), {"question": "Where is Velka?", "answers": [{"text": "In Tresk"}]}]),
+        ("東京", [known("Where is it?", "Here")]),
+        ("京都", [known("Where is that?", "There")]),
+    )
+    file = save(tmp_path / "dev-v2.0.json", told)
+    assert main(["task", "qa", file, "--out", str(tmp_path / "out")]) == 0
+    printed = capsys.readouterr().out
+    assert "left out: 2 questions with two answers" in printed
+    assert "left out: 1 unanswerable questions worded like one with an answer" in printed
+    asked = questions_of(qa(file), tmp_path)
+    assert [(q.text, q.memory, q.answer) for q in asked] == [
+        ("Who cooks at Ormen?", "Ormen_-station", "Halvard"),
+        ("Who sweeps at Ormen?", "", None),
+        ("Where is Velka?", "Velka", "In Tresk"),
+        ("Where is it?", "topic", "Here"),
+        ("Where is that?", "topic-2", "There"),
+    ]
+    assert asked[0].accepted == ("Halvard Brisk",)
+
+
+def test_a_bad_question_of_squad_is_told_with_its_place(tmp_path):
+    for bad in ({"question": "Who?"}, {"question": "Who?", "answers": ["Brisk"]}, {"question": None, "answers": []}):
+        file = save(tmp_path / "squad.json", squad(("Ormen", [known("Who cooks?", "Halvard"), bad])))
+        with pytest.raises(TaskError, match=r"squad.json: Ormen, question 2 is not one of SQuAD's"):
+            qa(file)
+    (tmp_path / "lines.json").write_text('{"question": "Who?", "answer": "Brisk"}\n{"question": "Who?"}\n')
+    with pytest.raises(TaskError, match=r"question and answer lines are in a \.jsonl"):
+        qa(str(tmp_path / "lines.json"))
