@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lorary.eval.formats import answers_of
-from lorary.eval.questions import read_lines
+from lorary.facts import read_lines
 from lorary.eval.tasks import TaskError
 
 _DOCUMENTS, _QAPS, _SUMMARIES, _STORIES = "documents.csv", "qaps.csv", "third_party/wikipedia/summaries.csv", "tmp"

@@ -11,7 +11,7 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
-from lorary.eval.questions import NEAR_COPY, read_lines, similarity, words
+from lorary.eval.questions import NEAR_COPY, similarity, words
 from lorary.eval.tasks import Task, TaskError, asked, taught, unheld
 from lorary.facts import Fact, parse_fact
 

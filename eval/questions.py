@@ -161,27 +161,6 @@ def _parts(given: Sequence[Any], where: str) -> tuple[tuple[str, str], ...]:
     return tuple((part["topic"].strip(), part["answer"].strip()) for part in given)
 
 
-def read_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(where, object) of each line of a JSONL file. Raises FactError for what is not JSON objects."""
-    try:
-        # Not splitlines: a JSON string may hold U+2028 and its like as they are.
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except OSError as error:
-        raise FactError(f"{path}: cannot be read ({error.strerror}); give a JSONL file") from error
-    except UnicodeDecodeError as error:
-        raise FactError(f"{path}: is not UTF-8 text ({error.reason}); give a JSONL file") from error
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            given = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise FactError(f"{path}:{number}: not JSON ({error.msg} at column {error.colno})") from error
-        if not isinstance(given, dict):
-            raise FactError(f"{path}:{number}: a line must be a JSON object, this one is {type(given).__name__}")
-        yield f"{path}:{number}", given
-
-
 def headline(questions: Sequence[Question]) -> list[bool]:
     """Which questions the headline scores: what a memory holds, under held-out wordings, or, where no wording is
     held out, under trained ones."""

@@ -84,8 +84,7 @@ def read(folder: Path) -> tuple[dict[str, Any], Predictions]:
             "run `lorary recall` again"
         )
     predictions: Predictions = {}
-    for line in (folder / "predictions.jsonl").read_text(encoding="utf-8").splitlines():
-        told = json.loads(line)
+    for _, told in read_lines(folder / "predictions.jsonl"):
         predictions.setdefault(told["condition"], []).append(told)
     return results, predictions
 

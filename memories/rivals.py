@@ -142,7 +142,7 @@ def _read(path: Path, bank: MemoryBank) -> list[dict[str, Any]]:
     """The study's questions. Raises BankError where there are none, or none that this bank can answer."""
     if not path.is_file():
         raise BankError(f"{path} is missing; `lorary gate-study` writes it")
-    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    lines = [given for _, given in read_lines(path)]
     if other := sorted({line["memory"] for line in lines if line["memory"]} - set(bank.names)):
         raise BankError(f"{path}: asks for {other[0]!r}, which the bank does not hold; give the study's bank")
     return lines

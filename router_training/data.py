@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.distributed import DistributedSampler
 
 from lorary.encoder import encode_tokens
-from lorary.facts import FactError
+from lorary.facts import FactError, read_lines
 from lorary.modeling import LoraryForCausalLM
 from lorary.pooling import pooled_prompt
 from lorary.prompts import answer_text, prompt
@@ -62,17 +62,10 @@ def read_questions(path: str | Path | None = None) -> list[str]:
     """
     path = Path(path) if path is not None else Path(__file__).parent / "unrelated.jsonl"
     found = []
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise FactError(f"{path}: cannot be read ({error.strerror}); give a JSONL file of questions") from error
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            found.append(str(json.loads(line)["question"]))
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise FactError(f"{path}:{number}: needs a JSON object with 'question' ({error!r})") from error
+    for where, given in read_lines(path):
+        if not isinstance(given.get("question"), str):
+            raise FactError(f"{where}: needs a JSON object with 'question', a string; it has {given!r}")
+        found.append(given["question"])
     return found
 
 

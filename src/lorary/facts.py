@@ -88,21 +88,29 @@ def parse_fact(given: Any, *, topic: str, where: str) -> Fact:
 def read_facts(path: str | Path) -> Iterator[Fact]:
     """The facts of a JSONL file, in order; blank lines are skipped. Raises FactError with file and line."""
     path = Path(path)
+    for where, given in read_lines(path):
+        yield parse_fact(given, topic=path.stem, where=where)
+
+
+def read_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(where, object) of each line of a JSONL file. Raises FactError for what is not JSON objects."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        # Not splitlines: a JSON string may hold U+2028 and its like as they are.
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except OSError as error:
-        raise FactError(f"{path}: cannot be read ({error.strerror}); give a JSONL file of facts") from error
+        raise FactError(f"{path}: cannot be read ({error.strerror}); give a JSONL file") from error
     except UnicodeDecodeError as error:
-        raise FactError(f"{path}: is not UTF-8 text ({error.reason}); give a JSONL file of facts") from error
+        raise FactError(f"{path}: is not UTF-8 text ({error.reason}); give a JSONL file") from error
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
-        where = f"{path}:{number}"
         try:
             given = json.loads(line)
         except json.JSONDecodeError as error:
-            raise FactError(f"{where}: not JSON ({error.msg} at column {error.colno})") from error
-        yield parse_fact(given, topic=path.stem, where=where)
+            raise FactError(f"{path}:{number}: not JSON ({error.msg} at column {error.colno})") from error
+        if not isinstance(given, dict):
+            raise FactError(f"{path}:{number}: a line must be a JSON object, this one is {type(given).__name__}")
+        yield f"{path}:{number}", given
 
 
 def group_by_topic(facts: Iterable[Fact]) -> dict[str, tuple[Fact, ...]]:

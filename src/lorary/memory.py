@@ -20,7 +20,7 @@ from torch import Tensor
 
 from lorary.adapters import CONFIG, WEIGHTS, AdapterError, factors_of, read_adapter
 from lorary.encoder import Encoder
-from lorary.facts import NAME, NAME_RULE, Fact, parse_fact
+from lorary.facts import NAME, NAME_RULE, Fact, parse_fact, read_lines
 from lorary.files import FORMAT, MANIFEST, BankError, hash_of, read_manifest, to_json, write_aside
 
 _CARD, _FACTS, _KEYS = "memory.json", "facts.jsonl", "keys.safetensors"
@@ -75,10 +75,8 @@ class Memory:
     def open(folder: Path, name: str) -> Memory:
         """The memory in one folder of a bank."""
         config, tensors = read_adapter(folder)
-        lines = (folder / _FACTS).read_text(encoding="utf-8").splitlines()
-        facts = tuple(
-            parse_fact(json.loads(line), topic=name, where=f"{folder / _FACTS}:{i}") for i, line in enumerate(lines, 1)
-        )
+        lines = read_lines(folder / _FACTS)
+        facts = tuple(parse_fact(given, topic=name, where=where) for where, given in lines)
         keys = load((folder / _KEYS).read_bytes())
         card = json.loads((folder / _CARD).read_text(encoding="utf-8"))
         return Memory(name, config, tensors, facts, keys["keys"], tuple(keys["facts"].tolist()), card)
