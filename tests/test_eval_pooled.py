@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import statistics
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +15,7 @@ from lorary.eval.comparison import CompareError
 from lorary.eval.pooled import pool
 from lorary.eval.predictions import TEXT_MEASURES
 from lorary.eval.results import SCHEMA, read
+from lorary.eval.scores import interval
 
 FACTS = 80
 
@@ -36,6 +38,10 @@ def make_run(folder, shares, *, questions=FACTS, seed=0, **configuration):
     return str(folder)
 
 
+def read_condition(run, name):
+    return read(Path(run))[1][name]
+
+
 @pytest.fixture
 def runs(tmp_path):
     """Three seeds: the policy is good in all, and much better than the base, while the gate depends on its seed."""
@@ -56,12 +62,6 @@ def test_a_condition_is_the_mean_of_its_runs_with_their_spread(runs):
     assert gain["runs"] == pytest.approx([a - b for a, b in zip(each, policy, strict=True)], abs=2e-4)
 
 
-def read_condition(run, name):
-    from pathlib import Path
-
-    return read(Path(run))[1][name]
-
-
 def test_an_interval_covers_seeds_too(runs):
     told = pool(runs)
     gate, policy = (told["conditions"][name]["exact_match"] for name in ("gate", "policy"))
@@ -72,8 +72,6 @@ def test_an_interval_covers_seeds_too(runs):
 
 
 def test_runs_that_are_all_alike_have_the_interval_of_one(tmp_path, runs):
-    from lorary.eval.scores import interval
-
     copies = [make_run(tmp_path / f"copy{i}", {"policy": 0.8}) for i in range(3)]
     kept = (tmp_path / "copy0" / "predictions.jsonl").read_text()
     for i in (1, 2):
