@@ -144,10 +144,24 @@ def compare(argv: list[str]) -> None:
     parser.add_argument(
         "runs", type=str, nargs="+", help="folders that `lorary recall` wrote; the first is the measure"
     )
-    parser.add_argument("--condition", type=str, default="policy", help="the condition that is compared")
+    parser.add_argument(
+        "--condition",
+        type=str,
+        default="policy",
+        help="the condition that is compared; with --pool, the one that the others are compared to",
+    )
+    parser.add_argument(
+        "--pool", action="store_true", help="tell the runs as one: they are seeds of the same experiment"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the bootstrap")
     parser.add_argument("--json", action="store_true", help="print the comparison as JSON")
     given = parser.parse_args(argv)
+    if given.pool:
+        from lorary.eval.pooled import pool, pooled
+
+        one = pool(given.runs, against=given.condition, seed=given.seed)
+        print(json.dumps(one) if given.json else pooled(one))
+        return
     from lorary.eval.comparison import compare as run
     from lorary.eval.report import compared
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lorary.eval.predictions import TEXT_MEASURES, Prediction
-from lorary.eval.results import read
+from lorary.eval.results import Predictions, read
 from lorary.eval.scores import difference
 
 
@@ -26,15 +26,11 @@ def compare(runs: Sequence[str | Path], *, condition: str = "policy", seed: int 
     Raises:
         CompareError: fewer than two runs, one without the condition, or runs that asked different questions.
     """
-    if len(runs) < 2:
-        raise CompareError(f"one run cannot be compared, {len(runs)} given; give two or more folders")
-    read_runs = {str(folder): read(Path(folder)) for folder in runs}
-    if len(read_runs) < len(runs):
-        raise CompareError(f"a run was given twice in {[str(r) for r in runs]}; give different folders")
+    read_runs = opened(runs)
     held = {name: _of(name, condition, *run) for name, run in read_runs.items()}
     first, *others = held
     for name in others:
-        _check(first, held[first], name, held[name])
+        check_same_questions(first, held[first], name, held[name])
     return {
         "condition": condition,
         "questions": len(held[first]),
@@ -50,6 +46,16 @@ def compare(runs: Sequence[str | Path], *, condition: str = "policy", seed: int 
             for name in others
         ],
     }
+
+
+def opened(runs: Sequence[str | Path]) -> dict[str, tuple[dict[str, Any], Predictions]]:
+    """Folder → (results, predictions) of two or more runs. Raises CompareError for fewer, or one given twice."""
+    if len(runs) < 2:
+        raise CompareError(f"one run cannot be compared, {len(runs)} given; give two or more folders")
+    read_runs = {str(folder): read(Path(folder)) for folder in runs}
+    if len(read_runs) < len(runs):
+        raise CompareError(f"a run was given twice in {[str(r) for r in runs]}; give different folders")
+    return read_runs
 
 
 def within(predictions: Mapping[str, Sequence[Prediction]], seed: int) -> dict[str, Any]:
@@ -77,7 +83,8 @@ def _of(
     return [p for p in predictions[condition] if p["scored"]]
 
 
-def _check(first: str, asked: Sequence[Prediction], other: str, also: Sequence[Prediction]) -> None:
+def check_same_questions(first: str, asked: Sequence[Prediction], other: str, also: Sequence[Prediction]) -> None:
+    """Raises CompareError where the scored predictions of two runs are not of the same questions."""
     one, two = ([(p["question"], p["answer"], p["fact"]) for p in held] for held in (asked, also))
     if one == two:
         return

@@ -11,7 +11,8 @@ from lorary.eval.predictions import MEASURES
 from lorary.eval.prior import THIRDS
 
 
-def _cell(score: dict[str, float]) -> str:
+def value_in(score: Mapping[str, float]) -> str:
+    """A value within its interval."""
     return f"{score['value']:.3f} ({score['low']:.3f} to {score['high']:.3f})"
 
 
@@ -32,7 +33,7 @@ def _rows(results: Mapping[str, Any]) -> list[list[str]]:
             continue
         route = results.get("routing", {}).get(name)
         top = [f"{route['top1']:.3f}", f"{route['top3']:.3f}"] if route else ["–", "–"]
-        rows.append([shown, *(_cell(scores[measure]) for measure in measures), *top, _seconds(scores)])
+        rows.append([shown, *(value_in(scores[measure]) for measure in measures), *top, _seconds(scores)])
     return rows
 
 
@@ -44,7 +45,7 @@ def _seconds(scores: dict[str, Any]) -> str:
 
 def table(results: Mapping[str, Any]) -> str:
     """The Markdown table of conditions, with 95 % intervals."""
-    return _markdown(_rows(results))
+    return markdown(_rows(results))
 
 
 def rich_table(results: Mapping[str, Any]) -> Table:
@@ -182,7 +183,7 @@ def by_difference(results: Mapping[str, Any]) -> list[list[str]]:
     told = results.get("differences") or {}
     rows = [[f"less {told['against']}", "exact match", "contains the answer"]] if told else []
     for name, scores in told.get("conditions", {}).items():
-        rows.append([name, *(_change(scores[measure]) for measure in ("exact_match", "contains"))])
+        rows.append([name, *(change(scores[measure]) for measure in ("exact_match", "contains"))])
     return rows
 
 
@@ -215,23 +216,24 @@ def compared(told: Mapping[str, Any]) -> str:
     first = told["runs"][0]["run"]
     measures = {measure: name for measure, name in MEASURES.items() if measure in told["runs"][0]}
     rows = [["run", *(f"{n} (95 %)" for n in measures.values()), *(f"{n} − first" for n in measures.values())]]
-    changes = {d["run"]: [_change(d[measure]) for measure in measures] for d in told["differences"]}
+    changes = {d["run"]: [change(d[measure]) for measure in measures] for d in told["differences"]}
     for run in told["runs"]:
         name = f"{run['run']} (partial)" if run["partial"] else run["run"]
-        cells = [_cell(run[measure]) for measure in measures]
+        cells = [value_in(run[measure]) for measure in measures]
         rows.append([name, *cells, *changes.get(run["run"], ["–"] * len(measures))])
     asked = f"Condition {told['condition']}: {told['questions']} questions on {told['facts']} facts."
     means = f"Differences are to {first}, by a paired bootstrap over facts; bold where the 95 % interval excludes 0."
-    return "\n".join([_markdown(rows), "", asked, means])
+    return "\n".join([markdown(rows), "", asked, means])
 
 
-def _change(score: Mapping[str, Any]) -> str:
+def change(score: Mapping[str, Any]) -> str:
     """A difference with its interval, bold where that excludes 0."""
     shown = f"{score['value']:+.3f} ({score['low']:+.3f} to {score['high']:+.3f})"
     return f"**{shown}**" if score["differs"] else shown
 
 
-def _markdown(rows: list[list[str]]) -> str:
+def markdown(rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table, its head first."""
     lines = [rows[0], ["---"] * len(rows[0]), *rows[1:]] if rows else []
     return "\n".join(f"| {' | '.join(row)} |" for row in lines)
 
@@ -240,5 +242,5 @@ def write_report(results: Mapping[str, Any]) -> str:
     """The whole report in Markdown."""
     parts = ["# Recall", *([table(results)] if results["conditions"] else [])]
     for title, rows in tables(results).items():
-        parts += [f"## {title}", _markdown(rows)]
+        parts += [f"## {title}", markdown(rows)]
     return "\n\n".join([*parts, "\n".join(notes(results))]) + "\n"

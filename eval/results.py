@@ -21,6 +21,8 @@ from lorary.files import MANIFEST, write_aside
 
 SCHEMA = 5
 _VERSIONS = ("lorary", "torch", "transformers", "peft", "lightning", "sentence-transformers", "faiss-cpu")
+_COST = {"seconds", "latency", "peak_rss_mib", "generated"}
+"""What the same seeds need not repeat: times, memory, and how many answers no earlier condition had met."""
 Predictions = dict[str, list[Prediction]]
 
 
@@ -54,6 +56,7 @@ def header(source: Source, questions: Sequence[Question], nearest: float, settin
         "versions": {name: version(name) for name in _VERSIONS},
         "machine": {"python": platform.python_version(), "threads": torch.get_num_threads(), "cpu": platform.machine()},
         "conditions": {},
+        "studies": {},
     }
 
 
@@ -87,6 +90,13 @@ def read(folder: Path) -> tuple[dict[str, Any], Predictions]:
     for _, told in read_lines(folder / "predictions.jsonl"):
         predictions.setdefault(told["condition"], []).append(told)
     return results, predictions
+
+
+def without_cost(told: Any) -> Any:
+    """Results without what they cost: times, memory, and what was reused. The same seeds give the same of the rest."""
+    if isinstance(told, dict):
+        return {key: without_cost(value) for key, value in told.items() if key not in _COST}
+    return [without_cost(value) for value in told] if isinstance(told, list) else told
 
 
 def write(results: dict[str, Any], predictions: Predictions, out: Path) -> None:

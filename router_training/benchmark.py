@@ -24,10 +24,11 @@ from lorary.router import Router, new_gate, pad
 from lorary.router_training.benchmark_report import combine, write_report
 from lorary.router_training.calibration import calibrate, calibration_error, outcome
 from lorary.router_training.data import RoutingData, read_questions
-from lorary.router_training.measures import auroc, centroid_scores, routing_milliseconds
+from lorary.router_training.measures import centroid_scores, routing_milliseconds
 from lorary.router_training.sets import JOINS, SETS, general_questions
 from lorary.router_training.training import Training, fit
 from lorary.routing import Policy, decide
+from lorary.statistics import auroc
 
 COMBINATIONS: tuple[tuple[str, ...], ...] = (
     ("votes",),
@@ -158,7 +159,7 @@ class _Run:
         routers: dict[str, Any] = {}
         for name, scores in rivals.items():
             validation, held, unrelated = (scores(a) for a in (self.validation, self.held_out, self.unrelated))
-            routers[name] = self._top1(validation, held) | {"auroc": auroc(held.amax(-1), unrelated.amax(-1))}
+            routers[name] = self._top1(validation, held) | {"auroc": float(auroc(held.amax(-1), unrelated.amax(-1)))}
         # One gate that has every feature: what it is given serves all.
         every = tuple(dict.fromkeys(feature for features in COMBINATIONS for feature in features))
         data = RoutingData(
@@ -204,7 +205,7 @@ class _Run:
             **self._top1(_logits(router, self.validation)[:, :-1], logits[:, :-1]),
             "policy_right": policy_right[: len(held.texts)].int().tolist(),
             "policy": outcome(decided, torch.cat([held.memory, other.memory])),
-            "auroc": auroc(best[: len(held.texts)], best[len(held.texts) :]),
+            "auroc": float(auroc(best[: len(held.texts)], best[len(held.texts) :])),
             "ece_before": calibration_error(before.softmax(-1), held.memory),
             "ece": calibration_error(logits.softmax(-1), held.memory),
             "seconds": seconds,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lorary.router_training.measures import interval
+from lorary.statistics import Weightings, interval, mean, weightings
 
 _COLUMNS = (
     "router",
@@ -25,16 +25,17 @@ def combine(runs: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for name in dict.fromkeys(run.split("/")[0] for run in runs):
         seeds = {run: given for run, given in runs.items() if run.split("/")[0] == name}
-        found[name] = {router: _together(seeds, router) for router in next(iter(seeds.values()))["routers"]}
+        # A fact of another seed is another fact.
+        weights = weightings([f"{run}/{fact}" for run, given in seeds.items() for fact in given["facts"]])
+        found[name] = {router: _together(seeds, router, weights) for router in next(iter(seeds.values()))["routers"]}
     return found
 
 
-def _together(seeds: Mapping[str, Any], router: str) -> dict[str, Any]:
+def _together(seeds: Mapping[str, Any], router: str, weights: Weightings) -> dict[str, Any]:
     each = {run: given["routers"][router] for run, given in seeds.items()}
-    facts = [f"{run}/{fact}" for run, given in seeds.items() for fact in given["facts"]]
     parts = [part for given in seeds.values() for part in given["parts"]]
     right = [hit for figures in each.values() for hit in figures["right"]]
-    told: dict[str, Any] = {"top1": interval(right, facts), "seeds": [_mean(f["right"]) for f in each.values()]}
+    told: dict[str, Any] = {"top1": interval(mean(right, weights)), "seeds": [_mean(f["right"]) for f in each.values()]}
     told["parts"] = {
         part: _mean([hit for hit, other in zip(right, parts, strict=True) if other == part])
         for part in dict.fromkeys(parts)
@@ -47,7 +48,8 @@ def _together(seeds: Mapping[str, Any], router: str) -> dict[str, Any]:
         if key in one:
             told[key] = {name: _mean([figures[key][name] for figures in each.values()]) for name in one[key]}
     if "policy_right" in one:
-        told["policy_top1"] = interval([hit for figures in each.values() for hit in figures["policy_right"]], facts)
+        hits = [hit for figures in each.values() for hit in figures["policy_right"]]
+        told["policy_top1"] = interval(mean(hits, weights))
     return told
 
 

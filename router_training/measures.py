@@ -1,4 +1,4 @@
-"""Measures of routers: top-1 with intervals, AUROC, time a query, and the rivals that need no training."""
+"""Measures of routers: the scores of the nearest centroid, a rival that needs no training, and the time a query."""
 
 from __future__ import annotations
 
@@ -17,29 +17,6 @@ from lorary.gate import DEFAULT_FEATURES
 from lorary.memory import Memory, MemoryBank
 from lorary.router import Router, mean_key, new_gate
 from lorary.routing import Policy
-
-
-def auroc(known: Float[Tensor, " known"], unrelated: Float[Tensor, " unrelated"]) -> float:
-    """The probability that a known question scores above an unrelated one, ties counting half (Mann and Whitney)."""
-    higher = (known[:, None] > unrelated).double() + (known[:, None] == unrelated).double() / 2
-    return float(higher.mean())
-
-
-def interval(right: Sequence[int], facts: Sequence[str], resamples: int = 2000) -> dict[str, float]:
-    """The mean with its 95 % percentile bootstrap interval: keys value, low, high.
-
-    Wordings of one fact stand or fall together, so facts are resampled, not wordings.
-    """
-    number = {fact: i for i, fact in enumerate(dict.fromkeys(facts))}
-    of = torch.tensor([number[fact] for fact in facts])
-    hits = torch.zeros(len(number)).index_add(0, of, torch.tensor(right, dtype=torch.float))
-    asked = torch.bincount(of).float()
-    generator, means = torch.Generator().manual_seed(0), []
-    for _ in range(resamples):
-        drawn = torch.randint(len(number), (len(number),), generator=generator)
-        means.append(hits[drawn].sum() / asked[drawn].sum())
-    low, high = torch.stack(means).quantile(torch.tensor([0.025, 0.975])).tolist()
-    return {"value": round(float(hits.sum() / asked.sum()), 4), "low": round(low, 4), "high": round(high, 4)}
 
 
 def centroid_scores(bank: MemoryBank, queries: Float[Tensor, "queries d"]) -> Float[Tensor, "queries memories"]:

@@ -1,8 +1,4 @@
-"""A study's measures: what a router did with each question, and its figures with intervals that resample facts.
-
-A figure is computed for many weightings of the questions at once: the first weighs all alike, each other as often as a
-resample drew their facts. Two routers under the same weightings are a paired comparison.
-"""
+"""A study's measures: what a router did with each question, and its figures under many weightings of the questions."""
 
 from __future__ import annotations
 
@@ -15,57 +11,26 @@ from torch import Tensor
 
 from lorary.router_training.calibration import bin_gaps, calibration_error, fit_scales, outcome
 from lorary.routing import Policy, decide
-
-Weightings = Float[Tensor, "weightings questions"]
-
-
-def weightings(facts: Sequence[str], *, resamples: int = 2000, seed: int = 0) -> Weightings:
-    """How often each question counts: once, then as its fact was drawn (all wordings of a fact together)."""
-    number = {fact: i for i, fact in enumerate(dict.fromkeys(facts))}
-    of = torch.tensor([number[fact] for fact in facts])
-    drawn = torch.randint(len(number), (resamples, len(number)), generator=torch.Generator().manual_seed(seed))
-    times = torch.zeros(resamples, len(number)).scatter_add(1, drawn, torch.ones(resamples, len(number)))
-    return torch.cat([torch.ones(1, len(facts)), times[:, of]])
+from lorary.statistics import Figures, Weightings, auroc, mean
 
 
-def shares(hits: Sequence[int], weights: Weightings) -> Float[Tensor, " weightings"]:
-    """The share of the questions that were hit."""
-    return weights @ torch.tensor(hits, dtype=torch.float) / weights.sum(-1)
-
-
-def aurocs(
-    known: Sequence[float],
-    unrelated: Sequence[float],
-    weights: Float[Tensor, "weightings known"],
-    others: Float[Tensor, "weightings unrelated"],
-) -> Float[Tensor, " weightings"]:
-    """The probability that a known question scores above an unrelated one, ties counting half (Mann and Whitney)."""
-    a, b = torch.tensor(known)[:, None], torch.tensor(unrelated)
-    above = (a > b).float() + (a == b).float() / 2
-    return torch.einsum("wq,qu,wu->w", weights, above, others) / (weights.sum(-1) * others.sum(-1))
-
-
-def errors(sure: Sequence[float], hits: Sequence[int], weights: Weightings) -> Float[Tensor, " weightings"]:
+def errors(sure: Sequence[float], hits: Sequence[int], weights: Weightings) -> Figures:
     """Expected calibration error over 15 bins (Naeini et al. 2015)."""
     gap, bins = bin_gaps(torch.tensor(sure), torch.tensor(hits).bool())
     inside = torch.nn.functional.one_hot(bins, 15).double()
     return ((weights.double() * gap) @ inside).abs().sum(-1).float() / weights.sum(-1)
 
 
-def told(values: Float[Tensor, " weightings"]) -> dict[str, float]:
-    """The value with its 95 % percentile interval: keys value, low, high."""
-    low, high = values[1:].quantile(torch.tensor([0.025, 0.975])).tolist()
-    return {"value": round(float(values[0]), 4), "low": round(low, 4), "high": round(high, 4)}
-
-
-def figures(run: Mapping[str, Any], asked: Mapping[str, Weightings]) -> dict[str, Float[Tensor, " weightings"]]:
+def figures(run: Mapping[str, Any], asked: Mapping[str, Weightings]) -> dict[str, Figures]:
     """Name → figure of one run under every weighting; `asked` has those of validation, held_out and unrelated."""
     held = asked["held_out"]
-    found: dict[str, Callable[[], Tensor]] = {
-        "top1": lambda: shares(run["right"], held),
-        "validation": lambda: shares(run["validation_right"], asked["validation"]),
-        "policy_top1": lambda: shares(run["policy_right"], held),
-        "auroc": lambda: aurocs(run["confidence"], run["unrelated"], held, asked["unrelated"]),
+    found: dict[str, Callable[[], Figures]] = {
+        "top1": lambda: mean(run["right"], held),
+        "validation": lambda: mean(run["validation_right"], asked["validation"]),
+        "policy_top1": lambda: mean(run["policy_right"], held),
+        "auroc": lambda: auroc(
+            torch.tensor(run["confidence"]), torch.tensor(run["unrelated"]), held, asked["unrelated"]
+        ),
         "ece": lambda: errors(run["sure"], run["hit"], held),
     }
     needs = {"policy_top1": "policy_right", "ece": "sure"}

@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-from lorary.router_training.study_measures import figures, told, weightings
+from lorary.router_training.study_measures import figures
+from lorary.statistics import interval, weightings
 
 NAMES = {
     "labels": "gate: labels alone",
@@ -45,13 +46,13 @@ def combine(results: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]
             continue
         each = [figures(run, asked) for run in runs]
         means[name] = {figure: torch.stack([one[figure] for one in each]).mean(0) for figure in each[0]}
-        routers[name] = {figure: told(values) for figure, values in means[name].items()}
+        routers[name] = {figure: interval(values) for figure, values in means[name].items()}
         routers[name]["top1"]["seeds"] = [round(float(one["top1"][0]), 4) for one in each]
         for key in ("ece_before", "unrelated_routed", "known_lost", "seconds", "steps"):
             if all(key in run for run in runs):
                 routers[name][key] = round(sum(run[key] for run in runs) / len(runs), 4)
     differences = {
-        f"{a} → {b}": {key: told(means[b][key] - means[a][key]) for key in means[a] if key in means[b]}
+        f"{a} → {b}": {key: interval(means[b][key] - means[a][key]) for key in means[a] if key in means[b]}
         for a, b in PAIRS
         if a in means and b in means
     }

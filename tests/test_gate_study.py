@@ -14,9 +14,8 @@ from lorary.files import BankError
 from lorary.memory import Memory
 from lorary.router_training import study
 from lorary.router_training.calibration import calibration_error
-from lorary.router_training.measures import auroc, interval
 from lorary.router_training.study import gate_study
-from lorary.router_training.study_measures import aurocs, errors, rival_run, shares, told, weightings
+from lorary.router_training.study_measures import errors, rival_run
 from lorary.router_training.study_report import combine, write_report
 from lorary.router_training.training import Training
 
@@ -30,30 +29,14 @@ def study_bank(bank, tmp_path):
     return bank.save(tmp_path / "bank")
 
 
-def test_weightings_count_whole_facts():
-    weights = weightings(["a", "a", "b", "c"], resamples=500)
-    assert weights[0].tolist() == [1, 1, 1, 1]
-    assert torch.equal(weights[:, 0], weights[:, 1]), "wordings of one fact are drawn together"
-    assert torch.equal((weights[1:, 1:]).sum(-1), torch.full((500,), 3.0)), "as many facts are drawn as there are"
-    hits, facts = [1, 1, 0, 1], ["a", "a", "b", "c"]
-    ours, plain = told(shares(hits, weightings(facts))), interval(hits, facts)
-    assert ours["value"] == plain["value"]
-    assert ours["low"] == pytest.approx(plain["low"], abs=0.05)
-
-
-def test_figures_are_the_plain_ones_and_follow_their_weights():
+def test_a_weighted_calibration_error_is_the_plain_one_of_what_counts():
     generator = torch.Generator().manual_seed(0)
-    known, other = torch.rand(30, generator=generator), torch.rand(20, generator=generator)
-    once = torch.ones(1, 30), torch.ones(1, 20)
-    assert float(aurocs(known.tolist(), other.tolist(), *once)) == pytest.approx(auroc(known, other), abs=1e-5)
-    doubled = torch.cat([torch.full((1, 10), 2.0), torch.zeros(1, 20)], dim=1)
-    expected = auroc(known[:10], other)
-    assert float(aurocs(known.tolist(), other.tolist(), doubled, once[1])) == pytest.approx(expected, abs=1e-5)
+    once, doubled = torch.ones(1, 30), torch.cat([torch.full((1, 10), 2.0), torch.zeros(1, 20)], dim=1)
     logits, right = torch.randn(30, 4, generator=generator), torch.randint(0, 4, (30,), generator=generator)
     sure, chosen = logits.softmax(-1).max(-1)
     hits = (chosen == right).int().tolist()
     plain = calibration_error(logits.softmax(-1), right)
-    assert float(errors(sure.tolist(), hits, once[0])) == pytest.approx(plain, abs=1e-5)
+    assert float(errors(sure.tolist(), hits, once)) == pytest.approx(plain, abs=1e-5)
     part = calibration_error(logits[:10].softmax(-1), right[:10])
     assert float(errors(sure.tolist(), hits, doubled)) == pytest.approx(part, abs=1e-5)
 

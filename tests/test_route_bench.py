@@ -6,7 +6,6 @@ import json
 import re
 
 import pytest
-import torch
 
 from lorary.__main__ import main
 from lorary.facts import Fact, group_by_topic, read_facts
@@ -14,7 +13,7 @@ from lorary.router_training import benchmark
 from lorary.router_training.benchmark import bank_of, route_bench, routing_milliseconds
 from lorary.router_training.benchmark_report import best_features
 from lorary.router_training.data import read_questions
-from lorary.router_training.measures import auroc, centroid_scores, interval
+from lorary.router_training.measures import centroid_scores
 from lorary.router_training.sets import JOINS, SETS, general_questions, relations
 from lorary.router_training.training import Training
 
@@ -39,14 +38,6 @@ def test_held_out_wordings_are_the_same_relations_last_two_for_every_seed():
         for fact in SETS["overlapping"](seed):
             assert {re.sub(r"[A-Z]\w+ [A-Z]\w+", "{who}", held) for held in fact.held_out} <= templates
     assert not {*general_questions()} & {*read_questions()}, "the benchmark's unrelated questions are its own"
-
-
-def test_auroc_and_interval():
-    assert auroc(torch.tensor([0.9, 0.4]), torch.tensor([0.1, 0.4])) == pytest.approx(3.5 / 4)
-    told = interval([1, 1, 0, 1], ["a", "a", "b", "c"])
-    assert told["value"] == 0.75
-    assert told["low"] < 0.75 < told["high"]
-    assert interval([1, 1], ["a", "b"]) == {"value": 1.0, "low": 1.0, "high": 1.0}
 
 
 FACTS = [
