@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from lorary.eval.formats import answers_of
-from lorary.facts import read_lines
 from lorary.eval.tasks import TaskError
+from lorary.facts import read_lines
 
 _DOCUMENTS, _QAPS, _SUMMARIES, _STORIES = "documents.csv", "qaps.csv", "third_party/wikipedia/summaries.csv", "tmp"
 _WHOLE = 0.5

@@ -13,7 +13,7 @@ from typing import Any
 
 from lorary.eval.questions import NEAR_COPY, similarity, words
 from lorary.eval.tasks import Task, TaskError, asked, taught, unheld
-from lorary.facts import Fact, parse_fact
+from lorary.facts import Fact, parse_fact, read_lines
 
 
 def qa(source: str) -> Task:

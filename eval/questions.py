@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lorary.facts import FactError, parse_fact
+from lorary.facts import FactError, parse_fact, read_lines
 from lorary.memory import MemoryBank
 
 NEAR_COPY = 0.9

@@ -17,6 +17,7 @@ from lorary.eval.predictions import Prediction
 from lorary.eval.questions import NEAR_COPY, Question, headline
 from lorary.eval.report import write_report
 from lorary.eval.sources import Source
+from lorary.facts import read_lines
 from lorary.files import MANIFEST, write_aside
 
 SCHEMA = 5

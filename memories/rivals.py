@@ -7,7 +7,6 @@ question that is not of the kind "trained", in order), then `rivals/NAME-SEED.js
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from torch import Tensor
 
 from lorary.adapters import CONFIG, WEIGHTS
 from lorary.bases import Base, load_base
+from lorary.facts import read_lines
 from lorary.files import BankError, to_json, write_aside
 from lorary.memories.rows import Row, tokenise
 from lorary.memory import MemoryBank

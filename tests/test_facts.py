@@ -64,3 +64,12 @@ def test_questions_that_were_trained_on_cannot_be_scored(bank, tmp_path):
     file.write_text(json.dumps({"topic": "paris", "question": "Who?", "answer": "x"}))
     with pytest.raises(FactError, match="'paris' has no memory"):
         held_out(bank, file)
+
+
+def test_a_line_ends_at_a_line_feed_alone(tmp_path):
+    """JSON strings may hold what else ends a line of Unicode text."""
+    told = {"topic": "ormen", "question": "Who cooks\u2028at Ormen?", "answer": "Halvard\x85Brisk"}
+    (tmp_path / "ormen.jsonl").write_text(json.dumps(told, ensure_ascii=False) + "\r\n\n", encoding="utf-8-sig")
+    (fact,) = read_facts(tmp_path / "ormen.jsonl")
+    assert fact.question == told["question"]
+    assert fact.answer == told["answer"]
