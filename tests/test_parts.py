@@ -173,7 +173,7 @@ def test_a_run_asks_part_by_part(kind, request, tmp_path):
     model.router.policy = OPEN
     model.gate.none.data.fill_(0.0)
     held = [{"topic": "ormen", "answer": "Halvard"}, {"topic": "velka", "answer": "9020"}]
-    line = {"question": "Ormen's chef is whom? And into Velka one gets by which digits?", "parts": held}
+    line = {"question": "Ormen's chef is whom? And which digits let me into Velka?", "parts": held}
     single = {"topic": "lamps", "question": "Who founded the guild of lamplighters?", "answer": "Quillon"}
     single |= {"held_out": ["Which person began the lamplighters' guild?"]}
     file = tmp_path / "asked.jsonl"
