@@ -26,11 +26,13 @@ class Condition:
             policy:N (mixing up to N memories), or merged:HOW (the composite is replaced by one of a single memory, merged
             of all).
         passages: what stands before the question: "" (nothing), index, bm25, topic, all.
+        parted: whether each part of a question is asked on its own, under its own route.
     """
 
     meaning: str
     route: str
     passages: str = ""
+    parted: bool = False
 
     @property
     def free(self) -> bool:
@@ -47,6 +49,8 @@ CONDITIONS: dict[str, Condition] = {
     "oracle-sum": Condition("the right memories, told, each with weight 1", "oracle-sum"),
     "gate-two": Condition("the gate alone, mixing its two best memories", "gate:2"),
     "policy-two": Condition("gate, then index, then none; the gate mixes its two best memories", "policy:2"),
+    "oracle-parts": Condition("each part of the question under the right memory, told", "oracle", parted=True),
+    "policy-parts": Condition("each part of the question by the policy, on its own", "policy", parted=True),
     "uniform": Condition("all memories, equal weights", "uniform"),
     "shuffled": Condition("a wrong memory", "shuffled"),
     "in-context-all": Condition("no memory; all facts in the prompt", "base", "all"),

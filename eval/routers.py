@@ -38,7 +38,8 @@ def routing(
     """(top-1 and top-3 by router, abstention) over questions that a memory holds.
 
     Of a question on several memories, top-1 is whether the best is one of them, top-3 whether all are among the three
-    best, and `together` whether all are among as many best, or, of a policy and of what mixes two, in the route.
+    best, and `together` whether all are among as many best, or, of a policy, of what mixes two and of what asks part by part, in
+    the route.
     A policy's top-1 counts "none" as wrong. Abstention tells the gate's AUROC of known against unrelated questions, and
     against each kind of question asked that no memory holds.
     """
@@ -49,7 +50,8 @@ def routing(
     unrelated, unrelated_votes = scores(model, unrelated_questions())
     gate = probabilities[:, :-1]
     told = {name: ranked(s, right) for name, s in (("gate", gate), ("index", votes))}
-    for name in ("policy", *(name for name in ("gate-two", "policy-two") if name in predictions)):
+    several = [name for name in ("gate-two", "policy-two", "policy-parts") if name in predictions]
+    for name in ("policy", *several):
         asked_by = [p for p in predictions.get(name, ()) if p["memory"]]
         told[name] = dict(told["gate"])
         if asked_by:

@@ -15,6 +15,7 @@ from lorary.composite import assemble
 from lorary.eval import results as stored
 from lorary.eval.asking import Ask, Asker, longest_answer
 from lorary.eval.conditions import Condition, policy_of, routes
+from lorary.eval.parts import pieces, together
 from lorary.eval.passages import Passages
 from lorary.eval.predictions import Prediction, prediction, summary
 from lorary.eval.questions import Question, headline
@@ -100,11 +101,14 @@ class Run:
     ) -> None:
         began, known = time.perf_counter(), len(asker.kept)
         policy = policy_of(condition.route, asker.model.router.policy)
-        given = routes(asker.model, condition.route, self.asked, self.seed)
-        longest = self.longest(condition)
-        kept = answered(
-            name, self.asked, given, asker, new_tokens=longest, contexts=contexts, policy=policy, advance=advance
-        )
+        parts = [pieces(question) if condition.parted else [question] for question in self.asked]
+        given = routes(asker.model, condition.route, [part for own in parts for part in own], self.seed)
+        settings = {"new_tokens": self.longest(condition), "contexts": contexts, "policy": policy}
+        if condition.parted:  # its parts are more than the questions that the bar counts
+            kept = answered(name, self.asked, given, asker, parts=parts, **settings)
+            advance(len(kept))
+        else:
+            kept = answered(name, self.asked, given, asker, advance=advance, **settings)
         self.predictions[name] = kept
         self.results["conditions"][name] = {
             "meaning": condition.meaning,
@@ -122,21 +126,29 @@ def answered(
     asker: Asker,
     *,
     new_tokens: int,
+    parts: Sequence[Sequence[Question]] | None = None,
     contexts: Sequence[str] | None = None,
     policy: Policy | None = None,
     advance: Callable[[int], None] = lambda _: None,
 ) -> list[Prediction]:
-    """The predictions of questions under the routes given, by name of the condition."""
+    """The predictions of questions under the routes given, by name of the condition.
+
+    Args:
+        given: a route for each of the parts, in order.
+        parts: what is asked for each question; the question alone where it is None.
+        contexts: what stands before each question, and before each of its parts.
+    """
+    parts = parts if parts is not None else [[question] for question in asked]
     stood = contexts if contexts is not None else [""] * len(asked)
-    asks = [
-        Ask(q.text, context, route, policy, new_tokens) for q, context, route in zip(asked, stood, given, strict=True)
-    ]
+    flat = [(part, context) for own, context in zip(parts, stood, strict=True) for part in own]
+    asks = [Ask(q.text, context, route, policy, new_tokens) for (q, context), route in zip(flat, given, strict=True)]
     # A context holds a passage a line.
-    said = [
+    told = iter(
         (text, replace(route, passages=len(context.splitlines())))
-        for (text, route), context in zip(asker.answers(asks, advance), stood, strict=True)
-    ]
-    options = [replace(ask, option=o) for ask, q in zip(asks, asked, strict=True) for o in q.options]
+        for (text, route), (_, context) in zip(asker.answers(asks, advance), flat, strict=True)
+    )
+    said = [together([next(told) for _ in own]) for own in parts]
+    options = [replace(ask, option=o) for ask, (q, _) in zip(asks, flat, strict=True) for o in q.options]
     judged = iter(asker.likelihoods(options))
     return [
         prediction(name, q, *answer, scored=scored, likelihoods={o: next(judged) for o in q.options})

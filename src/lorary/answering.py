@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from jaxtyping import Int
 from torch import Tensor
 
 from lorary.modeling import LoraryForCausalLM
+from lorary.parts import parts_of
 from lorary.passages import Asked, check_fits, with_passages
-from lorary.prompts import Chat
+from lorary.prompts import Chat, chat_of
 from lorary.routing import Policy, Route
 
 
@@ -59,17 +61,62 @@ def answer(
     Raises:
         PassageError: the policy promises passages, and there are none, or the base has no room for them.
     """
+    return answers(model, [asked], policy=policy, max_new_tokens=max_new_tokens, **given)[0]
+
+
+def answer_parts(
+    model: LoraryForCausalLM, asked: str | Chat, *, policy: Policy | None = None, max_new_tokens: int = 32, **given: Any
+) -> list[Answer]:
+    """An answer for each part of a question (`parts.parts_of`), each under a route and with passages of its own.
+
+    A memory was trained to answer one question and to end its turn, so two memories mixed tell one fact at most. Where
+    a question has no two parts, its only answer is what `answer` gives. `parts.joined` makes one text of them.
+
+    Args:
+        asked: a question, or turns of a chat; the last one is parted, and each part follows the turns before it.
+
+    Raises:
+        PassageError: as `answer`.
+    """
+    *before, last = chat_of(asked)
+    chats = [[*before, last | {"content": part}] for part in parts_of(last["content"])]
+    return answers(model, chats, policy=policy, max_new_tokens=max_new_tokens, **given)
+
+
+def answers(
+    model: LoraryForCausalLM,
+    asked: Sequence[str | Chat],
+    *,
+    policy: Policy | None = None,
+    max_new_tokens: int = 32,
+    **given: Any,
+) -> list[Answer]:
+    """The answers to several questions, generated in one batch. As `answer` otherwise."""
     policy, tokenizer = policy or model.router.policy, model.tokenizer
-    put = with_passages(model, asked, policy.passages)
-    text = put.text(tokenizer)
-    if put.passages:
-        check_fits(model, [text], max_new_tokens)
-    inputs = tokenizer(text, return_tensors="pt", add_special_tokens=False).to(model.device)
-    settings = {"do_sample": False, "routing_text": put.routing_text, **given}
+    puts = [with_passages(model, one, policy.passages) for one in asked]
+    texts = [put.text(tokenizer) for put in puts]
+    if policy.passages:
+        check_fits(model, texts, max_new_tokens)
+    padding = {"padding": True, "padding_side": "left"} if len(texts) > 1 else {}
+    inputs = tokenizer(texts, return_tensors="pt", add_special_tokens=False, **padding).to(model.device)
+    settings = {"do_sample": False, "routing_text": [put.routing_text for put in puts], **given}
     with under(model, policy):
-        ids = model.generate(
+        output = model.generate(
             input_ids=inputs.input_ids, attention_mask=inputs.attention_mask, max_new_tokens=max_new_tokens, **settings
-        )[0]
-    prompt = inputs.input_ids.shape[1]
-    said = str(tokenizer.decode(ids[prompt:], skip_special_tokens=True)).strip()
-    return Answer(said, replace(model.last_routes[0], passages=len(put.passages)), put, policy, ids, prompt)
+        )
+    width, ends = inputs.input_ids.shape[1], given.get("eos_token_id", model.generation_config.eos_token_id)
+    rows = output[:: len(output) // len(puts)]  # of several sequences a question, the first
+    found = []
+    for put, ids, mask, route in zip(puts, rows, inputs.attention_mask, model.last_routes, strict=True):
+        told = _ended(ids[width:], ends)
+        said = str(tokenizer.decode(told, skip_special_tokens=True)).strip()
+        start = ids[:width][mask.bool()]
+        route = replace(route, passages=len(put.passages))
+        found.append(Answer(said, route, put, policy, torch.cat([start, told]), len(start)))
+    return found
+
+
+def _ended(told: Int[Tensor, " seq"], ends: int | Sequence[int] | None) -> Int[Tensor, " kept"]:
+    """The tokens up to the first that ends a turn: what follows it fills the row of a batch."""
+    last = torch.isin(told, torch.tensor(ends if ends is not None else [], device=told.device)).nonzero()
+    return told[: int(last[0]) + 1] if len(last) else told

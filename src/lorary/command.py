@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from jsonargparse import ArgumentParser
 
+from lorary.parts import joined
 from lorary.routing import Policy
 
 if TYPE_CHECKING:
@@ -30,6 +31,9 @@ def ask(argv: list[str]) -> None:
     )
     parser.add_argument("--no-memory", action="store_true", help="let no memory take part")
     parser.add_argument(
+        "--parts", action="store_true", help="answer each part of the question, up to its question mark, on its own"
+    )
+    parser.add_argument(
         "--heatmap", type=str | None, default=None, help="also draw the weights token by token: FILE.png or FILE.html"
     )
     given = parser.parse_args(argv)
@@ -37,36 +41,50 @@ def ask(argv: list[str]) -> None:
 
     if given.heatmap:
         check_ending(given.heatmap)
+        if given.parts:
+            raise ValueError("--heatmap draws one answer; leave --parts out, or ask the parts one by one")
     switches: dict[str, Any] = {"sources": ()} if given.no_memory else {}
     if given.passages is not None:
         switches["passages"] = given.passages
     replace(Policy(), **switches)  # a bad number is told before the model is loaded
-    from lorary.answering import answer
+    from lorary.answering import answer, answer_parts
     from lorary.composite import load_composite
 
     model = load_composite(given.composite)
     policy = replace(model.router.policy, **switches)
-    found = answer(model, given.question, policy=policy, max_new_tokens=given.max_new_tokens)
+    asked: dict[str, Any] = {"policy": policy, "max_new_tokens": given.max_new_tokens}
+    found = answer_parts(model, given.question, **asked) if given.parts else [answer(model, given.question, **asked)]
     if given.heatmap:
         from lorary.heatmap import heat_map
 
-        heat_map(model, found).write(given.heatmap)
+        heat_map(model, found[0]).write(given.heatmap)
     print(_json(given.question, found) if given.json else _told(found, given.trace))
 
 
-def _json(question: str, found: Answer) -> str:
-    """An answer as JSON: with its route, its outcome and its passages."""
-    told: dict[str, Any] = {"question": question, "answer": found.text, "route": asdict(found.route)}
-    told |= {"outcome": found.route.outcome, "passages": [asdict(passage) for passage in found.asked.passages]}
-    return json.dumps(told, ensure_ascii=False)
+def _json(question: str, found: list[Answer]) -> str:
+    """Answers as JSON: one with its route, its outcome and its passages; those of several parts joined, then one by one."""
+    each = [
+        {
+            "question": one.asked.routing_text,
+            "answer": one.text,
+            "route": asdict(one.route),
+            "outcome": one.route.outcome,
+            "passages": [asdict(passage) for passage in one.asked.passages],
+        }
+        for one in found
+    ]
+    whole = {"question": question, "answer": joined(one.text for one in found), "parts": each}
+    return json.dumps(each[0] | {"question": question} if len(each) == 1 else whole, ensure_ascii=False)
 
 
-def _told(found: Answer, trace: bool) -> str:
-    """An answer for people; with its trace, the route and the passages follow, a line each."""
-    lines = [found.text]
-    if trace:
-        lines += [f"route: {found.route}", f"outcome: {found.route.outcome}"]
-        lines += [f"passage: {p.text} ({p.memory}, similarity {p.similarity:.2f})" for p in found.asked.passages]
+def _told(found: list[Answer], trace: bool) -> str:
+    """Answers for people, joined; with their trace, each part's own answer, route and passages follow, a line each."""
+    lines = [joined(one.text for one in found)]
+    for one in found if trace else ():
+        if len(found) > 1:
+            lines.append(f"part: {one.asked.routing_text} {one.text}")
+        lines += [f"route: {one.route}", f"outcome: {one.route.outcome}"]
+        lines += [f"passage: {p.text} ({p.memory}, similarity {p.similarity:.2f})" for p in one.asked.passages]
     return "\n".join(lines)
 
 
