@@ -32,7 +32,7 @@ def retention(
     """Perplexity of `paragraphs` and the mean KL(base ‖ routed) a token, in nats, by condition.
 
     A condition routes each paragraph by its text. `forced` puts each under one memory, in turn, which is wrong for it.
-    What has passages, or is told the right memory, is left out: here there is none.
+    What has passages, or is told the right memory, is left out: here there is none. So is what parts a question.
 
     Args:
         seed: of the wrong memories.
@@ -40,7 +40,7 @@ def retention(
     """
     ways = {**(_ALWAYS if gated else {}), **conditions}
     left_out = ("base", "oracle", "oracle-sum")
-    ways = {name: way for name, way in ways.items() if not way.passages and way.route not in left_out}
+    ways = {name: way for name, way in ways.items() if not (way.passages or way.parted or way.route in left_out)}
     told = damage(model, paragraphs, ways, seed)
     ratio = {"perplexity_ratio": told["perplexity_policy"] / told["perplexity_base"]} if gated else {}
     return {**told, **ratio}
