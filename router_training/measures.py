@@ -52,7 +52,7 @@ def routing_milliseconds(memories: int = 1000, wordings: int = 250, queries: int
         def encode(self, sentences: Sequence[str]) -> Float[Tensor, "sentences embedding"]:
             return torch.stack([asked[sentence] for sentence in sentences])
 
-    router = Router(bank, new_gate(bank, 384, 0, DEFAULT_FEATURES).requires_grad_(False), Policy(), Known)
+    router = Router(bank, new_gate(bank, Known(), 0, DEFAULT_FEATURES).requires_grad_(False), Policy(), Known)
     router.decide(router.query([next(iter(asked))]))  # builds the indices
     spent = []
     for text in asked:
