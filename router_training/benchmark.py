@@ -93,7 +93,9 @@ def route_bench(
     training, place = training or Training(), Path(out)
     if training.labels == "loss":
         raise ValueError("route-bench writes no adapters to measure a loss under; label by facts")
-    settings: dict[str, Any] = {name: getattr(training, name) for name in ("max_epochs", "patience", "batch_size", "lr")}
+    settings: dict[str, Any] = {
+        name: getattr(training, name) for name in ("max_epochs", "patience", "batch_size", "lr")
+    }
     settings |= {} if fold is None else {"fold": fold}
     results: dict[str, Any] = {"settings": settings, "runs": {}}
     if (place / "results.json").is_file():

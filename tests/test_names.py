@@ -124,9 +124,7 @@ def test_a_memory_that_joins_brings_its_names(by_asked):
     assert router.without_names(["Where is quorra?"]) == ["Where is quorra?"]
     other = next(iter(bank))
     facts = (Fact("quorra", "How deep is Quorra?", "12"),)
-    by_asked.add_memory(
-        Memory("quorra", other.adapter_config, other.tensors, facts).with_keys(router.get_encoder())
-    )
+    by_asked.add_memory(Memory("quorra", other.adapter_config, other.tensors, facts).with_keys(router.get_encoder()))
     assert router.without_names(["Where is quorra?"]) == ["Where is they?"]
     by_asked.remove_memory("quorra")
     assert router.without_names(["Where is quorra?"]) == ["Where is quorra?"]

@@ -52,8 +52,8 @@ class Gate(nn.Module):
 
     The first term compares the question's embedding e (and the hidden state h) with a key a memory; the second does so
     for a, the embedding of the question without its names (`names`); v are the index's votes, l those of the lexicon,
-    n those of the lexicon of names alone. Each term is there if its feature is. What the terms weigh against each other is fitted on validation
-    wordings (`scales`): trained wordings flatter what was fitted to them.
+    n those of the lexicon of names alone. Each term is there if its feature is. What the terms weigh against each
+    other is fitted on validation wordings (`scales`): trained wordings flatter what was fitted to them.
 
     Args:
         keys: [memories, embedding], where the memories' keys start: the means of their facts' embeddings.
@@ -79,7 +79,9 @@ class Gate(nn.Module):
         self.from_hidden = nn.Parameter(torch.zeros(dimension, hidden_size if "hidden" in features else 0))
         self.keys = nn.Parameter(functional.normalize(keys.float(), dim=-1))
         self.log_tau = nn.Parameter(torch.tensor(2.3))
-        self.asked_keys = nn.Parameter(functional.normalize((keys if asked_keys is None else asked_keys).float(), dim=-1))
+        self.asked_keys = nn.Parameter(
+            functional.normalize((keys if asked_keys is None else asked_keys).float(), dim=-1)
+        )
         self.log_tau_asked = nn.Parameter(torch.tensor(1.6))
         self.log_alpha = nn.Parameter(torch.tensor(math.log(10.0)))
         self.log_beta = nn.Parameter(torch.tensor(math.log(10.0)))
