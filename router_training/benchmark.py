@@ -32,16 +32,13 @@ from lorary.statistics import auroc
 
 COMBINATIONS: tuple[tuple[str, ...], ...] = (
     ("votes",),
-    ("votes", "lexical"),
-    ("embedding", "votes"),
     ("embedding", "votes", "lexical"),
-    ("asked", "names"),
-    ("embedding", "asked", "votes", "names"),
-    ("asked", "votes", "names"),
-    ("embedding", "asked", "names"),
-    ("asked", "lexical"),
-    ("embedding", "asked", "votes", "lexical"),
     ("embedding", "votes", "names"),
+    ("embedding", "asked", "votes", "lexical"),
+    ("embedding", "asked", "votes", "names"),
+    ("embedding", "asked", "names"),
+    ("asked", "votes", "names"),
+    ("asked", "names"),
 )
 
 
