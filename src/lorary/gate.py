@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 FEATURES = ("embedding", "asked", "votes", "lexical", "names", "hidden")
-DEFAULT_FEATURES = ("embedding", "votes", "lexical")
+DEFAULT_FEATURES = ("embedding", "asked", "names")
 TOKEN_FEATURES = (*DEFAULT_FEATURES, "hidden")
 
 
