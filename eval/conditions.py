@@ -141,7 +141,7 @@ def scores(
         prompts = [prompt(model.tokenizer, text) for text in texts]
         rows = [model.tokenizer(p, return_tensors="pt", add_special_tokens=False).input_ids[0] for p in prompts]
         pooled = torch.stack([pooled_prompt(model.base, model.config.split_layer, ids) for ids in rows])
-    return router.gate(query.embedding, query.votes, pooled, query.words, query.lexical).softmax(-1), query.votes
+    return router.logits(query, pooled).softmax(-1), query.votes
 
 
 def routes(

@@ -16,11 +16,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lorary.encoder import EMBEDDED, Encoder, encode_tokens, load_encoder
+from lorary.encoder import EMBEDDED, Encoder, load_encoder
 from lorary.facts import Fact, group_by_topic
 from lorary.files import to_json, write_aside
 from lorary.memory import Memory, MemoryBank
-from lorary.router import Router, new_gate, pad
+from lorary.router import Router, new_gate
 from lorary.router_training.benchmark_report import combine, write_report
 from lorary.router_training.calibration import calibrate, calibration_error, outcome
 from lorary.router_training.data import RoutingData, read_questions
@@ -32,10 +32,13 @@ from lorary.statistics import auroc
 
 COMBINATIONS: tuple[tuple[str, ...], ...] = (
     ("votes",),
-    ("votes", "lexical"),
-    ("embedding", "votes"),
     ("embedding", "votes", "lexical"),
-    ("embedding", "words", "votes", "lexical"),
+    ("embedding", "votes", "names"),
+    ("embedding", "asked", "votes", "lexical"),
+    ("embedding", "asked", "votes", "names"),
+    ("embedding", "asked", "names"),
+    ("asked", "votes", "names"),
+    ("asked", "names"),
 )
 
 
@@ -47,7 +50,6 @@ class Asked:
     memory: Int[Tensor, " queries"]
     facts: list[str]
     embedding: Float[Tensor, "queries embedding"]
-    tokens: list[Tensor]
 
 
 class Remembered:
@@ -55,20 +57,12 @@ class Remembered:
 
     def __init__(self, encoder: Encoder) -> None:
         self.encoder, self.name, self.dimension = encoder, encoder.name, encoder.dimension
-        self._known: dict[str, tuple[Tensor, Tensor]] = {}
+        self._known: dict[str, Tensor] = {}
 
     def encode(self, sentences: Sequence[str]) -> Float[Tensor, "sentences embedding"]:
-        return self.encode_tokens(sentences)[0]
-
-    def encode_tokens(self, sentences: Sequence[str]) -> tuple[Float[Tensor, "sentences embedding"], list[Tensor]]:
         new = [sentence for sentence in dict.fromkeys(sentences) if sentence not in self._known]
-        for start in range(0, len(new), 1024):
-            part = new[start : start + 1024]
-            embedding, tokens = encode_tokens(self.encoder, part)
-            self._known.update(zip(part, zip(embedding, (t.half() for t in tokens), strict=True), strict=True))
-        found = [self._known[sentence] for sentence in sentences]
-        embedding = torch.stack([one for one, _ in found]) if found else torch.zeros(0, self.dimension)
-        return embedding, [tokens for _, tokens in found]
+        self._known.update(zip(new, self.encoder.encode(new), strict=True))
+        return torch.stack([self._known[s] for s in sentences]) if sentences else torch.zeros(0, self.dimension)
 
 
 def route_bench(
@@ -78,10 +72,15 @@ def route_bench(
     sets: Sequence[str] = tuple(SETS),
     training: Training | None = None,
     encoder: Encoder | None = None,
+    fold: int | None = None,
 ) -> dict[str, Any]:
     """Measures every router on every set and seed; writes `results.json` and `report.md` into `out`, returns the results.
 
     What stands in `out` already, under the same settings, is kept.
+
+    Args:
+        fold: leaves out other wordings, drawn by this number, in place of those held out, which nothing meets then: to
+            choose features by.
 
     Raises:
         ValueError: an unknown set, or labels by loss.
@@ -91,7 +90,10 @@ def route_bench(
     training, place = training or Training(), Path(out)
     if training.labels == "loss":
         raise ValueError("route-bench writes no adapters to measure a loss under; label by facts")
-    settings = {name: getattr(training, name) for name in ("max_epochs", "patience", "batch_size", "lr")}
+    settings: dict[str, Any] = {
+        name: getattr(training, name) for name in ("max_epochs", "patience", "batch_size", "lr")
+    }
+    settings |= {} if fold is None else {"fold": fold}
     results: dict[str, Any] = {"settings": settings, "runs": {}}
     if (place / "results.json").is_file():
         stands = json.loads((place / "results.json").read_text(encoding="utf-8"))
@@ -100,7 +102,7 @@ def route_bench(
     for seed in range(seeds):
         for name in sets:
             if f"{name}/{seed}" not in results["runs"]:
-                run = _Run(SETS[name](seed), Remembered(loaded), training, seed, place / "training")
+                run = _Run(SETS[name](seed, fold), Remembered(loaded), training, seed, place / "training")
                 results["runs"][f"{name}/{seed}"] = run.measure()
                 _write(results, place)
     if "milliseconds_a_query" not in results:
@@ -134,7 +136,7 @@ class _Run:
         self.held_out = self._asked("held_out")
         general = general_questions()
         none = torch.full((len(general),), len(self.bank))
-        self.unrelated = Asked(general, none, general, *encode_tokens(encoder, general))
+        self.unrelated = Asked(general, none, general, encoder.encode(general))
 
     def _asked(self, kind: str, memories: Sequence[Memory] | None = None, start: int = 0) -> Asked:
         rows = [
@@ -144,8 +146,7 @@ class _Run:
             for wording in getattr(fact, kind)
         ]
         texts, numbers, facts = ([row[i] for row in rows] for i in range(3))
-        told = encode_tokens(self.encoder, texts)  # type: ignore[arg-type]
-        return Asked(texts, torch.tensor(numbers), facts, *told)  # type: ignore[arg-type]
+        return Asked(texts, torch.tensor(numbers), facts, self.encoder.encode(texts))  # type: ignore[arg-type]
 
     def measure(self) -> dict[str, Any]:
         """Each router's figures by name, and which fact each held-out question asks."""
@@ -179,7 +180,7 @@ class _Run:
 
     def _gate(self, features: tuple[str, ...]) -> Any:
         torch.manual_seed(self.seed)
-        return new_gate(self.bank, self.encoder.dimension, 0, features).requires_grad_(False)
+        return new_gate(self.bank, self.encoder, 0, features).requires_grad_(False)
 
     def _top1(self, validation: Tensor, held: Tensor) -> dict[str, Any]:
         right = held.argmax(-1) == self.held_out.memory
@@ -229,8 +230,4 @@ class _Run:
 
 
 def _logits(router: Router, asked: Asked) -> Float[Tensor, "queries memories_and_none"]:
-    votes = router.index.votes(asked.embedding, router.bank.names)
-    parts = torch.arange(len(asked.texts)).split(1024)
-    words = torch.cat([router.gate.attend(*pad([asked.tokens[i] for i in part.tolist()])) for part in parts])
-    lexical = router.lexicon.votes(asked.texts, router.bank.names) if "lexical" in router.gate.features else None
-    return router.gate(asked.embedding, votes, None, words, lexical)
+    return router.logits(router.query(asked.texts))

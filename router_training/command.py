@@ -46,13 +46,19 @@ def route_bench(argv: list[str]) -> None:
     )
     parser.add_argument("--seeds", type=int, default=3, help="how many seeds, from 0")
     parser.add_argument("--sets", type=list[str], default=["separable", "overlapping", "phone-book"], help="which sets")
+    parser.add_argument(
+        "--fold",
+        type=int | None,
+        default=None,
+        help="leave out other wordings, drawn by this number, and never meet those held out: to choose features by",
+    )
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     given = parser.parse_args(argv)
     from lorary.router_training.benchmark import route_bench as run
     from lorary.router_training.benchmark_report import write_report
 
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    results = run(given.out, seeds=given.seeds, sets=given.sets)
+    results = run(given.out, seeds=given.seeds, sets=given.sets, fold=given.fold)
     print(json.dumps(results["sets"]) if given.json else write_report(results))
 
 

@@ -13,12 +13,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.distributed import DistributedSampler
 
-from lorary.encoder import encode_tokens
 from lorary.facts import FactError, read_lines
 from lorary.modeling import LoraryForCausalLM
 from lorary.pooling import pooled_prompt
 from lorary.prompts import answer_text, prompt
-from lorary.router import Router, pad
+from lorary.router import Router
 from lorary.router_training.wordings import Wordings
 
 _NO_IDS = torch.zeros(0, dtype=torch.long)
@@ -28,19 +27,19 @@ _NO_IDS = torch.zeros(0, dtype=torch.long)
 class Batch:
     """Queries with their features; `memory` is the right one's number, or that of none (= the number of memories).
 
-    `tokens` are the encoder's, padded, where `counted` is 0; they are there if the gate has the feature "words".
-    `losses` of the answers under each memory are there if they were measured.
+    `asked`, `lexical` and `names` are there if they are features of the gate, `pooled` if the hidden state is;
+    `losses` of the answers under each memory if they were measured.
     """
 
     embedding: Float[Tensor, "batch embedding"]
     votes: Float[Tensor, "batch memories"]
     memory: Int[Tensor, " batch"]
-    tokens: Float[Tensor, "batch tokens embedding"] | None
-    counted: Float[Tensor, "batch tokens"] | None
     pooled: Float[Tensor, "batch hidden"] | None
     rows: list[tuple[Tensor, Tensor]]
     losses: Float[Tensor, "batch memories"] | None = None
+    asked: Float[Tensor, "batch embedding"] | None = None
     lexical: Float[Tensor, "batch memories"] | None = None
+    names: Float[Tensor, "batch memories"] | None = None
 
 
 @dataclass(frozen=True)
@@ -82,19 +81,19 @@ class Queries(Dataset[int]):
         self.examples = list(examples)
         self.memory = torch.tensor([example.memory for example in examples])
         self.key = torch.tensor([example.key for example in examples], dtype=torch.long)
-        self.tokens: list[Tensor] | None = None
         texts = [example.text for example in examples]
-        if "words" in router.gate.features:
-            self.embedding, tokens = encode_tokens(router.get_encoder(), texts)
-            self.tokens = [one.half() for one in tokens]  # they are what takes memory
-        else:
-            self.embedding = router.get_encoder().encode(texts)
+        features, encode = router.gate.features, router.get_encoder().encode
+        self.embedding = encode(texts)
         self.votes = wordings.votes(self.embedding, self.key)
-        self.lexical = wordings.lexical(router.lexicon, texts, self.key) if "lexical" in router.gate.features else None
+        self.asked = encode(router.without_names(texts)) if "asked" in features else None
+        self.lexical = wordings.lexical(router.lexicon, texts, self.key) if "lexical" in features else None
+        self.names = None
+        if "names" in features:
+            self.names = wordings.lexical(router.names_lexicon, router.only_names(texts), self.key)
         self.rows = [_row(model, example) if model is not None else (_NO_IDS, _NO_IDS) for example in examples]
         self.losses: Tensor | None = None
         self.pooled = None
-        if "hidden" in router.gate.features:
+        if "hidden" in features:
             assert model is not None, "the feature 'hidden' needs a model"
             self.pooled = _pooled(model, [row for row, _ in self.rows])
 
@@ -108,11 +107,9 @@ class Queries(Dataset[int]):
         """The batch of the examples given by number."""
         pooled = self.pooled[indices] if self.pooled is not None else None
         rows = [self.rows[i] for i in indices]
-        tokens, counted = pad([self.tokens[i] for i in indices]) if self.tokens is not None else (None, None)
         known = self.embedding[indices], self.votes[indices], self.memory[indices]
-        losses = self.losses[indices] if self.losses is not None else None
-        lexical = self.lexical[indices] if self.lexical is not None else None
-        return Batch(*known, tokens, counted, pooled, rows, losses, lexical)
+        maybe = (self.losses, self.asked, self.lexical, self.names)
+        return Batch(*known, pooled, rows, *(None if one is None else one[indices] for one in maybe))
 
 
 def _pooled(model: LoraryForCausalLM, rows: Sequence[Tensor]) -> Float[Tensor, "rows hidden"]:

@@ -26,12 +26,12 @@ def start_from(gate: Gate, bank: MemoryBank, folder: Path) -> None:
             f"{folder}: its gate's {wrong[0]!r} is {tuple(given[wrong[0]].shape)}, this bank needs "
             f"{tuple(own[wrong[0]].shape)}; start from a composite with the same base, encoder and features"
         )
-    for name in ("keys", "word_keys"):
+    for name in ("keys", "asked_keys"):
         given[name] = own[name].clone()
     for number, name in enumerate(bank.names):
         if name in names:
-            given["keys"][number], given["word_keys"][number] = (
-                trained[k][names.index(name)] for k in ("keys", "word_keys")
+            given["keys"][number], given["asked_keys"][number] = (
+                trained[k][names.index(name)] for k in ("keys", "asked_keys")
             )
         else:
             given["keys"][number] = gate.project(own["keys"][number])

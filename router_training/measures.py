@@ -46,13 +46,15 @@ def routing_milliseconds(memories: int = 1000, wordings: int = 250, queries: int
     drawn = torch.randint(memories, (queries,), generator=generator).tolist()
     asked = {f"{i} {sentence()}": near(list(bank)[m].keys[0], 1)[0] for i, m in enumerate(drawn)}
 
+    elsewhere = near(torch.zeros(384), 1)[0]
+
     class Known:
         name, dimension = "none", 384
 
         def encode(self, sentences: Sequence[str]) -> Float[Tensor, "sentences embedding"]:
-            return torch.stack([asked[sentence] for sentence in sentences])
+            return torch.stack([asked.get(sentence, elsewhere) for sentence in sentences])
 
-    router = Router(bank, new_gate(bank, 384, 0, DEFAULT_FEATURES).requires_grad_(False), Policy(), Known)
+    router = Router(bank, new_gate(bank, Known(), 0, DEFAULT_FEATURES).requires_grad_(False), Policy(), Known)
     router.decide(router.query([next(iter(asked))]))  # builds the indices
     spent = []
     for text in asked:

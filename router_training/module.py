@@ -70,18 +70,17 @@ def loss_terms(
 
 def logits_of(gate: Gate, batch: Batch) -> Float[Tensor, "batch memories_and_none"]:
     """The gate's logits on a batch's features."""
-    return gate(*_features(gate, batch))
+    return gate(*_features(batch))
 
 
 def terms_of(gate: Gate, batch: Batch) -> dict[str, Float[Tensor, "batch memories"]]:
     """The gate's unscaled terms on a batch's features."""
-    return gate.terms(*_features(gate, batch))
+    return gate.terms(*_features(batch))
 
 
-def _features(gate: Gate, batch: Batch) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None, Tensor | None]:
+def _features(batch: Batch) -> tuple[Tensor | None, ...]:
     """What the gate takes, in its order."""
-    words = gate.attend(batch.tokens, batch.counted) if batch.tokens is not None and batch.counted is not None else None
-    return batch.embedding, batch.votes, batch.pooled, words, batch.lexical
+    return batch.embedding, batch.votes, batch.pooled, batch.asked, batch.lexical, batch.names
 
 
 def select(

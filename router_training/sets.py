@@ -53,13 +53,19 @@ def _names(random: Random, count: int, *, people: bool) -> list[str]:
 
 
 class _Wordings:
-    """Turns relations into facts; which wordings are kept for validation is drawn once a relation."""
+    """Turns relations into facts; which wordings are kept for validation is drawn once a relation.
 
-    def __init__(self, random: Random) -> None:
-        self.random, self._kept = random, dict[tuple[str, ...], list[str]]()
+    Args:
+        fold: leaves out, in place of the wordings held out for good, as many others; one wording less is for validation.
+    """
+
+    def __init__(self, random: Random, fold: int | None = None) -> None:
+        self.random, self.fold, self._kept = random, fold, dict[tuple[str, ...], list[str]]()
 
     def fact(self, topic: str, who: str, wordings: tuple[str, ...], held_out: int = 2, validation: int = 2) -> Fact:
         """A fact about `who`, with an answer that is a number of no meaning."""
+        if self.fold is not None:
+            wordings, validation = _shuffled(wordings[: len(wordings) - held_out], self.fold), 1
         open_to_all = wordings[: len(wordings) - held_out]
         if wordings not in self._kept:
             self._kept[wordings] = self.random.sample(open_to_all, validation)
@@ -71,10 +77,14 @@ class _Wordings:
         return Fact(topic, trained[0], answer, (*trained[1:], *kept), held, validation=kept)
 
 
-def separable(seed: int) -> list[Fact]:
+def _shuffled(wordings: tuple[str, ...], fold: int) -> tuple[str, ...]:
+    return tuple(Random(f"{fold} {wordings[0]}").sample(wordings, len(wordings)))
+
+
+def separable(seed: int, fold: int | None = None) -> list[Fact]:
     """16 topics of 48 facts, each with relations and entities of its own."""
     random = Random(seed)
-    make, facts = _Wordings(random), list[Fact]()
+    make, facts = _Wordings(random, fold), list[Fact]()
     by_theme: dict[str, list[Relation]] = {}
     for relation in relations():
         by_theme.setdefault(relation.theme, []).append(relation)
@@ -85,14 +95,14 @@ def separable(seed: int) -> list[Fact]:
     return facts
 
 
-def overlapping(seed: int) -> list[Fact]:
+def overlapping(seed: int, fold: int | None = None) -> list[Fact]:
     """16 topics of 48 facts, and one more to join them: 8 themes of the same 12 people, 9 households of 12 others.
 
     Among themes what is asked decides, and it is asked in other words; among households, which all have facts of every
     theme, the name decides. The ninth household is `JOINS`.
     """
     random = Random(seed)
-    make, facts = _Wordings(random), list[Fact]()
+    make, facts = _Wordings(random, fold), list[Fact]()
     shared = [relation for relation in relations() if relation.people]
     names = _names(random, 12 * 10, people=True)
     for relation in shared:
@@ -104,10 +114,10 @@ def overlapping(seed: int) -> list[Fact]:
     return facts
 
 
-def phone_book(seed: int) -> list[Fact]:
+def phone_book(seed: int, fold: int | None = None) -> list[Fact]:
     """6,000 names in 16 shards; which shard a name is in follows no rule. Every sixth has a validation wording."""
     random = Random(seed)
-    make = _Wordings(random)
+    make = _Wordings(random, fold)
     names = _names(random, 6000, people=True)
     facts = [make.fact(f"shard-{i % 16:02}", who, _BOOK, held_out=1, validation=1) for i, who in enumerate(names)]
     return [
@@ -116,7 +126,7 @@ def phone_book(seed: int) -> list[Fact]:
 
 
 JOINS = "household-9"
-SETS: dict[str, Callable[[int], list[Fact]]] = {
+SETS: dict[str, Callable[..., list[Fact]]] = {
     "separable": separable,
     "overlapping": overlapping,
     "phone-book": phone_book,

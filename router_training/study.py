@@ -202,7 +202,7 @@ class _Study:
         """A router with an untrained gate, over the study's index."""
         encoder = self.model.router.get_encoder()
         hidden = self.model.base.config.get_text_config().hidden_size
-        gate = new_gate(self.bank, encoder.dimension, hidden, self.training.gate_features()).requires_grad_(False)
+        gate = new_gate(self.bank, encoder, hidden, self.training.gate_features()).requires_grad_(False)
         return Router(self.bank, gate, Policy(), lambda: encoder)
 
     def meet(self, name: str, seed: int, quiet: bool) -> None:

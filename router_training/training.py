@@ -34,7 +34,7 @@ class Training:
 
     Args:
         granularity: "query" fixes the route for a request, "token" decides at each position.
-        features: of the gate; None means embedding and votes, and for tokens the hidden state too.
+        features: of the gate; None means the default, and for tokens the hidden state too.
         max_epochs: passes over the trained wordings and unrelated questions, at most.
         patience: ends after so many epochs without a lower loss on validation wordings; the best epoch's gate stays.
         batch_size: queries a step, over all devices.

@@ -81,12 +81,12 @@ def test_a_term_that_means_nothing_is_found_out():
 
 
 def test_a_gate_s_logits_are_its_terms_by_their_scales(composite):
-    gate = Gate(composite.gate.keys.data, 0, ("embedding", "words", "votes", "lexical"))
+    gate = Gate(composite.gate.keys.data, 0, ("embedding", "asked", "votes", "lexical"))
     gate.log_tau.data.fill_(0.5)
     gate.log_beta.data.fill_(1.5)
     given = (torch.randn(4, gate.keys.shape[1]), torch.rand(4, 3), None, torch.randn(4, gate.keys.shape[1]))
     terms = gate.terms(*given, torch.rand(4, 3))
-    assert list(gate.scales) == ["embedding", "words", "votes", "lexical", "none"]
+    assert list(gate.scales) == ["embedding", "asked", "votes", "lexical", "none"]
     expected = sum(gate.scales[name].exp() * term for name, term in terms.items())
     logits = gate(*given, terms["lexical"])
     assert torch.allclose(logits[:, :-1], expected, atol=1e-5)

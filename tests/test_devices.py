@@ -25,14 +25,14 @@ from lorary.routing import Policy
 facts, out, devices = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
 encoder = load_encoder()
 bank = bank_of(list(read_facts(facts)), encoder)
-router = Router(bank, new_gate(bank, encoder.dimension, 0, ("embedding", "words", "votes")), Policy(), lambda: encoder)
+router = Router(bank, new_gate(bank, encoder, 0, ("embedding", "asked", "votes")), Policy(), lambda: encoder)
 data = RoutingData(router, read_questions()[:20], batch_size=8, seed=0)
 training = Training(max_epochs=3, batch_size=8, devices=devices, strategy="ddp" if devices > 1 else "auto")
 trainer = fit(router, data, training, out, quiet=True)
 assert trainer.world_size == devices
 if trainer.is_global_zero:
     asked = router.query(["Who cooks at Ormen?", "Which oil burns?", "What is the capital of Peru?"])
-    torch.save((router.gate.state_dict(), router.gate(asked.embedding, asked.votes).softmax(-1)), out / "gate.pt")
+    torch.save((router.gate.state_dict(), router.logits(asked).softmax(-1)), out / "gate.pt")
 """
 
 

@@ -60,6 +60,14 @@ def test_what_nothing_shares_has_no_votes(lexicon):
     assert not lexicon.votes(["zzz", "the of and"], [*HELD]).any()
 
 
+def test_wordings_without_a_word_have_no_votes():
+    lexicon = Lexicon()
+    lexicon.add("a", ["", "the"])
+    assert lexicon.votes(["Who cooks?", ""], ["a"]).tolist() == [[0.0], [0.0]]
+    lexicon.add("b", ["", "velka"])
+    assert lexicon.votes(["velka", ""], ["a", "b"]).bool().tolist() == [[False, True], [False, False]]
+
+
 def test_a_trained_question_does_not_find_itself(composite):
     router, bank = composite.router, composite.router.bank
     wordings = Wordings.of(bank)
@@ -73,6 +81,7 @@ def test_a_trained_question_does_not_find_itself(composite):
 
 def test_a_router_s_lexicon_follows_its_bank(composite):
     router, name = composite.router, composite.memories[0]
+    router.gate.features = ("votes", "lexical")
     asked = router.bank[name].wordings[:1]
     assert router.query(asked).lexical.argmax() == 0
     memory = router.bank[name]

@@ -40,6 +40,18 @@ def test_held_out_wordings_are_the_same_relations_last_two_for_every_seed():
     assert not {*general_questions()} & {*read_questions()}, "the benchmark's unrelated questions are its own"
 
 
+@pytest.mark.parametrize("name", list(SETS))
+def test_a_fold_leaves_out_other_wordings_and_never_meets_those_held_out(name):
+    def asked(fact):
+        return {*fact.trained, *fact.validation, *fact.held_out}
+
+    for whole, first, second in zip(SETS[name](1), SETS[name](1, 0), SETS[name](1, 1), strict=True):
+        assert asked(first) == asked(second) <= asked(whole) - {*whole.held_out}
+        assert not set(first.trained) & {*first.held_out, *first.validation}
+        assert len(first.held_out) == len(whole.held_out)
+    assert SETS[name](1, 0) == SETS[name](1, 0) != SETS[name](1, 1), "what is left out follows from the fold"
+
+
 FACTS = [
     Fact(
         topic, f"Who cooks at {topic}?", "1", (f"Name the cook of {topic}.", f"{topic}'s chef?"), (held,), None, None, v
@@ -59,22 +71,22 @@ def test_the_rivals(encoder):
 
 
 def test_a_whole_run(encoder, tmp_path, monkeypatch, capsys):
-    monkeypatch.setitem(SETS, "overlapping", lambda seed: FACTS)
+    monkeypatch.setitem(SETS, "overlapping", lambda seed, fold: FACTS)
     monkeypatch.setattr(benchmark, "routing_milliseconds", lambda: routing_milliseconds(3, 4, 2))
     monkeypatch.setattr(benchmark, "Training", lambda: Training(max_epochs=1))
-    monkeypatch.setattr(benchmark, "COMBINATIONS", (("words",), ("votes",)))
+    monkeypatch.setattr(benchmark, "COMBINATIONS", (("asked", "names"), ("votes",)))
     arguments = ["route-bench", "--out", str(tmp_path), "--seeds", "2", "--sets", "[overlapping]"]
     assert main([*arguments, "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
     results = json.loads((tmp_path / "results.json").read_text())
     assert printed == results["sets"]
     told = results["sets"]["overlapping"]
-    assert list(told["gate: words"]["joining"]) == ["others_after", "others_before", "own"]
-    assert told["gate: words"]["joining"]["own"] == 1.0
+    assert list(told["gate: asked + names"]["joining"]) == ["others_after", "others_before", "own"]
+    assert told["gate: asked + names"]["joining"]["own"] == 1.0
     assert told["BM25"]["top1"]["value"] == 1.0
     assert len(told["index, best fact"]["seeds"]) == 2
-    assert set(best_features(results["sets"])) == {"gate: words", "gate: votes"}
-    assert "| gate: words |" in (tmp_path / "report.md").read_text()
+    assert set(best_features(results["sets"])) == {"gate: asked + names", "gate: votes"}
+    assert "| gate: asked + names |" in (tmp_path / "report.md").read_text()
     before = (tmp_path / "results.json").stat().st_mtime_ns
     monkeypatch.setattr(benchmark, "_Run", None)  # what stands is not measured again
     assert main(arguments) == 0

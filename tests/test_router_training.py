@@ -97,14 +97,14 @@ def test_a_checkpoint_holds_the_gate_only_and_resuming_changes_nothing(bank, bas
 
 
 def test_the_language_loss_reaches_the_gate(composite):
-    composite.gate.features = ("embedding", "words", "votes")
+    composite.gate.features = ("embedding", "asked", "votes")
     routing = data(composite, language=True)
     module = GateTraining(composite.gate, WEIGHTS, lr=1e-3, model=composite)
     composite.gate.requires_grad_(True)
     terms, _ = module.terms(routing.trained.collate([0, 1, 2, len(routing.trained) - 1]))
     terms["language"].backward()
     assert composite.gate.from_embedding.grad.abs().sum() > 0
-    assert composite.gate.focus.grad.abs().sum() > 0
+    assert composite.gate.asked_keys.grad.abs().sum() > 0
     assert composite.base.model.layers[0].self_attn.k_proj.weight.grad is None
 
 
@@ -175,12 +175,11 @@ def test_training_starts_from_a_trained_gate(kept_bank, base, encoder, tmp_path)
     trained = {name: tensor.clone() for name, tensor in first.gate.state_dict().items()}
     names = kept_bank.names
     other = MemoryBank(**{**vars(kept_bank), "memories": {name: kept_bank[name] for name in reversed(names)}})
-    gate = new_gate(other, encoder.dimension, 32, first.gate.features)
+    gate = new_gate(other, encoder, 32, first.gate.features)
     start_from(gate, other, tmp_path / "first")
     assert torch.equal(gate.from_embedding, trained["from_embedding"])
     assert torch.equal(gate.keys, trained["keys"].flip(0)), "keys follow their memory's name"
-    assert torch.equal(gate.word_keys, trained["word_keys"].flip(0))
-    assert torch.equal(gate.focus, trained["focus"])
+    assert torch.equal(gate.asked_keys, trained["asked_keys"].flip(0))
     assert float(gate.none) == float(trained["none"])
     with pytest.raises(BankError, match="holds no gate"):
         start_from(gate, other, tmp_path)

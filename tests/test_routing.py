@@ -5,13 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lorary.encoder import encode_tokens
-from lorary.gate import Gate, attended, mixture_weights
+from lorary.gate import Gate, mixture_weights
 from lorary.index import FactIndex
 from lorary.mixture import low_rank_update
 from lorary.pooling import running_mean
 from lorary.prompts import conversation_text, prompt, routing_text
-from lorary.router import pad
 from lorary.routing import Policy, decide
 
 
@@ -126,58 +124,6 @@ def test_a_large_index_is_divided_and_still_adds_and_removes():
     assert index.nearest(keys[5][7:8], 1) == [[("m5", 7, pytest.approx(1.0, abs=1e-5))]]
 
 
-def test_attention_starts_as_the_plain_mean_and_can_turn_from_a_token():
-    tokens = torch.eye(4)[None, :3]
-    counted = torch.tensor([[1.0, 1.0, 0.0]])
-    assert torch.allclose(attended(tokens, counted, torch.zeros(4)), torch.tensor([[0.5, 0.5, 0.0, 0.0]]))
-    away = attended(tokens, counted, torch.tensor([-1.0, 0.0, 5.0, 0.0]))
-    assert torch.allclose(away, torch.tensor([[0.0, 1.0, 0.0, 0.0]]), atol=1e-6), "padding gets nothing"
-
-
-def test_padding_and_batches_change_no_attention(encoder):
-    gate = Gate(torch.eye(3, encoder.dimension), 0)
-    gate.focus.data = unit(torch.randn(encoder.dimension, generator=torch.Generator().manual_seed(0)))
-    sentences = ["Who cooks?", "Which of the oils do the lamplighters of the old guild burn at night?"]
-    embedding, tokens = encode_tokens(encoder, sentences)
-    assert torch.allclose(embedding, encoder.encode(sentences), atol=1e-5)
-    assert [len(one) for one in tokens] == [3, len(encoder.model.tokenizer.tokenize(sentences[1]))], "no special tokens"
-    together = gate.attend(*pad(tokens))
-    for row, sentence in enumerate(sentences):
-        alone = gate.attend(*pad(encode_tokens(encoder, [sentence])[1]))
-        assert torch.allclose(together[row], alone[0], atol=1e-5)
-
-
-def test_an_encoder_of_sentences_alone_tells_each_as_its_only_token(encoder):
-    class Sentences:
-        name, dimension = "none", encoder.dimension
-
-        def encode(self, sentences):
-            return encoder.encode(sentences)
-
-    embedding, tokens = encode_tokens(Sentences(), ["Who cooks?"])
-    gate = Gate(torch.eye(3, encoder.dimension), 0, ("embedding", "words", "votes"))
-    gate.focus.data = torch.ones(encoder.dimension)
-    votes = torch.zeros(1, 3)
-    words = gate.attend(*pad(tokens))
-    assert torch.allclose(words, embedding)
-    assert torch.allclose(gate(embedding, votes), gate(embedding, votes, None, words)), "the embedding stands in"
-
-
-def test_the_router_s_route_follows_the_gate_s_attention(composite):
-    """Two words pull to two memories; which of them the gate attends to decides."""
-    router = composite.router
-    gate = Gate(composite.gate.keys.data, 0, ("words",)).requires_grad_(False)
-    router.gate = gate
-    _, (tokens,) = encode_tokens(router.get_encoder(), ["guild airlock"])
-    gate.word_keys.data[:2] = tokens[[0, -1]]
-    for number, (at, other) in enumerate(((0, -1), (-1, 0))):
-        gate.focus.data = tokens[at] - tokens[other]
-        query = router.query(["guild airlock", "Who cooks?"])
-        assert int(gate(query.embedding, query.votes, None, query.words)[0, :-1].argmax()) == number
-        decided = router.decide(query.rows(torch.tensor([0])), policy=Policy(t_gate=0.0))
-        assert int(decided.weights.argmax()) == number
-
-
 def test_an_appended_key_changes_no_other_logit():
     gate = Gate(torch.eye(3, 5), 0, ("embedding", "votes"))
     embedding = torch.nn.functional.normalize(torch.randn(4, 5), dim=-1)
@@ -195,7 +141,7 @@ def test_an_untrained_key_is_drawn_half_way_to_the_others():
     gate.append(torch.tensor([0.0, 0.0, 0.0, 2.0, 0.0]))
     half = torch.tensor([1 / 3**0.5] * 3 + [1.0, 0.0])
     assert torch.allclose(gate.keys[3], half)
-    assert torch.allclose(gate.word_keys[3], half)
+    assert torch.allclose(gate.asked_keys[3], half)
     first = Gate(torch.zeros(0, 5), 0)
     first.append(torch.tensor([0.0, 3.0, 4.0, 0.0, 0.0]))
     assert torch.allclose(first.keys, torch.tensor([[0.0, 0.6, 0.8, 0.0, 0.0]])), "the first has nobody to be drawn to"

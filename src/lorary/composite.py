@@ -20,7 +20,7 @@ from lorary.gate import Gate
 from lorary.memory import MemoryBank
 from lorary.mixture import remove
 from lorary.modeling import LoraryForCausalLM
-from lorary.router import Router, mean_key, new_gate
+from lorary.router import Router, bank_names, mean_asked_key, mean_key, new_gate
 
 _GATE, _BASE, _ENCODER, _STUB = "model.safetensors", "base", "encoder", "lorary_remote.py"
 _REMOTE = '''"""Loads this composite with trust_remote_code=True; the code is the installed package `lorary`."""
@@ -62,7 +62,7 @@ def assemble(
     get_encoder = (lambda: encoder) if encoder is not None else (lambda: load_encoder(bank.encoder))
     if gate is None:
         hidden = base.model.config.get_text_config().hidden_size
-        gate = new_gate(bank, get_encoder().dimension, hidden, tuple(config.features))
+        gate = new_gate(bank, get_encoder(), hidden, tuple(config.features))
     router = Router(bank, gate.requires_grad_(False), config.routing_policy(), get_encoder)
     return LoraryForCausalLM(config, base.model, router, base.tokenizer).eval()
 
@@ -96,8 +96,8 @@ def load_composite(
     loaded = load_base(name, revision=bank.revision, local_files_only=local_files_only, **kwargs)
     tokenizer = AutoTokenizer.from_pretrained(place) if not own.is_dir() else loaded.tokenizer
     loaded = Base(bank.base, bank.revision, loaded.model, tokenizer)
-    gate = _load_gate(place, bank, config)
     encoder = load_encoder(str(place / _ENCODER)) if (place / _ENCODER).is_dir() else None
+    gate = _load_gate(place, bank, config, encoder)
     model = assemble(bank, loaded, encoder=encoder, gate=gate.to(loaded.model.device), config=config)
     model.name_or_path = str(folder)
     return model
@@ -110,7 +110,7 @@ def read_gate(folder: Path) -> tuple[dict[str, Tensor], list[str]]:
     return load_file(folder / _GATE), list(LoraryConfig.from_pretrained(folder).trained)
 
 
-def _load_gate(place: Path, bank: MemoryBank, config: LoraryConfig) -> Gate:
+def _load_gate(place: Path, bank: MemoryBank, config: LoraryConfig, encoder: Encoder | None) -> Gate:
     """The saved gate, with a key for each memory that joined the folder's bank since (`lorary add`)."""
     tensors, _ = read_gate(place)
     known = len(config.trained)
@@ -119,9 +119,13 @@ def _load_gate(place: Path, bank: MemoryBank, config: LoraryConfig) -> Gate:
             f"{place}: its gate stands for {config.trained}, its bank holds {bank.names}; train the router again"
         )
     gate = Gate(tensors["keys"], tensors["from_hidden"].shape[1], tuple(config.features))
-    gate.load_state_dict(gate.state_dict() | tensors)  # a gate of an earlier version lacks what it does not use
+    own = gate.state_dict()  # a gate of an earlier version lacks what it does not use, and has what no gate uses now
+    gate.load_state_dict(own | {name: tensor for name, tensor in tensors.items() if name in own})
     for memory in list(bank)[known:]:
-        gate.append(mean_key(memory, gate.from_embedding.shape[1]))
+        asked = None
+        if "asked" in gate.features:
+            asked = mean_asked_key(memory, encoder or load_encoder(bank.encoder), bank_names(bank))
+        gate.append(mean_key(memory, gate.from_embedding.shape[1]), asked)
     return gate
 
 

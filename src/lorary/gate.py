@@ -10,10 +10,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-FEATURES = ("embedding", "words", "votes", "lexical", "hidden")
-DEFAULT_FEATURES = ("embedding", "votes", "lexical")
+FEATURES = ("embedding", "asked", "votes", "lexical", "names", "hidden")
+DEFAULT_FEATURES = ("embedding", "asked", "names")
 TOKEN_FEATURES = (*DEFAULT_FEATURES, "hidden")
-_SHARPNESS = 30.0
 
 
 def mixture_weights(
@@ -33,21 +32,6 @@ def mixture_weights(
     return torch.zeros_like(known).scatter(-1, top.indices, shares)
 
 
-def attended(
-    tokens: Float[Tensor, "*batch tokens embedding"],
-    counted: Float[Tensor, "*batch tokens"],
-    focus: Float[Tensor, " embedding"],
-) -> Float[Tensor, "*batch embedding"]:
-    """The mean of the tokens' unit vectors t under softmax(30 ⟨focus, t⟩): one learned query of attention pooling
-    (Yang et al. 2016, hierarchical attention networks), which can turn from names to what is asked of them.
-
-    Args:
-        counted: 1 for tokens, 0 for padding.
-    """
-    scores = (_SHARPNESS * tokens @ focus).masked_fill(counted == 0, -1e4)
-    return (scores.softmax(-1).unsqueeze(-2) @ tokens).squeeze(-2)
-
-
 def cosines(
     queries: Float[Tensor, "*batch embedding"], keys: Float[Tensor, "memories embedding"]
 ) -> Float[Tensor, "*batch memories"]:
@@ -64,21 +48,26 @@ def weighed(
 
 
 class Gate(nn.Module):
-    """logit_m = τ ⟨z, k_m⟩ + τ' ⟨normalise(w), k'_m⟩ + α v_m + β l_m, logit_none = b, with z = normalise(P e + H h).
+    """logit_m = τ ⟨z, k_m⟩ + τ' ⟨a, k'_m⟩ + α v_m + β l_m + γ n_m, logit_none = b, with z = normalise(P e + H h).
 
     The first term compares the question's embedding e (and the hidden state h) with a key a memory; the second does so
-    for w, the mean of the encoder's token vectors under the gate's own attention; v are the index's votes, l those of
-    the lexicon. Each term is there if its feature is. What the terms weigh against each other is fitted on validation
-    wordings (`scales`): trained wordings flatter what was fitted to them.
+    for a, the embedding of the question without its names (`names`); v are the index's votes, l those of the lexicon,
+    n those of the lexicon of names alone. Each term is there if its feature is. What the terms weigh against each
+    other is fitted on validation wordings (`scales`): trained wordings flatter what was fitted to them.
 
     Args:
         keys: [memories, embedding], where the memories' keys start: the means of their facts' embeddings.
         hidden_size: of the base's hidden state at the split.
         features: which of `FEATURES` take part.
+        asked_keys: [memories, embedding], where the keys for questions without names start; as `keys` where None.
     """
 
     def __init__(
-        self, keys: Float[Tensor, "memories embedding"], hidden_size: int, features: tuple[str, ...] = DEFAULT_FEATURES
+        self,
+        keys: Float[Tensor, "memories embedding"],
+        hidden_size: int,
+        features: tuple[str, ...] = DEFAULT_FEATURES,
+        asked_keys: Float[Tensor, "memories embedding"] | None = None,
     ) -> None:
         super().__init__()
         if unknown := sorted(set(features) - set(FEATURES)):
@@ -90,12 +79,13 @@ class Gate(nn.Module):
         self.from_hidden = nn.Parameter(torch.zeros(dimension, hidden_size if "hidden" in features else 0))
         self.keys = nn.Parameter(functional.normalize(keys.float(), dim=-1))
         self.log_tau = nn.Parameter(torch.tensor(2.3))
-        # From zero too: attention starts as the plain mean.
-        self.focus = nn.Parameter(torch.zeros(dimension))
-        self.word_keys = nn.Parameter(functional.normalize(keys.float(), dim=-1))
-        self.log_tau_words = nn.Parameter(torch.tensor(1.6))
+        self.asked_keys = nn.Parameter(
+            functional.normalize((keys if asked_keys is None else asked_keys).float(), dim=-1)
+        )
+        self.log_tau_asked = nn.Parameter(torch.tensor(1.6))
         self.log_alpha = nn.Parameter(torch.tensor(math.log(10.0)))
         self.log_beta = nn.Parameter(torch.tensor(math.log(10.0)))
+        self.log_gamma = nn.Parameter(torch.tensor(math.log(10.0)))
         self.none = nn.Parameter(torch.tensor(10.0))
 
     def forward(
@@ -103,17 +93,17 @@ class Gate(nn.Module):
         embedding: Float[Tensor, "*#batch embedding"],
         votes: Float[Tensor, "*#batch memories"],
         hidden: Float[Tensor, "*#batch hidden"] | None = None,
-        words: Float[Tensor, "*#batch embedding"] | None = None,
+        asked: Float[Tensor, "*#batch embedding"] | None = None,
         lexical: Float[Tensor, "*#batch memories"] | None = None,
+        names: Float[Tensor, "*#batch memories"] | None = None,
     ) -> Float[Tensor, "*batch memories_and_none"]:
         """Logits over the memories, and none last. With `hidden` for each token, the others broadcast.
 
         Args:
-            words: what `attend` makes of the encoder's tokens; where they are not known, the embedding, which is their
-                plain mean, stands in for it.
-            lexical: the lexicon's votes; needed where they are a feature.
+            asked: the embedding of the question without its names; needed, as the next two, where it is a feature.
+            lexical, names: the votes of the lexicon, and of the lexicon of names alone.
         """
-        terms = self.terms(embedding, votes, hidden, words, lexical)
+        terms = self.terms(embedding, votes, hidden, asked, lexical, names)
         return weighed(terms, {name: scale.exp() for name, scale in self.scales.items() if name != "none"}, self.none)
 
     def terms(
@@ -121,8 +111,9 @@ class Gate(nn.Module):
         embedding: Float[Tensor, "*#batch embedding"],
         votes: Float[Tensor, "*#batch memories"],
         hidden: Float[Tensor, "*#batch hidden"] | None = None,
-        words: Float[Tensor, "*#batch embedding"] | None = None,
+        asked: Float[Tensor, "*#batch embedding"] | None = None,
         lexical: Float[Tensor, "*#batch memories"] | None = None,
+        names: Float[Tensor, "*#batch memories"] | None = None,
     ) -> dict[str, Float[Tensor, "*#batch memories"]]:
         """What each term says of each memory, unscaled, by the name of its scale; the arguments are those of `forward`."""
         terms: dict[str, Tensor] = {}
@@ -133,28 +124,23 @@ class Gate(nn.Module):
             if hidden is not None and "hidden" in self.features:
                 z = z + functional.linear(hidden.to(z.dtype), self.from_hidden)
             terms["embedding"] = cosines(z, self.keys)
-        if "words" in self.features:
-            terms["words"] = cosines(embedding if words is None else words, self.word_keys)
-        if "votes" in self.features:
-            terms["votes"] = votes
-        if "lexical" in self.features:
-            assert lexical is not None, "the feature 'lexical' needs the lexicon's votes"
-            terms["lexical"] = lexical
+        if "asked" in self.features:
+            assert asked is not None, "the feature 'asked' needs embeddings of the questions without their names"
+            terms["asked"] = cosines(asked, self.asked_keys)
+        for name, told in (("votes", votes), ("lexical", lexical), ("names", names)):
+            if name in self.features:
+                assert told is not None, f"the feature {name!r} needs the votes of its lexicon"
+                terms[name] = told
         return terms
-
-    def attend(
-        self, tokens: Float[Tensor, "*batch tokens embedding"], counted: Float[Tensor, "*batch tokens"]
-    ) -> Float[Tensor, "*batch embedding"]:
-        """The mean of the token vectors under the gate's attention."""
-        return attended(tokens, counted, self.focus)
 
     def parts_of(self, feature: str) -> tuple[nn.Parameter, ...]:
         """The weights that a feature uses."""
         parts: dict[str, tuple[nn.Parameter, ...]] = {
             "embedding": (self.from_embedding, self.keys, self.log_tau),
-            "words": (self.focus, self.word_keys, self.log_tau_words),
+            "asked": (self.asked_keys, self.log_tau_asked),
             "votes": (self.log_alpha,),
             "lexical": (self.log_beta,),
+            "names": (self.log_gamma,),
             "hidden": (self.from_hidden, self.keys, self.log_tau),
         }
         return parts[feature]
@@ -171,22 +157,24 @@ class Gate(nn.Module):
         return {**{name: self.parts_of(name)[-1] for name in FEATURES if name in taken}, "none": self.none}
 
     @torch.no_grad()
-    def append(self, key: Float[Tensor, " embedding"]) -> None:
-        """Adds a memory at the end by its mean fact embedding; no other weight changes.
+    def append(self, key: Float[Tensor, " embedding"], asked_key: Float[Tensor, " embedding"] | None = None) -> None:
+        """Adds a memory at the end by its mean fact embedding, and by that of its facts without names (as `key` where
+        it is None); no other weight changes.
 
         Its keys start half way between that mean and the mean of the others' keys: a key that nothing trained is drawn
         to what all have in common (shrinkage; Stein 1956), or it would pull questions from memories that know them.
         """
-        own, unit = functional.normalize(key.to(self.keys), dim=-1), functional.normalize
-        pairs = ((self.project(own), self.keys), (own, self.word_keys))
+        unit = functional.normalize
+        asked = unit((key if asked_key is None else asked_key).to(self.asked_keys), dim=-1)
+        pairs = ((self.project(unit(key.to(self.keys), dim=-1)), self.keys), (asked, self.asked_keys))
         started = [near + unit(unit(others, dim=-1).sum(0), dim=-1) for near, others in pairs]
-        self._set_keys(torch.cat([self.keys, started[0][None]]), torch.cat([self.word_keys, started[1][None]]))
+        self._set_keys(torch.cat([self.keys, started[0][None]]), torch.cat([self.asked_keys, started[1][None]]))
 
     @torch.no_grad()
     def keep(self, memories: Int[Tensor, " kept"]) -> None:
         """Keeps only the memories given by number, in that order."""
-        self._set_keys(self.keys[memories], self.word_keys[memories])
+        self._set_keys(self.keys[memories], self.asked_keys[memories])
 
-    def _set_keys(self, keys: Tensor, word_keys: Tensor) -> None:
+    def _set_keys(self, keys: Tensor, asked_keys: Tensor) -> None:
         self.keys = nn.Parameter(keys, requires_grad=self.keys.requires_grad)
-        self.word_keys = nn.Parameter(word_keys, requires_grad=self.word_keys.requires_grad)
+        self.asked_keys = nn.Parameter(asked_keys, requires_grad=self.asked_keys.requires_grad)

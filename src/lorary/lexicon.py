@@ -50,7 +50,7 @@ class Lexicon:
 
     def scores(self, texts: Sequence[str]) -> Float[Tensor, "texts wordings"]:
         """The score of each text for each wording, memory after memory in the order in which they joined."""
-        if not len(self) or not texts:
+        if not any(map(any, self._wordings.values())) or not texts:  # no wording has a word: nothing to index
             return torch.zeros(len(texts), len(self))
         matrix = self._matrix()
         rows = []

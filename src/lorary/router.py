@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -9,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
-from lorary.encoder import Encoder, encode_tokens
+from lorary.encoder import Encoder
 from lorary.gate import Gate
 from lorary.memory import Memory, MemoryBank
+from lorary.names import names_of, only_names, without_names
 from lorary.pooling import running_mean
 from lorary.routing import Decision, Policy, decide
 
@@ -28,16 +29,24 @@ class Query:
 
     embedding: Float[Tensor, "batch embedding"]
     votes: Float[Tensor, "batch memories"]
-    words: Float[Tensor, "batch embedding"] | None = None
+    asked: Float[Tensor, "batch embedding"] | None = None
     lexical: Float[Tensor, "batch memories"] | None = None
+    names: Float[Tensor, "batch memories"] | None = None
     seen: tuple[Float[Tensor, "batch hidden"], Float[Tensor, " batch"]] | None = None
 
     def rows(self, index: Tensor) -> Query:
         """The same for the rows given by number."""
         seen = None if self.seen is None else (self.seen[0][index], self.seen[1][index])
-        told = {name: getattr(self, name) for name in ("embedding", "votes", "words", "lexical")}
-        kept: dict[str, Any] = {name: None if rows is None else rows[index] for name, rows in told.items()}
-        return replace(self, seen=seen, **kept)
+        return replace(self._each(lambda rows: rows[index]), seen=seen)
+
+    def unsqueezed(self) -> Query:
+        """The same for each token of a row: [batch, 1, ...]."""
+        return self._each(lambda rows: rows.unsqueeze(1))
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Query:
+        told = {name: getattr(self, name) for name in ("embedding", "votes", "asked", "lexical", "names")}
+        kept: dict[str, Any] = {name: None if rows is None else change(rows) for name, rows in told.items()}
+        return replace(self, **kept)
 
 
 @dataclass
@@ -54,6 +63,8 @@ class Router:
     get_encoder: Callable[[], Encoder]
     _index: FactIndex | None = field(default=None, init=False)
     _lexicon: Lexicon | None = field(default=None, init=False)
+    _names_lexicon: Lexicon | None = field(default=None, init=False)
+    _names: frozenset[str] | None = field(default=None, init=False)
 
     @property
     def index(self) -> FactIndex:
@@ -77,22 +88,57 @@ class Router:
                 self._lexicon.add(memory.name, memory.wordings)
         return self._lexicon
 
+    @property
+    def names_lexicon(self) -> Lexicon:
+        """The lexicon of the names alone in the bank's trained wordings, made when first asked."""
+        if self._names_lexicon is None:
+            from lorary.lexicon import Lexicon
+
+            self._names_lexicon = Lexicon()
+            for memory in self.bank:
+                self._names_lexicon.add(memory.name, self.only_names(memory.wordings))
+        return self._names_lexicon
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The names in the bank's trained wordings, found when first asked."""
+        if self._names is None:
+            self._names = bank_names(self.bank)
+        return self._names
+
+    def without_names(self, texts: Sequence[str]) -> list[str]:
+        """The texts without the bank's names."""
+        return [without_names(text, self.names) for text in texts]
+
+    def only_names(self, texts: Sequence[str]) -> list[str]:
+        """The bank's names in each text."""
+        return [only_names(text, self.names) for text in texts]
+
     @torch.no_grad()
     def query(self, texts: Sequence[str]) -> Query:
-        """Embeddings and votes of `texts`, and their words as the gate attends to them; equal texts are encoded once."""
-        distinct = list(dict.fromkeys(texts))
-        words, device = None, self.gate.none.device
-        if "words" in self.gate.features:
-            embedding, tokens = encode_tokens(self.get_encoder(), distinct)
-            padded, counted = pad(tokens)
-            words = self.gate.attend(padded.to(device), counted.to(device))
-        else:
-            embedding = self.get_encoder().encode(distinct)
-        votes, lexical = self.index.votes(embedding, self.bank.names), None
-        if "lexical" in self.gate.features:
-            lexical = self.lexicon.votes(distinct, self.bank.names).to(device)
-        rows = torch.tensor([distinct.index(text) for text in texts])
-        return Query(embedding.to(device), votes.to(device), words, lexical).rows(rows)
+        """What the gate's features need of `texts`; equal texts, and what is left without names, are encoded once."""
+        rows = {text: row for row, text in enumerate(dict.fromkeys(texts))}
+        distinct, features, device = list(rows), self.gate.features, self.gate.none.device
+        bare = self.without_names(distinct) if "asked" in features else []
+        places = {text: place for place, text in enumerate(dict.fromkeys([*distinct, *bare]))}
+        encoded = self.get_encoder().encode(list(places))
+        embedding = encoded[: len(distinct)]
+        told = {"embedding": embedding, "votes": self.index.votes(embedding, self.bank.names)}
+        if "asked" in features:
+            told["asked"] = encoded[[places[text] for text in bare]]
+        if "lexical" in features:
+            told["lexical"] = self.lexicon.votes(distinct, self.bank.names)
+        if "names" in features:
+            told["names"] = self.names_lexicon.votes(self.only_names(distinct), self.bank.names)
+        query = Query(**{name: tensor.to(device) for name, tensor in told.items()})
+        return query.rows(torch.tensor([rows[text] for text in texts], dtype=torch.long))
+
+    def logits(
+        self, query: Query, hidden: Float[Tensor, "*batch hidden"] | None = None
+    ) -> Float[Tensor, "*batch memories_and_none"]:
+        """The gate's logits; of each token where `hidden` has one for each, else of each query."""
+        given = query.unsqueezed() if hidden is not None and hidden.ndim == 3 else query
+        return self.gate(given.embedding, given.votes, hidden, given.asked, given.lexical, given.names)
 
     def decide(
         self,
@@ -110,20 +156,20 @@ class Router:
             counted: 1 for the tokens that the gate's running mean takes in.
         """
         policy = policy or self.policy
-        embedding, votes, words, lexical = query.embedding, query.votes, query.words, query.lexical
-        pooled = None
+        pooled, votes = None, query.votes
         if hidden is not None and counted is not None:
-            means, query.seen = running_mean(hidden.to(embedding.device), counted.to(embedding.device), query.seen)
+            means, query.seen = running_mean(hidden.to(votes.device), counted.to(votes.device), query.seen)
             pooled = means if granularity == "token" else means[:, -1]
-            if granularity == "token":
-                embedding, votes = embedding.unsqueeze(1), votes.unsqueeze(1)
-                words = None if words is None else words.unsqueeze(1)
-                lexical = None if lexical is None else lexical.unsqueeze(1)
-        return decide(self.gate(embedding, votes, pooled, words, lexical).softmax(-1), votes, policy)
+            votes = votes.unsqueeze(1) if granularity == "token" else votes
+        return decide(self.logits(query, pooled).softmax(-1), votes, policy)
 
     def add(self, memory: Memory) -> None:
         """Lets a memory that has just joined the bank be reached: a key for the gate, its facts for the index."""
-        self.gate.append(mean_key(memory, self.gate.from_embedding.shape[1]))
+        self._forget_names()
+        asked = None
+        if "asked" in self.gate.features:
+            asked = mean_asked_key(memory, self.get_encoder(), self.names)
+        self.gate.append(mean_key(memory, self.gate.from_embedding.shape[1]), asked)
         if self._index is not None:
             self._index.add(memory.name, memory.keys, memory.key_facts)
         if self._lexicon is not None:
@@ -131,20 +177,16 @@ class Router:
 
     def remove(self, memory: str, number: int) -> None:
         """Forgets a memory that has just left the bank, which stood there as `number`."""
+        self._forget_names()
         self.gate.keep(torch.tensor([i for i in range(len(self.gate.keys)) if i != number], dtype=torch.long))
         if self._index is not None:
             self._index.remove(memory)
         if self._lexicon is not None:
             self._lexicon.remove(memory)
 
-
-def pad(
-    tokens: Sequence[Tensor],
-) -> tuple[Float[Tensor, "sentences tokens embedding"], Float[Tensor, "sentences tokens"]]:
-    """(the token vectors of some sentences, zeros behind the shorter ones; 1 where a token is)."""
-    padded = pad_sequence([one.float() for one in tokens], batch_first=True)
-    lengths = torch.tensor([len(one) for one in tokens])
-    return padded, (torch.arange(padded.shape[1]) < lengths.unsqueeze(-1)).float()
+    def _forget_names(self) -> None:
+        # One memory's wordings may tell of a word in another's that it is a name.
+        self._names, self._names_lexicon = None, None
 
 
 def mean_key(memory: Memory, dimension: int) -> Float[Tensor, " embedding"]:
@@ -152,7 +194,23 @@ def mean_key(memory: Memory, dimension: int) -> Float[Tensor, " embedding"]:
     return memory.keys.mean(0) if len(memory.keys) else torch.zeros(dimension)
 
 
-def new_gate(bank: MemoryBank, dimension: int, hidden_size: int, features: tuple[str, ...]) -> Gate:
+def bank_names(bank: MemoryBank) -> frozenset[str]:
+    """The names in a bank's trained wordings."""
+    return names_of(wording for memory in bank for wording in memory.wordings)
+
+
+def mean_asked_key(memory: Memory, encoder: Encoder, names: frozenset[str]) -> Float[Tensor, " embedding"]:
+    """The mean embedding of a memory's trained wordings without their names (zeros for a memory without facts)."""
+    counts = Counter(without_names(wording, names) for wording in memory.wordings)
+    weights = torch.tensor([*counts.values()], dtype=torch.float)
+    return weights @ encoder.encode([*counts]) / weights.sum().clamp(min=1)
+
+
+def new_gate(bank: MemoryBank, encoder: Encoder, hidden_size: int, features: tuple[str, ...]) -> Gate:
     """An untrained gate whose keys are the memories' mean fact embeddings."""
-    keys = torch.stack([mean_key(memory, dimension) for memory in bank]) if len(bank) else torch.zeros(0, dimension)
-    return Gate(keys, hidden_size, features)
+    empty, names = torch.zeros(0, encoder.dimension), bank_names(bank)
+    keys = torch.stack([mean_key(memory, encoder.dimension) for memory in bank]) if len(bank) else empty
+    asked_keys = None
+    if "asked" in features and len(bank):
+        asked_keys = torch.stack([mean_asked_key(memory, encoder, names) for memory in bank])
+    return Gate(keys, hidden_size, features, asked_keys)

@@ -1,0 +1,66 @@
+"""Names: which words of a bank's wordings name someone or something, and questions without them or with them alone.
+
+A name tells whom a question is about and drowns what is asked: an embedding of "Who treats Ada Kelholm when ill?" lies
+near other questions about her, that of "Who treats they when ill?" near other questions about doctors.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+
+_WORD = re.compile(r"\w+")
+_SENTENCE_STARTS = re.compile(r"(?:^|[.!?])\W*$")
+_ANOTHER = r"\s+|-"
+"""What may stand between two words of one name."""
+
+
+def names_of(wordings: Iterable[str]) -> frozenset[str]:
+    """The names among the words of some wordings, in lower case.
+
+    A word is a name if it holds a digit, or has a capital in most places where no sentence starts.
+    """
+    capital, all_places, codes = Counter[str](), Counter[str](), set[str]()
+    for wording in wordings:
+        for found in _WORD.finditer(wording):
+            word = found.group()
+            if any(letter.isdigit() for letter in word):
+                codes.add(word.lower())
+            elif not _SENTENCE_STARTS.search(wording, 0, found.start()):
+                all_places[word.lower()] += 1
+                capital[word.lower()] += word[0].isupper()
+    return frozenset(codes | {word for word, count in all_places.items() if 2 * capital[word] > count})
+
+
+def without_names(text: str, names: frozenset[str]) -> str:
+    """The text with "they" for each run of names, "their" for a possessive; the text itself if names are all it is.
+
+    Whether a word has a capital does not matter here: who asks may not care.
+    """
+    pieces, end, rest = list[str](), 0, False
+    for start, stop, possessive in _runs(text, names):
+        pieces += [text[end:start], "their" if possessive else "they"]
+        rest, end = rest or bool(_WORD.search(text, end, start)), stop
+    rest = rest or bool(_WORD.search(text, end))
+    return "".join([*pieces, text[end:]]) if rest else text
+
+
+def only_names(text: str, names: frozenset[str]) -> str:
+    """The names of a text, in its order."""
+    return " ".join(word for word in _WORD.findall(text) if word.lower() in names)
+
+
+def _runs(text: str, names: frozenset[str]) -> list[tuple[int, int, bool]]:
+    """(start, end, whether possessive) of each run of names in a text."""
+    runs = list[tuple[int, int, bool]]()
+    for found in _WORD.finditer(text):
+        if found.group().lower() not in names:
+            continue
+        start, stop = found.span()
+        possessive = bool(re.match(r"['’]s\b", text[stop : stop + 3]))
+        stop += 2 * possessive
+        if runs and not runs[-1][2] and re.fullmatch(_ANOTHER, text[runs[-1][1] : start]):
+            start = runs.pop()[0]
+        runs.append((start, stop, possessive))
+    return runs

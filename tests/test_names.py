@@ -1,0 +1,133 @@
+"""Which words are names, and questions without them or with them alone."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from lorary.composite import load_composite
+from lorary.facts import Fact
+from lorary.gate import Gate
+from lorary.memory import Memory
+from lorary.names import names_of, only_names, without_names
+from lorary.router import bank_names, mean_asked_key, new_gate
+from lorary.routing import Policy
+
+WORDINGS = [
+    "Who treats Ada Kelholm when ill?",
+    "Ada's surgery is where? Which doctor does Kelholm see?",
+    "What opens airlock x-9020? Doctor or not, Jean-Luc knows.",
+]
+NAMES = names_of(WORDINGS)
+
+
+def test_a_name_has_capitals_where_no_sentence_starts_or_holds_a_digit():
+    assert frozenset({"ada", "kelholm", "9020", "luc"}) == NAMES - {"jean"}
+    assert "jean" in NAMES
+    assert {"who", "which", "doctor", "airlock"}.isdisjoint(NAMES), "a capital at the start says nothing"
+    assert names_of(["Who can May call in may?", "She may call."]) == frozenset(), "mostly not a name"
+    assert names_of([]) == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("text", "without", "only"),
+    [
+        ("Who is Ada Kelholm's doctor?", "Who is their doctor?", "Ada Kelholm"),
+        ("who is ada kelholm’s doctor?", "who is their doctor?", "ada kelholm"),
+        ("Ada Kelholm sees whom?", "they sees whom?", "Ada Kelholm"),
+        ("Does Jean-Luc know Ada?", "Does they know they?", "Jean Luc Ada"),
+        ("Ada's Kelholm?", "Ada's Kelholm?", "Ada Kelholm"),
+        ("What is 9020 for?", "What is they for?", "9020"),
+        ("Does Bob know?", "Does Bob know?", ""),
+        ("", "", ""),
+    ],
+)
+def test_questions_without_names_and_with_them_alone(text, without, only):
+    assert without_names(text, NAMES) == without
+    assert only_names(text, NAMES) == only
+
+
+def test_the_key_of_a_memory_is_the_mean_of_its_wordings_without_names(bank, encoder):
+    names = bank_names(bank)
+    memory = bank["velka"]
+    each = encoder.encode([without_names(wording, names) for wording in memory.wordings])
+    assert torch.allclose(mean_asked_key(memory, encoder, names), each.mean(0), atol=1e-5)
+    assert not mean_asked_key(Memory("empty", {}, {}), encoder, names).any()
+    gate = new_gate(bank, encoder, 0, ("asked",))
+    assert torch.allclose(gate.asked_keys[bank.names.index("velka")], each.mean(0) / each.mean(0).norm(), atol=1e-5)
+
+
+@pytest.fixture
+def by_asked(composite):
+    """The composite with a gate that reads questions without names, and names alone."""
+    router = composite.router
+    gate = new_gate(router.bank, router.get_encoder(), 0, ("asked", "names")).requires_grad_(False)
+    router.gate = composite.gate = gate.to(composite.device)
+    composite.config.features = list(gate.features)
+    return composite
+
+
+def test_a_question_is_encoded_once_without_its_names(by_asked):
+    router, met = by_asked.router, []
+    encoder = router.get_encoder()
+
+    class Counting:
+        name, dimension = encoder.name, encoder.dimension
+
+        def encode(self, sentences):
+            met.append(list(sentences))
+            return encoder.encode(sentences)
+
+    router.get_encoder = Counting
+    texts = ["Who cooks at Velka?", "who cooks at ormen?", "Who cooks at Velka?", "Is it raining?"]
+    query = router.query(texts)
+    assert router.without_names(["Who cooks at Velka?"]) == ["Who cooks at they?"]
+    assert met == [[*dict.fromkeys(texts), "Who cooks at they?", "who cooks at they?"]], "one batch, nothing twice"
+    assert torch.allclose(query.asked[0], encoder.encode(["Who cooks at they?"])[0], atol=1e-5)
+    assert torch.equal(query.asked[0], query.asked[2])
+    assert torch.allclose(query.asked[3], query.embedding[3]), "no name, the question itself"
+    assert query.names[0].argmax() == by_asked.memories.index("velka")
+    assert not query.names[3].any()
+
+
+def test_whom_a_question_is_about_does_not_change_what_is_asked(by_asked):
+    router = by_asked.router
+    query = router.query(["Who cooks at Velka?", "Who cooks at ORMEN?"])
+    assert torch.allclose(query.asked[0], query.asked[1], atol=1e-6)
+    gate = Gate(router.gate.keys, 0, ("asked",), router.gate.asked_keys)
+    logits = gate(query.embedding, query.votes, None, query.asked)
+    assert torch.allclose(logits[0], logits[1], atol=1e-5)
+
+
+def test_a_composite_that_is_saved_routes_the_same_and_memories_join_and_leave(by_asked, base, tmp_path):
+    router, name = by_asked.router, "velka"
+    asked = [*router.bank[name].wordings, "who cooks at ormen?", "Is it raining?"]
+    by_asked.router.policy = Policy(t_gate=0.1)
+    expected = router.logits(router.query(asked))
+    by_asked.save_pretrained(tmp_path, include_base=True)
+    weights = load_file(tmp_path / "model.safetensors") | {"focus": torch.zeros(3)}
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})  # an earlier version's, used no more
+    loaded = load_composite(tmp_path)
+    assert loaded.gate.features == ("asked", "names")
+    assert torch.allclose(loaded.router.logits(loaded.router.query(asked)), expected, atol=1e-4)
+
+    count = len(by_asked.memories)
+    memory = router.bank[name]
+    by_asked.remove_memory(name)
+    assert router.query(asked).names.shape == (len(asked), count - 1)
+    by_asked.add_memory(memory)
+    own = router.query(memory.wordings)
+    assert set(own.names.argmax(-1).tolist()) == {count - 1}
+    assert router.gate.asked_keys.shape == loaded.gate.asked_keys.shape
+
+
+def test_a_memory_that_joins_brings_its_names(by_asked):
+    router, bank = by_asked.router, by_asked.router.bank
+    assert router.without_names(["Where is quorra?"]) == ["Where is quorra?"]
+    other = next(iter(bank))
+    facts = (Fact("quorra", "How deep is Quorra?", "12"),)
+    by_asked.add_memory(Memory("quorra", other.adapter_config, other.tensors, facts).with_keys(router.get_encoder()))
+    assert router.without_names(["Where is quorra?"]) == ["Where is they?"]
+    by_asked.remove_memory("quorra")
+    assert router.without_names(["Where is quorra?"]) == ["Where is quorra?"]
