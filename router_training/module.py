@@ -78,7 +78,7 @@ def terms_of(gate: Gate, batch: Batch) -> dict[str, Float[Tensor, "batch memorie
     return gate.terms(*_features(batch))
 
 
-def _features(batch: Batch) -> tuple[Tensor | None, ...]:
+def _features(batch: Batch) -> tuple[Any, ...]:
     """What the gate takes, in its order."""
     return batch.embedding, batch.votes, batch.pooled, batch.asked, batch.lexical, batch.names
 

@@ -123,7 +123,7 @@ class Router:
         places = {text: place for place, text in enumerate(dict.fromkeys([*distinct, *bare]))}
         encoded = self.get_encoder().encode(list(places))
         embedding = encoded[: len(distinct)]
-        told = {"embedding": embedding, "votes": self.index.votes(embedding, self.bank.names)}
+        told: dict[str, Any] = {"embedding": embedding, "votes": self.index.votes(embedding, self.bank.names)}
         if "asked" in features:
             told["asked"] = encoded[[places[text] for text in bare]]
         if "lexical" in features:
