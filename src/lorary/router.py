@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 class Query:
     """What is known of a batch of queries, and what the gate has seen of their tokens so far."""
 
-    embedding: Float[Tensor, "batch embedding"]
-    votes: Float[Tensor, "batch memories"]
-    asked: Float[Tensor, "batch embedding"] | None = None
-    lexical: Float[Tensor, "batch memories"] | None = None
-    names: Float[Tensor, "batch memories"] | None = None
+    embedding: Float[Tensor, "*batch embedding"]
+    votes: Float[Tensor, "*batch memories"]
+    asked: Float[Tensor, "*batch embedding"] | None = None
+    lexical: Float[Tensor, "*batch memories"] | None = None
+    names: Float[Tensor, "*batch memories"] | None = None
     seen: tuple[Float[Tensor, "batch hidden"], Float[Tensor, " batch"]] | None = None
 
     def rows(self, index: Tensor) -> Query:
