@@ -69,7 +69,7 @@ class Asker:
         self.model, self.batch_size = model, batch_size
         self.kept: dict[tuple[object, ...], tuple[str, Route]] = {}
         self.judged: dict[tuple[object, ...], float] = {}
-        self._start: tuple[str, RoutedCache] | None = None
+        self._start: tuple[object, RoutedCache] | None = None
         model.tokenizer.padding_side = "left"
 
     def answers(self, asks: Sequence[Ask], advance: Callable[[int], None] = lambda _: None) -> list[tuple[str, Route]]:
@@ -115,7 +115,7 @@ class Asker:
     def _shares(self, ask: Ask) -> bool:
         """Whether the start of its prompt may be run once for all: it is long, and the base alone reads it."""
         alone = ask.route is not None and not ask.route.memories
-        return alone and len(ask.context) >= _LETTERS * _SHARED and can_share(self.model.base.config)
+        return alone and len(ask.context) >= _LETTERS * _SHARED and can_share(self.model.base)
 
     def _generate(self, batch: Sequence[Ask]) -> list[tuple[str, Route]]:
         model, tokenizer = self.model, self.model.tokenizer
@@ -169,7 +169,7 @@ class Asker:
         return given | {
             "input_ids": torch.cat([first.input_ids.expand(len(batch), -1), inputs.input_ids], 1),
             "attention_mask": torch.cat([first.attention_mask.expand(len(batch), -1), inputs.attention_mask], 1),
-            "past_key_values": after(self._started(batch, first.input_ids), model.config.text_config, len(batch)),
+            "past_key_values": after(self._started(first.input_ids), model.config.text_config, len(batch)),
         }
 
     def _weights(self, batch: Sequence[Ask]) -> Tensor:
@@ -181,14 +181,15 @@ class Asker:
                 weights[row, names.index(name)] = weight
         return weights
 
-    def _started(self, batch: Sequence[Ask], first: Tensor) -> RoutedCache:
-        """A cache that holds the tokens `first`; only the last context's is kept."""
-        if self._start is None or self._start[0] != batch[0].context:
+    def _started(self, first: Tensor) -> RoutedCache:
+        """A cache that holds the tokens `first`; only the last one's is kept."""
+        key = first.tolist(), tuple(self.model.memories)
+        if self._start is None or self._start[0] != key:
             cache = RoutedCache(config=self.model.config.text_config)
             none = torch.zeros(1, len(self.model.memories))
             with torch.no_grad():
-                self.model(input_ids=first, past_key_values=cache, route_weights=none, use_cache=True)
-            self._start = (batch[0].context, cache)
+                self.model(input_ids=first, past_key_values=cache, route_weights=none, use_cache=True, logits_to_keep=1)
+            self._start = (key, cache)
         return self._start[1]
 
     def _reading(self, batch: Sequence[Ask]) -> AbstractContextManager[None]:

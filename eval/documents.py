@@ -124,6 +124,8 @@ def _narrativeqa(source: Path, split: str | None) -> Iterator[Document]:
         summaries = {row["document_id"]: row["summary"] for row in _rows(source / _SUMMARIES, "document_id", "summary")}
     for name, lines in asked.items():
         story, size = source / _STORIES / f"{name}.content", sizes.get(name, {}).get("story_file_size", "0")
+        if not size.strip().isdigit():
+            raise TaskError(f"{source / _DOCUMENTS}: the size of document {name} is {size!r}, it must be a number")
         whole = story.is_file() and story.stat().st_size > _WHOLE * int(size)
         if not whole and name not in summaries:
             raise TaskError(f"{source}: document {name} has neither a whole story ({story}) nor a summary")

@@ -63,8 +63,10 @@ def answers_of(given: dict[str, Any], where: str) -> list[str]:
     """The right answers of a line, which are taken out of it; one or more.
 
     Raises:
-        TaskError: neither `answer`, a string, nor `answers`, a list of strings.
+        TaskError: neither `answer`, a string, nor `answers`, a list of strings, or both.
     """
+    if given.get("answers") and given.get("answer"):
+        raise TaskError(f"{where}: has both 'answer' and 'answers'; give one of them")
     answers = given.pop("answers", None) or [given.pop("answer", None)]
     if not isinstance(answers, list) or not all(isinstance(answer, str) and answer.strip() for answer in answers):
         raise TaskError(f"{where}: needs 'answer', a string, or 'answers', a list of strings; it has {answers!r}")
@@ -143,8 +145,6 @@ def counterfact(source: str, facts: int | None = None, shards: int = 4) -> Task:
 
 def _records(path: Path, most: int | None, left: Counter[str]) -> list[_Record]:
     """The first records of a file; what contradicts an earlier one cannot be taught beside it, and is counted."""
-    if most is not None and most < 1:
-        raise TaskError(f"{most} records cannot be taken; give 1 or more")
     kept: dict[tuple[str, str], _Record] = {}
     prompts: set[frozenset[str]] = set()
     for number, told in enumerate(_json(path, "a list of CounterFact's records", _listed)[:most], 1):

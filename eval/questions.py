@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
@@ -171,7 +170,7 @@ def headline(questions: Sequence[Question]) -> list[bool]:
 def unrelated_questions(file: str | Path | None = None) -> list[str]:
     """Questions that no memory answers; none of them taught the gate."""
     path = Path(file) if file is not None else Path(__file__).parent / "unrelated.jsonl"
-    return [json.loads(line)["question"] for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    return [told["question"] for _, told in read_lines(path)]
 
 
 def unrelated_text(file: str | Path | None = None) -> list[str]:

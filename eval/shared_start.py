@@ -43,12 +43,15 @@ class _Rest(DynamicLayer):
         return self.start.get_seq_length() + super().get_seq_length()
 
 
-def can_share(config: PreTrainedConfig) -> bool:
-    """Whether each layer of a base attends to all tokens before, in the plain way that can be split over a start."""
+def can_share(base: PreTrainedModel) -> bool:
+    """Whether each layer of a base attends to all tokens before, in the plain way that can be split over a start, and
+    lets its attention be replaced."""
+    config = base.config
     layers = DynamicCache(config=config).layers
     everything = bool(layers) and all(type(layer) is DynamicLayer for layer in layers)
     capped = getattr(config, "attn_logit_softcapping", None)
-    return everything and not capped and config._attn_implementation in ("sdpa", "eager")
+    plain = not capped and config._attn_implementation in ("sdpa", "eager")
+    return everything and plain and base._can_set_attn_implementation()
 
 
 def after(start: RoutedCache, config: PreTrainedConfig, batch: int) -> RoutedCache:
@@ -70,6 +73,7 @@ def reading(model: PreTrainedModel, start: RoutedCache) -> Iterator[None]:
         yield
     finally:
         model.set_attn_implementation(before)
+        AttentionInterface.register(_NAME, _attention)  # the registry is the process's: it must not keep the start
 
 
 def _mask(*args: Any, **kwargs: Any) -> Tensor | None:
@@ -94,14 +98,14 @@ def _attention(
     together = own.transpose(0, 1).reshape(groups, -1, width)
     pieces = [attend(piece, layer.keys[0], layer.values[0], scaling) for piece in together.split(_QUERIES, 1)]
     above, above_sum = (
-        torch.cat(part, 1).view(groups, batch, -1, seq, size).transpose(0, 1)
-        for part, size in zip(zip(*pieces, strict=True), (width, 1), strict=True)
+        torch.cat(part, 1).view(groups, batch, -1, seq, part[0].shape[-1]).transpose(0, 1)
+        for part in zip(*pieces, strict=True)
     )
     seen = attention_mask[:, :, None, :, -key.shape[-2] :]
     below, below_sum = attend(own, key.unsqueeze(2), value.unsqueeze(2), scaling, seen)
     share = torch.sigmoid(above_sum - below_sum)
     joined = (above * share + below * (1 - share)).to(query.dtype)
-    return joined.reshape(batch, heads, seq, width).transpose(1, 2), None
+    return joined.reshape(batch, heads, seq, -1).transpose(1, 2), None
 
 
 def attend(

@@ -10,7 +10,7 @@ from random import Random
 from typing import Any, Literal
 
 from lorary.eval.questions import unrelated_questions
-from lorary.facts import Fact, group_by_topic
+from lorary.facts import Fact, group_by_topic, read_lines
 from lorary.files import write_aside
 
 _LINKS = ("seat", "heir")
@@ -184,8 +184,7 @@ def twohop(people: int = 40, topics: int = 4, seed: int = 0) -> Task:
 
 def attributes() -> dict[str, Attribute]:
     """The shipped attributes by name."""
-    lines = (Path(__file__).parent / "attributes.jsonl").read_text(encoding="utf-8").splitlines()
-    return {told["name"]: Attribute(**told) for told in map(json.loads, lines)}
+    return {told["name"]: Attribute(**told) for _, told in read_lines(Path(__file__).parent / "attributes.jsonl")}
 
 
 def asked(fact: Fact, kind: str, wordings: Sequence[str]) -> dict[str, Any]:

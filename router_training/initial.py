@@ -16,7 +16,7 @@ def start_from(gate: Gate, bank: MemoryBank, folder: Path) -> None:
     Raises:
         BankError: that gate reads embeddings or hidden states of another size.
     """
-    trained, names = read_gate(folder)
+    trained, names, features = read_gate(folder)
     own = gate.state_dict()
     given = {
         name: tensor for name, tensor in trained.items() if name in own and "keys" not in name and own[name].numel()
@@ -26,13 +26,14 @@ def start_from(gate: Gate, bank: MemoryBank, folder: Path) -> None:
             f"{folder}: its gate's {wrong[0]!r} is {tuple(given[wrong[0]].shape)}, this bank needs "
             f"{tuple(own[wrong[0]].shape)}; start from a composite with the same base, encoder and features"
         )
-    for name in ("keys", "asked_keys"):
-        given[name] = own[name].clone()
+    # Keys that nothing trained, or that a gate of an earlier version lacks, are no better than the new ones.
+    known = {"keys"} | ({"asked_keys"} if "asked" in features else set())
+    for kind in ("keys", "asked_keys"):
+        given[kind] = own[kind].clone()
     for number, name in enumerate(bank.names):
         if name in names:
-            given["keys"][number], given["asked_keys"][number] = (
-                trained[k][names.index(name)] for k in ("keys", "asked_keys")
-            )
+            for kind in known:
+                given[kind][number] = trained[kind][names.index(name)]
         else:
             given["keys"][number] = gate.project(own["keys"][number])
     gate.load_state_dict(own | given)

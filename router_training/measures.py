@@ -34,9 +34,13 @@ def routing_milliseconds(memories: int = 1000, wordings: int = 250, queries: int
 
     random = Random(0)
 
+    def word() -> str:
+        """As frequent as words are: the rarer, the more of them there are (Zipf)."""
+        return "".join("abcdefghij"[int(digit)] for digit in str(int(20_000 ** random.random())))
+
     def sentence() -> str:
-        """Eight words, as frequent as words are: the rarer, the more of them there are (Zipf)."""
-        return " ".join(f"word{int(20_000 ** random.random())}" for _ in range(8))
+        """Eight words, the last two of them a name."""
+        return " ".join([*(word() for _ in range(6)), word().title(), word().title()])
 
     bank = MemoryBank("none", "", "none", {}, "")
     for number, centre in enumerate(functional.normalize(torch.randn(memories, 384, generator=generator))):

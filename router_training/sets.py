@@ -6,14 +6,13 @@ seed, two of the others (by the seed) are for validation, the rest is trained.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 from typing import Any
 
-from lorary.facts import Fact, group_by_topic
+from lorary.facts import Fact, group_by_topic, read_lines
 from lorary.router_training.data import read_questions
 
 _BOOK = (
@@ -41,7 +40,7 @@ def relations() -> list[Relation]:
 
 
 def _lines(name: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (Path(__file__).parent / name).read_text(encoding="utf-8").splitlines()]
+    return [told for _, told in read_lines(Path(__file__).parent / name)]
 
 
 def _names(random: Random, count: int, *, people: bool) -> list[str]:

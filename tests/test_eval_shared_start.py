@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from transformers import Gemma3TextConfig, LlamaConfig, LlamaForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from lorary.eval import asking
 from lorary.eval.asking import Ask, Asker
@@ -72,10 +72,15 @@ def test_answers_from_a_shared_start_are_those_of_whole_prompts(composite, monke
         assert said == tokenizer.decode(output[0, inputs.input_ids.shape[1] :], skip_special_tokens=True).strip()
 
 
-def test_a_base_with_windows_or_capped_scores_is_not_split(composite):
-    assert can_share(composite.base.config)
-    for unlike in ({"layer_types": ["sliding_attention"]}, {"attn_logit_softcapping": 50.0}):
-        config = Gemma3TextConfig(**{"num_hidden_layers": 1, "layer_types": ["full_attention"], **unlike})
-        config._attn_implementation = "sdpa"
-        assert not can_share(config)
-    assert can_share(Gemma3TextConfig(num_hidden_layers=1, layer_types=["full_attention"], attn_implementation="sdpa"))
+def base_of(kind, **config):
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "vocab_size": 50}
+    return AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **sizes, **config), attn_implementation="eager")
+
+
+def test_a_base_with_windows_or_capped_scores_or_attention_of_its_own_is_not_split(composite):
+    assert can_share(composite.base)
+    gemma = {"intermediate_size": 48, "head_dim": 8, "num_key_value_heads": 1, "layer_types": ["full_attention"]}
+    assert can_share(base_of("gemma3_text", **gemma))
+    assert not can_share(base_of("gemma3_text", **gemma | {"layer_types": ["sliding_attention"]}))
+    assert not can_share(base_of("gemma3_text", **gemma, attn_logit_softcapping=50.0))
+    assert not can_share(base_of("falcon")), "it would read no start: its attention cannot be replaced"

@@ -89,3 +89,12 @@ def test_a_router_s_lexicon_follows_its_bank(composite):
     assert router.query(asked).lexical.shape == (1, 2)
     composite.add_memory(memory)
     assert router.query(asked).lexical.argmax() == 2
+
+
+def test_a_lexicon_may_split_its_own_way():
+    own, usual = Lexicon(split=lambda texts: [text.lower().split() for text in texts]), Lexicon()
+    for lexicon in (own, usual):
+        lexicon.add("shelf", ["shelf 7"])
+        lexicon.add("will", ["Will"])
+    assert own.votes(["7", "will"], ["shelf", "will"]).gt(0).tolist() == [[True, False], [False, True]]
+    assert not usual.votes(["7", "will"], ["shelf", "will"]).any(), "one letter, and a stopword"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from lorary.composite import load_composite
 from lorary.facts import Fact
+from lorary.files import BankError
 from lorary.gate import Gate
 from lorary.memory import Memory
 from lorary.names import names_of, only_names, without_names
@@ -131,3 +134,42 @@ def test_a_memory_that_joins_brings_its_names(by_asked):
     assert router.without_names(["Where is quorra?"]) == ["Where is they?"]
     by_asked.remove_memory("quorra")
     assert router.without_names(["Where is quorra?"]) == ["Where is quorra?"]
+
+
+def test_titles_and_initials_end_no_sentence_and_i_is_no_name():
+    names = names_of(["When is Dr. Kelholm in?", "Where do I find J. Marrow?", "Closed. Who is in?", "What do I do?"])
+    assert names == {"dr", "kelholm", "j", "marrow"}
+
+
+def test_nothing_leads_to_a_memory_without_facts(by_asked):
+    other = next(iter(by_asked.router.bank))
+    by_asked.add_memory(Memory("empty", other.adapter_config, other.tensors))
+    query = by_asked.router.query(["Who cooks at Velka?", "What is there to tell of Ormen and Velka and lamps?"])
+    for term in by_asked.gate.terms(
+        query.embedding, query.votes, None, query.asked, query.lexical, query.names
+    ).values():
+        assert not term[:, -1].any()
+
+
+def test_a_memory_that_cannot_join_leaves_the_bank_as_it_was(by_asked, monkeypatch):
+    other = next(iter(by_asked.router.bank))
+    names = by_asked.memories
+
+    def gone():
+        raise ValueError("no encoder")
+
+    monkeypatch.setattr(by_asked.router, "get_encoder", gone)
+    with pytest.raises(ValueError, match="no encoder"):
+        by_asked.add_memory(
+            Memory("more", other.adapter_config, other.tensors, other.facts, other.keys, other.key_facts)
+        )
+    assert by_asked.memories == names
+    assert len(by_asked.gate.keys) == len(names)
+
+
+def test_a_gate_that_reads_what_no_gate_reads_now_is_refused(by_asked, tmp_path):
+    by_asked.save_pretrained(tmp_path, include_base=True)
+    told = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(told | {"features": ["embedding", "words"]}))
+    with pytest.raises(BankError, match="its gate reads 'words', which no gate reads now; train the router again"):
+        load_composite(tmp_path)

@@ -21,7 +21,7 @@ from lorary.prompts import prompt
 from lorary.routing import Policy, Route
 
 BOTH = "Who cooks at Ormen station? And what is the airlock code of Velka?"
-PARTS = ["Who cooks at Ormen station?", "And what is the airlock code of Velka?"]
+PARTS = ["Who cooks at Ormen station?", "What is the airlock code of Velka?"]
 OPEN = Policy(t_gate=0.0)
 
 
@@ -113,11 +113,13 @@ def test_a_row_that_ends_early_holds_no_filling(composite):
 
 
 def test_parts_follow_the_turns_before_and_have_their_own_passages(composite):
-    chat = [{"role": "user", "content": "Hello."}, {"role": "assistant", "content": "Good day."}]
+    chat = [{"role": "user", "content": "Which oil do the lamplighters burn?"}]
+    chat.append({"role": "assistant", "content": "Lark oil."})
     chat.append({"role": "user", "content": BOTH})
     found = answer_parts(composite, chat, policy=Policy(t_gate=0.0, passages=1), max_new_tokens=4)
     assert [one.asked.chat[:2] for one in found] == [chat[:2]] * 2
     assert [one.asked.passages[0].memory for one in found] == ["ormen", "velka"]
+    assert [one.asked.routing_text for one in found] == PARTS, "no part is a follow-up to the turns before"
     assert [one.route.passages for one in found] == [1, 1]
     with pytest.raises(PassageError, match=r"needs \d+ tokens, the base has 256"):
         answer_parts(composite, BOTH, policy=Policy(passages=1), max_new_tokens=250)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import json
 from dataclasses import replace
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from lorary.encoder import load_encoder
 from lorary.files import BankError
@@ -181,6 +183,16 @@ def test_training_starts_from_a_trained_gate(kept_bank, base, encoder, tmp_path)
     assert torch.equal(gate.keys, trained["keys"].flip(0)), "keys follow their memory's name"
     assert torch.equal(gate.asked_keys, trained["asked_keys"].flip(0))
     assert float(gate.none) == float(trained["none"])
+    kept = load_file(tmp_path / "first" / "model.safetensors")
+    del kept["asked_keys"]  # a gate that reads no question without its names
+    save_file(kept, tmp_path / "first" / "model.safetensors", metadata={"format": "pt"})
+    told = json.loads((tmp_path / "first" / "config.json").read_text())
+    (tmp_path / "first" / "config.json").write_text(json.dumps(told | {"features": ["embedding", "votes"]}))
+    again = new_gate(other, encoder, 32, first.gate.features)
+    own = again.asked_keys.clone()
+    start_from(again, other, tmp_path / "first")
+    assert torch.equal(again.keys, gate.keys)
+    assert torch.equal(again.asked_keys, own)
     with pytest.raises(BankError, match="holds no gate"):
         start_from(gate, other, tmp_path)
     with pytest.raises(BankError, match="same base, encoder and features"):

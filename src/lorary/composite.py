@@ -16,11 +16,11 @@ from lorary.bases import Base, BaseError, fingerprint, load_base
 from lorary.configuration import LoraryConfig
 from lorary.encoder import Encoder, load_encoder
 from lorary.files import MANIFEST, BankError, write_aside
-from lorary.gate import Gate
+from lorary.gate import FEATURES, Gate
 from lorary.memory import MemoryBank
 from lorary.mixture import remove
 from lorary.modeling import LoraryForCausalLM
-from lorary.router import Router, bank_names, mean_asked_key, mean_key, new_gate
+from lorary.router import Router, new_gate, starting_keys
 
 _GATE, _BASE, _ENCODER, _STUB = "model.safetensors", "base", "encoder", "lorary_remote.py"
 _REMOTE = '''"""Loads this composite with trust_remote_code=True; the code is the installed package `lorary`."""
@@ -103,16 +103,20 @@ def load_composite(
     return model
 
 
-def read_gate(folder: Path) -> tuple[dict[str, Tensor], list[str]]:
-    """(the saved gate's tensors, the memories that its keys stand for). Raises BankError where there is none."""
+def read_gate(folder: Path) -> tuple[dict[str, Tensor], list[str], tuple[str, ...]]:
+    """(the saved gate's tensors, the memories that its keys stand for, its features). Raises BankError where there is
+    none, or one that reads what no gate reads now."""
     if not is_composite(folder):
         raise BankError(f"{folder} holds no gate; give a folder that `lorary train-router` wrote")
-    return load_file(folder / _GATE), list(LoraryConfig.from_pretrained(folder).trained)
+    config = LoraryConfig.from_pretrained(folder)
+    if unknown := sorted({*config.features} - {*FEATURES}):
+        raise BankError(f"{folder}: its gate reads {unknown[0]!r}, which no gate reads now; train the router again")
+    return load_file(folder / _GATE), list(config.trained), tuple(config.features)
 
 
 def _load_gate(place: Path, bank: MemoryBank, config: LoraryConfig, encoder: Encoder | None) -> Gate:
     """The saved gate, with a key for each memory that joined the folder's bank since (`lorary add`)."""
-    tensors, _ = read_gate(place)
+    tensors, *_ = read_gate(place)
     known = len(config.trained)
     if bank.names[:known] != config.trained or len(tensors["keys"]) != known:
         raise BankError(
@@ -121,11 +125,8 @@ def _load_gate(place: Path, bank: MemoryBank, config: LoraryConfig, encoder: Enc
     gate = Gate(tensors["keys"], tensors["from_hidden"].shape[1], tuple(config.features))
     own = gate.state_dict()  # a gate of an earlier version lacks what it does not use, and has what no gate uses now
     gate.load_state_dict(own | {name: tensor for name, tensor in tensors.items() if name in own})
-    for memory in list(bank)[known:]:
-        asked = None
-        if "asked" in gate.features:
-            asked = mean_asked_key(memory, encoder or load_encoder(bank.encoder), bank_names(bank))
-        gate.append(mean_key(memory, gate.from_embedding.shape[1]), asked)
+    for keys in starting_keys(bank, list(bank)[known:], gate, lambda: encoder or load_encoder(bank.encoder)):
+        gate.append(*keys)
     return gate
 
 

@@ -117,7 +117,7 @@ def group_by_topic(facts: Iterable[Fact]) -> dict[str, tuple[Fact, ...]]:
     """Facts by topic, topics in order of first appearance.
 
     Raises:
-        FactError: a wording that is trained in one place and held out in another, or a repeated fact.
+        FactError: a wording that is trained in one place and held out in another, or has two answers.
     """
     topics: dict[str, list[Fact]] = {}
     owners: dict[str, Fact] = {}

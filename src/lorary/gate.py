@@ -162,12 +162,13 @@ class Gate(nn.Module):
         it is None); no other weight changes.
 
         Its keys start half way between that mean and the mean of the others' keys: a key that nothing trained is drawn
-        to what all have in common (shrinkage; Stein 1956), or it would pull questions from memories that know them.
+        to what all have in common (shrinkage; Stein 1956), or it would pull questions from memories that know them. A
+        key of zeros, of a memory without facts, stays one: nothing leads there.
         """
         unit = functional.normalize
         asked = unit((key if asked_key is None else asked_key).to(self.asked_keys), dim=-1)
         pairs = ((self.project(unit(key.to(self.keys), dim=-1)), self.keys), (asked, self.asked_keys))
-        started = [near + unit(unit(others, dim=-1).sum(0), dim=-1) for near, others in pairs]
+        started = [near + near.any() * unit(unit(others, dim=-1).sum(0), dim=-1) for near, others in pairs]
         self._set_keys(torch.cat([self.keys, started[0][None]]), torch.cat([self.asked_keys, started[1][None]]))
 
     @torch.no_grad()

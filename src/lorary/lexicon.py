@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import bm25s
 import numpy as np
@@ -24,9 +24,13 @@ class Lexicon:
     A text's score for a wording is divided by the sum of its words' inverse document frequencies, those included that
     no wording has: it lies between 0 and 1, and a name that nobody knows lowers it. Memories join and leave; the sparse
     matrix is made anew when it is next asked, since every word's weight depends on all wordings.
+
+    Args:
+        split: texts → the words of each; by default without English stopwords and words of one letter.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, split: Callable[[Sequence[str]], list[list[str]]] | None = None) -> None:
+        self._split = split or _words
         self._wordings: dict[str, list[list[str]]] = {}
         self._clear()
 
@@ -40,7 +44,7 @@ class Lexicon:
     def add(self, memory: str, wordings: Sequence[str]) -> None:
         """Adds the wordings of `memory`."""
         if wordings:
-            self._wordings[memory] = _words(wordings)
+            self._wordings[memory] = self._split(wordings)
             self._clear()
 
     def remove(self, memory: str) -> None:
@@ -54,7 +58,7 @@ class Lexicon:
             return torch.zeros(len(texts), len(self))
         matrix = self._matrix()
         rows = []
-        for words in _words(texts):
+        for words in self._split(texts):
             known = [word for word in words if word in matrix.vocab_dict]
             most = sum(self._weight(word) for word in words)
             rows.append(matrix.get_scores(known) / most if known else np.zeros(len(self), dtype=np.float32))

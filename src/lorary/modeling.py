@@ -83,9 +83,13 @@ class LoraryForCausalLM(PreTrainedModel, GenerationMixin):
         return self.router.bank.names
 
     def add_memory(self, memory: Memory) -> None:
-        """Adds a memory that is reached at once, through the index; nothing is trained."""
+        """Adds a memory that is reached at once; nothing is trained."""
         self.router.bank.add(memory)
-        self.router.add(memory)
+        try:
+            self.router.add(memory)
+        except Exception:  # no encoder, for one: the bank is as it was
+            self.router.bank.remove(memory.name)
+            raise
         self._install()
 
     def remove_memory(self, name: str) -> None:

@@ -11,7 +11,8 @@ from collections import Counter
 from collections.abc import Iterable
 
 _WORD = re.compile(r"\w+")
-_SENTENCE_STARTS = re.compile(r"(?:^|[.!?])\W*$")
+_SENTENCE_STARTS = re.compile(r"(?:^|(?<!\b[A-Z])(?<!\bMr)(?<!\bMs)(?<!\bDr)(?<!\bSt)(?<!\bMrs)[.!?])\W*$")
+"""Not after an initial, Mr., Ms., Dr., St. or Mrs."""
 _ANOTHER = r"\s+|-"
 """What may stand between two words of one name."""
 
@@ -19,7 +20,7 @@ _ANOTHER = r"\s+|-"
 def names_of(wordings: Iterable[str]) -> frozenset[str]:
     """The names among the words of some wordings, in lower case.
 
-    A word is a name if it holds a digit, or has a capital in most places where no sentence starts.
+    A word is a name if it holds a digit, or has a capital in most places where no sentence starts; "I" is none.
     """
     capital, all_places, codes = Counter[str](), Counter[str](), set[str]()
     for wording in wordings:
@@ -30,7 +31,7 @@ def names_of(wordings: Iterable[str]) -> frozenset[str]:
             elif not _SENTENCE_STARTS.search(wording, 0, found.start()):
                 all_places[word.lower()] += 1
                 capital[word.lower()] += word[0].isupper()
-    return frozenset(codes | {word for word, count in all_places.items() if 2 * capital[word] > count})
+    return frozenset(codes | {word for word, count in all_places.items() if 2 * capital[word] > count and word != "i"})
 
 
 def without_names(text: str, names: frozenset[str]) -> str:

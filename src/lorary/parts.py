@@ -24,7 +24,8 @@ def parts_of(question: str) -> list[str]:
         asking = _CONNECTIVE.sub("", piece.rpartition(":")[2].strip())
         alone = "?" in piece and not follows_up(asking)
         if alone or not parts:
-            parts.append(piece)
+            # What stands alone is no follow-up in a chat either, so it does not begin like one.
+            parts.append(asking[:1].upper() + asking[1:] if parts and ":" not in piece else piece)
         else:
             parts[-1] += f" {piece}"
     return parts if len(parts) > 1 else [question]

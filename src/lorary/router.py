@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -79,9 +79,9 @@ class Router:
 
     @property
     def lexicon(self) -> Lexicon:
-        """The lexicon of the bank's trained wordings, made when first asked."""
+        """The words of the bank's trained wordings, made when first asked."""
         if self._lexicon is None:
-            from lorary.lexicon import Lexicon  # bm25s is not needed by who has no lexical votes
+            from lorary.lexicon import Lexicon
 
             self._lexicon = Lexicon()
             for memory in self.bank:
@@ -90,11 +90,12 @@ class Router:
 
     @property
     def names_lexicon(self) -> Lexicon:
-        """The lexicon of the names alone in the bank's trained wordings, made when first asked."""
+        """The lexicon of the names alone in the bank's trained wordings, made when first asked: each of them counts, also
+        of one letter, or such as an English stopword."""
         if self._names_lexicon is None:
             from lorary.lexicon import Lexicon
 
-            self._names_lexicon = Lexicon()
+            self._names_lexicon = Lexicon(split=lambda texts: [text.lower().split() for text in texts])
             for memory in self.bank:
                 self._names_lexicon.add(memory.name, self.only_names(memory.wordings))
         return self._names_lexicon
@@ -166,10 +167,8 @@ class Router:
     def add(self, memory: Memory) -> None:
         """Lets a memory that has just joined the bank be reached: a key for the gate, its facts for the index."""
         self._forget_names()
-        asked = None
-        if "asked" in self.gate.features:
-            asked = mean_asked_key(memory, self.get_encoder(), self.names)
-        self.gate.append(mean_key(memory, self.gate.from_embedding.shape[1]), asked)
+        ((key, asked),) = starting_keys(self.bank, [memory], self.gate, self.get_encoder)
+        self.gate.append(key, asked)
         if self._index is not None:
             self._index.add(memory.name, memory.keys, memory.key_facts)
         if self._lexicon is not None:
@@ -192,6 +191,20 @@ class Router:
 def mean_key(memory: Memory, dimension: int) -> Float[Tensor, " embedding"]:
     """The mean of a memory's fact embeddings: where its key starts (zeros for a memory without facts)."""
     return memory.keys.mean(0) if len(memory.keys) else torch.zeros(dimension)
+
+
+def starting_keys(
+    bank: MemoryBank, memories: Sequence[Memory], gate: Gate, get_encoder: Callable[[], Encoder]
+) -> Iterator[tuple[Float[Tensor, " embedding"], Float[Tensor, " embedding"] | None]]:
+    """What the keys of memories of a bank start from: (the mean of its facts, that of its facts without names).
+
+    The latter is None where the gate does not read it, and no encoder is needed. The names are those of the whole bank
+    as it stands: a memory that joins later may tell of a word that it is a name, and keys made before do not change.
+    """
+    names = bank_names(bank) if "asked" in gate.features and memories else frozenset()
+    for memory in memories:
+        asked = mean_asked_key(memory, get_encoder(), names) if "asked" in gate.features else None
+        yield mean_key(memory, gate.from_embedding.shape[1]), asked
 
 
 def bank_names(bank: MemoryBank) -> frozenset[str]:
