@@ -175,7 +175,7 @@ class _Run:
             routers[f"gate: {name}"] = self._gate_figures(router, data)
             if self.joins is not None:
                 routers[f"gate: {name}"]["joining"] = self._join(router)
-        parts = [fact.split("-")[0] for fact in self.held_out.facts]
+        parts = [fact.split("/")[0].split("-")[0] for fact in self.held_out.facts]
         return {"facts": self.held_out.facts, "parts": parts, "routers": routers}
 
     def _gate(self, features: tuple[str, ...]) -> Any:
