@@ -69,6 +69,7 @@ def route_bench(
     out: str | Path,
     *,
     seeds: int = 3,
+    first_seed: int = 0,
     sets: Sequence[str] = tuple(SETS),
     training: Training | None = None,
     encoder: Encoder | None = None,
@@ -99,7 +100,7 @@ def route_bench(
         stands = json.loads((place / "results.json").read_text(encoding="utf-8"))
         results = stands if stands.get("settings") == settings else results
     loaded = encoder or load_encoder(EMBEDDED)
-    for seed in range(seeds):
+    for seed in range(first_seed, first_seed + seeds):
         for name in sets:
             if f"{name}/{seed}" not in results["runs"]:
                 run = _Run(SETS[name](seed, fold), Remembered(loaded), training, seed, place / "training")

@@ -44,7 +44,8 @@ def route_bench(argv: list[str]) -> None:
     parser.add_argument(
         "--out", type=str, required=True, help="folder of results.json and report.md; a run goes on there"
     )
-    parser.add_argument("--seeds", type=int, default=3, help="how many seeds, from 0")
+    parser.add_argument("--seeds", type=int, default=3, help="how many seeds")
+    parser.add_argument("--first-seed", type=int, default=0, help="the first of them; others than 0 to 2 to choose by")
     parser.add_argument("--sets", type=list[str], default=["separable", "overlapping", "phone-book"], help="which sets")
     parser.add_argument(
         "--fold",
@@ -58,7 +59,8 @@ def route_bench(argv: list[str]) -> None:
     from lorary.router_training.benchmark_report import write_report
 
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    results = run(given.out, seeds=given.seeds, sets=given.sets, fold=given.fold)
+    passed = {name: getattr(given, name) for name in ("seeds", "first_seed", "sets", "fold")}
+    results = run(given.out, **passed)
     print(json.dumps(results["sets"]) if given.json else write_report(results))
 
 

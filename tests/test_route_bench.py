@@ -89,6 +89,9 @@ def test_a_whole_run(encoder, tmp_path, monkeypatch, capsys):
     assert len(told["index, best fact"]["seeds"]) == 2
     assert set(best_features(results["sets"])) == {"gate: asked + names", "gate: votes"}
     assert "| gate: asked + names |" in (tmp_path / "report.md").read_text()
+    assert set(results["runs"]) == {"overlapping/0", "overlapping/1"}
+    assert main([*arguments[:3], "--seeds=1", "--first-seed=1", "--sets", "[overlapping]"]) == 0
+    assert set(json.loads((tmp_path / "results.json").read_text())["runs"]) == set(results["runs"]), "it stood there"
     before = (tmp_path / "results.json").stat().st_mtime_ns
     monkeypatch.setattr(benchmark, "_Run", None)  # what stands is not measured again
     assert main(arguments) == 0
