@@ -125,7 +125,9 @@ def _load_gate(place: Path, bank: MemoryBank, config: LoraryConfig, encoder: Enc
     gate = Gate(tensors["keys"], tensors["from_hidden"].shape[1], tuple(config.features))
     own = gate.state_dict()  # a gate of an earlier version lacks what it does not use, and has what no gate uses now
     gate.load_state_dict(own | {name: tensor for name, tensor in tensors.items() if name in own})
-    for keys in starting_keys(bank, list(bank)[known:], gate, lambda: encoder or load_encoder(bank.encoder)):
+    joined, dimension = list(bank)[known:], gate.from_embedding.shape[1]
+    started = starting_keys(bank, joined, gate.features, dimension, lambda: encoder or load_encoder(bank.encoder))
+    for keys in started:
         gate.append(*keys)
     return gate
 

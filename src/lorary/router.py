@@ -167,7 +167,9 @@ class Router:
     def add(self, memory: Memory) -> None:
         """Lets a memory that has just joined the bank be reached: a key for the gate, its facts for the index."""
         self._forget_names()
-        ((key, asked),) = starting_keys(self.bank, [memory], self.gate, self.get_encoder)
+        ((key, asked),) = starting_keys(
+            self.bank, [memory], self.gate.features, self.gate.from_embedding.shape[1], self.get_encoder
+        )
         self.gate.append(key, asked)
         if self._index is not None:
             self._index.add(memory.name, memory.keys, memory.key_facts)
@@ -194,17 +196,21 @@ def mean_key(memory: Memory, dimension: int) -> Float[Tensor, " embedding"]:
 
 
 def starting_keys(
-    bank: MemoryBank, memories: Sequence[Memory], gate: Gate, get_encoder: Callable[[], Encoder]
+    bank: MemoryBank,
+    memories: Sequence[Memory],
+    features: Sequence[str],
+    dimension: int,
+    get_encoder: Callable[[], Encoder],
 ) -> Iterator[tuple[Float[Tensor, " embedding"], Float[Tensor, " embedding"] | None]]:
     """What the keys of memories of a bank start from: (the mean of its facts, that of its facts without names).
 
-    The latter is None where the gate does not read it, and no encoder is needed. The names are those of the whole bank
+    The latter is None where it is no feature, and no encoder is needed. The names are those of the whole bank
     as it stands: a memory that joins later may tell of a word that it is a name, and keys made before do not change.
     """
-    names = bank_names(bank) if "asked" in gate.features and memories else frozenset()
+    names = bank_names(bank) if "asked" in features and memories else frozenset()
     for memory in memories:
-        asked = mean_asked_key(memory, get_encoder(), names) if "asked" in gate.features else None
-        yield mean_key(memory, gate.from_embedding.shape[1]), asked
+        asked = mean_asked_key(memory, get_encoder(), names) if "asked" in features else None
+        yield mean_key(memory, dimension), asked
 
 
 def bank_names(bank: MemoryBank) -> frozenset[str]:
@@ -221,9 +227,7 @@ def mean_asked_key(memory: Memory, encoder: Encoder, names: frozenset[str]) -> F
 
 def new_gate(bank: MemoryBank, encoder: Encoder, hidden_size: int, features: tuple[str, ...]) -> Gate:
     """An untrained gate whose keys are the memories' mean fact embeddings."""
-    empty, names = torch.zeros(0, encoder.dimension), bank_names(bank)
-    keys = torch.stack([mean_key(memory, encoder.dimension) for memory in bank]) if len(bank) else empty
-    asked_keys = None
-    if "asked" in features and len(bank):
-        asked_keys = torch.stack([mean_asked_key(memory, encoder, names) for memory in bank])
-    return Gate(keys, hidden_size, features, asked_keys)
+    started = list(starting_keys(bank, list(bank), features, encoder.dimension, lambda: encoder))
+    keys = torch.stack([key for key, _ in started]) if started else torch.zeros(0, encoder.dimension)
+    asked = [key for _, key in started if key is not None]
+    return Gate(keys, hidden_size, features, torch.stack(asked) if asked else None)
