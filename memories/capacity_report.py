@@ -40,8 +40,8 @@ def report(study: Study) -> str:
         "",
         *markdown(_knees(study)),
         "",
-        f"- Each fact is shown {made['exposures']} times in each of {made['wordings']} wordings, whatever the load; a row "
-        "whose every token is certain is passed over three times in four. Intervals are over facts, of one set of facts.",
+        f"- Each fact is shown {made['exposures']} times in each of {made['wordings']} wordings, whatever the load. "
+        "Intervals are over facts, of one set of facts.",
         f"- Base {made['base']}, layers from {made['split_layer']}, {len({c.seed for c in study.cells})} seeds.",
         f"- {study.footer()}. Seconds are of that machine as it was then, shared by row tokens among the memories that "
         "were written together.",

@@ -124,13 +124,13 @@ def save(place: Path, results: Mapping[str, Any], report: str, plots: Mapping[st
 
 
 def reporter(bar: ProgressBar, facts: int, name: str) -> Report:
-    """What a group of so many facts tells the bar of all groups: facts shown, and its recall so far."""
+    """What a group of so many facts tells the bar of all groups: facts shown; recall is measured at the end alone."""
     done = 0
 
-    def told(passes: float, recall: list[float]) -> None:
+    def told(passes: float, _: list[float]) -> None:
         nonlocal done
         if (shown := int(facts * passes)) > done:
-            bar.advance(shown - done, f"{name}: {sum(recall) / len(recall):.0%} recalled")
+            bar.advance(shown - done, name)
             done = shown
 
     return told

@@ -188,6 +188,8 @@ def _run(writer: _Writer, report: Report) -> list[Written]:
             sure.update(_step(writer, optimizer, chunk))
             done += len(chunk)
             report(epoch - 1 + done / planned, recall)
+        if recipe.recall > 1 and epoch < recipe.max_epochs:
+            continue  # no memory can stop yet: what it recalls so far would be measured for nothing
         for memory in [m for m in range(count) if m not in written]:
             unseen = _hits(writer, writer.validation_rows, memory)
             recall[memory] = _whole_facts(unseen)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import replace
 
 import pytest
 
 from lorary.__main__ import main
 from lorary.facts import group_by_topic
-from lorary.memories import groups
+from lorary.memories import groups, writing
 from lorary.memories.capacity import Grid, capacity, invented_facts, packs, recipe_of
 from lorary.memories.planning import read_study
 from lorary.memories.studies import StudyError
@@ -42,18 +43,22 @@ def test_groups_hold_every_cell_once_and_as_many_facts_as_the_largest_load():
     assert packs(grid, set(cells)) == []
 
 
-def test_a_study_shows_each_fact_as_often_whatever_the_load(base):
-    seen: dict[int, int] = {}
+def test_a_study_shows_each_wording_as_often_whatever_the_load_and_however_sure(base, monkeypatch):
     recipe = recipe_of(SMALL, 4)
     assert recipe.recall > 1, "no memory stops early"
     assert recipe.lora_alpha / recipe.r == Recipe().lora_alpha / Recipe().r
+    step = writing._step
     for load in (2, 8):
-        facts = invented_facts(load, 0, SMALL.wordings)
-        passes = []
-        [made] = write(base, [facts], recipe, 1, lambda at, _, passes=passes: passes.append(at == int(at)))
-        seen[load] = sum(passes)
+        shown = Counter()
+
+        def counting(*given, shown=shown):
+            shown.update(given[2])
+            return dict.fromkeys(step(*given), 1.0)  # every row is told to be certain
+
+        monkeypatch.setattr(writing, "_step", counting)
+        [made] = write(base, [invented_facts(load, 0, SMALL.wordings)], recipe, 1)
         assert (made.epochs, made.stopped) == (3, "cap")
-    assert seen == {2: 3, 8: 3}
+        assert shown == dict.fromkeys(range(load * SMALL.wordings), 3)
 
 
 def test_a_whole_run_goes_on_cell_by_cell(base, tmp_path, monkeypatch, capsys):
