@@ -1,7 +1,8 @@
 """The capacity study: rank × load of invented facts, each fact shown as often whatever the load → recall, cost, the knee.
 
-arXiv 2603.01097 fixed the steps of a run, so its large loads were also under-trained; here every load shows each
-wording of each fact the same number of times, whether it is certain already or not, and no memory stops early.
+arXiv 2603.01097 fixed the steps of a run, so its large loads were also under-trained; here every load makes the same
+number of passes over its facts' wordings, and no memory stops early. As in `lorary build`, what is certain already is
+shown one pass in four; each cell tells how often a fact was shown.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ class Grid:
         ranks: LoRA ranks.
         loads: facts a memory.
         seeds: how many sets of facts and first weights, from seed 0.
-        exposures: times that each trained wording of each fact is shown, the same for all loads.
+        exposures: passes over the trained wordings of each fact, the same for all loads.
         wordings: trained wordings a fact, 1 to 8.
         recall: the share of facts that a memory must recall under an unseen wording; the knee is the largest such load.
     """
@@ -76,7 +77,7 @@ class Grid:
     ranks: tuple[int, ...] = (1, 2, 4, 8, 16)
     loads: tuple[int, ...] = (25, 50, 100, 200, 400)
     seeds: int = 1
-    exposures: int = 3
+    exposures: int = 5
     wordings: int = 8
     recall: float = 0.9
 
@@ -188,11 +189,10 @@ def packs(grid: Grid, stand: set[Place]) -> list[list[Place]]:
 
 
 def recipe_of(grid: Grid, rank: int, seed: int = 0) -> Recipe:
-    """How the memories of a group are written: as `lorary build` does, but each to the last pass, every row in each."""
+    """How the memories of a group are written: as `lorary build` does, but each to the last pass."""
     plain = Recipe()
     alpha = rank * plain.lora_alpha // plain.r
-    passes = {"max_epochs": grid.exposures, "visits": grid.wordings}
-    return Recipe(r=rank, lora_alpha=alpha, recall=NEVER, seed=seed, **passes)
+    return Recipe(r=rank, lora_alpha=alpha, max_epochs=grid.exposures, recall=NEVER, seed=seed)
 
 
 def cells_of(base: Base, pack: Sequence[Place], facts: Sequence[Sequence[Fact]], made: Result) -> list[Cell]:
@@ -220,6 +220,7 @@ def _cell(base: Base, place: Place, facts: Sequence[Fact], written: Written) -> 
         parameters=sum(tensor.numel() for tensor in tensors.values()),
         answer_tokens=sum(answers.values()),
         row_tokens=sum(len(row.ids) for row in shown),
+        shown=round(written.shown / len(facts), 2),
     )
 
 
@@ -229,7 +230,6 @@ def _begin(place: Path, grid: Grid, base: Base, processes: int) -> Study:
     configuration: dict[str, Any] = {
         "exposures": grid.exposures,
         "wordings": grid.wordings,
-        "visits": recipe["visits"],
         "rows_a_step": recipe["batch_size"],
         "alpha_over_rank": recipe["lora_alpha"],
         **{name: recipe[name] for name in ("target_modules", "lr", "thinned_copies", "thinned_share")},

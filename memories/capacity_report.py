@@ -13,12 +13,13 @@ def report(study: Study) -> str:
     """The study in Markdown: every cell, the knee of each rank, and what made it."""
     made = study.configuration
     rows = [
-        ["rank", "facts", "answer tokens", "every trained wording", "an unseen wording (95 %)", *_COSTS],
+        ["rank", "facts", "answer tokens", "shown", "every trained wording", "an unseen wording (95 %)", *_COSTS],
         *(
             [
                 str(cell.rank),
                 str(cell.load),
                 f"{cell.answer_tokens:,}",
+                f"{cell.shown:.1f}",
                 f"{cell.recall_trained:.3f}",
                 "{:.3f} ({:.3f} to {:.3f})".format(cell.recall_unseen, *wilson(cell.recall_unseen, cell.load)),
                 f"{cell.seconds:.0f}",
@@ -40,8 +41,9 @@ def report(study: Study) -> str:
         "",
         *markdown(_knees(study)),
         "",
-        f"- Each fact is shown {made['exposures']} times in each of {made['wordings']} wordings, whatever the load. "
-        "Intervals are over facts, of one set of facts.",
+        f"- Every load makes {made['exposures']} passes over the {made['wordings']} wordings of its facts; a row whose "
+        "every token is certain is passed over three times in four, and `shown` is how often a fact was shown. Intervals "
+        "are over facts, of one set of facts.",
         f"- Base {made['base']}, layers from {made['split_layer']}, {len({c.seed for c in study.cells})} seeds.",
         f"- {study.footer()}. Seconds are of that machine as it was then, shared by row tokens among the memories that "
         "were written together.",

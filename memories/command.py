@@ -100,7 +100,7 @@ def capacity(argv: list[str]) -> None:
     parser.add_argument("--ranks", type=str, default="1,2,4,8,16", help="LoRA ranks, with commas between")
     parser.add_argument("--loads", type=str, default="25,50,100,200,400", help="facts a memory, with commas between")
     parser.add_argument("--seeds", type=int, default=1, help="how many sets of facts, from seed 0")
-    parser.add_argument("--exposures", type=int, default=3, help="times each wording is shown, for every load")
+    parser.add_argument("--exposures", type=int, default=5, help="passes over all wordings, for every load")
     parser.add_argument("--wordings", type=int, default=8, help="trained wordings a fact, 1 to 8")
     parser.add_argument("--recall", type=float, default=0.9, help="the share of facts that defines the knee")
     parser.add_argument("--processes", type=int | None, default=None, help="that write side by side; one a core")

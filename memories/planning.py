@@ -18,7 +18,7 @@ from lorary.memories.rows import rows, with_validation
 from lorary.memories.studies import Header, StudyError, header_of, read_results
 from lorary.memories.writing import Recipe
 
-SCHEMA = 1
+SCHEMA = 2
 SHIPPED = Path(__file__).with_name("capacity.json")
 """The study that a plan is made from where none is given, in installs that ship one."""
 KEY_BYTES = 4 * 384
@@ -38,6 +38,7 @@ class Cell:
         bytes: of its adapter file.
         answer_tokens: of all its answers, each with the token that ends it.
         row_tokens: of all its rows (every trained wording with its answer), which one pass reads.
+        shown: times that a fact was shown, on average over its facts; what is certain already is shown less often.
     """
 
     rank: int
@@ -51,6 +52,7 @@ class Cell:
     parameters: int
     answer_tokens: int
     row_tokens: int
+    shown: float
 
 
 @dataclass(kw_only=True)

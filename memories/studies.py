@@ -53,8 +53,7 @@ class Header:
     def footer(self) -> str:
         """The line of a report that tells machine and versions."""
         machine = self.machine
-        # The first capacity studies wrote in one process and do not tell so.
-        at_once = f"processes at once {machine.get('processes', 1)}, threads each {machine['threads']}"
+        at_once = f"processes at once {machine['processes']}, threads each {machine['threads']}"
         versions = ", ".join(f"{name} {told}" for name, told in self.versions.items())
         return f"{machine['cpu']}, {at_once}, {machine['dtype']}, Python {machine['python']}; {versions}; {self.made}"
 
@@ -104,8 +103,7 @@ def read_results(place: str | Path, kind: str, schema: int) -> tuple[Path, dict[
     found = told.get("schema") if isinstance(told, dict) else None
     if found != schema:
         raise StudyError(f"{path} has schema {found!r}, this version reads {schema}; run `lorary {kind}` again")
-    # The first capacity studies do not tell their kind.
-    if (other := told.get("study", "capacity")) != kind:
+    if (other := told.get("study")) != kind:
         raise StudyError(f"{path} was written by `lorary {other}`, not `lorary {kind}`; give another folder")
     return path, told
 

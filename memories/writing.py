@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -34,6 +35,7 @@ class Written:
     Args:
         trained_recall, validation_recall: share of its facts recalled under every such wording.
         trained, validation: the same, wording by wording, in the order in which the facts have them.
+        shown: times that a row of it took part in a step.
     """
 
     factors: dict[str, tuple[Tensor, Tensor]]
@@ -43,6 +45,7 @@ class Written:
     stopped: str
     trained: Hits = ()
     validation: Hits = ()
+    shown: int = 0
 
 
 _EVALUATED = 64  # rows a pass where nothing trains
@@ -178,6 +181,7 @@ def _run(writer: _Writer, report: Report) -> list[Written]:
     written: dict[int, Written] = {}
     recall = [0.0] * count
     sure: dict[int, float] = {}
+    shown = Counter[int]()
     for epoch in range(1, recipe.max_epochs + 1):
         open_rows = [i for i, row in enumerate(writer.train_rows.rows) if row.memory not in written]
         chunks = _pass(writer, open_rows, sure, epoch)
@@ -186,10 +190,11 @@ def _run(writer: _Writer, report: Report) -> list[Written]:
             for group in optimizer.param_groups:
                 group["lr"] = falling(recipe.lr, epoch - 1 + done / planned, recipe.max_epochs)
             sure.update(_step(writer, optimizer, chunk))
+            shown.update(writer.train_rows.rows[i].memory for i in chunk)
             done += len(chunk)
             report(epoch - 1 + done / planned, recall)
         if recipe.recall > 1 and epoch < recipe.max_epochs:
-            continue  # no memory can stop yet: what it recalls so far would be measured for nothing
+            continue  # none can stop yet, so what they recall so far decides nothing
         for memory in [m for m in range(count) if m not in written]:
             unseen = _hits(writer, writer.validation_rows, memory)
             recall[memory] = _whole_facts(unseen)
@@ -197,7 +202,7 @@ def _run(writer: _Writer, report: Report) -> list[Written]:
                 seen = _hits(writer, writer.train_rows, memory)
                 stopped = "recalled" if recall[memory] >= recipe.recall else "cap"
                 shares, factors = (_whole_facts(seen), recall[memory]), writer.snapshot(memory)
-                written[memory] = Written(factors, *shares, epoch, stopped, seen, unseen)
+                written[memory] = Written(factors, *shares, epoch, stopped, seen, unseen, shown[memory])
         if len(written) == count:
             break
     return [written[m] for m in range(count)]

@@ -43,22 +43,23 @@ def test_groups_hold_every_cell_once_and_as_many_facts_as_the_largest_load():
     assert packs(grid, set(cells)) == []
 
 
-def test_a_study_shows_each_wording_as_often_whatever_the_load_and_however_sure(base, monkeypatch):
+def test_a_study_makes_as_many_passes_whatever_the_load_and_tells_what_was_shown(base, monkeypatch):
     recipe = recipe_of(SMALL, 4)
     assert recipe.recall > 1, "no memory stops early"
     assert recipe.lora_alpha / recipe.r == Recipe().lora_alpha / Recipe().r
     step = writing._step
     for load in (2, 8):
-        shown = Counter()
+        for sure, least, most in ((0.0, 6, 6), (1.0, 2, 5)):  # two wordings in three passes; the first shows both
+            shown = Counter()
 
-        def counting(*given, shown=shown):
-            shown.update(given[2])
-            return dict.fromkeys(step(*given), 1.0)  # every row is told to be certain
+            def counting(*given, shown=shown, sure=sure):
+                shown.update(given[2])
+                return dict.fromkeys(step(*given), sure)
 
-        monkeypatch.setattr(writing, "_step", counting)
-        [made] = write(base, [invented_facts(load, 0, SMALL.wordings)], recipe, 1)
-        assert (made.epochs, made.stopped) == (3, "cap")
-        assert shown == dict.fromkeys(range(load * SMALL.wordings), 3)
+            monkeypatch.setattr(writing, "_step", counting)
+            [made] = write(base, [invented_facts(load, 0, SMALL.wordings)], recipe, 1)
+            assert (made.epochs, made.stopped) == (3, "cap")
+            assert least * load <= made.shown == shown.total() <= most * load
 
 
 def test_a_whole_run_goes_on_cell_by_cell(base, tmp_path, monkeypatch, capsys):
@@ -81,7 +82,7 @@ def test_a_whole_run_goes_on_cell_by_cell(base, tmp_path, monkeypatch, capsys):
     told = json.loads(capsys.readouterr().out)
     assert told == json.loads((folder / "results.json").read_text())
     assert [(c["rank"], c["load"], c["seed"]) for c in told["cells"]] == [(1, 2, 0), (1, 4, 0)]
-    assert (told["schema"], told["partial"], told["seeds"]) == (1, False, [0])
+    assert (told["schema"], told["partial"], told["seeds"]) == (2, False, [0])
     assert told["configuration"]["exposures"] == 3
 
     written = []
@@ -109,18 +110,6 @@ def test_two_processes_measure_what_one_measures(base, tmp_path):
         return [replace(cell, seconds=0.0, processor_seconds=0.0) for cell in study.cells]
 
     assert told(1) == told(2)
-
-
-def test_a_study_of_the_first_version_goes_on(base, tmp_path, monkeypatch):
-    """It tells neither what kind of study it is nor how many processes wrote."""
-    capacity(tmp_path, grid=SMALL, base=base, quiet=True)
-    told = json.loads((tmp_path / "results.json").read_text())
-    del told["study"], told["machine"]["processes"]
-    (tmp_path / "results.json").write_text(json.dumps({**told, "partial": True}))
-    monkeypatch.setattr(groups, "write", lambda *_: pytest.fail("all cells stand"))
-    study = capacity(tmp_path, grid=SMALL, base=base, quiet=True)
-    assert not study.partial
-    assert len(study.cells) == 4
 
 
 def test_a_stopped_run_is_partial_and_keeps_its_groups(base, tmp_path, monkeypatch):
@@ -162,8 +151,8 @@ def test_what_is_no_study_is_refused(tmp_path):
     for text, says in (
         ("{", "is not JSON"),
         ('{"schema": 9}', "has schema 9"),
-        ('{"schema": 1}', "is not a whole study"),
-        ('{"schema": 1, "study": "wordings"}', "was written by `lorary wordings`, not `lorary capacity`"),
+        ('{"schema": 2, "study": "capacity"}', "is not a whole study"),
+        ('{"schema": 2, "study": "wordings"}', "was written by `lorary wordings`, not `lorary capacity`"),
     ):
         (tmp_path / "results.json").write_text(text)
         with pytest.raises(StudyError, match=says):

@@ -40,13 +40,14 @@ def cell(rank, load, recall, seed=0):
         parameters=250 * rank,
         answer_tokens=6 * load,
         row_tokens=100 * load,
+        shown=4.0,
     )
 
 
 def study(*cells, exposures=4):
     made = {"base": "b", "exposures": exposures, "wordings": 4, "split_layer": 1, "alpha_over_rank": 2}
     machine = {"cpu": "x86_64", "threads": 1, "dtype": "bfloat16", "python": "3.11"}
-    header = {"schema": 1, "partial": False, "made": "2026-11-25", "versions": {"torch": "2"}}
+    header = {"schema": 2, "partial": False, "made": "2026-11-25", "versions": {"torch": "2"}}
     return Study(**header, configuration=made, machine=machine, recall=0.9, cells=list(cells))
 
 
