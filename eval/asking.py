@@ -12,12 +12,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lorary.answering import under
+from lorary.eval.lower_states import LowerStates
 from lorary.eval.shared_start import after, can_share, reading
 from lorary.modeling import LoraryForCausalLM
 from lorary.passages import question_with
 from lorary.prompts import answer_text, prompt
 from lorary.routed_cache import RoutedCache
 from lorary.routing import Policy, Route
+from lorary.split import positions
 
 _MARK = "\u2063question\u2063"
 _SHARED = 128
@@ -63,10 +65,12 @@ class Asker:
 
     Args:
         batch_size: prompts a batch; fewer where they are long.
+        lower: the states below the split, shared with other askers over the same base.
     """
 
-    def __init__(self, model: LoraryForCausalLM, *, batch_size: int) -> None:
+    def __init__(self, model: LoraryForCausalLM, *, batch_size: int, lower: LowerStates | None = None) -> None:
         self.model, self.batch_size = model, batch_size
+        self.lower = lower if lower is not None and lower.serves(model) else LowerStates(model.config.split_layer)
         self.kept: dict[tuple[object, ...], tuple[str, Route]] = {}
         self.judged: dict[tuple[object, ...], float] = {}
         self._start: tuple[object, RoutedCache] | None = None
@@ -143,7 +147,7 @@ class Asker:
             output = self.model(
                 input_ids=ids[:, start:],
                 attention_mask=mask,
-                position_ids=(mask.cumsum(-1) - 1).clamp(min=0)[:, start:],
+                position_ids=positions(mask)[:, start:],
                 use_cache=cache is not None,
                 logits_to_keep=options.input_ids.shape[1] + 1,
                 **given,
@@ -151,7 +155,7 @@ class Asker:
         return mean_log_probability(output.logits[:, :-1].float(), options.input_ids, options.attention_mask).tolist()
 
     def _inputs(self, batch: Sequence[Ask]) -> dict[str, Any]:
-        """What the model takes: the prompts, left-padded, their routes, and a cache where they share a start."""
+        """What the model takes: the prompts, left-padded, their routes, and a cache of what was run before."""
         model, tokenizer = self.model, self.model.tokenizer
         texts = [prompt(tokenizer, ask.text) for ask in batch]
         given: dict[str, Any] = {}
@@ -161,7 +165,13 @@ class Asker:
             given["routing_text"] = [ask.question for ask in batch]
         if not self._shares(batch[0]):
             inputs = tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False).to(model.device)
-            return given | {"input_ids": inputs.input_ids, "attention_mask": inputs.attention_mask}
+            ids, mask = inputs.input_ids, inputs.attention_mask
+            given |= {"input_ids": ids, "attention_mask": mask}
+            # A question alone is asked under many routes; with a context it hardly ever is.
+            if "route_weights" in given and not any(ask.context for ask in batch) and self.lower.serves(model):
+                weights = given["route_weights"]
+                given["past_key_values"] = self.lower.started(model, ids[:, :-1], mask[:, :-1], weights)
+            return given
         start = prompt(tokenizer, f"{batch[0].context}\n\n{_MARK}").partition(_MARK)[0].rstrip()
         first = tokenizer(start, return_tensors="pt", add_special_tokens=False).to(model.device)
         rest = [text.removeprefix(start) for text in texts]

@@ -15,6 +15,7 @@ from lorary.composite import assemble
 from lorary.eval import results as stored
 from lorary.eval.asking import Ask, Asker, longest_answer
 from lorary.eval.conditions import Condition, policy_of, routes
+from lorary.eval.lower_states import LowerStates
 from lorary.eval.parts import pieces, together
 from lorary.eval.passages import Passages
 from lorary.eval.predictions import Prediction, prediction, summary
@@ -54,11 +55,12 @@ class Run:
         self.passages = Passages(model, passages)
         self.new_tokens = longest_answer(model, [q.answer for q in asked if q.answer is not None]) + 1
         self.free_tokens = free_tokens
+        self.lower = LowerStates(model.config.split_layer)
         self.asker = self.asker_of(model)
 
     def asker_of(self, model: LoraryForCausalLM) -> Asker:
         """Who asks a model, which may be another than the composite."""
-        return Asker(model, batch_size=self.batch_size)
+        return Asker(model, batch_size=self.batch_size, lower=self.lower)
 
     def all(
         self,
