@@ -12,10 +12,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from lorary.answering import under
+from lorary.bases import decoder_layers
 from lorary.eval.conditions import CONDITIONS, Condition, policy_of, routes
 from lorary.eval.questions import Question
 from lorary.modeling import LoraryForCausalLM
 from lorary.routing import Route
+from lorary.split import lower, skipped
 
 _ALWAYS = {name: CONDITIONS[name] for name in ("policy", "uniform")}
 """Conditions whose damage is always measured."""
@@ -56,7 +58,8 @@ def damage(
     tokens = 0
     for number, paragraph in enumerate(paragraphs):
         ids = model.tokenizer(paragraph, return_tensors="pt").input_ids.to(model.device)
-        base = _predicted(model, ids, adapter_names=["__base__"])
+        hidden = lower(model.base, model.config.split_layer, ids)  # whatever the route: run once for all conditions
+        base = _predicted(model, hidden, adapter_names=["__base__"])
         tokens += ids.shape[1] - 1
         loss["base"] += _loss(base, ids)
         given = {"forced": Route((model.memories[number % len(model.memories)],), (1.0,), "caller", 1.0)}
@@ -65,7 +68,7 @@ def damage(
         for name, route in given.items():
             policy = policy_of(conditions[name].route, model.router.policy) if name in conditions else None
             with under(model, policy):
-                routed = _predicted(model, ids, **_routed(model, route, paragraph))
+                routed = _predicted(model, hidden, **_routed(model, route, paragraph))
             loss[name] = loss.get(name, 0.0) + _loss(routed, ids)
             kl[name] = kl.get(name, 0.0) + float(functional.kl_div(routed, base, reduction="sum", log_target=True))
     told = {f"perplexity_{name}": math.exp(total / tokens) for name, total in loss.items()}
@@ -80,9 +83,12 @@ def _routed(model: LoraryForCausalLM, route: Route | None, paragraph: str) -> di
     return {"route_weights": torch.tensor([[held.get(name, 0.0) for name in model.memories]])}
 
 
-def _predicted(model: LoraryForCausalLM, ids: Tensor, **given: Any) -> Float[Tensor, "seq vocabulary"]:
-    """The log-probabilities of each next token."""
-    logits = model(ids, use_cache=False, **given).logits[0, :-1]
+def _predicted(
+    model: LoraryForCausalLM, hidden: Float[Tensor, "1 seq hidden"], **given: Any
+) -> Float[Tensor, "seq vocabulary"]:
+    """The log-probabilities of each next token, from the hidden state that enters the split."""
+    with skipped(list(decoder_layers(model.base)[: model.config.split_layer])):
+        logits = model(inputs_embeds=hidden, use_cache=False, **given).logits[0, :-1]
     return functional.log_softmax(logits.float(), -1)
 
 

@@ -66,7 +66,9 @@ def test_each_route_s_answers_are_those_of_whole_prompts_and_the_lower_layers_re
 def test_states_are_the_same_for_a_prompt_alone_and_among_longer_ones(composite):
     tokenizer = composite.tokenizer
     weights = torch.eye(len(composite.memories))[:1]
-    inputs = tokenizer([prompt(tokenizer, q) for q in QUESTIONS], return_tensors="pt", padding=True, padding_side="left")
+    inputs = tokenizer(
+        [prompt(tokenizer, q) for q in QUESTIONS], return_tensors="pt", padding=True, padding_side="left"
+    )
     lower = LowerStates(composite.config.split_layer)
     among = lower.started(composite, inputs.input_ids, inputs.attention_mask, weights.expand(3, -1))
     for row in range(3):
