@@ -85,12 +85,12 @@ def _routed(model: LoraryForCausalLM, route: Route | None, paragraph: str) -> di
 
 def _predicted(
     model: LoraryForCausalLM, hidden: Float[Tensor, "1 seq hidden"], **given: Any
-) -> Float[Tensor, "seq vocabulary"]:
+) -> Float[Tensor, "predicted vocabulary"]:
     """The log-probabilities of each next token, from the hidden state that enters the split."""
     with skipped(list(decoder_layers(model.base)[: model.config.split_layer])):
         logits = model(inputs_embeds=hidden, use_cache=False, **given).logits[0, :-1]
     return functional.log_softmax(logits.float(), -1)
 
 
-def _loss(predicted: Float[Tensor, "seq vocabulary"], ids: Tensor) -> float:
+def _loss(predicted: Float[Tensor, "predicted vocabulary"], ids: Tensor) -> float:
     return float(functional.nll_loss(predicted, ids[0, 1:], reduction="sum"))
