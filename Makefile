@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 OUT ?= runs/demo
 
-.PHONY: setup demo sixteen test test-real lint clean
+.PHONY: setup demo sixteen sixtyfour overlapping test test-real lint clean
 
 setup: $(VENV)/.ready
 
@@ -30,6 +30,28 @@ sixteen: setup
 	$(BIN)/lorary train-router $(SIXTEEN)/bank --out $(SIXTEEN)/composite
 	$(BIN)/lorary recall $(RECALL_SIXTEEN) $(ARGS)
 	$(BIN)/lorary recall $(RECALL_SIXTEEN) --counts 2 4 8 16 --merges 1 2 3 4 5 $(ARGS)
+
+# Recall against the number of memories in the bank, 2 to 64.
+SIXTYFOUR := runs/sixtyfour
+sixtyfour: setup
+	$(BIN)/lorary task profiles --entities=64 --stated=5 --topics=64 --out $(SIXTYFOUR)
+	$(BIN)/lorary build $(SIXTYFOUR)/facts.jsonl --out $(SIXTYFOUR)/bank
+	$(BIN)/lorary train-router $(SIXTYFOUR)/bank --out $(SIXTYFOUR)/composite
+	$(BIN)/lorary recall $(SIXTYFOUR)/composite --questions $(SIXTYFOUR)/questions.jsonl \
+		--conditions oracle gate index policy --counts 2 4 8 16 32 64 --out $(SIXTYFOUR)/run $(ARGS)
+
+# Topics that overlap, end to end: memories and gate are trained with three seeds, and the runs are told as one.
+OVERLAPPING := runs/overlapping
+SEEDS := 0 1 2
+overlapping: setup
+	$(BIN)/lorary route-facts overlapping --facts-a-topic 12 --out $(OVERLAPPING)/facts.jsonl
+	set -e; for seed in $(SEEDS); do \
+		$(BIN)/lorary build $(OVERLAPPING)/facts.jsonl --seed $$seed --out $(OVERLAPPING)/$$seed/bank; \
+		$(BIN)/lorary train-router $(OVERLAPPING)/$$seed/bank --seed $$seed --out $(OVERLAPPING)/$$seed/composite; \
+		$(BIN)/lorary recall $(OVERLAPPING)/$$seed/composite --out $(OVERLAPPING)/$$seed/run --parts questions retention \
+			--conditions base oracle gate index policy uniform shuffled in-context-topic passages bm25 hybrid $(ARGS); \
+	done
+	$(BIN)/lorary compare --pool $(SEEDS:%=$(OVERLAPPING)/%/run)
 
 test: setup
 	$(BIN)/python -m pytest -m "not real" $(ARGS)

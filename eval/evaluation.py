@@ -93,7 +93,7 @@ def recall(
         if asked:
             _answers(run, source.gated)
             _studies(run, counts, merges, chosen, bars)
-        if asked and "latency" in parts and source.gated:
+        if asked and "latency" in parts and source.gated and "latency" not in results:
             results["latency"] = latency(model, [q.text for q in asked[:: max(1, len(asked) // _TIMED)][:_TIMED]])
     results["seconds"] = {"recall": round(time.perf_counter() - began, 1)}
     results["peak_rss_mib"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
@@ -122,6 +122,10 @@ def _conditions(
 ) -> None:
     """Asks under the conditions, and measures their damage to the paragraphs, by the composite and then by others."""
     told: dict[str, Any] = {}
+    measured: dict[str, Any] = {"text_sha256": sha256("\n".join(paragraphs).encode()).hexdigest()}
+    measured["conditions"] = sorted({*chosen, *(name for _, own in others for name in own)})
+    if measured.items() <= run.results.get("retention", {}).items():
+        paragraphs = []  # the run that goes on here has measured it
     merging = {name: condition for name, condition in chosen.items() if condition.route.startswith("merged:")}
     own = {name: condition for name, condition in chosen.items() if name not in merging}
     if run.asked:
@@ -135,8 +139,7 @@ def _conditions(
             if paragraphs:
                 told = {**damage(other, paragraphs, conditions, run.seed), **told}
     if told:
-        text = "\n".join(paragraphs).encode()
-        run.results["retention"] = {**told, "text_sha256": sha256(text).hexdigest()}
+        run.results["retention"] = {**told, **measured}
 
 
 def _merged(run: Run, conditions: Mapping[str, Condition]) -> Iterator[tuple[MemoryBank, dict[str, Condition]]]:

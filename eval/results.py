@@ -62,7 +62,10 @@ def header(source: Source, questions: Sequence[Question], nearest: float, settin
 
 
 def resume(results: dict[str, Any], out: Path) -> Predictions:
-    """The finished conditions of an earlier run with the same header, put into `results`; else nothing."""
+    """The finished conditions of an earlier run with the same header, put into `results`; else nothing.
+
+    Its studies, damage and latency are put there too.
+    """
     try:
         before, kept = read(out)
     except (OSError, ValueError):
@@ -74,6 +77,7 @@ def resume(results: dict[str, Any], out: Path) -> Predictions:
     finished = {n: s for n, s in before["conditions"].items() if len(kept.get(n, [])) == wanted}
     results["conditions"].update(finished)
     results["studies"] = before.get("studies", {})
+    results |= {key: before[key] for key in ("retention", "latency") if key in before}
     return {name: kept[name] for name in finished}
 
 

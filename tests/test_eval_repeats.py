@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from lorary.eval import recall
+from lorary.eval import evaluation, recall
 from lorary.eval.asking import Asker
 from lorary.eval.results import read, without_cost
+from lorary.eval.retention import retention
 
 CONDITIONS = ("base", "oracle", "policy", "shuffled", "hybrid")
 PARTS = ("questions", "retention")
@@ -52,6 +53,15 @@ def test_the_same_seeds_give_the_same_results(composite, tmp_path, monkeypatch):
     assert (list(stopped["conditions"]), stopped["partial"]) == (["base", "oracle"], True)
     recall(folder, out=cut, **given)
     check_same(whole, cut)
+
+    before = read(whole)[0]
+    monkeypatch.setattr(evaluation, "retention", lambda *_, **__: pytest.fail("its damage is measured again"))
+    assert without_cost(recall(folder, out=whole, **given)) == without_cost(before)
+    (tmp_path / "own.txt").write_text("Another text.")
+    monkeypatch.setattr(evaluation, "retention", retention)
+    told = recall(folder, out=whole, text=tmp_path / "own.txt", **given)["retention"]
+    assert told["text_sha256"] != before["retention"]["text_sha256"]
+    assert told["perplexity_base"] != before["retention"]["perplexity_base"]
 
 
 def test_cost_is_times_memory_and_what_was_reused():
