@@ -6,9 +6,6 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import torch
-from jaxtyping import Int
-from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from lorary.facts import Fact, FactError
@@ -99,18 +96,3 @@ def validation_rows(tokenizer: PreTrainedTokenizerBase, memories: Sequence[Seque
         for f, fact in enumerate(facts)
         for question in fact.validation
     ]
-
-
-def pad(batch: Sequence[Row], pad_id: int) -> tuple[Int[Tensor, "batch seq"], Int[Tensor, "batch seq"]]:
-    """Right-padded ids and labels; a label is the *next* token where that token is part of the answer, else -100.
-
-    Right padding needs no attention mask: what follows a token cannot reach it.
-    """
-    width = max(len(row.ids) for row in batch) - 1
-    ids = torch.full((len(batch), width), pad_id)
-    labels = torch.full((len(batch), width), -100)
-    for i, row in enumerate(batch):
-        known = torch.tensor(row.ids)
-        ids[i, : len(known) - 1] = known[:-1]
-        labels[i, row.start - 1 : len(known) - 1] = known[row.start :]
-    return ids, labels

@@ -13,16 +13,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lorary.bases import Base, block_linears, layer_of, layers_path, mlp_targets
 from lorary.facts import Fact
 from lorary.memories.recipe import Recipe
-from lorary.memories.rows import Row, pad, rows, validation_rows
+from lorary.memories.rows import Row, rows, validation_rows
 from lorary.mixture import ActiveRoute, MixtureLinear, install, remove
-from lorary.split import lower, upper
+from lorary.split_rows import SplitRows
 
 Hits = tuple[tuple[bool, ...], ...]
 """Of each fact, whether greedy decoding gives its whole answer under each of its wordings."""
@@ -59,13 +58,9 @@ class _Store:
 
     def __init__(self, base: Base, split_layer: int, held: Sequence[Row]) -> None:
         self.rows = list(held)
-        self.pad_id = int(base.tokenizer.pad_token_id)
-        self.hidden: list[Tensor] = [torch.empty(0)] * len(held)
+        self.states = SplitRows(base.model, split_layer, self.rows, int(base.tokenizer.pad_token_id))
         for chunk in self.batches(range(len(held)), _EVALUATED, None):
-            ids, _ = pad([self.rows[i] for i in chunk], self.pad_id)
-            states = lower(base.model, split_layer, ids.to(base.model.device))
-            for i, state in zip(chunk, states, strict=True):
-                self.hidden[i] = state[: len(self.rows[i].ids) - 1].clone()
+            self.states.keep(chunk)
 
     def batches(self, wanted: Sequence[int], size: int, order: random.Random | None) -> list[list[int]]:
         """Batches of rows of like length (padding is wasted work), in random order where `order` is given."""
@@ -74,12 +69,6 @@ class _Store:
         if order:
             order.shuffle(found)
         return found
-
-    def load(self, chunk: Sequence[int]) -> tuple[Float[Tensor, "batch seq hidden"], Tensor, Tensor]:
-        """(hidden at the split, labels, memory of each row)."""
-        held = [self.rows[i] for i in chunk]
-        hidden = nn.utils.rnn.pad_sequence([self.hidden[i] for i in chunk], batch_first=True)
-        return hidden, pad(held, self.pad_id)[1].to(hidden.device), torch.tensor([row.memory for row in held])
 
 
 class _Writer:
@@ -117,12 +106,10 @@ class _Writer:
 
     def logits(self, store: _Store, chunk: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
         """(logits where there is a label, those labels, the row of each)."""
-        hidden, labels, memory = store.load(chunk)
-        one_hot = nn.functional.one_hot(memory, len(self.memories)).to(hidden.dtype)
-        self.route.set(one_hot.unsqueeze(1).to(hidden.device))
-        last = upper(self.base.model, self.split, hidden)
-        row, column = (labels != -100).nonzero(as_tuple=True)
-        return self.base.model.get_output_embeddings()(last[row, column]).float(), labels[row, column], row
+        memory = torch.tensor([store.rows[i].memory for i in chunk])
+        one_hot = nn.functional.one_hot(memory, len(self.memories)).to(self.base.model.device, self.base.model.dtype)
+        self.route.set(one_hot.unsqueeze(1))
+        return store.states.logits(chunk)
 
     @torch.no_grad()
     def recalled(self, store: _Store, wanted: Sequence[int]) -> dict[int, bool]:
@@ -159,9 +146,7 @@ def write(
     """
     writer = _Writer(base, memories, recipe, split_layer)
     try:
-        # Rows are short: on a CPU the fused kernel's backward pass takes a sixth of a step, plain products almost none.
-        with sdpa_kernel(SDPBackend.MATH):
-            return _run(writer, report or (lambda *_: None))
+        return _run(writer, report or (lambda *_: None))
     finally:
         remove(base.model)
 

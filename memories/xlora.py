@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from lorary.bases import Base
 from lorary.memories.rivals import Contest, Outcome, over_tokens
-from lorary.memories.rows import Row, pad
+from lorary.memories.rows import Row
+from lorary.split_rows import pad
 
 
 def new_xlora(base: Base, folders: Sequence[Any]) -> PeftModel:

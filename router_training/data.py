@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from random import Random
 
 import lightning
 import torch
@@ -12,6 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.distributed import DistributedSampler
+from transformers import PreTrainedTokenizerBase
 
 from lorary.facts import FactError, read_lines
 from lorary.modeling import LoraryForCausalLM
@@ -19,8 +23,7 @@ from lorary.pooling import pooled_prompt
 from lorary.prompts import answer_text, prompt
 from lorary.router import Router
 from lorary.router_training.wordings import Wordings
-
-_NO_IDS = torch.zeros(0, dtype=torch.long)
+from lorary.split_rows import SplitRows
 
 
 @dataclass  # not frozen: Lightning moves its tensors to the device in place
@@ -29,17 +32,22 @@ class Batch:
 
     `asked`, `lexical` and `names` are there if they are features of the gate, `pooled` if the hidden state is;
     `losses` of the answers under each memory if they were measured.
+
+    Args:
+        answers: the tokens of all queries and their answers, where there is a model.
+        answered: of the queries whose answers the language-model loss sees: place in the batch → row of `answers`.
     """
 
     embedding: Float[Tensor, "batch embedding"]
     votes: Float[Tensor, "batch memories"]
     memory: Int[Tensor, " batch"]
     pooled: Float[Tensor, "batch hidden"] | None
-    rows: list[tuple[Tensor, Tensor]]
     losses: Float[Tensor, "batch memories"] | None = None
     asked: Float[Tensor, "batch embedding"] | None = None
     lexical: Float[Tensor, "batch memories"] | None = None
     names: Float[Tensor, "batch memories"] | None = None
+    answers: SplitRows | None = None
+    answered: dict[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -50,6 +58,14 @@ class Example:
     memory: int
     answer: str | None = None
     key: int = -1
+
+
+@dataclass(frozen=True)
+class Row:
+    """A question's tokens, and from `start` on those of its answer; that of an unrelated question is empty."""
+
+    ids: tuple[int, ...]
+    start: int
 
 
 def read_questions(path: str | Path | None = None) -> list[str]:
@@ -90,12 +106,14 @@ class Queries(Dataset[int]):
         self.names = None
         if "names" in features:
             self.names = wordings.lexical(router.names_lexicon, router.only_names(texts), self.key)
-        self.rows = [_row(model, example) if model is not None else (_NO_IDS, _NO_IDS) for example in examples]
         self.losses: Tensor | None = None
-        self.pooled = None
+        self.answers, self.pooled = None, None
+        if model is not None:
+            rows = [_row(model.tokenizer, example) for example in examples]
+            self.answers = SplitRows(model.base, model.config.split_layer, rows, int(model.tokenizer.pad_token_id))
         if "hidden" in features:
             assert model is not None, "the feature 'hidden' needs a model"
-            self.pooled = _pooled(model, [row for row, _ in self.rows])
+            self.pooled = _pooled(model, [torch.tensor(row.ids[: row.start]) for row in rows])
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -103,25 +121,29 @@ class Queries(Dataset[int]):
     def __getitem__(self, index: int) -> int:
         return index
 
-    def collate(self, indices: list[int]) -> Batch:
-        """The batch of the examples given by number."""
+    def collate(self, indices: list[int], answered: Collection[int] | None = None) -> Batch:
+        """The batch of the examples given by number.
+
+        Args:
+            answered: the examples whose answers the language-model loss sees; None means all.
+        """
         pooled = self.pooled[indices] if self.pooled is not None else None
-        rows = [self.rows[i] for i in indices]
         known = self.embedding[indices], self.votes[indices], self.memory[indices]
-        maybe = (self.losses, self.asked, self.lexical, self.names)
-        return Batch(*known, pooled, rows, *(None if one is None else one[indices] for one in maybe))
+        names = ("losses", "asked", "lexical", "names")
+        maybe = {name: None if (told := getattr(self, name)) is None else told[indices] for name in names}
+        seen = indices if answered is None else answered
+        rows = {place: i for place, i in enumerate(indices) if i in seen and self.examples[i].answer is not None}
+        return Batch(*known, pooled, **maybe, answers=self.answers, answered=rows)
 
 
 def _pooled(model: LoraryForCausalLM, rows: Sequence[Tensor]) -> Float[Tensor, "rows hidden"]:
     return torch.stack([pooled_prompt(model.base, model.config.split_layer, ids) for ids in rows])
 
 
-def _row(model: LoraryForCausalLM, example: Example) -> tuple[Tensor, Tensor]:
-    """(prompt ids, answer ids); the answer of an unrelated question is empty."""
-    tokenizer = model.tokenizer
+def _row(tokenizer: PreTrainedTokenizerBase, example: Example) -> Row:
     asked = tokenizer(prompt(tokenizer, example.text), add_special_tokens=False).input_ids
     said = answer_text(tokenizer, example.answer) if example.answer is not None else ""
-    return torch.tensor(asked), torch.tensor(tokenizer(said, add_special_tokens=False).input_ids, dtype=torch.long)
+    return Row((*asked, *tokenizer(said, add_special_tokens=False).input_ids), len(asked))
 
 
 class RoutingData(lightning.LightningDataModule):
@@ -132,6 +154,9 @@ class RoutingData(lightning.LightningDataModule):
     Args:
         unrelated: questions that no memory answers; every fourth is kept for calibration.
         model: the composite, where the language-model loss or the hidden state takes part.
+
+    Attributes:
+        language_rows: of the `batch_size` queries of a step, how many the language-model loss looks at; none unless set.
     """
 
     def __init__(
@@ -144,7 +169,7 @@ class RoutingData(lightning.LightningDataModule):
         model: LoraryForCausalLM | None = None,
     ) -> None:
         super().__init__()
-        self.batch_size, self.seed = batch_size, seed
+        self.batch_size, self.seed, self.language_rows = batch_size, seed, 0
         self.wordings = Wordings.of(router.bank)
         none = len(router.bank)
         trained, validation = list[Example](), list[Example]()
@@ -168,7 +193,13 @@ class RoutingData(lightning.LightningDataModule):
             self.trained, num_replicas=devices, rank=rank, seed=self.seed
         )
         size = max(1, self.batch_size // devices)
-        return DataLoader(self.trained, size, sampler=order, collate_fn=self.trained.collate)
+        # The first of a step, which are drawn anew for each epoch; devices take turns at its queries.
+        seen = len(range(rank, self.language_rows, devices))
+        collate = self.trained.collate
+        return DataLoader(self.trained, size, sampler=order, collate_fn=lambda chosen: collate(chosen, chosen[:seen]))
 
     def val_dataloader(self) -> DataLoader[int]:
-        return DataLoader(self.validation, 4 * self.batch_size, collate_fn=self.validation.collate)
+        share = min(1.0, self.language_rows / self.batch_size)
+        seen = Random(self.seed).sample(range(len(self.validation)), math.ceil(share * len(self.validation)))
+        collate = partial(self.validation.collate, answered=frozenset(seen))
+        return DataLoader(self.validation, 4 * self.batch_size, collate_fn=collate)

@@ -13,14 +13,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
-from torch.nn.utils.rnn import pad_sequence
 
 from lorary.files import BankError
 from lorary.memory import MemoryBank
 from lorary.modeling import LoraryForCausalLM
 from lorary.progress import progress_bars
 from lorary.router_training.data import Queries
-from lorary.split import lower, upper
+from lorary.split_rows import SplitRows
 
 LABELS = ("facts", "loss")
 _ROWS = 64  # a pass; nothing trains
@@ -62,41 +61,33 @@ def check_adapters(bank: MemoryBank) -> None:
 
 def measure_losses(model: LoraryForCausalLM, held: Sequence[Queries], *, quiet: bool = False) -> None:
     """Gives queries the losses of their answers under each memory of the composite; with a bar on standard error."""
-    total = sum(len(said) > 0 for queries in held for _, said in queries.rows)
+    known = [[i for i, example in enumerate(queries.examples) if example.answer is not None] for queries in held]
     with progress_bars(quiet) as bars:
-        bar = bars.start("loss of each answer under each memory", total)
-        for queries in held:
-            queries.losses = torch.zeros(len(queries), len(model.memories))
-            asked = [i for i, (_, said) in enumerate(queries.rows) if len(said)]
-            by_length = sorted(asked, key=lambda i: sum(map(len, queries.rows[i])))  # padding is wasted work
+        bar = bars.start("loss of each answer under each memory", sum(map(len, known)))
+        for queries, asked in zip(held, known, strict=True):
+            queries.losses, answers = torch.zeros(len(queries), len(model.memories)), queries.answers
+            assert answers is not None, "losses need queries that were made with a model"
+            by_length = sorted(asked, key=lambda i: len(answers.rows[i].ids))  # padding is wasted work
             for start in range(0, len(by_length), _ROWS):
                 part = by_length[start : start + _ROWS]
-                queries.losses[part] = answer_losses(model, [queries.rows[i] for i in part])
+                queries.losses[part] = answer_losses(model, answers, part)
                 bar.advance(len(part))
 
 
 @torch.no_grad()
-def answer_losses(model: LoraryForCausalLM, rows: Sequence[tuple[Tensor, Tensor]]) -> Float[Tensor, "rows memories"]:
+def answer_losses(model: LoraryForCausalLM, answers: SplitRows, chunk: Sequence[int]) -> Float[Tensor, "rows memories"]:
     """The mean loss of each answer's tokens under each memory alone, in nats; the layers below the split run once.
 
     Args:
-        rows: (prompt ids, answer ids) of each.
+        chunk: the rows of `answers`.
     """
-    base, split = model.base, model.config.split_layer
-    # Right padding needs no attention mask: what follows a token cannot reach it.
-    whole = [torch.cat(row) for row in rows]
-    ids = pad_sequence(whole, batch_first=True, padding_value=int(model.tokenizer.pad_token_id)).to(base.device)
-    place = torch.arange(ids.shape[1] - 1).expand(len(rows), -1)
-    asked, ends = (torch.tensor(lengths).unsqueeze(-1) for lengths in ([len(a) for a, _ in rows], [*map(len, whole)]))
-    row, column = ((place >= asked - 1) & (place < ends - 1)).nonzero(as_tuple=True)
-    wanted = ids[row, column + 1]
-    hidden, losses = lower(base, split, ids[:, :-1]), []
+    losses = []
     try:
-        for one_hot in torch.eye(len(model.memories), device=base.device):
-            model._route.set(one_hot.expand(len(rows), 1, -1))
-            last = upper(base, split, hidden)[row, column]
-            each = functional.cross_entropy(base.get_output_embeddings()(last).float(), wanted, reduction="none").cpu()
-            losses.append(torch.zeros(len(rows)).index_add(0, row, each) / (ends - asked).squeeze(-1))
+        for one_hot in torch.eye(len(model.memories), device=model.device):
+            model._route.set(one_hot.expand(len(chunk), 1, -1))
+            logits, wanted, row = answers.logits(chunk)
+            each, row = functional.cross_entropy(logits, wanted, reduction="none").cpu(), row.cpu()
+            losses.append(torch.zeros(len(chunk)).index_add(0, row, each) / row.bincount(minlength=len(chunk)))
     finally:
         model._route.set(None)
     return torch.stack(losses, dim=-1)

@@ -139,20 +139,21 @@ class GateTraining(lightning.LightningModule):
         return terms, logits
 
     def language_loss(self, logits: Tensor, batch: Batch) -> Tensor:
-        """The language model's loss on the answers, through the mixture that the gate weighs."""
-        model = self._model[0]
+        """The language model's mean loss on the tokens of the batch's answers, through the mixture that the gate weighs."""
+        (model,), answers, total, count = self._model, batch.answers, logits.sum() * 0, logits.new_zeros(())
         assert model is not None, "the language-model loss needs a model"
-        known = [i for i, (_, said) in enumerate(batch.rows) if len(said)]
-        if not known:
-            return logits.sum() * 0
-        width = max(len(asked) + len(said) for asked, said in (batch.rows[i] for i in known))
-        ids = torch.full((len(known), width), int(model.tokenizer.pad_token_id))
-        labels = torch.full_like(ids, -100)
-        for row, (asked, said) in enumerate(batch.rows[i] for i in known):
-            ids[row, : len(asked) + len(said)] = torch.cat([asked, said])
-            labels[row, len(asked) : len(asked) + len(said)] = said
-        weights = select(logits[known].softmax(-1), self.selection, self.policy)
-        return model(ids, labels=labels, route_weights=weights, use_cache=False).loss
+        assert answers is not None, "the language-model loss needs queries that were made with a model"
+        if batch.answered:
+            places, rows = [*batch.answered], [*batch.answered.values()]
+            weights = select(logits[places].softmax(-1), self.selection, self.policy)
+            model._route.set(weights.unsqueeze(1))
+            try:
+                said, labels, _ = answers.logits(rows)
+            finally:
+                model._route.set(None)
+            total = functional.cross_entropy(said, labels, reduction="sum").to(logits.device)
+            count += len(labels)
+        return total / over_devices(count).clamp(min=1e-9)
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         terms, _logits = self.terms(batch)

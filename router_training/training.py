@@ -44,6 +44,8 @@ class Training:
             of the answer under each, which knows where two hold a fact.
         label_temperature: of labels by loss: softmax(-loss / temperature) over the memories, in nats a token.
         language_weight: of the language-model loss of the answer through the mixture (0 skips its passes).
+        language_rows: of the `batch_size` queries of a step, how many that loss looks at, drawn by the seed; of validation
+            wordings the same share. Nearly all of its time goes by them.
         route_weight, none_weight, balance_weight, z_weight: of the other loss terms.
         selection: the memories that the language-model loss sees: "soft", "hard" or "straight-through".
         top_k: memories that a query may mix at most.
@@ -63,6 +65,7 @@ class Training:
     labels: str = "facts"
     label_temperature: float = 0.25
     language_weight: float = 0.0
+    language_rows: int = 8
     route_weight: float = 1.0
     none_weight: float = 1.0
     balance_weight: float = 0.01
@@ -85,6 +88,8 @@ class Training:
             raise ValueError(f"labels {self.labels!r} are unknown; choose from {list(LABELS)}")
         if not self.label_temperature > 0:
             raise ValueError(f"label_temperature {self.label_temperature} must be above 0")
+        if self.language_rows < 1:
+            raise ValueError(f"language_rows {self.language_rows} must be 1 or more; language_weight 0 does without")
 
     def gate_features(self) -> tuple[str, ...]:
         """The features that the gate gets."""
@@ -193,6 +198,7 @@ def fit(
             raise ValueError("labels by loss need measured losses (`measure_losses`), which need a bank with adapters")
         settings["label_temperature"] = training.label_temperature
     module = GateTraining(router.gate, weights, **settings)
+    data.language_rows = training.language_rows if training.language_weight else 0
     folder = out / "training"
     best, own = _callbacks(folder, data, training, quiet)
     trainer = lightning.Trainer(
@@ -207,6 +213,7 @@ def fit(
         enable_progress_bar=not quiet,
         enable_model_summary=False,
         num_sanity_val_steps=0,
+        inference_mode=False,  # what mixtures keep from a validation pass must serve a training step
         use_distributed_sampler=False,  # the data makes its own, which one process has too
     )
     router.gate.requires_grad_(False)

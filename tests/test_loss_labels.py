@@ -33,12 +33,12 @@ def test_losses_are_those_of_the_composite_under_each_memory(composite, split):
         composite.gate.keep(torch.tensor([2]))
         composite.config.split_layer = 1
         composite._install()
-    rows = [row for row in data(composite).trained.rows if len(row[1])][:5]
-    measured = answer_losses(composite, rows)
-    for number, (asked, said) in enumerate(rows):
-        ids = torch.cat([asked, said])[None]
+    answers, chunk = data(composite).trained.answers, [2, 0, 3, 1]
+    measured = answer_losses(composite, answers, chunk)
+    for number, i in enumerate(chunk):
+        ids = torch.tensor([answers.rows[i].ids])
         labels = ids.clone()
-        labels[:, : len(asked)] = -100
+        labels[:, : answers.rows[i].start] = -100
         for memory, name in enumerate(composite.memories):
             expected = composite(ids, labels=labels, adapter_names=[name]).loss
             assert float(measured[number, memory]) == pytest.approx(float(expected), abs=1e-4)

@@ -81,7 +81,8 @@ def test_every_loss_term_is_logged(composite, tmp_path):
     assert wanted <= set(rows_of(tmp_path)[0])
 
 
-def test_a_checkpoint_holds_the_gate_only_and_resuming_changes_nothing(bank, base, encoder, tmp_path):
+@pytest.mark.parametrize("language", [0.0, 1.0])
+def test_a_checkpoint_holds_the_gate_only_and_resuming_changes_nothing(bank, base, encoder, tmp_path, language):
     from lorary.composite import assemble
 
     gates = []
@@ -89,25 +90,15 @@ def test_a_checkpoint_holds_the_gate_only_and_resuming_changes_nothing(bank, bas
         model, checkpoint = assemble(bank, base, encoder=encoder), None
         for epochs in stages:
             folder = tmp_path / f"{name}{epochs}"
-            fit(model.router, data(model), Training(max_epochs=epochs), folder, resume=checkpoint, quiet=True)
+            routing = data(model, language=language > 0)
+            training = Training(max_epochs=epochs, language_weight=language, language_rows=3)
+            fit(model.router, routing, training, folder, model=model, resume=checkpoint, quiet=True)
             checkpoint = folder / "training" / "checkpoints" / "last.ckpt"
         gates.append(model.gate.state_dict())
         state = torch.load(checkpoint, weights_only=True)["state_dict"]
         assert set(state) == {f"gate.{k}" for k in model.gate.state_dict()}
         assert checkpoint.stat().st_size < 2**21
     assert max(float((gates[0][k] - gates[1][k]).abs().max()) for k in gates[0] if gates[0][k].numel()) < 1e-6
-
-
-def test_the_language_loss_reaches_the_gate(composite):
-    composite.gate.features = ("embedding", "asked", "votes")
-    routing = data(composite, language=True)
-    module = GateTraining(composite.gate, WEIGHTS, lr=1e-3, model=composite)
-    composite.gate.requires_grad_(True)
-    terms, _ = module.terms(routing.trained.collate([0, 1, 2, len(routing.trained) - 1]))
-    terms["language"].backward()
-    assert composite.gate.from_embedding.grad.abs().sum() > 0
-    assert composite.gate.asked_keys.grad.abs().sum() > 0
-    assert composite.base.model.layers[0].self_attn.k_proj.weight.grad is None
 
 
 def test_a_trained_question_is_not_compared_with_wordings_at_its_own_place(bank):
