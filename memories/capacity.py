@@ -160,7 +160,8 @@ def capacity(
             facts = sum(load for _, load, _ in pack)
             named = f"group {number} of {len(missing)} (rank {pack[0][0]}, {facts} facts)"
             reports.append(reporter(bar, facts, named))
-        for made in write_groups(loaded, {}, groups, recipes, default_split(loaded), reports, at_once):
+        split, shared = default_split(loaded), shown_again(grid, missing)
+        for made in write_groups(loaded, {}, groups, recipes, split, reports, at_once, shared):
             study.cells.extend(cells_of(loaded, missing[made.number], groups[made.number], made))
             _write(study, place)
     study.partial = False
@@ -186,6 +187,14 @@ def packs(grid: Grid, stand: set[Place]) -> list[list[Place]]:
                 groups.append([cell])
         found += groups
     return sorted(found, key=lambda group: group[0][1])
+
+
+def shown_again(grid: Grid, missing: Sequence[Sequence[Place]]) -> list[Fact]:
+    """The facts that memories of several groups show: of each seed the longest list, with which all others begin."""
+    most: dict[int, int] = {}
+    for _, load, seed in (cell for pack in missing for cell in pack):
+        most[seed] = max(load, most.get(seed, 0))
+    return [fact for seed, load in most.items() for fact in invented_facts(load, seed, grid.wordings)]
 
 
 def recipe_of(grid: Grid, rank: int, seed: int = 0) -> Recipe:

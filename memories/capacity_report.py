@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from lorary.memories.planning import Option, Plan, Study, token_seconds
+from lorary.memories.planning import Option, Plan, Study, passes, token_seconds
 from lorary.memories.tables import markdown, wilson
-from lorary.memories.writing import Recipe
 
 _COSTS = ("seconds", "of the processor", "bytes", "parameters")
 
@@ -109,7 +108,7 @@ def working(plan: Plan, option: Option) -> list[str]:
     """Each number of an option with the formula that gave it."""
     held, tokens = option.knee, sum(t.row_tokens for t in plan.topics)
     more = ", the largest load measured, so more may fit" if option.largest else ""
-    made, cap = plan.study.configuration, Recipe().max_epochs
+    made = plan.study.configuration
     wordings = sum(t.wordings for t in plan.topics)
     a_fact = wordings / sum(t.facts for t in plan.topics)
     return [
@@ -119,8 +118,8 @@ def working(plan: Plan, option: Option) -> list[str]:
         f"= {option.memories}",
         f"  bytes     {option.memories} memories x {held.bytes:,} + {wordings:,} wordings x "
         f"{option.key_bytes // wordings:,} (keys to route by) = {option.adapter_bytes + option.key_bytes:,}",
-        f"  minutes   {tokens:,} row tokens x {cap} passes x {1000 * token_seconds(plan.study, held):.2f} ms / 60,000 = "
-        f"{option.minutes:.1f}, of one process of that machine; a memory that recalls all of its facts stops earlier",
+        f"  minutes   {tokens:,} row tokens x {passes()} passes x {1000 * token_seconds(plan.study, held):.2f} ms / 60,000 "
+        f"= {option.minutes:.1f}, of one process of that machine; a memory that recalls all of its facts stops earlier",
         f"  recall    {option.expected:.2f} by the line between the study's loads, for invented facts in "
         f"{made['wordings']} wordings; yours have {a_fact:.1f} to train on, and oblique questions are harder",
     ]

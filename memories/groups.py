@@ -21,7 +21,7 @@ from torch import Tensor
 
 from lorary.bases import Base, load_base
 from lorary.facts import Fact
-from lorary.memories.writing import Recipe, Report, Written, write
+from lorary.memories.writing import Known, Recipe, Report, Written, states_of, write
 from lorary.progress import silence_loading_bars
 
 Group = Sequence[Sequence[Fact]]
@@ -56,31 +56,37 @@ def write_groups(
     split_layer: int,
     reports: Sequence[Report],
     processes: int,
+    shared: Sequence[Fact] = (),
 ) -> Iterator[Result]:
     """The memories of each group, as groups are finished.
 
     Args:
+        shared: facts that several groups show. Each process runs their wordings below the split once, all of them in
+            one order, so that what a memory comes to does not depend on the process that wrote it.
         load: how other processes load the base again by its name (`load_base`).
         recipes: one a group.
         reports: one a group, called as `write` calls it.
     """
     if processes <= 1:
+        known = states_of(base, shared, split_layer) if shared else None
         for number, group in enumerate(groups):
-            yield _timed(number, base, group, recipes[number], split_layer, reports[number])
+            yield _timed(number, base, group, recipes[number], split_layer, reports[number], known)
         return
     threads = max(1, torch.get_num_threads() // processes)
     parallel = Parallel(n_jobs=processes, return_as="generator_unordered", inner_max_num_threads=threads)
     with _told([len(group) for group in groups], reports) as places:
         work = delayed(_in_a_process)
         yield from parallel(
-            work(number, base.name, load, group, recipes[number], split_layer, places[number])
+            work(number, base.name, load, group, recipes[number], split_layer, places[number], tuple(shared))
             for number, group in enumerate(groups)
         )
 
 
-def _timed(number: int, base: Base, group: Group, recipe: Recipe, split_layer: int, report: Report) -> Result:
+def _timed(
+    number: int, base: Base, group: Group, recipe: Recipe, split_layer: int, report: Report, known: Known | None
+) -> Result:
     began, spent = time.perf_counter(), time.process_time()
-    written = write(base, group, recipe, split_layer, report)
+    written = write(base, group, recipe, split_layer, report, known)
     return Result(number, written, time.perf_counter() - began, time.process_time() - spent)
 
 
@@ -91,15 +97,29 @@ def _loaded(name: str, load: tuple[tuple[str, Any], ...]) -> Base:
     return load_base(name, **dict(load))
 
 
+@lru_cache(maxsize=1)
+def _known(name: str, load: tuple[tuple[str, Any], ...], split_layer: int, shared: tuple[Fact, ...]) -> Known | None:
+    """The states of the facts that groups share, run once a process."""
+    return states_of(_loaded(name, load), shared, split_layer) if shared else None
+
+
 def _in_a_process(
-    number: int, name: str, load: dict[str, Any], group: Group, recipe: Recipe, split_layer: int, place: Path
+    number: int,
+    name: str,
+    load: dict[str, Any],
+    group: Group,
+    recipe: Recipe,
+    split_layer: int,
+    place: Path,
+    shared: tuple[Fact, ...],
 ) -> Result:
     state = _shared(place, len(group))
 
     def report(passes: float, recall: list[float]) -> None:
         state.copy_(torch.tensor([passes, *recall]))
 
-    return _timed(number, _loaded(name, tuple(load.items())), group, recipe, split_layer, report)
+    by = tuple(load.items())
+    return _timed(number, _loaded(name, by), group, recipe, split_layer, report, _known(name, by, split_layer, shared))
 
 
 def _shared(place: Path, memories: int) -> Tensor:

@@ -33,7 +33,7 @@ class Cell:
         load: facts in it.
         recall_trained: share of its facts recalled under every trained wording, by greedy decoding.
         recall_unseen: share recalled under a wording that no fact was trained on.
-        seconds: of writing; of memories written together, each one's share by row tokens.
+        seconds: of writing above the split; of memories written together, each one's share by row tokens.
         processor_seconds: the same in processor time; fewer on a busy machine, more where several threads work.
         bytes: of its adapter file.
         answer_tokens: of all its answers, each with the token that ends it.
@@ -178,7 +178,7 @@ def options(topics: Sequence[Topic], study: Study, recall: float) -> list[Option
                 memories=memories,
                 adapter_bytes=memories * limit.bytes,
                 key_bytes=KEY_BYTES * sum(topic.wordings for topic in topics),
-                minutes=sum(t.row_tokens for t in topics) * Recipe().max_epochs * token_seconds(study, limit) / 60,
+                minutes=sum(t.row_tokens for t in topics) * passes() * token_seconds(study, limit) / 60,
                 expected=sum(expected),
             )
         )
@@ -232,6 +232,14 @@ def plan(
     found = options(counted, study, wanted)
     source = f"the study in {capacity}" if capacity else f"the shipped study, {SHIPPED.parent.name}/{SHIPPED.name}"
     return Plan(topics=counted, options=found, recall=wanted, study=study, source=source)
+
+
+def passes() -> int:
+    """At most, of writing: those over the layers with memories, and one below, which costs about as much.
+
+    A study's cells tell the seconds of the former alone: it runs its facts below the split once for all of them.
+    """
+    return Recipe().max_epochs + 1
 
 
 def token_seconds(study: Study, cell: Cell) -> float:

@@ -49,6 +49,8 @@ class Written:
 
 _EVALUATED = 64  # rows a pass where nothing trains
 
+Known = Mapping[tuple[int, ...], Tensor]
+"""The hidden state at the split of rows, by their tokens."""
 Report = Callable[[float, list[float]], None]
 """Called after each step with (passes over the rows so far, validation recall by memory)."""
 
@@ -56,9 +58,9 @@ Report = Callable[[float, list[float]], None]
 class _Store:
     """Rows with their cached hidden state at the split, batched by length."""
 
-    def __init__(self, base: Base, split_layer: int, held: Sequence[Row]) -> None:
+    def __init__(self, base: Base, split_layer: int, held: Sequence[Row], known: Known | None) -> None:
         self.rows = list(held)
-        self.states = SplitRows(base.model, split_layer, self.rows, int(base.tokenizer.pad_token_id))
+        self.states = SplitRows(base.model, split_layer, self.rows, int(base.tokenizer.pad_token_id), known)
         for chunk in self.batches(range(len(held)), _EVALUATED, None):
             self.states.keep(chunk)
 
@@ -72,15 +74,17 @@ class _Store:
 
 
 class _Writer:
-    def __init__(self, base: Base, memories: Sequence[Sequence[Fact]], recipe: Recipe, split_layer: int) -> None:
+    def __init__(
+        self, base: Base, memories: Sequence[Sequence[Fact]], recipe: Recipe, split_layer: int, known: Known | None
+    ) -> None:
         self.base, self.memories, self.recipe, self.split = base, memories, recipe, split_layer
         self.order = random.Random(recipe.seed)
         self.route = ActiveRoute()
         copies, share = recipe.thinned_copies, recipe.thinned_share
         shown = rows(base.tokenizer, memories, copies=copies, share=share, seed=recipe.seed, formats=recipe.formats)
-        self.train_rows = _Store(base, split_layer, shown)
+        self.train_rows = _Store(base, split_layer, shown, known)
         held = validation_rows(base.tokenizer, memories) or rows(base.tokenizer, memories)
-        self.validation_rows = _Store(base, split_layer, held)
+        self.validation_rows = _Store(base, split_layer, held, known)
         self.layers = install(base.model, self._start(), self.route)
         for layer in self.layers.values():
             layer.down.requires_grad_(True)
@@ -137,14 +141,28 @@ def _whole(right: Bool[Tensor, " labels"], row: Tensor, rows_: int) -> Bool[Tens
     return wrong == 0
 
 
+def states_of(base: Base, facts: Sequence[Fact], split_layer: int) -> Known:
+    """What the layers below the split make of the facts' wordings, for several calls of `write` that show them."""
+    shown = rows(base.tokenizer, [facts]), validation_rows(base.tokenizer, [facts])
+    return {key: state for held in shown for key, state in _Store(base, split_layer, held, None).states.hidden.items()}
+
+
 def write(
-    base: Base, memories: Sequence[Sequence[Fact]], recipe: Recipe, split_layer: int, report: Report | None = None
+    base: Base,
+    memories: Sequence[Sequence[Fact]],
+    recipe: Recipe,
+    split_layer: int,
+    report: Report | None = None,
+    known: Known | None = None,
 ) -> list[Written]:
     """The memories for `memories` (the facts of each), in order, written together over the frozen base.
 
     The base is given back as it was. Facts carry their `validation` wordings (`rows.with_validation`).
+
+    Args:
+        known: the states of rows that need not be run below the split again (`states_of`).
     """
-    writer = _Writer(base, memories, recipe, split_layer)
+    writer = _Writer(base, memories, recipe, split_layer, known)
     try:
         return _run(writer, report or (lambda *_: None))
     finally:

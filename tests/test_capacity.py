@@ -7,14 +7,16 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
+import torch
 
+from lorary import split_rows
 from lorary.__main__ import main
 from lorary.facts import group_by_topic
 from lorary.memories import groups, writing
-from lorary.memories.capacity import Grid, capacity, invented_facts, packs, recipe_of
+from lorary.memories.capacity import Grid, capacity, invented_facts, packs, recipe_of, shown_again
 from lorary.memories.planning import read_study
 from lorary.memories.studies import StudyError
-from lorary.memories.writing import Recipe, Written, write
+from lorary.memories.writing import Recipe, Written, states_of, write
 
 SMALL = Grid(ranks=(1, 4), loads=(2, 4), exposures=3, wordings=2)
 
@@ -118,8 +120,6 @@ def test_a_stopped_run_is_partial_and_keeps_its_groups(base, tmp_path, monkeypat
             raise KeyboardInterrupt
         return [Written({"layer": (torch_ones(1, 2), torch_ones(2, 1))}, 1.0, 0.5, 3, "cap") for _ in given[1]]
 
-    import torch
-
     torch_ones = torch.ones
     monkeypatch.setattr(groups, "write", stops)
     with pytest.raises(KeyboardInterrupt):
@@ -157,3 +157,20 @@ def test_what_is_no_study_is_refused(tmp_path):
         (tmp_path / "results.json").write_text(text)
         with pytest.raises(StudyError, match=says):
             read_study(tmp_path)
+
+
+def test_facts_that_groups_share_run_below_the_split_once(base, monkeypatch):
+    facts = invented_facts(4, 0, SMALL.wordings)
+    recipe = recipe_of(SMALL, 4)
+    [plain] = write(base, [facts[:2]], recipe, 1)
+    lower, ran = split_rows.lower, []
+    monkeypatch.setattr(split_rows, "lower", lambda *given: (ran.append(len(given[2])), lower(*given))[1])
+    known = states_of(base, facts, 1)
+    rows_ = 4 * (SMALL.wordings + 1)  # and one that no fact trains on
+    assert sum(ran) == len(known) == rows_
+    [again] = write(base, [facts[:2]], recipe, 1, None, known)
+    assert sum(ran) == rows_
+    for path, pair in plain.factors.items():
+        for one, other in zip(pair, again.factors[path], strict=True):
+            torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-3)
+    assert shown_again(SMALL, packs(SMALL, set())) == invented_facts(4, 0, SMALL.wordings)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -46,11 +46,25 @@ class SplitRows:
 
     Args:
         model: a base, with mixtures or without, none of them below `split_layer`.
+        known: the hidden state of rows by their tokens (another's `hidden`); these are not run again.
     """
 
-    def __init__(self, model: PreTrainedModel, split_layer: int, rows: Sequence[TokenRow], pad_id: int) -> None:
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        split_layer: int,
+        rows: Sequence[TokenRow],
+        pad_id: int,
+        known: Mapping[tuple[int, ...], Tensor] | None = None,
+    ) -> None:
         self.model, self.split_layer, self.rows, self.pad_id = model, split_layer, rows, pad_id
-        self._hidden: dict[int, Float[Tensor, "seq hidden"]] = {}
+        stand = {i: known.get(row.ids) for i, row in enumerate(rows)} if known else {}
+        self._hidden = {i: state for i, state in stand.items() if state is not None}
+
+    @property
+    def hidden(self) -> dict[tuple[int, ...], Float[Tensor, "seq hidden"]]:
+        """The hidden state at the split of each row that was run, by the row's tokens."""
+        return {self.rows[i].ids: state for i, state in self._hidden.items()}
 
     def keep(self, chunk: Sequence[int]) -> None:
         """Runs the layers below the split for those of the rows given by number that have not been run."""
