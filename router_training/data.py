@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import lightning
 import torch
@@ -130,7 +131,9 @@ class Queries(Dataset[int]):
         pooled = self.pooled[indices] if self.pooled is not None else None
         known = self.embedding[indices], self.votes[indices], self.memory[indices]
         names = ("losses", "asked", "lexical", "names")
-        maybe = {name: None if (told := getattr(self, name)) is None else told[indices] for name in names}
+        maybe: dict[str, Any] = {
+            name: None if (told := getattr(self, name)) is None else told[indices] for name in names
+        }
         seen = indices if answered is None else answered
         rows = {place: i for place, i in enumerate(indices) if i in seen and self.examples[i].answer is not None}
         return Batch(*known, pooled, **maybe, answers=self.answers, answered=rows)
