@@ -27,7 +27,8 @@ def new_arrow(base: Base, folders: Sequence[Any], seed: int = 0) -> PeftModel:
     adapters leave that layer out, as memories do below the split. There is nothing to weigh, so the linear is put back.
 
     Raises:
-        RivalError: it cannot route over them (it wants one rank and the same targets), in PEFT's own words.
+        RivalError: it cannot route over them: it wants one rank and the same targets, which PEFT says in its own words,
+            and the same layers, without which its forward pass fails.
     """
     config = ArrowConfig(top_k=min(TOP_K, len(folders)), rng_seed=seed)
     try:
@@ -35,8 +36,16 @@ def new_arrow(base: Base, folders: Sequence[Any], seed: int = 0) -> PeftModel:
     except (ValueError, TypeError) as error:
         raise RivalError(f"PEFT refuses these adapters: {str(error).splitlines()[0]}") from error
     for name, module in list(model.named_modules()):
-        if isinstance(module, LoraLayer) and "task_0" not in module.lora_A:  # the first adapter, as PEFT calls it
+        if not isinstance(module, LoraLayer):
+            continue
+        held = sum(f"task_{number}" in module.lora_A for number in range(len(folders)))  # as PEFT calls them
+        if held == 0:
             model.set_submodule(name, module.get_base_layer())
+        elif held < len(folders):
+            raise RivalError(
+                f"PEFT's Arrow cannot route over these adapters: {held} of {len(folders)} adapt {name}, and a layer must "
+                "be adapted by all or none"
+            )
     return model
 
 

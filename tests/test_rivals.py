@@ -23,17 +23,6 @@ from lorary.memories.xlora import new_xlora, scalings_of
 IDS = torch.randint(3, 300, (2, 7), generator=torch.Generator().manual_seed(0))
 
 
-@pytest.fixture
-def alike(base, encoder, tmp_path):
-    """A bank of three adapters of one rank and the same targets, on disk, and the adapters' folders."""
-    bank = empty_bank(base)
-    given = {"r": 2, "target_modules": ["up_proj", "down_proj"]}
-    folders = [save_adapter(base.model, tmp_path / "adapters" / name, i, **given) for i, name in enumerate(FACTS)]
-    for folder in folders:
-        bank.add(folder, facts=FACTS[folder.name], encoder=encoder, same_base=True)
-    return bank.save(tmp_path / "bank"), folders
-
-
 def write_questions(folder):
     folder.mkdir()
     rows = [
@@ -115,6 +104,20 @@ def test_arrow_weighs_only_the_layers_that_memories_adapt(base, encoder, tmp_pat
     study = write_questions(tmp_path / "study")
     told = rival_scores(bank.save(tmp_path / "bank"), study=study, rival="arrow")
     assert told["total"] == pytest.approx([1, 1], abs=1e-3)
+
+
+def test_arrow_refuses_layers_that_some_memories_adapt(base, encoder, tmp_path):
+    """PEFT looks at the names of the targets alone, and fails where a layer lacks an adapter."""
+    bank = empty_bank(base)
+    for layers, name in zip(([0, 1], [1], [1]), FACTS, strict=True):
+        given = {"r": 2, "target_modules": ["up_proj"], "layers_to_transform": layers}
+        folder = save_adapter(base.model, tmp_path / "adapters" / name, **given)
+        bank.add(folder, facts=FACTS[name], encoder=encoder, same_base=True)
+    folders = [tmp_path / "adapters" / name for name in FACTS]
+    with pytest.raises(KeyError, match="task_1"):
+        create_arrow_model(fresh(base).model, [str(folder) for folder in folders], ArrowConfig(top_k=3))(input_ids=IDS)
+    told = rival_scores(bank.save(tmp_path / "bank"), study=write_questions(tmp_path / "study"), rival="arrow")
+    assert "1 of 3 adapt base_model.model.model.layers.0.mlp.up_proj" in told["refused"]
 
 
 def test_arrow_s_coefficients_are_those_it_applies(alike, base):
