@@ -94,8 +94,8 @@ def recall(
     predictions = stored.resume(results, Path(out))
     run = Run(model, asked, results, predictions, Path(out), **sized)
     with progress_bars(quiet) as bars:
-        told = len(chosen) + sum(len(own) for _, own in others) + len(given)
-        bar = bars.start("recall", told * len(asked))
+        conditions_told = len(chosen) + sum(len(own) for _, own in others) + len(given)
+        bar = bars.start("recall", conditions_told * len(asked))
         _conditions(run, chosen, others, unrelated_text(text) if "retention" in parts else [], bar)
         score(run, given, bar.advance)
         if asked:

@@ -93,7 +93,7 @@ def resume(results: dict[str, Any], out: Path) -> Predictions:
     files_before = before["configuration"].get(_ANSWERS, {})
     changed = {name for name, content in files.items() if content != files_before.get(name)}
     finished = {n: s for n, s in before["conditions"].items() if len(kept.get(n, [])) == wanted and n not in changed}
-    results["configuration"][_ANSWERS] = files_before | files
+    results["configuration"][_ANSWERS] = {n: files_before[n] for n in finished if n in files_before} | files
     results["conditions"].update(finished)
     results["studies"] = before.get("studies", {})
     return {name: kept[name] for name in finished}

@@ -125,8 +125,13 @@ def read_asked(path: Path) -> Iterator[Pair]:
     """
     for where, given in read_lines(path):
         fields = {key: given[key] for key in ("question", "questions", "held_out", "answer") if key in given}
-        if parts := given.get("parts"):  # recall puts the answers of several facts together so
-            fields["answer"] = " and ".join(str(part.get("answer")) for part in parts)
+        parts = given.get("parts") or []
+        if not isinstance(parts, list) or not all(isinstance(part, dict) and "answer" in part for part in parts):
+            raise FactError(
+                f"{where}: 'parts' must be a list of objects that hold 'topic' and 'answer', it is {parts!r}"
+            )
+        if parts:  # recall puts the answers of several facts together so
+            fields["answer"] = " and ".join(str(part["answer"]) for part in parts)
         if nothing := fields.get("answer", "") is None:
             fields["answer"] = "none"
         fact = parse_fact(fields, topic="asked", where=where)
@@ -172,6 +177,7 @@ def _prepared(
         order=random.Random(seed),
         spent_so_far=lambda so_far: bar.progress.update(bar.task, completed=so_far),
     )
+    bar.progress.update(bar.task, completed=training["seconds"])
     told = {"seconds": round(spent, 1), "steps": steps, "rows": len(rows)}
     told["parameters"] = sum(p.numel() for p in model.parameters() if p.requires_grad)
     return model, {"budget": training, **told}

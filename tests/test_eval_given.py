@@ -101,6 +101,11 @@ def test_a_changed_file_is_scored_anew_and_nothing_else_is_asked_again(composite
     before = read(out)[0]["configuration"]
     assert score()["rag"]["exact_match"]["value"] == 0.5, "what stands stays, and so does what it was made of"
     assert read(out)[0]["configuration"] == before
+    stopped = json.loads((out / "results.json").read_text())
+    del stopped["conditions"]["rag"]  # as a run leaves it that stopped before it came to them
+    (out / "results.json").write_text(json.dumps(stopped))
+    assert list(score()) == ["base"]
+    assert read(out)[0]["configuration"]["answers_sha256"] == {}
 
 
 def test_what_cannot_be_scored_is_refused_before_anything_is_asked(composite, asked, capsys):

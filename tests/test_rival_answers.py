@@ -97,7 +97,11 @@ def test_a_file_is_asked_as_recall_asks_it(tmp_path):
         ("Nothing to recall?", None),
         ("Nothing?", None),
     ]
-    for line, told in ({"question": "Who?"}, "'answer' is missing"), ({"answer": "a"}, "'question' is missing"):
+    for line, told in (
+        ({"question": "Who?"}, "'answer' is missing"),
+        ({"answer": "a"}, "'question' is missing"),
+        ({"question": "Who?", "parts": ["a", "b"]}, "'parts' must be a list of objects"),
+    ):
         file.write_text(json.dumps(line))
         with pytest.raises(FactError, match=f"asked.jsonl:1: {told}"):
             list(read_asked(file))
