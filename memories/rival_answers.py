@@ -158,7 +158,7 @@ def _prepared(
     if rival == "arrow":
         from lorary.memories.arrow import TOP_K, new_arrow
 
-        return new_arrow(base, folders, seed).eval(), {"top_k": min(TOP_K, len(folders)), "seconds": 0.0, "steps": 0}
+        return new_arrow(base, folders, seed).eval(), {"top_k": min(TOP_K, len(folders))}
     from lorary.memories.xlora import new_xlora, train
 
     rows = [
@@ -178,9 +178,9 @@ def _prepared(
         spent_so_far=lambda so_far: bar.progress.update(bar.task, completed=so_far),
     )
     bar.progress.update(bar.task, completed=training["seconds"])
-    told = {"seconds": round(spent, 1), "steps": steps, "rows": len(rows)}
-    told["parameters"] = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    return model, {"budget": training, **told}
+    parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    told = {"budget": training, "seconds_training": round(spent, 1), "steps": steps}
+    return model, told | {"trained_wordings": len(rows), "trained_parameters": parameters}
 
 
 @torch.no_grad()

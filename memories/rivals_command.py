@@ -64,6 +64,6 @@ def rival_answers(argv: list[str]) -> None:
     if given.json:
         print(json.dumps(told))
         return
-    trained = f"trained {told['seconds']:.0f} s ({told['steps']} steps), " if told["steps"] else ""
+    trained = f"trained {told['seconds_training']:.0f} s ({told['steps']} steps), " if "steps" in told else ""
     print(f"{given.rival}: {trained}{told['questions']} questions answered in {told['seconds_answering']:.0f} s")
     print(f"answers: {given.out}")
