@@ -25,6 +25,7 @@ _VERSIONS = ("lorary", "torch", "transformers", "peft", "lightning", "sentence-t
 _COST = {"seconds", "latency", "peak_rss_mib", "generated"}
 """What the same seeds need not repeat: times, memory, and how many answers no earlier condition had met."""
 _ANSWERS = "answers_sha256"
+"""Where the configuration has the hash of each file of answers from elsewhere, by condition."""
 Predictions = dict[str, list[Prediction]]
 
 
