@@ -54,6 +54,15 @@ def recall(argv: list[str]) -> None:
         help="further banks over the same base, such as one LoRA for all topics: each of their memories answers all questions",
     )
     parser.add_argument(
+        "--answers",
+        type=str,
+        action="append",
+        default=[],
+        metavar="NAME=FILE",
+        help="answers of another system to the same questions, told as a condition of that name; JSONL with `question` and "
+        "`answer` a line, as `lorary rival-answers` writes it; may be given several times",
+    )
+    parser.add_argument(
         "--text",
         type=str | None,
         default=None,
@@ -96,10 +105,12 @@ def recall(argv: list[str]) -> None:
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
     given = parser.parse_args(argv)
     from lorary.eval.evaluation import recall as run
+    from lorary.eval.given import named_files
     from lorary.eval.report import write_report
 
     settings = given.as_dict()
     as_json = settings.pop("json")
+    settings["answers"] = named_files(settings["answers"])
     results = run(settings.pop("composite"), **settings)
     print(json.dumps(results) if as_json else write_report(results))
 

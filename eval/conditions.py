@@ -74,19 +74,24 @@ PARTS = ("questions", "retention", "latency")
 """What a run measures: answers, damage to text, times."""
 
 
+def known(memories: Sequence[str]) -> dict[str, Condition]:
+    """Every condition that there is over the memories, by name: `CONDITIONS`, and each memory alone, called only-NAME."""
+    return CONDITIONS | {
+        f"only-{memory}": Condition("one memory for every question", f"only:{memory}") for memory in memories
+    }
+
+
 def choose(names: Sequence[str], memories: Sequence[str]) -> dict[str, Condition]:
-    """The conditions called `names`, in that order; `each` is one for each of the memories, called only-NAME, and
-    `all` is all of them.
+    """The conditions called `names`, in that order; `each` is one for each of the memories, and `all` is all of them.
 
     Raises:
         ValueError: an unknown one.
     """
-    single = {f"only-{memory}": Condition("one memory for every question", f"only:{memory}") for memory in memories}
-    known = CONDITIONS | single
-    stand_for = {EACH: [*single], ALL: [*known]}
-    if unknown := [name for name in names if name not in known and name not in stand_for]:
+    every = known(memories)
+    stand_for = {EACH: [name for name in every if name not in CONDITIONS], ALL: [*every]}
+    if unknown := [name for name in names if name not in every and name not in stand_for]:
         raise ValueError(f"condition {unknown[0]!r} is unknown; choose from {[*CONDITIONS, EACH, ALL]}")
-    return {one: known[one] for name in names for one in stand_for.get(name, [name])}
+    return {one: every[one] for name in names for one in stand_for.get(name, [name])}
 
 
 def policy_of(route: str, policy: Policy) -> Policy:

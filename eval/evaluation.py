@@ -12,7 +12,8 @@ from typing import Any
 from lorary.eval import results as stored
 from lorary.eval import studies
 from lorary.eval.comparison import within
-from lorary.eval.conditions import PARTS, Condition, choose
+from lorary.eval.conditions import ALL, EACH, PARTS, Condition, choose, known
+from lorary.eval.given import read_given, score
 from lorary.eval.latency import latency
 from lorary.eval.merging import MergeError, merged
 from lorary.eval.prior import by_prior
@@ -37,6 +38,7 @@ def recall(
     questions: str | Path | None = None,
     conditions: Sequence[str] | None = None,
     also: Sequence[str | Path] = (),
+    answers: Mapping[str, str | Path] | None = None,
     text: str | Path | None = None,
     counts: Sequence[int] = (),
     merges: Sequence[int] = (),
@@ -58,6 +60,8 @@ def recall(
         questions: JSONL to ask instead of the held-out wordings in the bank, as `questions.read_questions` takes it.
         conditions: any of `conditions.CONDITIONS`; "each" is one for each single memory. None: `Source.first`.
         also: banks over the same base (merges, one adapter for all topics); each of their memories answers everything.
+        answers: files of answers that were given elsewhere to the same questions, as `given.read_given` takes them, by
+            name of the condition that each is told as.
         text: a text file to measure damage on, instead of the shipped one.
         counts: numbers of memories in the bank to tell recall against.
         merges: numbers of memories merged to tell recall against.
@@ -70,7 +74,7 @@ def recall(
     Raises:
         FactError: nothing to ask, or a question that was trained on; ValueError: an unknown condition or part, one that
         needs a gate where none was trained, an impossible number; PassageError: a question without a passage where one
-        was promised; BankError: what cannot be evaluated.
+        was promised; BankError: what cannot be evaluated; AnswersError: answers that are not those to the questions.
     """
     began = time.perf_counter()
     if unknown := sorted({*parts} - {*PARTS}):
@@ -83,13 +87,17 @@ def recall(
     studies.check(model, counts, merges)
     asked, nearest = held_out(model.router.bank, questions) if "questions" in parts else ([], 0.0)
     sized = {"passages": passages, "free_tokens": free_tokens, "batch_size": batch_size, "seed": seed}
+    taken = [*known(model.memories), EACH, ALL, *(name for _, own in others for name in own)]
+    given = read_given(answers or {}, asked, taken)
     settings = {**sized, "also": [stored.hash_of_bank(folder) for folder in also]}
-    results = stored.header(source, asked, nearest, settings)
+    results = stored.header(source, asked, nearest, settings, {name: one.sha256 for name, one in given.items()})
     predictions = stored.resume(results, Path(out))
     run = Run(model, asked, results, predictions, Path(out), **sized)
     with progress_bars(quiet) as bars:
-        bar = bars.start("recall", (len(chosen) + sum(len(own) for _, own in others)) * len(asked))
+        conditions_told = len(chosen) + sum(len(own) for _, own in others) + len(given)
+        bar = bars.start("recall", conditions_told * len(asked))
         _conditions(run, chosen, others, unrelated_text(text) if "retention" in parts else [], bar)
+        score(run, given, bar.advance)
         if asked:
             _answers(run, source.gated)
             _studies(run, counts, merges, chosen, bars)

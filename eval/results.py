@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
@@ -24,6 +24,8 @@ SCHEMA = 5
 _VERSIONS = ("lorary", "torch", "transformers", "peft", "lightning", "sentence-transformers", "faiss-cpu")
 _COST = {"seconds", "latency", "peak_rss_mib", "generated"}
 """What the same seeds need not repeat: times, memory, and how many answers no earlier condition had met."""
+_ANSWERS = "answers_sha256"
+"""Where the configuration has the hash of each file of answers from elsewhere, by condition."""
 Predictions = dict[str, list[Prediction]]
 
 
@@ -32,8 +34,18 @@ def hash_of_bank(folder: str | Path) -> str:
     return sha256((Path(folder) / MANIFEST).read_bytes()).hexdigest()
 
 
-def header(source: Source, questions: Sequence[Question], nearest: float, settings: dict[str, Any]) -> dict[str, Any]:
-    """What made the results: configuration, seeds, versions, machine."""
+def header(
+    source: Source,
+    questions: Sequence[Question],
+    nearest: float,
+    settings: dict[str, Any],
+    answers: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """What made the results: configuration, seeds, versions, machine.
+
+    Args:
+        answers: hex sha256 of the file of each condition whose answers were given elsewhere.
+    """
     # Without what a question does not have, so that runs from before it could have it go on.
     asked = json.dumps([{k: v for k, v in vars(q).items() if v or k != "parts"} for q in questions], sort_keys=True)
     model = source.model
@@ -50,6 +62,7 @@ def header(source: Source, questions: Sequence[Question], nearest: float, settin
             "leak_check": {"threshold": NEAR_COPY, "greatest_similarity": round(nearest, 3)},
             "decoding": "greedy",
             **{key: value for key, value in settings.items() if key != "seed"},
+            _ANSWERS: dict(answers or {}),
             "memories": {memory.name: dict(memory.card) for memory in model.router.bank},
             "router": {"policy": model.config.policy, **getattr(model.config, "router_training", {})},
         },
@@ -64,17 +77,24 @@ def header(source: Source, questions: Sequence[Question], nearest: float, settin
 def resume(results: dict[str, Any], out: Path) -> Predictions:
     """The finished conditions of an earlier run with the same header, put into `results`; else nothing.
 
-    Its studies, damage and latency are put there too.
+    Its studies, damage and latency are put there too. Answers from elsewhere do not touch what was asked here: other ones leave the rest standing, and those that are not
+    given again stand as well.
     """
     try:
         before, kept = read(out)
     except (OSError, ValueError):
         return {}
-    same = all(before.get(key) == results[key] for key in ("schema", "configuration", "seeds", "versions"))
+    asked, asked_before = (
+        {k: v for k, v in told["configuration"].items() if k != _ANSWERS} for told in (results, before)
+    )
+    same = all(before.get(key) == results[key] for key in ("schema", "seeds", "versions")) and asked == asked_before
     if not same or results["configuration"]["source_sha256"] is None:
         return {}
-    wanted = results["configuration"]["questions"]
-    finished = {n: s for n, s in before["conditions"].items() if len(kept.get(n, [])) == wanted}
+    wanted, files = results["configuration"]["questions"], results["configuration"][_ANSWERS]
+    files_before = before["configuration"].get(_ANSWERS, {})
+    changed = {name for name, content in files.items() if content != files_before.get(name)}
+    finished = {n: s for n, s in before["conditions"].items() if len(kept.get(n, [])) == wanted and n not in changed}
+    results["configuration"][_ANSWERS] = {n: files_before[n] for n in finished if n in files_before} | files
     results["conditions"].update(finished)
     results["studies"] = before.get("studies", {})
     results |= {key: before[key] for key in ("retention", "latency") if key in before}

@@ -27,16 +27,24 @@ def new_arrow(base: Base, folders: Sequence[Any], seed: int = 0) -> PeftModel:
     adapters leave that layer out, as memories do below the split. There is nothing to weigh, so the linear is put back.
 
     Raises:
-        RivalError: it cannot route over them (it wants one rank and the same targets), in PEFT's own words.
+        RivalError: it cannot route over them: it wants one rank and the same targets, as PEFT says in its own words, and
+            in each layer as many adapters as it mixes, or else its forward pass fails.
     """
     config = ArrowConfig(top_k=min(TOP_K, len(folders)), rng_seed=seed)
     try:
         model = create_arrow_model(base.model, [str(folder) for folder in folders], config)
     except (ValueError, TypeError) as error:
         raise RivalError(f"PEFT refuses these adapters: {str(error).splitlines()[0]}") from error
-    for name, module in list(model.named_modules()):
-        if isinstance(module, LoraLayer) and "task_0" not in module.lora_A:  # the first adapter, as PEFT calls it
-            model.set_submodule(name, module.get_base_layer())
+    for path, module in list(model.named_modules()):
+        if not isinstance(module, LoraLayer):
+            continue
+        held = sum(name.startswith("task_") for name in module.lora_A)  # as PEFT calls the adapters
+        if held == 0:
+            model.set_submodule(path, module.get_base_layer())
+        elif held < config.top_k:
+            raise RivalError(
+                f"PEFT's Arrow mixes {config.top_k} adapters in every layer, and {held} of {len(folders)} adapt {path}"
+            )
     return model
 
 
@@ -52,9 +60,15 @@ def coefficients(layer: ArrowLoraLinearLayer, x: Float[Tensor, "*batch d_in"]) -
 
 @torch.no_grad()
 def arrow_outcome(base: Base, contest: Contest, seed: int) -> Outcome:
-    """Arrow's weights for the rows: how far each memory's first right singular vectors point along the tokens."""
+    """Arrow's weights for the rows: how far each memory's first right singular vectors point along the tokens.
+
+    Raises:
+        RivalError: it cannot route over them, or weighs others in one layer than in another.
+    """
     model, seen = new_arrow(base, contest.folders, seed).eval(), list[Tensor]()
     layers = [layer for layer in model.modules() if isinstance(layer, ArrowLoraLinearLayer)]
+    if any(len(layer.task_adapter_names) < len(contest.folders) for layer in layers):
+        raise RivalError("the memories adapt different layers, so Arrow's weights of them have no mean over layers")
 
     def look(layer: Any, args: tuple[Any, ...]) -> None:
         seen.append(coefficients(layer, args[0]).float().cpu())

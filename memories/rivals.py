@@ -148,13 +148,17 @@ def _read(path: Path, bank: MemoryBank) -> list[dict[str, Any]]:
     return lines
 
 
-def _contest(bank: MemoryBank, lines: Sequence[dict[str, Any]], base: Base, work: Path) -> Contest:
-    folders = []
-    for number, memory in enumerate(bank):
+def adapter_folders(bank: MemoryBank, work: Path) -> list[Path]:
+    """A folder in `work` for each memory, with the adapter alone, as PEFT reads it."""
+    folders = [work / str(number) for number in range(len(bank))]
+    for memory, folder in zip(bank, folders, strict=True):
         files = memory.files()
         for name in (CONFIG, WEIGHTS):
-            write_aside(work / str(number) / name, files[name])
-        folders.append(work / str(number))
+            write_aside(folder / name, files[name])
+    return folders
+
+
+def _contest(bank: MemoryBank, lines: Sequence[dict[str, Any]], base: Base, work: Path) -> Contest:
     names = bank.names
     trained, asked = list[Row](), list[Row]()
     for line in lines:
@@ -164,4 +168,4 @@ def _contest(bank: MemoryBank, lines: Sequence[dict[str, Any]], base: Base, work
             asked.append(Row(owner, 0, row.ids[: row.start], row.start))
         elif line["answer"]:
             trained.append(row)
-    return Contest(folders, trained, asked, int(base.tokenizer.pad_token_id))
+    return Contest(adapter_folders(bank, work), trained, asked, int(base.tokenizer.pad_token_id))

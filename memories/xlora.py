@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -51,7 +51,8 @@ def xlora_outcome(base: Base, contest: Contest, *, seconds: float, batch_size: i
     It has no use for labels: its classifier learns through the mixture alone.
     """
     model = new_xlora(base, contest.folders)
-    steps, spent = _train(model, contest, seconds=seconds, batch_size=batch_size, lr=lr, order=random.Random(seed))
+    given: dict[str, Any] = {"seconds": seconds, "batch_size": batch_size, "lr": lr, "order": random.Random(seed)}
+    steps, spent = train(model, contest.trained, contest.pad_id, **given)
     scores, totals = torch.zeros(len(contest.asked), len(contest.folders)), list[Tensor]()
     with torch.no_grad():
         for rows, ids, real in contest.prompts():
@@ -64,20 +65,34 @@ def xlora_outcome(base: Base, contest: Contest, *, seconds: float, batch_size: i
     return Outcome(scores, spread, round(spent, 1), steps, steps * min(batch_size, len(contest.trained)))
 
 
-def _train(
-    model: PeftModel, contest: Contest, *, seconds: float, batch_size: int, lr: float, order: random.Random
+def train(
+    model: PeftModel,
+    rows: Sequence[Row],
+    pad_id: int,
+    *,
+    seconds: float,
+    batch_size: int,
+    lr: float,
+    order: random.Random,
+    spent_so_far: Callable[[float], None] = lambda _: None,
 ) -> tuple[int, float]:
-    """(steps, seconds); the learning rate falls straight to nothing at the end of the time."""
+    """(steps, seconds) of X-LoRA's training on the answers of the rows; the learning rate falls straight to nothing at
+    the end of the time.
+
+    Args:
+        spent_so_far: is told the seconds before each step.
+    """
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=lr, weight_decay=0.0)
     left: list[Row] = []
     steps, began = 0, time.perf_counter()
     while (spent := time.perf_counter() - began) < seconds:
+        spent_so_far(spent)
         for group in optimizer.param_groups:
             group["lr"] = lr * (1 - spent / seconds)
         if not left:
-            left = order.sample(contest.trained, len(contest.trained))
+            left = order.sample(rows, len(rows))
         chunk, left = left[:batch_size], left[batch_size:]
-        ids, labels = pad(chunk, contest.pad_id)
+        ids, labels = pad(chunk, pad_id)
         row, column = (labels != -100).nonzero(as_tuple=True)
         logits = model(input_ids=ids.to(model.device)).logits[row, column].float()
         loss = nn.functional.cross_entropy(logits, labels[row, column].to(logits.device))

@@ -171,3 +171,14 @@ def token_composite(bank, base, encoder):
     model.gate.from_hidden.data.normal_(std=6.0)
     model.gate.none.data.fill_(0.0)
     return model
+
+
+@pytest.fixture
+def alike(base, encoder, tmp_path):
+    """A bank of three adapters of one rank and the same targets, on disk, and the adapters' folders."""
+    bank = empty_bank(base)
+    given = {"r": 2, "target_modules": ["up_proj", "down_proj"]}
+    folders = [save_adapter(base.model, tmp_path / "adapters" / name, i, **given) for i, name in enumerate(FACTS)]
+    for folder in folders:
+        bank.add(folder, facts=FACTS[folder.name], encoder=encoder, same_base=True)
+    return bank.save(tmp_path / "bank"), folders

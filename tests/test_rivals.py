@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,22 +17,11 @@ from safetensors.torch import load_file
 from lorary.__main__ import main
 from lorary.bases import load_base
 from lorary.files import BankError
-from lorary.memories.arrow import coefficients, new_arrow
-from lorary.memories.rivals import over_tokens, rival_scores
+from lorary.memories.arrow import arrow_outcome, coefficients, new_arrow
+from lorary.memories.rivals import Contest, RivalError, over_tokens, rival_scores
 from lorary.memories.xlora import new_xlora, scalings_of
 
 IDS = torch.randint(3, 300, (2, 7), generator=torch.Generator().manual_seed(0))
-
-
-@pytest.fixture
-def alike(base, encoder, tmp_path):
-    """A bank of three adapters of one rank and the same targets, on disk, and the adapters' folders."""
-    bank = empty_bank(base)
-    given = {"r": 2, "target_modules": ["up_proj", "down_proj"]}
-    folders = [save_adapter(base.model, tmp_path / "adapters" / name, i, **given) for i, name in enumerate(FACTS)]
-    for folder in folders:
-        bank.add(folder, facts=FACTS[folder.name], encoder=encoder, same_base=True)
-    return bank.save(tmp_path / "bank"), folders
 
 
 def write_questions(folder):
@@ -115,6 +105,28 @@ def test_arrow_weighs_only_the_layers_that_memories_adapt(base, encoder, tmp_pat
     study = write_questions(tmp_path / "study")
     told = rival_scores(bank.save(tmp_path / "bank"), study=study, rival="arrow")
     assert told["total"] == pytest.approx([1, 1], abs=1e-3)
+
+
+def test_arrow_needs_as_many_adapters_in_a_layer_as_it_mixes(base, tmp_path):
+    """PEFT looks at the names of the targets alone; its own forward pass raises."""
+    layers = ([1], [1], [0, 1], [0, 1], [0, 1])
+    given = {"r": 2, "target_modules": ["up_proj"]}
+    folders = [
+        str(save_adapter(base.model, tmp_path / str(i), layers_to_transform=own, **given))
+        for i, own in enumerate(layers)
+    ]
+    with pytest.raises(RuntimeError, match="selected index k out of range"):
+        create_arrow_model(fresh(base).model, folders[:4], ArrowConfig(top_k=3))(input_ids=IDS)
+    with pytest.raises(
+        RivalError, match=r"mixes 3 adapters in every layer, and 2 of 4 adapt .*layers\.0\.mlp\.up_proj"
+    ):
+        new_arrow(fresh(base), folders[:4])
+    model = new_arrow(fresh(base), folders).eval()
+    model(input_ids=IDS)
+    held = [len(layer.task_adapter_names) for layer in model.modules() if isinstance(layer, ArrowLoraLinearLayer)]
+    assert held == [3, 5], "a layer that some memories adapt is theirs"
+    with pytest.raises(RivalError, match="adapt different layers"):
+        arrow_outcome(fresh(base), Contest([Path(folder) for folder in folders], [], [], 0), 0)
 
 
 def test_arrow_s_coefficients_are_those_it_applies(alike, base):

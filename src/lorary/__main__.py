@@ -20,6 +20,7 @@ COMMANDS = {
     "route-bench": ("lorary.router_training.command", "measures routers on generated sets of facts, no memory written"),
     "route-facts": ("lorary.router_training.command", "writes the facts of a generated set, to build a bank of"),
     "gate-study": ("lorary.router_training.command", "measures what labels and the language-model loss teach a gate"),
+    "rival-answers": ("lorary.memories.rivals_command", "lets PEFT's X-LoRA or Arrow answer questions over a bank"),
     "rival-scores": ("lorary.memories.rivals_command", "PEFT's X-LoRA or Arrow on the questions of a gate study"),
     "recall": ("lorary.eval.command", "composite → numbers: asks the held-out wordings under every condition"),
     "task": ("lorary.eval.command", "writes facts and questions, made by seed or read from published formats"),

@@ -1,0 +1,126 @@
+"""Answers that another system gave to the questions of a run: read from a file, and scored beside the run's own."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from lorary.eval.predictions import prediction, summary
+from lorary.eval.questions import Question, headline
+from lorary.eval.run import Run
+from lorary.facts import NAME, NAME_RULE, read_lines
+from lorary.routing import Route
+
+
+class AnswersError(ValueError):
+    """Answers that cannot be scored: says which, and what to do."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """A file of answers.
+
+    Args:
+        file: its name.
+        sha256: hex, of its content.
+        answers: by question.
+    """
+
+    file: str
+    sha256: str
+    answers: Mapping[str, str]
+
+
+def named_files(given: Sequence[str]) -> dict[str, Path]:
+    """Name of a condition → file, of a command line's NAME=FILE. Raises AnswersError for what is not that, or two of one
+    name."""
+    files: dict[str, Path] = {}
+    for told in given:
+        name, equals, file = told.partition("=")
+        if not (name and equals and file):
+            raise AnswersError(f"--answers takes NAME=FILE, such as arrow=arrow.jsonl; {told!r} given")
+        if name in files:
+            raise AnswersError(f"two files of answers are called {name!r}; give one of them another name")
+        files[name] = Path(file)
+    return files
+
+
+def read_given(files: Mapping[str, str | Path], asked: Sequence[Question], taken: Collection[str]) -> dict[str, Given]:
+    """The answers in each file, by name of the condition.
+
+    A line is an object of `question` and `answer`, strings; an answer may be empty. A file may hold more than is asked.
+
+    Args:
+        taken: names that other conditions have.
+
+    Raises:
+        AnswersError: a name that is taken or cannot be one, a line that is something else, a question that is asked and
+            has no answer, or two; questions with options, which are judged by the likelihoods of these.
+    """
+    if files and not asked:
+        raise AnswersError("no questions are asked, so answers to them cannot be scored; leave --answers out")
+    if files and any(question.options for question in asked):
+        raise AnswersError(
+            "the questions have options, which are judged by their likelihoods, and answers have none; leave --answers out"
+        )
+    for name in files:
+        if name in taken:
+            raise AnswersError(f"answers are called {name!r}, as a condition is; give them another name")
+        if not NAME.fullmatch(name):
+            raise AnswersError(f"{name!r} cannot name a condition; a name is {NAME_RULE}")
+    return {name: _read(Path(file), asked) for name, file in files.items()}
+
+
+def _read(file: Path, asked: Sequence[Question]) -> Given:
+    answers: dict[str, str] = {}
+    for where, line in read_lines(file):
+        # What else it may hold would be ignored: in `predictions.jsonl`, for one, `answer` is the right answer.
+        if set(line) != {"question", "answer"} or not all(isinstance(text, str) for text in line.values()):
+            raise AnswersError(f"{where}: a line must hold 'question' and 'answer', strings; this one is {line!r}")
+        question, answer = line["question"].strip(), line["answer"].strip()
+        if answers.setdefault(question, answer) != answer:
+            raise AnswersError(f"{where}: {question!r} is answered once more, and otherwise; keep one answer")
+    if missing := [question.text for question in asked if question.text not in answers]:
+        raise AnswersError(
+            f"{file} has no answer to {missing[0]!r}, and lacks {len(missing)} of {len(asked)} questions; let the same "
+            "--questions be answered"
+        )
+    return Given(file.name, sha256(file.read_bytes()).hexdigest(), answers)
+
+
+def score(run: Run, given: Mapping[str, Given], advance: Callable[..., None]) -> None:
+    """Scores the answers that do not stand yet, each file as a condition of the run."""
+    for name, one in given.items():
+        if name not in run.results["conditions"]:
+            began = time.perf_counter()
+            asked = zip(run.asked, headline(run.asked), strict=True)
+            # Nobody knows under which memories it was answered, so that no route is told.
+            nobody = Route((), (), "none", 0.0)
+            kept = [
+                prediction(name, question, one.answers[question.text], nobody, scored=scored) | {"route": None}
+                for question, scored in asked
+            ]
+            run.predictions[name] = kept
+            run.results["conditions"][name] = {
+                "meaning": f"answered elsewhere, {one.file}",
+                **_summary(kept, run.seed),
+                "seconds": round(time.perf_counter() - began, 1),
+                "generated": len(kept),
+                "questions": len(kept),
+            }
+            run.write()
+        advance(len(run.asked), name)
+
+
+def _summary(kept: Sequence[dict[str, Any]], seed: int) -> dict[str, Any]:
+    """What the answers come to. By kind only where a memory holds every answer: of the others it is told how many were
+    left to the base, and only a route tells that."""
+    held = [p for p in kept if p["memory"]]
+    told = summary(held, seed)
+    if len(held) < len(kept):
+        del told["by_kind"]
+    return told
