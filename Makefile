@@ -40,16 +40,24 @@ sixtyfour: setup
 	$(BIN)/lorary recall $(SIXTYFOUR)/composite --questions $(SIXTYFOUR)/questions.jsonl \
 		--conditions oracle gate index policy --counts 2 4 8 16 32 64 --out $(SIXTYFOUR)/run $(ARGS)
 
-# Topics that overlap, end to end: memories and gate are trained with three seeds, and the runs are told as one.
+# Topics that overlap, end to end and beside what others offer: memories, gate, X-LoRA and one large LoRA are trained with
+# three seeds, and the runs are told as one.
 OVERLAPPING := runs/overlapping
 SEEDS := 0 1 2
+CONDITIONS := base oracle gate index policy uniform shuffled in-context-topic passages bm25 hybrid merged-exact merged-ties
 overlapping: setup
 	$(BIN)/lorary route-facts overlapping --facts-a-topic 12 --out $(OVERLAPPING)/facts.jsonl
 	set -e; for seed in $(SEEDS); do \
-		$(BIN)/lorary build $(OVERLAPPING)/facts.jsonl --seed $$seed --out $(OVERLAPPING)/$$seed/bank; \
-		$(BIN)/lorary train-router $(OVERLAPPING)/$$seed/bank --seed $$seed --out $(OVERLAPPING)/$$seed/composite; \
-		$(BIN)/lorary recall $(OVERLAPPING)/$$seed/composite --out $(OVERLAPPING)/$$seed/run --parts questions retention \
-			--conditions base oracle gate index policy uniform shuffled in-context-topic passages bm25 hybrid $(ARGS); \
+		place=$(OVERLAPPING)/$$seed; \
+		$(BIN)/lorary build $(OVERLAPPING)/facts.jsonl --seed $$seed --out $$place/bank; \
+		$(BIN)/lorary build $(OVERLAPPING)/facts.jsonl --seed $$seed --as-one one-for-all --r 128 --lora_alpha 256 --out $$place/one; \
+		$(BIN)/lorary train-router $$place/bank --seed $$seed --out $$place/composite; \
+		for rival in arrow xlora; do \
+			$(BIN)/lorary rival-answers $$place/bank --rival $$rival --seed $$seed --out $$place/$$rival.jsonl; \
+		done; \
+		$(BIN)/lorary recall $$place/composite --also $$place/one --answers arrow=$$place/arrow.jsonl \
+			--answers xlora=$$place/xlora.jsonl --conditions $(CONDITIONS) --parts questions retention \
+			--out $$place/run $(ARGS); \
 	done
 	$(BIN)/lorary compare --pool $(SEEDS:%=$(OVERLAPPING)/%/run)
 

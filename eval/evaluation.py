@@ -117,7 +117,8 @@ def _answers(run: Run, gated: bool) -> None:
     if gated:
         results["routing"], results["abstention"] = routing(run.model, run.asked, predictions)
         results["calibration"] = calibration(predictions.get("gate") or predictions.get("policy") or [])
-    results["prior"] = by_prior(predictions, run.seed)
+    judged = {name: asked for name, asked in predictions.items() if any(p["likelihoods"] for p in asked)}
+    results["prior"] = by_prior(judged, run.seed)
     results["differences"] = within(predictions, run.seed)
 
 

@@ -7,7 +7,6 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 from lorary.eval.predictions import prediction, summary
 from lorary.eval.questions import Question, headline
@@ -59,14 +58,10 @@ def read_given(files: Mapping[str, str | Path], asked: Sequence[Question], taken
 
     Raises:
         AnswersError: a name that is taken or cannot be one, a line that is something else, a question that is asked and
-            has no answer, or two; questions with options, which are judged by the likelihoods of these.
+            has no answer, or two.
     """
     if files and not asked:
         raise AnswersError("no questions are asked, so answers to them cannot be scored; leave --answers out")
-    if files and any(question.options for question in asked):
-        raise AnswersError(
-            "the questions have options, which are judged by their likelihoods, and answers have none; leave --answers out"
-        )
     for name in files:
         if name in taken:
             raise AnswersError(f"answers are called {name!r}, as a condition is; give them another name")
@@ -107,20 +102,10 @@ def score(run: Run, given: Mapping[str, Given], advance: Callable[..., None]) ->
             run.predictions[name] = kept
             run.results["conditions"][name] = {
                 "meaning": f"answered elsewhere, {one.file}",
-                **_summary(kept, run.seed),
+                **summary(kept, run.seed),
                 "seconds": round(time.perf_counter() - began, 1),
                 "generated": len(kept),
                 "questions": len(kept),
             }
             run.write()
         advance(len(run.asked), name)
-
-
-def _summary(kept: Sequence[dict[str, Any]], seed: int) -> dict[str, Any]:
-    """What the answers come to. By kind only where a memory holds every answer: of the others it is told how many were
-    left to the base, and only a route tells that."""
-    held = [p for p in kept if p["memory"]]
-    told = summary(held, seed)
-    if len(held) < len(kept):
-        del told["by_kind"]
-    return told

@@ -83,9 +83,9 @@ def scored(predictions: Sequence[Prediction], seed: int) -> dict[str, Any]:
 
 
 def _of_kind(predictions: Sequence[Prediction], seed: int) -> dict[str, Any]:
-    """The scores of what has an answer; of what no memory holds, the share that was left to the base."""
+    """The scores of what has an answer; of what no memory holds, the share that was left to the base, where that is known."""
     told: dict[str, Any] = {"questions": len(predictions), **scored(predictions, seed)}
-    if unheld := [p for p in predictions if not p["memory"]]:
+    if unheld := [p for p in predictions if not p["memory"] and p["route"]]:
         left = [float(not p["route"]["memories"]) for p in unheld]
         told["left_to_base"] = interval(left, [p["fact"] for p in unheld], seed=seed)
     return told

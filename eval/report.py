@@ -33,7 +33,8 @@ def _rows(results: Mapping[str, Any]) -> list[list[str]]:
             continue
         route = results.get("routing", {}).get(name)
         top = [f"{route['top1']:.3f}", f"{route['top3']:.3f}"] if route else ["–", "–"]
-        rows.append([shown, *(value_in(scores[measure]) for measure in measures), *top, _seconds(scores)])
+        values = (value_in(scores[measure]) if measure in scores else "–" for measure in measures)
+        rows.append([shown, *values, *top, _seconds(scores)])
     return rows
 
 
@@ -142,7 +143,7 @@ def by_kind(results: Mapping[str, Any]) -> list[list[str]]:
             told = [held[kind].get(measure) for held in run.values()]
             if told[0] is not None:
                 count = str(next(iter(run.values()))[kind]["questions"])
-                rows.append([f"{kind}: {note}", count, *(f"{score['value']:.3f}" for score in told)])
+                rows.append([f"{kind}: {note}", count, *(f"{score['value']:.3f}" if score else "–" for score in told)])
     return rows
 
 

@@ -77,8 +77,8 @@ def header(
 def resume(results: dict[str, Any], out: Path) -> Predictions:
     """The finished conditions of an earlier run with the same header, put into `results`; else nothing.
 
-    Its studies, damage and latency are put there too. Answers from elsewhere do not touch what was asked here: other ones leave the rest standing, and those that are not
-    given again stand as well.
+    Its studies, damage and latency are put there too. Answers from elsewhere do not touch what was asked here: other
+    ones leave the rest standing, and those that are not given again stand as well.
     """
     try:
         before, kept = read(out)

@@ -63,6 +63,7 @@ def test_right_answers_score_one_and_are_compared(composite, asked, capsys):
         results = recall(composite, out=folder / name, conditions=("oracle",), answers={"rag": file}, **given)
         assert results["conditions"]["rag"]["exact_match"]["value"] == (1.0 if name == "right" else 0.5)
         assert "left_to_base" not in json.dumps(results["conditions"]["rag"]), "only a route tells that"
+        assert "| unrelated: left to the base | 1 | 1.000 | – |" in (folder / name / "report.md").read_text()
         assert [p["said"] for p in read(folder / name)[1]["rag"]] == list(answers.values())
         assert f"| rag: answered elsewhere, {name}.jsonl | " in (folder / name / "report.md").read_text()
         assert "rag" in (folder / name / "report.html").read_text()
@@ -131,14 +132,23 @@ def test_what_cannot_be_scored_is_refused_before_anything_is_asked(composite, as
             recall(composite, answers=answers, **given)
     with pytest.raises(AnswersError, match="no questions are asked"):
         recall(composite, answers={"rag": good}, **{**given, "parts": ("retention",)})
-    line = {"topic": "ormen", "question": "Who cooks at Ormen station?", "answer": "Halvard"}
-    line |= {"held_out": ["Ormen's chef?"], "options": ["Halvard", "Brisk"]}
-    (folder / "asked.jsonl").write_text(json.dumps(line))
-    with pytest.raises(AnswersError, match="the questions have options"):
-        recall(composite, answers={"rag": good}, **given)
     assert not (folder / "run").exists()
     for told, wrong in (["rag"], "takes NAME=FILE"), (["a=x", "a=y"], "two files of answers are called 'a'"):
         with pytest.raises(AnswersError, match=wrong):
             named_files(told)
     assert main(["recall", "none", "--out", str(folder / "run"), "--answers", "rag"]) == 2
     assert "takes NAME=FILE" in capsys.readouterr().err
+
+
+def test_of_questions_with_options_the_answers_alone_are_scored(composite, asked):
+    folder, right = asked
+    line = {"topic": "ormen", "question": "Who cooks at Ormen station?", "answer": "Halvard"}
+    line |= {"held_out": ["Ormen's chef?"], "options": ["Halvard", "Brisk"]}
+    (folder / "options.jsonl").write_text(json.dumps(line))
+    file = write(folder / "rag.jsonl", right)
+    given = {"questions": folder / "options.jsonl", "conditions": ("base",), **GIVEN}
+    told = recall(composite, out=folder, answers={"rag": file}, **given)["conditions"]["rag"]
+    assert told["exact_match"]["value"] == 1.0
+    assert "accuracy" not in told
+    assert "| – | – | – |" in (folder / "report.md").read_text()
+    assert "By strength of the prior" in (folder / "report.html").read_text()
