@@ -100,11 +100,11 @@ def read_results(place: str | Path, kind: str, schema: int) -> tuple[Path, dict[
         raise StudyError(f"{path} cannot be read; give a folder that `lorary {kind} --out` wrote") from None
     except ValueError as error:
         raise StudyError(f"{path} is not JSON ({error}); run `lorary {kind}` again") from None
-    found = told.get("schema") if isinstance(told, dict) else None
-    if found != schema:
-        raise StudyError(f"{path} has schema {found!r}, this version reads {schema}; run `lorary {kind}` again")
-    if (other := told.get("study")) != kind:
+    found = told if isinstance(told, dict) else {}
+    if (other := found.get("study", kind)) != kind:
         raise StudyError(f"{path} was written by `lorary {other}`, not `lorary {kind}`; give another folder")
+    if (number := found.get("schema")) != schema:
+        raise StudyError(f"{path} has schema {number!r}, this version reads {schema}; run `lorary {kind}` again")
     return path, told
 
 

@@ -75,7 +75,12 @@ class _Store:
 
 class _Writer:
     def __init__(
-        self, base: Base, memories: Sequence[Sequence[Fact]], recipe: Recipe, split_layer: int, known: Known | None
+        self,
+        base: Base,
+        memories: Sequence[Sequence[Fact]],
+        recipe: Recipe,
+        split_layer: int,
+        known: Known | None = None,
     ) -> None:
         self.base, self.memories, self.recipe, self.split = base, memories, recipe, split_layer
         self.order = random.Random(recipe.seed)
