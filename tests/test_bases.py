@@ -45,3 +45,16 @@ def test_a_missing_base_names_both_ways_out(tmp_path):
         load_base(str(tmp_path / "nothing"))
     with pytest.raises(BaseError, match=r"local folder.*embedded default"):
         load_base("someone/not-on-this-machine", local_files_only=True)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_the_head_of_a_bf16_base_takes_its_input_in_one_piece_and_says_the_same(base, dtype):
+    model, ids, given = load_base(base.name, dtype=dtype).model, torch.arange(12).reshape(2, 6) + 4, []
+    head = model.get_output_embeddings()
+    head.register_forward_pre_hook(lambda _, args: given.append(args[0]))
+    with torch.no_grad():
+        last = model(ids, logits_to_keep=1).logits
+        assert given[0].is_contiguous() == (dtype == torch.bfloat16)
+        hidden = model.get_decoder()(ids).last_hidden_state[:, -1:]
+        assert not hidden.is_contiguous()
+        assert torch.equal(last, torch.nn.functional.linear(hidden, head.weight))
