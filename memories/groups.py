@@ -21,7 +21,8 @@ from torch import Tensor
 
 from lorary.bases import Base, load_base
 from lorary.facts import Fact
-from lorary.memories.writing import Known, Recipe, Report, Written, states_of, write
+from lorary.memories.store import Known, states_of
+from lorary.memories.writing import Recipe, Report, Written, write
 from lorary.progress import silence_loading_bars
 
 Group = Sequence[Sequence[Fact]]

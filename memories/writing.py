@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from lorary.bases import Base, block_linears, layer_of, layers_path, mlp_targets
 from lorary.facts import Fact
 from lorary.memories.recipe import Recipe
-from lorary.memories.rows import Row, rows, validation_rows
+from lorary.memories.rows import rows, validation_rows
+from lorary.memories.store import EVALUATED, Known, Store
 from lorary.mixture import ActiveRoute, MixtureLinear, install, remove
-from lorary.split_rows import SplitRows
 
 Hits = tuple[tuple[bool, ...], ...]
 """Of each fact, whether greedy decoding gives its whole answer under each of its wordings."""
@@ -47,30 +47,8 @@ class Written:
     shown: int = 0
 
 
-_EVALUATED = 64  # rows a pass where nothing trains
-
-Known = Mapping[tuple[int, ...], Tensor]
-"""The hidden state at the split of rows, by their tokens."""
 Report = Callable[[float, list[float]], None]
 """Called after each step with (passes over the rows so far, validation recall by memory)."""
-
-
-class _Store:
-    """Rows with their cached hidden state at the split, batched by length."""
-
-    def __init__(self, base: Base, split_layer: int, held: Sequence[Row], known: Known | None) -> None:
-        self.rows = list(held)
-        self.states = SplitRows(base.model, split_layer, self.rows, int(base.tokenizer.pad_token_id), known)
-        for chunk in self.batches(range(len(held)), _EVALUATED, None):
-            self.states.keep(chunk)
-
-    def batches(self, wanted: Sequence[int], size: int, order: random.Random | None) -> list[list[int]]:
-        """Batches of rows of like length (padding is wasted work), in random order where `order` is given."""
-        by_length = sorted(wanted, key=lambda i: (len(self.rows[i].ids), order.random() if order else i))
-        found = [by_length[i : i + size] for i in range(0, len(by_length), size)]
-        if order:
-            order.shuffle(found)
-        return found
 
 
 class _Writer:
@@ -87,9 +65,9 @@ class _Writer:
         self.route = ActiveRoute()
         copies, share = recipe.thinned_copies, recipe.thinned_share
         shown = rows(base.tokenizer, memories, copies=copies, share=share, seed=recipe.seed, formats=recipe.formats)
-        self.train_rows = _Store(base, split_layer, shown, known)
+        self.train_rows = Store(base, split_layer, shown, known)
         held = validation_rows(base.tokenizer, memories) or rows(base.tokenizer, memories)
-        self.validation_rows = _Store(base, split_layer, held, known)
+        self.validation_rows = Store(base, split_layer, held, known)
         self.layers = install(base.model, self._start(), self.route)
         for layer in self.layers.values():
             layer.down.requires_grad_(True)
@@ -113,7 +91,7 @@ class _Writer:
 
         return [{path: factors(shape) for path, shape in shapes.items()} for _ in self.memories]
 
-    def logits(self, store: _Store, chunk: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
+    def logits(self, store: Store, chunk: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
         """(logits where there is a label, those labels, the row of each)."""
         memory = torch.tensor([store.rows[i].memory for i in chunk])
         one_hot = nn.functional.one_hot(memory, len(self.memories)).to(self.base.model.device, self.base.model.dtype)
@@ -121,10 +99,10 @@ class _Writer:
         return store.states.logits(chunk)
 
     @torch.no_grad()
-    def recalled(self, store: _Store, wanted: Sequence[int]) -> dict[int, bool]:
+    def recalled(self, store: Store, wanted: Sequence[int]) -> dict[int, bool]:
         """Row → whether greedy decoding would give the whole answer (every label is the argmax)."""
         found: dict[int, bool] = {}
-        for chunk in store.batches(wanted, _EVALUATED, None):
+        for chunk in store.batches(wanted, EVALUATED, None):
             logits, labels, row = self.logits(store, chunk)
             found.update(zip(chunk, _whole(logits.argmax(-1) == labels, row, len(chunk)).tolist(), strict=True))
         return found
@@ -144,12 +122,6 @@ def _whole(right: Bool[Tensor, " labels"], row: Tensor, rows_: int) -> Bool[Tens
     """Whether all of a row's labels are right."""
     wrong = torch.zeros(rows_, dtype=torch.long, device=row.device).index_add(0, row, (~right).long())
     return wrong == 0
-
-
-def states_of(base: Base, facts: Sequence[Fact], split_layer: int) -> Known:
-    """What the layers below the split make of the facts' wordings, for several calls of `write` that show them."""
-    shown = rows(base.tokenizer, [facts]), validation_rows(base.tokenizer, [facts])
-    return {key: state for held in shown for key, state in _Store(base, split_layer, held, None).states.hidden.items()}
 
 
 def write(
@@ -248,7 +220,7 @@ def _step(writer: _Writer, optimizer: torch.optim.Optimizer, chunk: Sequence[int
     return dict(zip(chunk, (-worst).exp().tolist(), strict=True))
 
 
-def _hits(writer: _Writer, store: _Store, memory: int) -> Hits:
+def _hits(writer: _Writer, store: Store, memory: int) -> Hits:
     """What greedy decoding recalls of a memory's facts under the wordings in `store` that count."""
     wanted = [i for i, row in enumerate(store.rows) if row.memory == memory and row.counted]
     found: list[list[bool]] = [[] for _ in writer.memories[memory]]

@@ -15,8 +15,9 @@ from lorary.facts import group_by_topic
 from lorary.memories import groups, writing
 from lorary.memories.capacity import Grid, capacity, invented_facts, packs, recipe_of, shown_again
 from lorary.memories.planning import read_study
+from lorary.memories.store import states_of
 from lorary.memories.studies import StudyError
-from lorary.memories.writing import Recipe, Written, states_of, write
+from lorary.memories.writing import Recipe, Written, write
 
 SMALL = Grid(ranks=(1, 4), loads=(2, 4), exposures=3, wordings=2)
 
