@@ -209,13 +209,6 @@ class Asker:
         return reading(self.model.base, self._start[1])
 
 
-def longest_answer(model: LoraryForCausalLM, answers: Sequence[str]) -> int:
-    """Tokens of the longest answer with its end of turn."""
-    tokenizer = model.tokenizer
-    lengths = (len(tokenizer(answer_text(tokenizer, a), add_special_tokens=False).input_ids) for a in answers)
-    return max(lengths, default=0)
-
-
 def mean_log_probability(
     logits: Float[Tensor, "batch seq vocabulary"], ids: Int[Tensor, "batch seq"], mask: Int[Tensor, "batch seq"]
 ) -> Float[Tensor, " batch"]:

@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from transformers import DynamicCache, DynamicLayer
+from transformers import DynamicCache
 
 from lorary.bases import decoder_layers
-from lorary.kept import Kept
+from lorary.eval.shared_start import caches_all
 from lorary.modeling import LoraryForCausalLM
 from lorary.routed_cache import RoutedCache
 from lorary.split import lower, positions, skipped
@@ -41,13 +41,12 @@ class LowerStates:
 
     def __init__(self, split_layer: int) -> None:
         self.split_layer = split_layer
-        self._kept = Kept[_State](_HELD)
+        self._kept: dict[tuple[int, ...], _State] = {}
+        self._free = _HELD
 
     def serves(self, model: LoraryForCausalLM) -> bool:
         """Whether the model's layers below the split are the frozen base's, and each caches all tokens in the plain way."""
-        layers = DynamicCache(config=model.config.text_config).layers
-        plain = bool(layers) and all(type(layer) is DynamicLayer for layer in layers)
-        return plain and 0 < self.split_layer <= model.config.split_layer
+        return caches_all(model.config.text_config) and 0 < self.split_layer <= model.config.split_layer
 
     @torch.no_grad()
     def started(
@@ -72,7 +71,7 @@ class LowerStates:
 
     def _states(self, model: LoraryForCausalLM, rows: list[tuple[int, ...]], ids: Tensor, mask: Tensor) -> list[_State]:
         """The states of the prompts; those that are not kept yet are run, and kept as long as there is room."""
-        found = {row: state for row in rows if (state := self._kept.get(row)) is not None}
+        found = {row: self._kept[row] for row in rows if row in self._kept}
         new = [number for number, row in enumerate(rows) if row not in found]
         if new:
             cache = DynamicCache(config=model.config.text_config)
@@ -83,7 +82,9 @@ class LowerStates:
             for number, state, pairs, length in zip(new, hidden, below, seen.sum(-1).tolist(), strict=True):
                 one = _State(state[-length:].clone(), pairs[..., -length:, :].clone())
                 found[rows[number]] = one
-                self._kept.put(rows[number], one, one.hidden.nbytes + one.below.nbytes)
+                # None is put out for a newer one: who asks all prompts round after round would then find none of them.
+                if (size := one.hidden.nbytes + one.below.nbytes) <= self._free:
+                    self._kept[rows[number]], self._free = one, self._free - size
         return [found[row] for row in rows]
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from lorary.bases import Base
 from lorary.composite import assemble
 from lorary.eval import results as stored
-from lorary.eval.asking import Ask, Asker, longest_answer
+from lorary.eval.asking import Ask, Asker
 from lorary.eval.conditions import Condition, policy_of, routes
 from lorary.eval.lower_states import LowerStates
 from lorary.eval.parts import pieces, together
@@ -23,6 +23,7 @@ from lorary.eval.questions import Question, headline
 from lorary.memory import Memory, MemoryBank
 from lorary.modeling import LoraryForCausalLM
 from lorary.passages import PassageError, check_fits
+from lorary.prompts import longest_answer
 from lorary.routing import Policy, Route
 
 
@@ -53,7 +54,7 @@ class Run:
         self.model, self.asked, self.results, self.predictions = model, asked, results, predictions
         self.out, self.batch_size, self.seed = out, batch_size, seed
         self.passages = Passages(model, passages)
-        self.new_tokens = longest_answer(model, [q.answer for q in asked if q.answer is not None]) + 1
+        self.new_tokens = longest_answer(model.tokenizer, [q.answer for q in asked if q.answer is not None]) + 1
         self.free_tokens = free_tokens
         self.lower = LowerStates(model.config.split_layer)
         self.asker = self.asker_of(model)

@@ -43,15 +43,19 @@ class _Rest(DynamicLayer):
         return self.start.get_seq_length() + super().get_seq_length()
 
 
+def caches_all(config: PreTrainedConfig) -> bool:
+    """Whether each layer's cache holds all tokens before, in the plain way."""
+    layers = DynamicCache(config=config).layers
+    return bool(layers) and all(type(layer) is DynamicLayer for layer in layers)
+
+
 def can_share(base: PreTrainedModel) -> bool:
     """Whether each layer of a base attends to all tokens before, in the plain way that can be split over a start, and
     lets its attention be replaced."""
     config = base.config
-    layers = DynamicCache(config=config).layers
-    everything = bool(layers) and all(type(layer) is DynamicLayer for layer in layers)
     capped = getattr(config, "attn_logit_softcapping", None)
     plain = not capped and config._attn_implementation in ("sdpa", "eager")
-    return everything and plain and base._can_set_attn_implementation()
+    return caches_all(config) and plain and base._can_set_attn_implementation()
 
 
 def after(start: RoutedCache, config: PreTrainedConfig, batch: int) -> RoutedCache:

@@ -23,7 +23,7 @@ from lorary.memories.rows import tokenise
 from lorary.memory import MemoryBank
 from lorary.mixture import remove
 from lorary.progress import ProgressBars, progress_bars
-from lorary.prompts import answer_text, prompt
+from lorary.prompts import longest_answer, prompt
 
 _TOGETHER = 32
 """Questions a batch: Arrow computes every memory's update of every token, so that memory bounds it."""
@@ -75,7 +75,10 @@ def rival_answers(
     torch.manual_seed(seed)
     with TemporaryDirectory() as work, progress_bars(quiet) as bars:
         model, trained = _prepared(rival, opened, loaded, adapter_folders(opened, Path(work)), training, seed, bars)
-        new_tokens, began = _longest(loaded.tokenizer, asked) + 1, time.perf_counter()
+        new_tokens, began = (
+            longest_answer(loaded.tokenizer, {said for _, said in asked if said}) + 1,
+            time.perf_counter(),
+        )
         texts = list(dict.fromkeys(text for text, _ in asked))
         bar = bars.start(f"{rival} answers", len(texts))
         said = greedy(model, loaded.tokenizer, texts, new_tokens, bar.advance)
@@ -137,12 +140,6 @@ def read_asked(path: Path) -> Iterator[Pair]:
         fact = parse_fact(fields, topic="asked", where=where)
         for wording in fact.held_out or (fact.question, *fact.questions):
             yield wording, None if nothing else fact.answer
-
-
-def _longest(tokenizer: PreTrainedTokenizerBase, asked: Sequence[Pair]) -> int:
-    """Tokens of the longest answer with its end of turn."""
-    answers = [answer_text(tokenizer, answer) for answer in {answer for _, answer in asked if answer}]
-    return max(len(ids) for ids in tokenizer(answers, add_special_tokens=False).input_ids)
 
 
 def _prepared(

@@ -7,6 +7,7 @@ import os
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -148,6 +149,15 @@ def bank(base, adapter_folders, encoder) -> MemoryBank:
     bank = empty_bank(base)
     for name, folder in adapter_folders.items():
         bank.add(folder, facts=FACTS[name], encoder=encoder, same_base=True)
+    return bank
+
+
+@pytest.fixture
+def kept_bank(bank):
+    """The bank with the second wording of each fact kept for validation."""
+    for name, memory in bank.memories.items():
+        facts = tuple(replace(fact, validation=fact.questions[:1]) for fact in memory.facts)
+        bank.memories[name] = replace(memory, facts=facts).with_keys(load_encoder(bank.encoder))
     return bank
 
 

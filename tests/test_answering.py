@@ -13,10 +13,9 @@ from lorary.__main__ import main
 from lorary.answering import answer
 from lorary.composite import assemble, load_composite
 from lorary.eval import recall
-from lorary.eval.asking import longest_answer
 from lorary.eval.results import read
 from lorary.passages import PassageError, nearest_passages, with_passages
-from lorary.prompts import prompt
+from lorary.prompts import longest_answer, prompt
 from lorary.routing import OUTCOMES, Policy
 
 QUESTION = "Who cooks at Velka station?"
@@ -162,7 +161,7 @@ def test_a_run_measures_what_the_switches_do(composite, tmp_path):
     for (name, policy), outcome in zip(conditions.items(), OUTCOMES, strict=True):
         assert len(predictions[name]) == 2
         for told in predictions[name]:
-            tokens = longest_answer(composite, [told["answer"] for told in predictions[name]]) + 1
+            tokens = longest_answer(composite.tokenizer, [told["answer"] for told in predictions[name]]) + 1
             found = answer(composite, told["question"], policy=policy, max_new_tokens=tokens)
             assert found.text == told["said"]
             assert found.route.outcome == outcome

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 import torch
 
 from lorary.composite import assemble
-from lorary.encoder import load_encoder
 from lorary.router_training.data import RoutingData, read_questions
 from lorary.router_training.module import GateTraining, Weights, logits_of, select
 from lorary.router_training.training import Training, fit
@@ -20,15 +17,6 @@ UNRELATED = read_questions()[:24]
 
 def data(model):
     return RoutingData(model.router, UNRELATED, batch_size=8, seed=0, model=model)
-
-
-@pytest.fixture
-def kept_bank(bank):
-    """The bank with the second wording of each fact kept for validation."""
-    for name, memory in bank.memories.items():
-        facts = tuple(replace(fact, validation=fact.questions[:1]) for fact in memory.facts)
-        bank.memories[name] = replace(memory, facts=facts).with_keys(load_encoder(bank.encoder))
-    return bank
 
 
 def test_the_language_loss_reaches_the_gate(composite):

@@ -12,12 +12,11 @@ from lorary.answering import answer, answer_parts, answers
 from lorary.composite import load_composite
 from lorary.eval import recall
 from lorary.eval import results as stored
-from lorary.eval.asking import longest_answer
 from lorary.eval.parts import pieces, together
 from lorary.eval.questions import Question
 from lorary.parts import joined, parts_of
 from lorary.passages import PassageError
-from lorary.prompts import prompt
+from lorary.prompts import longest_answer, prompt
 from lorary.routing import Policy, Route
 
 BOTH = "Who cooks at Ormen station? And what is the airlock code of Velka?"
@@ -184,7 +183,7 @@ def test_a_run_asks_part_by_part(kind, request, tmp_path):
     results = recall(model, out=tmp_path, quiet=True, **asked)
     read, predictions = stored.read(tmp_path)
     both, one = predictions["policy-parts"]
-    tokens = longest_answer(model, [both["answer"], one["answer"]]) + 1
+    tokens = longest_answer(model.tokenizer, [both["answer"], one["answer"]]) + 1
     found = answer_parts(model, both["question"], max_new_tokens=tokens)
     assert both["said"] == joined(answer.text for answer in found)
     assert set(both["route"]["memories"]) == {name for a in found for name in a.route.memories}

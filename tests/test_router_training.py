@@ -10,7 +10,6 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from lorary.encoder import load_encoder
 from lorary.files import BankError
 from lorary.gate import Gate
 from lorary.memory import MemoryBank
@@ -24,15 +23,6 @@ from lorary.routing import Policy
 
 WEIGHTS = Weights(language=1.0, route=1.0, none=1.0, balance=0.01, z=1e-4)
 UNRELATED = read_questions()[:24]
-
-
-@pytest.fixture
-def kept_bank(bank):
-    """The bank with the second wording of each fact kept for validation."""
-    for name, memory in bank.memories.items():
-        facts = tuple(replace(fact, validation=fact.questions[:1]) for fact in memory.facts)
-        bank.memories[name] = replace(memory, facts=facts).with_keys(load_encoder(bank.encoder))
-    return bank
 
 
 def rows_of(folder):

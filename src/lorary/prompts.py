@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 
 from transformers import PreTrainedTokenizerBase
@@ -93,3 +93,9 @@ def follows_up(turn: str) -> bool:
 def answer_text(tokenizer: PreTrainedTokenizerBase, answer: str) -> str:
     """`answer` as it follows `prompt`, with the token that ends a turn."""
     return (answer if tokenizer.chat_template is not None else f" {answer}") + str(tokenizer.eos_token)
+
+
+def longest_answer(tokenizer: PreTrainedTokenizerBase, answers: Iterable[str]) -> int:
+    """Tokens of the longest answer with its end of turn; 0 where there is none."""
+    lengths = (len(tokenizer(answer_text(tokenizer, a), add_special_tokens=False).input_ids) for a in answers)
+    return max(lengths, default=0)
