@@ -169,7 +169,7 @@ class _Study:
         else:
             began = time.perf_counter()
             measure_losses(self.model, list(queries.values()), quiet=quiet)
-            self.results["losses_seconds"] = round(time.perf_counter() - began, 1)
+            self.results["losses_seconds"] = round(time.perf_counter() - began, 3)
             self.write()
             write_aside(path, save({kind: one.losses for kind, one in queries.items() if one.losses is not None}))
         trained, temperature = self.data.trained, self.training.label_temperature
