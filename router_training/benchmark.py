@@ -92,7 +92,7 @@ def route_bench(
     if training.labels == "loss":
         raise ValueError("route-bench writes no adapters to measure a loss under; label by facts")
     settings: dict[str, Any] = {
-        name: getattr(training, name) for name in ("max_epochs", "patience", "batch_size", "lr")
+        name: getattr(training, name) for name in ("max_epochs", "patience", "batch_size", "lr", "hard_weight")
     }
     settings |= {} if fold is None else {"fold": fold}
     results: dict[str, Any] = {"settings": settings, "runs": {}}

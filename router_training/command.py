@@ -53,14 +53,18 @@ def route_bench(argv: list[str]) -> None:
         default=None,
         help="leave out other wordings, drawn by this number, and never meet those held out: to choose features by",
     )
+    parser.add_argument(
+        "--hard-weight", type=float, default=1.0, help="what hard queries weigh in training, as `train-router` has it"
+    )
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     given = parser.parse_args(argv)
     from lorary.router_training.benchmark import route_bench as run
     from lorary.router_training.benchmark_report import write_report
+    from lorary.router_training.training import Training
 
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     passed = {name: getattr(given, name) for name in ("seeds", "first_seed", "sets", "fold")}
-    results = run(given.out, **passed)
+    results = run(given.out, **passed, training=Training(hard_weight=given.hard_weight))
     print(json.dumps(results["sets"]) if given.json else write_report(results))
 
 

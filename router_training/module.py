@@ -7,7 +7,7 @@ from typing import Any
 
 import lightning
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
@@ -44,6 +44,7 @@ def loss_terms(
     logits: Float[Tensor, "batch memories_and_none"],
     memory: Int[Tensor, " batch"],
     target: Float[Tensor, "batch memories_and_none"] | None = None,
+    weight: Float[Tensor, " batch"] | None = None,
 ) -> dict[str, Float[Tensor, ""]]:
     """The terms that need no language model.
 
@@ -53,6 +54,7 @@ def loss_terms(
 
     Args:
         target: a distribution over the memories and none for each query, in place of its one right memory.
+        weight: of each query in the route term; all alike where it is None.
     """
     losses = functional.cross_entropy(logits, memory if target is None else target, reduction="none")
     unrelated = (memory == logits.shape[1] - 1).float()
@@ -60,12 +62,21 @@ def loss_terms(
     count, others = over_devices(known.sum()).clamp(min=1e-9), over_devices(unrelated.sum()).clamp(min=1e-9)
     probabilities = logits.softmax(-1)[:, :-1] * known.unsqueeze(-1)
     chosen = functional.one_hot(logits[:, :-1].argmax(-1), logits.shape[1] - 1) * known.unsqueeze(-1)
+    weighed = known if weight is None else known * weight
     return {
-        "route": (losses * known).sum() / count,
+        "route": (losses * weighed).sum() / over_devices(weighed.sum()).clamp(min=1e-9),
         "none": (losses * unrelated).sum() / others,
         "balance": probabilities.shape[1] * (chosen.sum(0) / count * probabilities.sum(0) / count).sum(),
         "z": logits.logsumexp(-1).square().mean(),
     }
+
+
+def hard(batch: Batch) -> Bool[Tensor, " batch"]:
+    """Which known queries are hard: the nearest of the other wordings is another memory's."""
+    memories = batch.votes.shape[1]
+    own = functional.one_hot(batch.memory, memories + 1)[:, :memories].bool()
+    mine = batch.votes.masked_fill(~own, -2.0).amax(-1)
+    return (batch.memory < memories) & (batch.votes.masked_fill(own, -2.0).amax(-1) >= mine)
 
 
 def logits_of(gate: Gate, batch: Batch) -> Float[Tensor, "batch memories_and_none"]:
@@ -108,6 +119,7 @@ class GateTraining(lightning.LightningModule):
             since it starts from a good place.
         selection: which memories the language-model loss sees (`select`).
         label_temperature: of labels by the measured losses of a batch (`soft_labels`); None labels by facts.
+        hard_weight: of a hard query (`hard`) in the route term, where others weigh 1.
         model: the composite, for the language-model loss.
     """
 
@@ -120,10 +132,11 @@ class GateTraining(lightning.LightningModule):
         policy: Policy | None = None,
         selection: str = "soft",
         label_temperature: float | None = None,
+        hard_weight: float = 1.0,
         model: LoraryForCausalLM | None = None,
     ) -> None:
         super().__init__()
-        self.gate, self.label_temperature = gate, label_temperature
+        self.gate, self.label_temperature, self.hard_weight = gate, label_temperature, hard_weight
         self._model = (model,)  # in a tuple: neither moved, nor saved, nor trained by Lightning
         self.weights, self.lr, self.policy, self.selection = weights, lr, policy or Policy(), selection
 
@@ -133,7 +146,8 @@ class GateTraining(lightning.LightningModule):
         if self.label_temperature is not None:
             assert batch.losses is not None, "labels by loss need measured losses"
             target = soft_labels(batch.losses, batch.memory, self.label_temperature)
-        terms = loss_terms(logits, batch.memory, target)
+        weight = torch.where(hard(batch), self.hard_weight, 1.0) if self.hard_weight != 1 else None
+        terms = loss_terms(logits, batch.memory, target, weight)
         if self.weights.language:
             terms["language"] = self.language_loss(logits, batch)
         return terms, logits

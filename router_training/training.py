@@ -47,6 +47,8 @@ class Training:
         language_rows: of the `batch_size` queries of a step, how many that loss looks at, drawn by the seed; of validation
             wordings the same share. Nearly all of its time goes by them.
         route_weight, none_weight, balance_weight, z_weight: of the other loss terms.
+        hard_weight: in the route term, of a hard query: one that is nearer to another memory's wordings than to the other
+            wordings of its own; others weigh 1.
         selection: the memories that the language-model loss sees: "soft", "hard" or "straight-through".
         top_k: memories that a query may mix at most.
         top_p: it mixes the fewest that together have this share of the gate's probability of any memory.
@@ -70,6 +72,7 @@ class Training:
     none_weight: float = 1.0
     balance_weight: float = 0.01
     z_weight: float = 1e-4
+    hard_weight: float = 1.0
     selection: str = "soft"
     top_k: int = 1
     top_p: float = 1.0
@@ -90,6 +93,8 @@ class Training:
             raise ValueError(f"label_temperature {self.label_temperature} must be above 0")
         if self.language_rows < 1:
             raise ValueError(f"language_rows {self.language_rows} must be 1 or more; language_weight 0 does without")
+        if not self.hard_weight > 0:
+            raise ValueError(f"hard_weight {self.hard_weight} must be above 0; 1 weighs all queries alike")
 
     def gate_features(self) -> tuple[str, ...]:
         """The features that the gate gets."""
@@ -192,7 +197,8 @@ def fit(
         z=training.z_weight,
     )
     policy = Policy(top_k=training.top_k, top_p=training.top_p)
-    settings = {"lr": training.lr, "policy": policy, "selection": training.selection, "model": model}
+    shared = {name: getattr(training, name) for name in ("lr", "selection", "hard_weight")}
+    settings = {**shared, "policy": policy, "model": model}
     if training.labels == "loss":
         if data.trained.losses is None or data.validation.losses is None:
             raise ValueError("labels by loss need measured losses (`measure_losses`), which need a bank with adapters")

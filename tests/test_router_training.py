@@ -14,9 +14,9 @@ from lorary.files import BankError
 from lorary.gate import Gate
 from lorary.memory import MemoryBank
 from lorary.router import new_gate
-from lorary.router_training.data import RoutingData, read_questions
+from lorary.router_training.data import Batch, RoutingData, read_questions
 from lorary.router_training.initial import start_from
-from lorary.router_training.module import GateTraining, Weights, logits_of, loss_terms, select
+from lorary.router_training.module import GateTraining, Weights, hard, logits_of, loss_terms, select
 from lorary.router_training.training import Training, fit, train_router
 from lorary.router_training.wordings import Wordings
 from lorary.routing import Policy
@@ -51,6 +51,20 @@ def test_loss_terms_against_their_definitions():
     balanced = 2 * (0.5 * (p[0, 0] + p[1, 0]) / 2 + 0.5 * (p[0, 1] + p[1, 1]) / 2)
     assert torch.allclose(terms["balance"], balanced)
     assert torch.allclose(terms["z"], logits.logsumexp(-1).square().mean())
+
+
+def test_a_query_nearer_to_another_memory_is_hard_and_weighs_what_is_asked():
+    votes = torch.tensor([[0.9, 0.5], [0.5, 0.9], [0.5, 0.9], [0.7, 0.7]])
+    batch = Batch(torch.zeros(4, 3), votes, torch.tensor([0, 0, 2, 1]), None)
+    assert hard(batch).tolist() == [False, True, False, True], "an unrelated question is never hard, a draw is"
+    gate = Gate(torch.eye(2, 3), 0, ("votes",))
+    plain, weighed = (
+        GateTraining(gate, replace(WEIGHTS, language=0.0), lr=1e-3, hard_weight=w).terms(batch)[0] for w in (1.0, 3.0)
+    )
+    own = torch.nn.functional.cross_entropy(logits_of(gate, batch), batch.memory, reduction="none")
+    assert torch.allclose(plain["route"], own[[0, 1, 3]].mean())
+    assert torch.allclose(weighed["route"], (own[0] + 3 * own[1] + 3 * own[3]) / 7)
+    assert torch.equal(plain["none"], weighed["none"])
 
 
 def test_the_gate_learns_and_nothing_else_moves(composite, tmp_path):
