@@ -53,7 +53,8 @@ overlapping: setup
 		$(BIN)/lorary build $(OVERLAPPING)/facts.jsonl --seed $$seed --as-one one-for-all --r 128 --lora_alpha 256 --out $$place/one; \
 		$(BIN)/lorary train-router $$place/bank --seed $$seed --out $$place/composite; \
 		for rival in arrow xlora; do \
-			$(BIN)/lorary rival-answers $$place/bank --rival $$rival --seed $$seed --out $$place/$$rival.jsonl; \
+			$(BIN)/lorary rival-answers $$place/bank --rival $$rival --seed $$seed --seconds 120 --batch-size 16 \
+				--out $$place/$$rival.jsonl; \
 		done; \
 		$(BIN)/lorary recall $$place/composite --also $$place/one --answers arrow=$$place/arrow.jsonl \
 			--answers xlora=$$place/xlora.jsonl --conditions $(CONDITIONS) --parts questions retention \
