@@ -44,7 +44,8 @@ sixtyfour: setup
 # three seeds, and the runs are told as one.
 OVERLAPPING := runs/overlapping
 SEEDS := 0 1 2
-CONDITIONS := base oracle gate index policy uniform shuffled in-context-topic passages bm25 hybrid merged-exact merged-ties
+CONDITIONS := base oracle gate index policy centroid lexicon uniform top-three shuffled in-context-topic passages bm25 hybrid \
+	merged-exact merged-ties
 overlapping: setup
 	$(BIN)/lorary route-facts overlapping --facts-a-topic 12 --out $(OVERLAPPING)/facts.jsonl
 	set -e; for seed in $(SEEDS); do \

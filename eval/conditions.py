@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -22,9 +22,9 @@ class Condition:
 
     Args:
         meaning: one line for the table.
-        route: who decides: base, oracle, oracle-sum, gate, index, policy, uniform, sum, shuffled, only:NAME, gate:N or
-            policy:N (mixing up to N memories), or merged:HOW (the composite is replaced by one of a single memory, merged
-            of all).
+        route: who decides: base, oracle, oracle-sum, gate, index, policy, centroid, lexicon, uniform, sum, shuffled,
+            only:NAME, gate:N or policy:N (mixing up to N memories), mean:N (the gate's N best, equally), or merged:HOW
+            (the composite is replaced by one of a single memory, merged of all).
         passages: what stands before the question: "" (nothing), index, bm25, topic, all.
         parted: whether each part of a question is asked on its own, under its own route.
     """
@@ -46,8 +46,11 @@ CONDITIONS: dict[str, Condition] = {
     "gate": Condition("the gate alone", "gate"),
     "index": Condition("the index alone", "index"),
     "policy": Condition("gate, then index, then none", "policy"),
+    "centroid": Condition("the memory whose mean fact embedding is nearest", "centroid"),
+    "lexicon": Condition("the memory that BM25 puts first", "lexicon"),
     "oracle-sum": Condition("the right memories, told, each with weight 1", "oracle-sum"),
     "gate-two": Condition("the gate alone, mixing its two best memories", "gate:2"),
+    "top-three": Condition("the exact mean of the gate's three best memories", "mean:3"),
     "policy-two": Condition("gate, then index, then none; the gate mixes its two best memories", "policy:2"),
     "oracle-parts": Condition("each part of the question under the right memory, told", "oracle", parted=True),
     "policy-parts": Condition("each part of the question by the policy, on its own", "policy", parted=True),
@@ -94,11 +97,18 @@ def choose(names: Sequence[str], memories: Sequence[str]) -> dict[str, Condition
     return {one: every[one] for name in names for one in stand_for.get(name, [name])}
 
 
+UNTRAINED: dict[str, Callable[[Router, list[str]], torch.Tensor]] = {
+    "centroid": lambda router, texts: router.centroids(router.query(texts).embedding),
+    "lexicon": lambda router, texts: router.lexicon.votes(texts, router.bank.names),
+}
+"""Routers that need no training, by route: questions → scores [questions, memories], of which the best decides."""
+
+
 def policy_of(route: str, policy: Policy) -> Policy:
     """The policy under which a router decides: the gate alone or the index alone decide without a threshold."""
     who, _, most = route.partition(":")
-    if who in ("gate", "policy") and most:
-        return replace(policy_of(who, policy), top_k=int(most), top_p=1.0)
+    if most and who in ("gate", "policy", "mean"):
+        return replace(policy_of("policy" if who == "policy" else "gate", policy), top_k=int(most), top_p=1.0)
     if route == "gate":
         return replace(policy, sources=("gate",), t_gate=0.0)
     if route == "index":
@@ -159,8 +169,14 @@ def routes(
     """
     router = router or model.router
     given = [told(route, question, router.bank.names, seed) for question in questions]
-    if None not in given or model.config.granularity == "token":
+    equal = route.startswith("mean:")
+    once = equal or route in UNTRAINED  # what cannot change from token to token
+    if None not in given or (model.config.granularity == "token" and not once):
         return given
-    probabilities, votes = scores(model, [question.text for question in questions], router)
-    decided = decide(probabilities, votes, policy_of(route, router.policy))
-    return list(decided.routes(router.bank.names))
+    texts, names = [question.text for question in questions], router.bank.names
+    if route in UNTRAINED:
+        best = UNTRAINED[route](router, texts).argmax(-1).tolist()
+        return [Route((names[number],), (1.0,), "caller", 1.0) for number in best]
+    probabilities, votes = scores(model, texts, router)
+    decided = decide(probabilities, votes, policy_of(route, router.policy)).routes(names)
+    return [replace(one, weights=(1 / len(one.memories),) * len(one.memories)) if equal else one for one in decided]

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torchmetrics.functional.classification import binary_calibration_error
 
-from lorary.eval.conditions import scores
+from lorary.eval.conditions import UNTRAINED, scores
 from lorary.eval.predictions import Prediction
 from lorary.eval.questions import Question, unrelated_questions
 from lorary.eval.scores import auroc
@@ -50,6 +50,11 @@ def routing(
     unrelated, unrelated_votes = scores(model, unrelated_questions())
     gate = probabilities[:, :-1]
     told = {name: ranked(s, right) for name, s in (("gate", gate), ("index", votes))}
+    told |= {
+        name: ranked(score(model.router, [q.text for q in held]).to(right.device), right)
+        for name, score in UNTRAINED.items()
+        if name in predictions
+    }
     several = [name for name in ("gate-two", "policy-two", "policy-parts") if name in predictions]
     for name in ("policy", *several):
         asked_by = [p for p in predictions.get(name, ()) if p["memory"]]

@@ -11,7 +11,7 @@ from lorary.adapters import CONFIG, WEIGHTS, read_adapter
 from lorary.bases import Base, block_linears, fingerprint, layers_path, load_base
 from lorary.composite import assemble, is_composite, load_composite
 from lorary.encoder import EMBEDDED, load_encoder
-from lorary.eval.conditions import EACH, FIRST, Condition
+from lorary.eval.conditions import EACH, FIRST, UNTRAINED, Condition
 from lorary.facts import read_facts
 from lorary.files import MANIFEST, BankError
 from lorary.memory import MemoryBank
@@ -48,14 +48,15 @@ class Source:
     def check(self, conditions: Mapping[str, Condition]) -> None:
         """Raises ValueError for a condition whose router it does not have, before anything is asked."""
         for name, condition in conditions.items():
-            if condition.route.partition(":")[0] in ("gate", "policy") and not self.gated:
+            if condition.route.partition(":")[0] in ("gate", "policy", "mean") and not self.gated:
                 raise ValueError(
                     f"condition {name!r} needs a trained gate, and {self.name} has none; leave it out, or give a "
                     f"composite that `lorary train-router` wrote; without a gate there are {', '.join(_WITHOUT_GATE)}"
                 )
-            if "index" in (condition.route, condition.passages) and not any(memory.facts for memory in self.bank):
+            by_facts = {condition.route, condition.passages} & {"index", *UNTRAINED}
+            if by_facts and not any(memory.facts for memory in self.bank):
                 raise ValueError(
-                    f"condition {name!r} needs facts for its index, and {self.name} holds none; leave it out, or put "
+                    f"condition {name!r} needs facts to find memories by, and {self.name} holds none; leave it out, or put "
                     f"{_FACTS} beside each adapter"
                 )
 

@@ -24,7 +24,7 @@ from lorary.router import Router, new_gate
 from lorary.router_training.benchmark_report import combine, write_report
 from lorary.router_training.calibration import calibrate, calibration_error, outcome
 from lorary.router_training.data import RoutingData, read_questions
-from lorary.router_training.measures import centroid_scores, routing_milliseconds
+from lorary.router_training.measures import routing_milliseconds
 from lorary.router_training.sets import JOINS, SETS, general_questions
 from lorary.router_training.training import Training, fit
 from lorary.routing import Policy, decide
@@ -154,7 +154,7 @@ class _Run:
         plain = Router(self.bank, self._gate(("votes",)), Policy(), lambda: self.encoder)
         index, lexicon = plain.index, plain.lexicon
         rivals = {
-            "nearest centroid": lambda asked: centroid_scores(self.bank, asked.embedding),
+            "nearest centroid": lambda asked: plain.centroids(asked.embedding),
             "index, best fact": lambda asked: index.votes(asked.embedding, self.bank.names),
             "BM25": lambda asked: lexicon.votes(asked.texts, self.bank.names),
         }

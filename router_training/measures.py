@@ -1,4 +1,4 @@
-"""Measures of routers: the scores of the nearest centroid, a rival that needs no training, and the time a query."""
+"""A measure of routers: the time a query."""
 
 from __future__ import annotations
 
@@ -15,13 +15,8 @@ from torch.nn import functional
 from lorary.facts import Fact
 from lorary.gate import DEFAULT_FEATURES
 from lorary.memory import Memory, MemoryBank
-from lorary.router import Router, mean_key, new_gate
+from lorary.router import Router, new_gate
 from lorary.routing import Policy
-
-
-def centroid_scores(bank: MemoryBank, queries: Float[Tensor, "queries d"]) -> Float[Tensor, "queries memories"]:
-    """The cosine similarity of each query and each memory's mean embedding."""
-    return queries @ functional.normalize(torch.stack([mean_key(m, queries.shape[1]) for m in bank]), dim=-1).T
 
 
 def routing_milliseconds(memories: int = 1000, wordings: int = 250, queries: int = 100) -> dict[str, Any]:

@@ -106,7 +106,7 @@ def test_a_bank_without_a_gate_is_evaluated(bank, tmp_path):
     [
         (["--conditions", "policy"], "condition 'policy' needs a trained gate"),
         (["--conditions", "hybrid"], "condition 'hybrid' needs a trained gate"),
-        (["--conditions", "index"], "condition 'index' needs facts for its index"),
+        (["--conditions", "index"], "condition 'index' needs facts to find memories by"),
     ],
 )
 def test_what_needs_a_router_is_refused_before_anything_is_asked(given, told, elsewhere, questions, tmp_path, capsys):

@@ -10,10 +10,9 @@ import pytest
 from lorary.__main__ import main
 from lorary.facts import Fact, group_by_topic, read_facts
 from lorary.router_training import benchmark
-from lorary.router_training.benchmark import bank_of, route_bench, routing_milliseconds
+from lorary.router_training.benchmark import route_bench, routing_milliseconds
 from lorary.router_training.benchmark_report import best_features
 from lorary.router_training.data import read_questions
-from lorary.router_training.measures import centroid_scores
 from lorary.router_training.sets import _BOOK, JOINS, SETS, general_questions, relations
 from lorary.router_training.training import Training
 
@@ -64,12 +63,6 @@ FACTS = [
         (JOINS, f"Who makes dinner at {JOINS}?", ()),
     )
 ]
-
-
-def test_the_rivals(encoder):
-    bank = bank_of(FACTS, encoder)
-    queries = encoder.encode(["Who is velka's cook?"])
-    assert int(centroid_scores(bank, queries).argmax()) == 1
 
 
 def test_a_whole_run(encoder, tmp_path, monkeypatch, capsys):

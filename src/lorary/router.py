@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lorary.encoder import Encoder
-from lorary.gate import Gate
+from lorary.gate import Gate, cosines
 from lorary.memory import Memory, MemoryBank
 from lorary.names import names_of, only_names, without_names
 from lorary.pooling import running_mean
@@ -163,6 +163,11 @@ class Router:
             pooled = means if granularity == "token" else means[:, -1]
             votes = votes.unsqueeze(1) if granularity == "token" else votes
         return decide(self.logits(query, pooled).softmax(-1), votes, policy)
+
+    def centroids(self, embedding: Float[Tensor, "queries embedding"]) -> Float[Tensor, "queries memories"]:
+        """The cosine similarity of each query and each memory's mean fact embedding: what a router without training tells."""
+        keys = torch.stack([mean_key(memory, embedding.shape[1]) for memory in self.bank])
+        return cosines(embedding, keys)
 
     def add(self, memory: Memory) -> None:
         """Lets a memory that has just joined the bank be reached: a key for the gate, its facts for the index."""
