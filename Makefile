@@ -45,7 +45,7 @@ sixtyfour: setup
 OVERLAPPING := runs/overlapping
 SEEDS := 0 1 2
 CONDITIONS := base oracle gate index policy centroid lexicon uniform top-three shuffled in-context-topic passages bm25 hybrid \
-	merged-exact merged-ties
+	merged-exact merged-ties merged-three-ties
 overlapping: setup
 	$(BIN)/lorary route-facts overlapping --facts-a-topic 12 --out $(OVERLAPPING)/facts.jsonl
 	set -e; for seed in $(SEEDS); do \

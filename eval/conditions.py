@@ -24,7 +24,7 @@ class Condition:
         meaning: one line for the table.
         route: who decides: base, oracle, oracle-sum, gate, index, policy, centroid, lexicon, uniform, sum, shuffled,
             only:NAME, gate:N or policy:N (mixing up to N memories), mean:N (the gate's N best, equally), or merged:HOW
-            (the composite is replaced by one of a single memory, merged of all).
+            or merged:HOW:N (the composite is replaced by one whose memories are merged of all, or of each question's N).
         passages: what stands before the question: "" (nothing), index, bm25, topic, all.
         parted: whether each part of a question is asked on its own, under its own route.
     """
@@ -38,6 +38,12 @@ class Condition:
     def free(self) -> bool:
         """Whether it answers in words of the base's own choice, since no memory taught it to give the answer alone."""
         return self.route == "base" or bool(self.passages)
+
+    @property
+    def by_gate(self) -> bool:
+        """Whether the gate has a say in it."""
+        who, *how = self.route.split(":")
+        return who in ("gate", "policy", "mean") or (who == "merged" and len(how) > 1)
 
 
 CONDITIONS: dict[str, Condition] = {
@@ -65,6 +71,9 @@ CONDITIONS: dict[str, Condition] = {
     "hybrid": Condition("the policy's memory and the index's passages", "policy", "index"),
     "merged-exact": Condition("the exact sum of all memories", "sum"),
     "merged-ties": Condition("all memories merged by TIES, equal weights", "merged:ties"),
+    "merged-three-ties": Condition(
+        "the gate's three best memories merged by TIES, for each question anew", "merged:ties:3"
+    ),
     "merged-linear": Condition("all memories' A and B averaged apart", "merged:linear"),
 }
 EACH, ALL = "each", "all"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 from lorary.eval import results as stored
 from lorary.eval import studies
 from lorary.eval.comparison import within
-from lorary.eval.conditions import ALL, EACH, PARTS, Condition, choose, known
+from lorary.eval.conditions import ALL, EACH, PARTS, Condition, choose, known, routes
 from lorary.eval.given import read_given, score
 from lorary.eval.latency import latency
 from lorary.eval.merging import MergeError, merged
@@ -25,6 +26,7 @@ from lorary.eval.sources import open_source
 from lorary.memory import Memory, MemoryBank
 from lorary.modeling import LoraryForCausalLM
 from lorary.progress import ProgressBar, ProgressBars, progress_bars
+from lorary.routing import Route
 
 _TIMED = 9
 """Questions that are asked one by one for the latency: one to warm up, and eight."""
@@ -141,25 +143,42 @@ def _conditions(
         run.all(own, bar.advance)
     if paragraphs:
         told = retention(run.model, paragraphs, own, run.seed, gated=run.results["configuration"]["gated"])
-    for bank, conditions in (*_merged(run, merging), *others):
+    for bank, conditions, given in (*_merged(run, merging), *((bank, own, None) for bank, own in others)):
         with instead(run.model, bank) as other:
             if run.asked:
-                run.all(conditions, bar.advance, other)
-            if paragraphs:
+                run.all(conditions, bar.advance, other, given)
+            if paragraphs and given is None:
                 told = {**damage(other, paragraphs, conditions, run.seed), **told}
     if told:
         run.results["retention"] = {**told, **measured}
 
 
-def _merged(run: Run, conditions: Mapping[str, Condition]) -> Iterator[tuple[MemoryBank, dict[str, Condition]]]:
-    """A bank of one memory, merged of all, for each condition; what cannot be merged is noted as skipped."""
+def _merged(
+    run: Run, conditions: Mapping[str, Condition]
+) -> Iterator[tuple[MemoryBank, dict[str, Condition], list[Route] | None]]:
+    """For each condition a bank of one memory, merged of all; or of those merged for each question, with its route.
+
+    What cannot be merged is noted as skipped."""
+    bank = run.model.router.bank
     for name, condition in conditions.items():
+        _, how, *most = condition.route.split(":")
+        if most and not run.asked:
+            continue
+        groups = [tuple(bank.names)]
+        if most:
+            found = routes(run.model, f"mean:{most[0]}", run.asked, run.seed)
+            groups = [tuple(sorted(route.memories)) for route in found if route is not None]
+        called = {group: f"{name}-{number}" for number, group in enumerate(dict.fromkeys(groups))}
         try:
-            one = merged(name, list(run.model.router.bank), condition.route.removeprefix("merged:"))
+            made = [merged(called[group], [bank[memory] for memory in group], how) for group in called]
         except MergeError as error:
             run.skip(name, condition, str(error))
             continue
-        yield bank_of(run.model, [one]), {name: Condition(condition.meaning, f"only:{name}")}
+        if most:
+            given = [Route((called[group],), (1.0,), "caller", 1.0) for group in groups]
+            yield bank_of(run.model, made), {name: condition}, given
+        else:
+            yield bank_of(run.model, made), {name: replace(condition, route=f"only:{made[0].name}")}, None
 
 
 def _others(

@@ -68,8 +68,13 @@ class Run:
         chosen: Mapping[str, Condition],
         advance: Callable[..., None],
         other: LoraryForCausalLM | None = None,
+        given: Sequence[Route] | None = None,
     ) -> None:
-        """Runs the conditions that do not stand yet, by the composite or by another model."""
+        """Runs the conditions that do not stand yet, by the composite or by another model.
+
+        Args:
+            given: the route of each question, where the conditions' own do not tell them.
+        """
         asker = self.asker if other is None else self.asker_of(other)
         for name, condition in chosen.items():
             if name in self.results["conditions"]:
@@ -84,7 +89,7 @@ class Run:
                 self.skip(name, condition, str(error))
                 advance(len(self.asked), f"{name}: skipped")
                 continue
-            self._one(name, condition, contexts, asker, partial(advance, note=name))
+            self._one(name, condition, contexts, asker, partial(advance, note=name), given)
             self.write()
 
     def longest(self, condition: Condition) -> int:
@@ -100,18 +105,24 @@ class Run:
         stored.write(self.results, self.predictions, self.out)
 
     def _one(
-        self, name: str, condition: Condition, contexts: Sequence[str], asker: Asker, advance: Callable[[int], None]
+        self,
+        name: str,
+        condition: Condition,
+        contexts: Sequence[str],
+        asker: Asker,
+        advance: Callable[[int], None],
+        given: Sequence[Route] | None,
     ) -> None:
         began, known = time.perf_counter(), len(asker.kept)
         policy = policy_of(condition.route, asker.model.router.policy)
         parts = [pieces(question) if condition.parted else [question] for question in self.asked]
-        given = routes(asker.model, condition.route, [part for own in parts for part in own], self.seed)
+        decided = given or routes(asker.model, condition.route, [part for own in parts for part in own], self.seed)
         settings = {"new_tokens": self.longest(condition), "contexts": contexts, "policy": policy}
         if condition.parted:  # its parts are more than the questions that the bar counts
-            kept = answered(name, self.asked, given, asker, parts=parts, **settings)
+            kept = answered(name, self.asked, decided, asker, parts=parts, **settings)
             advance(len(kept))
         else:
-            kept = answered(name, self.asked, given, asker, advance=advance, **settings)
+            kept = answered(name, self.asked, decided, asker, advance=advance, **settings)
         self.predictions[name] = kept
         self.results["conditions"][name] = {
             "meaning": condition.meaning,

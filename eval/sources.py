@@ -48,7 +48,7 @@ class Source:
     def check(self, conditions: Mapping[str, Condition]) -> None:
         """Raises ValueError for a condition whose router it does not have, before anything is asked."""
         for name, condition in conditions.items():
-            if condition.route.partition(":")[0] in ("gate", "policy", "mean") and not self.gated:
+            if condition.by_gate and not self.gated:
                 raise ValueError(
                     f"condition {name!r} needs a trained gate, and {self.name} has none; leave it out, or give a "
                     f"composite that `lorary train-router` wrote; without a gate there are {', '.join(_WITHOUT_GATE)}"

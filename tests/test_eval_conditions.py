@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.nn import functional
 
+from lorary.composite import assemble
 from lorary.eval import recall
 from lorary.eval import results as stored
 from lorary.eval.conditions import choose, routes, scores
+from lorary.eval.merging import merged
 from lorary.eval.questions import held_out
+from lorary.eval.run import bank_of, instead
+from lorary.facts import Fact
+from lorary.memory import MemoryBank
+from lorary.prompts import longest_answer, prompt
 
 NEW = ("centroid", "lexicon", "top-three")
 
@@ -45,6 +53,30 @@ def test_the_three_best_weigh_alike(granularity, request, asked):
         assert route.weights == (1 / 3,) * 3
 
 
+def test_the_three_best_are_merged_for_each_question(alike, base, encoder, tmp_path, tokenizer):
+    model = assemble(MemoryBank.load(alike[0]), base, encoder=encoder)
+    four = replace(
+        model.router.bank["ormen"], name="ormen-again", facts=(Fact("x", "Who founded Velka station?", "Ada"),)
+    )
+    tensors = {key: 2 * tensor for key, tensor in four.tensors.items()}
+    model.add_memory(replace(four, tensors=tensors).with_keys(encoder))
+    results = recall(
+        model, out=tmp_path, conditions=("merged-three-ties",), parts=("questions", "retention"), quiet=True
+    )
+    assert "perplexity_merged-three-ties" not in results["retention"]
+    asked, (_, predictions) = held_out(model.router.bank)[0], stored.read(tmp_path)
+    told = predictions["merged-three-ties"]
+    best = [frozenset(route.memories) for route in routes(model, "mean:3", asked, 0)]
+    made = [p["route"]["memories"][0] for p in told]
+    assert len({*zip(best, made, strict=True)}) == len({*best}) == len({*made}), "one merge for each three"
+    own = merged("own", [model.router.bank[name] for name in sorted(best[0])], "ties")
+    with instead(model, bank_of(model, [own])) as other:
+        ids = tokenizer(prompt(tokenizer, asked[0].text), return_tensors="pt", add_special_tokens=False).input_ids
+        new = longest_answer(tokenizer, [q.answer for q in asked]) + 1
+        said = other.generate(ids, adapter_names=["own"], max_new_tokens=new, do_sample=False)
+    assert tokenizer.decode(said[0, ids.shape[1] :], skip_special_tokens=True).strip() == told[0]["said"]
+
+
 def test_a_run_tells_them_beside_the_gate(composite, tmp_path):
     parts = ("questions", "retention")
     results = recall(composite, out=tmp_path, conditions=("policy", *NEW), parts=parts, quiet=True)
@@ -63,5 +95,6 @@ def test_what_needs_facts_is_refused_without(composite, tmp_path):
         object.__setattr__(memory, "facts", ())
     with pytest.raises(ValueError, match="condition 'lexicon' needs facts to find memories by"):
         Source(composite, "it", None, True).check(choose(["lexicon"], composite.memories))
-    with pytest.raises(ValueError, match="condition 'top-three' needs a trained gate"):
-        Source(composite, "it", None, False).check(choose(["top-three"], composite.memories))
+    for name in ("top-three", "merged-three-ties"):
+        with pytest.raises(ValueError, match=f"condition '{name}' needs a trained gate"):
+            Source(composite, "it", None, False).check(choose([name], composite.memories))
