@@ -100,7 +100,9 @@ class Queries(Dataset[int]):
         self.key = torch.tensor([example.key for example in examples], dtype=torch.long)
         texts = [example.text for example in examples]
         features, encode = router.gate.features, router.get_encoder().encode
-        self.embedding = encode(texts)
+        self.embedding = wordings.keys[self.key.clamp(min=0)]  # the bank holds those of its own wordings
+        new = (self.key < 0).nonzero().squeeze(-1).tolist()
+        self.embedding[new] = encode([texts[i] for i in new])
         self.votes = wordings.votes(self.embedding, self.key)
         self.asked = encode(router.without_names(texts)) if "asked" in features else None
         self.lexical = wordings.lexical(router.lexicon, texts, self.key) if "lexical" in features else None

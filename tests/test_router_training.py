@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from lorary.files import BankError
 from lorary.gate import Gate
 from lorary.memory import MemoryBank
-from lorary.router import new_gate
+from lorary.router import Router, new_gate
 from lorary.router_training.data import Batch, RoutingData, read_questions
 from lorary.router_training.initial import start_from
 from lorary.router_training.module import GateTraining, Weights, hard, logits_of, loss_terms, select
@@ -76,6 +76,19 @@ def test_the_gate_learns_and_nothing_else_moves(composite, tmp_path):
     assert after["route"] < before["route"]
     assert after["none"] < before["none"]
     assert all(torch.equal(v, frozen[k]) for k, v in composite.state_dict().items() if k in frozen)
+
+
+def test_wordings_that_the_bank_holds_are_not_encoded_again(composite, encoder, monkeypatch):
+    encoded, plain = list[str](), encoder.encode
+    monkeypatch.setattr(encoder, "encode", lambda texts: (encoded.extend(texts), plain(texts))[1])
+    gate = new_gate(composite.router.bank, encoder, 0, ("embedding", "votes"))
+    router = Router(composite.router.bank, gate, Policy(), lambda: encoder)
+    routing = RoutingData(router, UNRELATED, batch_size=8, seed=0)
+    texts = [example.text for example in routing.trained.examples]
+    held = {wording for memory in composite.router.bank for wording in memory.wordings}
+    assert held <= {*texts}
+    assert not held & {*encoded}
+    assert torch.allclose(routing.trained.embedding, plain(texts), atol=1e-5)
 
 
 def test_every_loss_term_is_logged(composite, tmp_path):
