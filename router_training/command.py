@@ -8,7 +8,8 @@ from pathlib import Path
 
 from jsonargparse import ArgumentParser
 
-from lorary.router_training.training import Training
+from lorary.encoder import EMBEDDED, load_encoder
+from lorary.router_training.settings import Training
 
 
 def train_router(argv: list[str]) -> None:
@@ -19,6 +20,9 @@ def train_router(argv: list[str]) -> None:
     parser.add_argument("--unrelated", type=str | None, default=None, help="JSONL of questions that no memory answers")
     parser.add_argument("--init-from", type=str | None, default=None, help="a composite whose gate to start from")
     parser.add_argument("--resume", type=str | None, default=None, help="a checkpoint to go on from")
+    parser.add_argument(
+        "--encoder", type=str | None, default=None, help="another than the bank's; the facts are embedded anew"
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     parser.add_argument("--json", action="store_true", help="print policy and calibration as JSON")
     parser.add_class_arguments(Training)
@@ -28,7 +32,7 @@ def train_router(argv: list[str]) -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # it greets at INFO, and sets that at import
     fields = {name: getattr(given, name) for name in Training.__dataclass_fields__}
     fields["features"] = tuple(fields["features"]) if fields["features"] else None
-    common = {"unrelated": given.unrelated, "init_from": given.init_from, "resume": given.resume, "quiet": given.quiet}
+    common = {name: getattr(given, name) for name in ("unrelated", "init_from", "resume", "encoder", "quiet")}
     model = run(given.bank, out=given.out, training=Training(**fields), **common)
     told = model.config.router_training
     if given.json:
@@ -53,6 +57,7 @@ def route_bench(argv: list[str]) -> None:
         default=None,
         help="leave out other wordings, drawn by this number, and never meet those held out: to choose features by",
     )
+    parser.add_argument("--encoder", type=str, default=EMBEDDED, help="hub id, local folder or the embedded default")
     parser.add_argument(
         "--hard-weight", type=float, default=1.0, help="what hard queries weigh in training, as `train-router` has it"
     )
@@ -60,11 +65,11 @@ def route_bench(argv: list[str]) -> None:
     given = parser.parse_args(argv)
     from lorary.router_training.benchmark import route_bench as run
     from lorary.router_training.benchmark_report import write_report
-    from lorary.router_training.training import Training
 
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     passed = {name: getattr(given, name) for name in ("seeds", "first_seed", "sets", "fold")}
-    results = run(given.out, **passed, training=Training(hard_weight=given.hard_weight))
+    training = Training(hard_weight=given.hard_weight)
+    results = run(given.out, **passed, training=training, encoder=load_encoder(given.encoder))
     print(json.dumps(results["sets"]) if given.json else write_report(results))
 
 

@@ -24,11 +24,12 @@ from lorary.router import Router, new_gate
 from lorary.router_training.calibration import calibrate, scored
 from lorary.router_training.data import RoutingData, read_questions
 from lorary.router_training.labels import agreement, check_adapters, measure_losses
+from lorary.router_training.settings import Training
 from lorary.router_training.study_measures import gate_run, rival_run
 from lorary.router_training.study_questions import KINDS, measured_on, study_questions, write_questions
 from lorary.router_training.study_report import combine, write_report
 from lorary.router_training.study_rivals import RIVALS, rival
-from lorary.router_training.training import Training, fit
+from lorary.router_training.training import fit
 from lorary.routing import Policy
 
 ARMS: dict[str, dict[str, Any]] = {

@@ -18,7 +18,8 @@ from lorary.composite import assemble
 from lorary.configuration import LoraryConfig
 from lorary.memory import MemoryBank
 from lorary.router_training.data import RoutingData, read_questions
-from lorary.router_training.training import Training, fit
+from lorary.router_training.settings import Training
+from lorary.router_training.training import fit
 
 bank, out, devices, language = MemoryBank.load(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])
 base = load_base(bank.base, dtype=torch.float32)

@@ -14,10 +14,10 @@ from lorary.files import BankError
 from lorary.memory import Memory
 from lorary.router_training import study
 from lorary.router_training.calibration import calibration_error
+from lorary.router_training.settings import Training
 from lorary.router_training.study import gate_study
 from lorary.router_training.study_measures import errors, rival_run
 from lorary.router_training.study_report import combine, write_report
-from lorary.router_training.training import Training
 
 
 @pytest.fixture

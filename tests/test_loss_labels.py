@@ -16,7 +16,8 @@ from lorary.router_training.benchmark import bank_of, route_bench
 from lorary.router_training.data import RoutingData, read_questions
 from lorary.router_training.labels import agreement, answer_losses, measure_losses, soft_labels
 from lorary.router_training.module import logits_of, loss_terms
-from lorary.router_training.training import Training, fit, train_router
+from lorary.router_training.settings import Training
+from lorary.router_training.training import fit, train_router
 
 UNRELATED = read_questions()[:8]
 

@@ -14,7 +14,7 @@ from lorary.router_training.benchmark import route_bench, routing_milliseconds
 from lorary.router_training.benchmark_report import best_features
 from lorary.router_training.data import read_questions
 from lorary.router_training.sets import _BOOK, JOINS, SETS, general_questions, relations
-from lorary.router_training.training import Training
+from lorary.router_training.settings import Training
 
 
 @pytest.mark.parametrize("name", list(SETS))

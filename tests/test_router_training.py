@@ -10,6 +10,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from lorary.composite import load_composite
+from lorary.encoder import EncoderError
 from lorary.files import BankError
 from lorary.gate import Gate
 from lorary.memory import MemoryBank
@@ -17,7 +19,8 @@ from lorary.router import Router, new_gate
 from lorary.router_training.data import Batch, RoutingData, read_questions
 from lorary.router_training.initial import start_from
 from lorary.router_training.module import GateTraining, Weights, hard, logits_of, loss_terms, select
-from lorary.router_training.training import Training, fit, train_router
+from lorary.router_training.settings import Training
+from lorary.router_training.training import fit, train_router
 from lorary.router_training.wordings import Wordings
 from lorary.routing import Policy
 
@@ -220,3 +223,17 @@ def test_held_out_wordings_are_never_read(composite):
     held = {wording for memory in composite.router.bank for fact in memory.facts for wording in fact.held_out}
     assert held
     assert not asked & held
+
+
+def test_another_encoder_embeds_the_facts_anew_and_leaves_the_bank(bank, base, encoder, tmp_path):
+    other, before = tmp_path / "encoder", {memory.name: memory.keys.clone() for memory in bank}
+    encoder.save(other)
+    training = Training(max_epochs=1)
+    model = train_router(bank, out=tmp_path / "composite", training=training, base=base, encoder=str(other), quiet=True)
+    assert bank.encoder != model.router.bank.encoder == str(other)
+    assert all(torch.equal(memory.keys, before[memory.name]) for memory in bank)
+    loaded = load_composite(tmp_path / "composite")
+    assert loaded.router.get_encoder().name == str(other)
+    assert all(torch.allclose(memory.keys, before[memory.name], atol=1e-5) for memory in loaded.router.bank)
+    with pytest.raises(EncoderError, match="cannot be loaded"):
+        train_router(bank, out=tmp_path / "none", base=base, encoder=str(tmp_path / "none"), quiet=True)

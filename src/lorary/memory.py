@@ -124,6 +124,11 @@ class MemoryBank:
         found = [int(p.removeprefix(prefix).split(".")[0]) for memory in self for p in memory.factors()]
         return min(found, default=0)
 
+    def with_encoder(self, encoder: Encoder) -> MemoryBank:
+        """The same memories with keys by another encoder."""
+        memories = {memory.name: memory.with_keys(encoder) for memory in self}
+        return replace(self, encoder=encoder.name, memories=memories)
+
     def add(
         self,
         source: Memory | str | Path,
