@@ -134,7 +134,7 @@ def told(route: str, question: Question, names: Sequence[str], seed: int) -> Rou
     if route == "base":
         return Route((), (), "none", 1.0)
     if route == "uniform":
-        return Route(tuple(names), (1 / len(names),) * len(names), "caller", 1.0)
+        return Route(tuple(names), _alike(len(names)), "caller", 1.0)
     if route == "sum":
         return Route(tuple(names), (1.0,) * len(names), "caller", 1.0)
     if route.startswith("only:"):
@@ -147,6 +147,10 @@ def told(route: str, question: Question, names: Sequence[str], seed: int) -> Rou
         wrong = [name for name in names if name not in question.memories] or list(names)
         return Route((random.Random(f"{seed}{question.text}").choice(wrong),), (1.0,), "caller", 1.0)
     return None
+
+
+def _alike(count: int) -> tuple[float, ...]:
+    return (1 / max(count, 1),) * count
 
 
 @torch.no_grad()
@@ -188,4 +192,4 @@ def routes(
         return [Route((names[number],), (1.0,), "caller", 1.0) for number in best]
     probabilities, votes = scores(model, texts, router)
     decided = decide(probabilities, votes, policy_of(route, router.policy)).routes(names)
-    return [replace(one, weights=(1 / len(one.memories),) * len(one.memories)) if equal else one for one in decided]
+    return [replace(one, weights=_alike(len(one.memories))) if equal else one for one in decided]

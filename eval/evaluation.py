@@ -168,14 +168,15 @@ def _merged(
         if most:
             found = routes(run.model, f"mean:{most[0]}", run.asked, run.seed)
             groups = [tuple(sorted(route.memories)) for route in found if route is not None]
-        called = {group: f"{name}-{number}" for number, group in enumerate(dict.fromkeys(groups))}
+        # Where the gate is sure of none, nothing is merged and the base answers.
+        called = {group: f"{name}-{number}" for number, group in enumerate(dict.fromkeys(filter(None, groups)))}
         try:
             made = [merged(called[group], [bank[memory] for memory in group], how) for group in called]
         except MergeError as error:
             run.skip(name, condition, str(error))
             continue
         if most:
-            given = [Route((called[group],), (1.0,), "caller", 1.0) for group in groups]
+            given = [Route((called[g],), (1.0,), "caller", 1.0) if g else Route((), (), "none", 1.0) for g in groups]
             yield bank_of(run.model, made), {name: condition}, given
         else:
             yield bank_of(run.model, made), {name: replace(condition, route=f"only:{made[0].name}")}, None

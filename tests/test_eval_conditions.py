@@ -77,6 +77,18 @@ def test_the_three_best_are_merged_for_each_question(alike, base, encoder, tmp_p
     assert tokenizer.decode(said[0, ids.shape[1] :], skip_special_tokens=True).strip() == told[0]["said"]
 
 
+def test_where_the_gate_is_sure_of_none_the_base_answers(alike, base, encoder, tmp_path):
+    model = assemble(MemoryBank.load(alike[0]), base, encoder=encoder)
+    model.gate.none.data.fill_(1e4)
+    asked = held_out(model.router.bank)[0]
+    assert {route.memories for route in routes(model, "mean:3", asked, 0)} == {()}
+    conditions = ("base", "top-three", "merged-three-ties")
+    recall(model, out=tmp_path, conditions=conditions, parts=("questions", "retention"), free_tokens=0, quiet=True)
+    _, predictions = stored.read(tmp_path)
+    said = {name: [p["said"] for p in told] for name, told in predictions.items()}
+    assert said["base"] == said["top-three"] == said["merged-three-ties"]
+
+
 def test_a_run_tells_them_beside_the_gate(composite, tmp_path):
     parts = ("questions", "retention")
     results = recall(composite, out=tmp_path, conditions=("policy", *NEW), parts=parts, quiet=True)
