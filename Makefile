@@ -51,7 +51,8 @@ overlapping: setup
 	set -e; for seed in $(SEEDS); do \
 		place=$(OVERLAPPING)/$$seed; \
 		$(BIN)/lorary build $(OVERLAPPING)/facts.jsonl --seed $$seed --out $$place/bank; \
-		$(BIN)/lorary build $(OVERLAPPING)/facts.jsonl --seed $$seed --as-one one-for-all --r 128 --lora_alpha 256 --out $$place/one; \
+		$(BIN)/lorary build $(OVERLAPPING)/facts.jsonl --seed $$seed --as-one one-for-all --r 128 --lora_alpha 256 \
+			--lr 1e-3 --out $$place/one; \
 		$(BIN)/lorary train-router $$place/bank --seed $$seed --out $$place/composite; \
 		for rival in arrow xlora; do \
 			$(BIN)/lorary rival-answers $$place/bank --rival $$rival --seed $$seed --seconds 120 --batch-size 16 \

@@ -91,8 +91,11 @@ def recall(
     sized = {"passages": passages, "free_tokens": free_tokens, "batch_size": batch_size, "seed": seed}
     taken = [*known(model.memories), EACH, ALL, *(name for _, own in others for name in own)]
     given = read_given(answers or {}, asked, taken)
-    settings = {**sized, "also": [stored.hash_of_bank(folder) for folder in also]}
-    results = stored.header(source, asked, nearest, settings, {name: one.sha256 for name, one in given.items()})
+    elsewhere = {name: one.sha256 for name, one in given.items()}
+    elsewhere |= {
+        name: stored.hash_of_bank(folder) for folder, (_, own) in zip(also, others, strict=True) for name in own
+    }
+    results = stored.header(source, asked, nearest, sized, elsewhere)
     predictions = stored.resume(results, Path(out))
     run = Run(model, asked, results, predictions, Path(out), **sized)
     with progress_bars(quiet) as bars:

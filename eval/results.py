@@ -20,12 +20,12 @@ from lorary.eval.sources import Source
 from lorary.facts import read_lines
 from lorary.files import MANIFEST, write_aside
 
-SCHEMA = 5
+SCHEMA = 6
 _VERSIONS = ("lorary", "torch", "transformers", "peft", "lightning", "sentence-transformers", "faiss-cpu")
 _COST = {"seconds", "latency", "peak_rss_mib", "generated"}
 """What the same seeds need not repeat: times, memory, and how many answers no earlier condition had met."""
-_ANSWERS = "answers_sha256"
-"""Where the configuration has the hash of each file of answers from elsewhere, by condition."""
+_ELSEWHERE = "elsewhere_sha256"
+"""Where the configuration has the hashes of what is asked beside the composite: a file of answers, a bank; by condition."""
 Predictions = dict[str, list[Prediction]]
 
 
@@ -39,12 +39,12 @@ def header(
     questions: Sequence[Question],
     nearest: float,
     settings: dict[str, Any],
-    answers: Mapping[str, str] | None = None,
+    elsewhere: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """What made the results: configuration, seeds, versions, machine.
 
     Args:
-        answers: hex sha256 of the file of each condition whose answers were given elsewhere.
+        elsewhere: hex sha256 of what each condition was answered by that is not the composite's.
     """
     # Without what a question does not have, so that runs from before it could have it go on.
     asked = json.dumps([{k: v for k, v in vars(q).items() if v or k != "parts"} for q in questions], sort_keys=True)
@@ -62,7 +62,7 @@ def header(
             "leak_check": {"threshold": NEAR_COPY, "greatest_similarity": round(nearest, 3)},
             "decoding": "greedy",
             **{key: value for key, value in settings.items() if key != "seed"},
-            _ANSWERS: dict(answers or {}),
+            _ELSEWHERE: dict(elsewhere or {}),
             "memories": {memory.name: dict(memory.card) for memory in model.router.bank},
             "router": {"policy": model.config.policy, **getattr(model.config, "router_training", {})},
         },
@@ -77,27 +77,29 @@ def header(
 def resume(results: dict[str, Any], out: Path) -> Predictions:
     """The finished conditions of an earlier run with the same header, put into `results`; else nothing.
 
-    Its studies, damage and latency are put there too. Answers from elsewhere do not touch what was asked here: other
-    ones leave the rest standing, and those that are not given again stand as well.
+    Its studies, damage and latency are put there too. What is asked elsewhere does not touch what was asked here: other
+    answers and banks leave the rest standing, and those that are not given again stand as well.
     """
     try:
         before, kept = read(out)
     except (OSError, ValueError):
         return {}
     asked, asked_before = (
-        {k: v for k, v in told["configuration"].items() if k != _ANSWERS} for told in (results, before)
+        {k: v for k, v in told["configuration"].items() if k != _ELSEWHERE} for told in (results, before)
     )
     same = all(before.get(key) == results[key] for key in ("schema", "seeds", "versions")) and asked == asked_before
     if not same or results["configuration"]["source_sha256"] is None:
         return {}
-    wanted, files = results["configuration"]["questions"], results["configuration"][_ANSWERS]
-    files_before = before["configuration"].get(_ANSWERS, {})
-    changed = {name for name, content in files.items() if content != files_before.get(name)}
+    wanted, given = results["configuration"]["questions"], results["configuration"][_ELSEWHERE]
+    given_before = before["configuration"].get(_ELSEWHERE, {})
+    changed = {name for name, content in given.items() if content != given_before.get(name)}
     finished = {n: s for n, s in before["conditions"].items() if len(kept.get(n, [])) == wanted and n not in changed}
-    results["configuration"][_ANSWERS] = {n: files_before[n] for n in finished if n in files_before} | files
+    results["configuration"][_ELSEWHERE] = {n: given_before[n] for n in finished if n in given_before} | given
     results["conditions"].update(finished)
     results["studies"] = before.get("studies", {})
-    results |= {key: before[key] for key in ("retention", "latency") if key in before}
+    damaged = before.get("retention", {}).get("conditions", ())
+    measured = ("latency",) if changed & {*damaged} else ("retention", "latency")
+    results |= {key: before[key] for key in measured if key in before}
     return {name: kept[name] for name in finished}
 
 

@@ -52,7 +52,7 @@ def test_the_oracle_s_answers_score_as_the_oracle(composite, asked):
     }
     assert predictions["own"] == [p | {"condition": "own", "route": None} for p in oracle]
     assert results["differences"]["conditions"]["own"] == results["differences"]["conditions"]["oracle"]
-    assert "own" in json.dumps(results["configuration"]["answers_sha256"])
+    assert "own" in json.dumps(results["configuration"]["elsewhere_sha256"])
 
 
 def test_right_answers_score_one_and_are_compared(composite, asked, capsys):
@@ -106,7 +106,7 @@ def test_a_changed_file_is_scored_anew_and_nothing_else_is_asked_again(composite
     del stopped["conditions"]["rag"]  # as a run leaves it that stopped before it came to them
     (out / "results.json").write_text(json.dumps(stopped))
     assert list(score()) == ["base"]
-    assert read(out)[0]["configuration"]["answers_sha256"] == {}
+    assert read(out)[0]["configuration"]["elsewhere_sha256"] == {}
 
 
 def test_what_cannot_be_scored_is_refused_before_anything_is_asked(composite, asked, capsys):

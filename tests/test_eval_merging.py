@@ -98,7 +98,7 @@ def test_one_adapter_for_everything_answers_by_its_bank(alike, tmp_path):
     results = recall(model, out=tmp_path / "run", conditions=("base",), also=[tmp_path / "big"], quiet=True)
     assert list(results["conditions"]) == ["base", "all-in-one"]
     assert results["retention"]["kl_all-in-one"] > 0
-    assert len(results["configuration"]["also"]) == 1
+    assert list(results["configuration"]["elsewhere_sha256"]) == ["all-in-one"]
     with pytest.raises(ValueError, match="two of the other banks hold a memory called 'all-in-one'"):
         recall(model, out=tmp_path / "run", also=[tmp_path / "big"] * 2, quiet=True)
     named = bank_of(model, [])
@@ -106,6 +106,39 @@ def test_one_adapter_for_everything_answers_by_its_bank(alike, tmp_path):
     named.save(tmp_path / "named")
     with pytest.raises(ValueError, match="is called 'policy', as a condition is"):
         recall(model, out=tmp_path / "run", also=[tmp_path / "named"], quiet=True)
+
+
+def test_another_bank_beside_leaves_the_rest_standing(alike, tmp_path):
+    model, folders = alike
+    model.save_pretrained(tmp_path / "composite")
+
+    def told(adapter):
+        big = bank_of(model, [])
+        big.add(folders[adapter], name="all-in-one", same_base=True)
+        big.save(tmp_path / adapter)
+        asked = {"conditions": ("base", "uniform"), "parts": ("questions", "retention"), "quiet": True}
+        results = recall(tmp_path / "composite", out=tmp_path / "run", also=[tmp_path / adapter], **asked)
+        return (
+            results["conditions"]["base"]["seconds"],
+            results["retention"],
+            results["configuration"]["elsewhere_sha256"],
+        )
+
+    told("lamps")
+    file = tmp_path / "run" / "results.json"
+    marked = json.loads(file.read_text())
+    for condition in marked["conditions"].values():
+        condition["seconds"] = 77.0
+    marked["retention"]["kl_uniform"] = -1.0
+    file.write_text(json.dumps(marked))
+    seconds, damage, first = told("lamps")
+    assert (seconds, damage["kl_uniform"]) == (77.0, -1.0), "the same bank stands"
+    seconds, other, second = told("velka")
+    assert seconds == 77.0, "what the composite answered stands"
+    assert other["kl_all-in-one"] != damage["kl_all-in-one"]
+    assert other["kl_uniform"] > 0, "damage is measured anew"
+    assert first.keys() == second.keys()
+    assert first != second
 
 
 def test_damage_alone_to_a_text_of_one_s_own(composite, tmp_path, capsys):
