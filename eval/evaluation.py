@@ -138,7 +138,8 @@ def _conditions(
     told: dict[str, Any] = {}
     measured: dict[str, Any] = {"text_sha256": sha256("\n".join(paragraphs).encode()).hexdigest()}
     measured["conditions"] = sorted({*chosen, *(name for _, own in others for name in own)})
-    if measured.items() <= run.results.get("retention", {}).items():
+    before = run.results.get("retention", {})
+    if before.get("text_sha256") == measured["text_sha256"] and {*measured["conditions"]} <= {*before["conditions"]}:
         paragraphs = []  # the run that goes on here has measured it
     merging = {name: condition for name, condition in chosen.items() if condition.route.startswith("merged:")}
     own = {name: condition for name, condition in chosen.items() if name not in merging}

@@ -57,6 +57,8 @@ def test_the_same_seeds_give_the_same_results(composite, tmp_path, monkeypatch):
     before = read(whole)[0]
     monkeypatch.setattr(evaluation, "retention", lambda *_, **__: pytest.fail("its damage is measured again"))
     assert without_cost(recall(folder, out=whole, **given)) == without_cost(before)
+    fewer = recall(folder, out=whole, **given | {"conditions": ("policy",)})
+    assert fewer["retention"] == before["retention"], "asked for fewer conditions, it keeps what it knows of the others"
     (tmp_path / "own.txt").write_text("Another text.")
     monkeypatch.setattr(evaluation, "retention", retention)
     told = recall(folder, out=whole, text=tmp_path / "own.txt", **given)["retention"]
