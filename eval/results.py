@@ -97,9 +97,11 @@ def resume(results: dict[str, Any], out: Path) -> Predictions:
     results["configuration"][_ELSEWHERE] = {n: given_before[n] for n in finished if n in given_before} | given
     results["conditions"].update(finished)
     results["studies"] = before.get("studies", {})
-    damaged = before.get("retention", {}).get("conditions", ())
-    measured = ("latency",) if changed & {*damaged} else ("retention", "latency")
-    results |= {key: before[key] for key in measured if key in before}
+    results |= {key: before[key] for key in ("retention", "latency") if key in before}
+    if "retention" in before:
+        gone = {f"{what}_{name}" for name in changed for what in ("perplexity", "kl")}
+        damage = {key: value for key, value in before["retention"].items() if key not in gone}
+        results["retention"] = damage | {"conditions": sorted({*damage["conditions"]} - changed)}
     return {name: kept[name] for name in finished}
 
 

@@ -11,7 +11,7 @@ from lorary.adapters import CONFIG, WEIGHTS, read_adapter
 from lorary.bases import Base, block_linears, fingerprint, layers_path, load_base
 from lorary.composite import assemble, is_composite, load_composite
 from lorary.encoder import EMBEDDED, load_encoder
-from lorary.eval.conditions import EACH, FIRST, UNTRAINED, Condition
+from lorary.eval.conditions import CONDITIONS, EACH, FIRST, UNTRAINED, Condition
 from lorary.facts import read_facts
 from lorary.files import MANIFEST, BankError
 from lorary.memory import MemoryBank
@@ -47,11 +47,12 @@ class Source:
 
     def check(self, conditions: Mapping[str, Condition]) -> None:
         """Raises ValueError for a condition whose router it does not have, before anything is asked."""
+        ungated = [*(name for name, condition in CONDITIONS.items() if not condition.by_gate), EACH]
         for name, condition in conditions.items():
             if condition.by_gate and not self.gated:
                 raise ValueError(
                     f"condition {name!r} needs a trained gate, and {self.name} has none; leave it out, or give a "
-                    f"composite that `lorary train-router` wrote; without a gate there are {', '.join(_WITHOUT_GATE)}"
+                    f"composite that `lorary train-router` wrote; without a gate there are {', '.join(ungated)}"
                 )
             by_facts = {condition.route, condition.passages} & {"index", *UNTRAINED}
             if by_facts and not any(memory.facts for memory in self.bank):

@@ -60,8 +60,8 @@ def train_router(
         raise BankError("the bank holds no memory with facts, so there is nothing to train a gate on; add facts first")
     if training.labels == "loss":
         check_adapters(opened)
-    if encoder is not None and encoder != opened.encoder:
-        opened = opened.with_encoder(load_encoder(encoder))
+    if encoder is not None and (other := load_encoder(encoder)).name != opened.encoder:
+        opened = opened.with_encoder(other)
     questions = read_questions(unrelated)
     began = time.perf_counter()
     loaded = base or load_base(opened.base, revision=opened.revision)

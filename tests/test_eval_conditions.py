@@ -68,7 +68,9 @@ def test_the_three_best_are_merged_for_each_question(alike, base, encoder, tmp_p
     told = predictions["merged-three-ties"]
     best = [frozenset(route.memories) for route in routes(model, "mean:3", asked, 0)]
     made = [p["route"]["memories"][0] for p in told]
-    assert len({*zip(best, made, strict=True)}) == len({*best}) == len({*made}), "one merge for each three"
+    assert [frozenset(name.split("+")) for name in made] == best, "each by its own three"
+    asked_again = recall(model, out=tmp_path, conditions=("merged-three-ties",), parts=("questions",), quiet=True)
+    assert asked_again["conditions"].keys() == {"merged-three-ties"}
     own = merged("own", [model.router.bank[name] for name in sorted(best[0])], "ties")
     with instead(model, bank_of(model, [own])) as other:
         ids = tokenizer(prompt(tokenizer, asked[0].text), return_tensors="pt", add_special_tokens=False).input_ids

@@ -59,8 +59,13 @@ def test_the_same_seeds_give_the_same_results(composite, tmp_path, monkeypatch):
     assert without_cost(recall(folder, out=whole, **given)) == without_cost(before)
     fewer = recall(folder, out=whole, **given | {"conditions": ("policy",)})
     assert fewer["retention"] == before["retention"], "asked for fewer conditions, it keeps what it knows of the others"
-    (tmp_path / "own.txt").write_text("Another text.")
     monkeypatch.setattr(evaluation, "retention", retention)
+    more = recall(folder, out=whole, **given | {"conditions": ("policy", "top-three")})["retention"]
+    assert more["perplexity_top-three"] > 0
+    assert before["retention"].keys() - {"conditions"} <= more.keys(), (
+        "what one condition more adds, takes nothing away"
+    )
+    (tmp_path / "own.txt").write_text("Another text.")
     told = recall(folder, out=whole, text=tmp_path / "own.txt", **given)["retention"]
     assert told["text_sha256"] != before["retention"]["text_sha256"]
     assert told["perplexity_base"] != before["retention"]["perplexity_base"]

@@ -225,11 +225,13 @@ def test_held_out_wordings_are_never_read(composite):
     assert not asked & held
 
 
-def test_another_encoder_embeds_the_facts_anew_and_leaves_the_bank(bank, base, encoder, tmp_path):
+def test_another_encoder_embeds_the_facts_anew_and_leaves_the_bank(bank, base, encoder, tmp_path, monkeypatch):
     other, before = tmp_path / "encoder", {memory.name: memory.keys.clone() for memory in bank}
     encoder.save(other)
+    monkeypatch.chdir(tmp_path)
     training = Training(max_epochs=1)
-    model = train_router(bank, out=tmp_path / "composite", training=training, base=base, encoder=str(other), quiet=True)
+    model = train_router(bank, out=tmp_path / "composite", training=training, base=base, encoder="encoder", quiet=True)
+    monkeypatch.chdir(tmp_path / "encoder")  # from elsewhere it is found as well
     assert bank.encoder != model.router.bank.encoder == str(other)
     assert all(torch.equal(memory.keys, before[memory.name]) for memory in bank)
     loaded = load_composite(tmp_path / "composite")

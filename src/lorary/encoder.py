@@ -81,5 +81,7 @@ def load_encoder(name: str = EMBEDDED, local_files_only: bool = False) -> Senten
     Raises:
         EncoderError: it cannot be found; the message names the ways out.
     """
+    if Path(name).is_dir():
+        name = str(Path(name).resolve())  # whoever loads what it made may do so from elsewhere
     source = str(embedded_folder()) if name == EMBEDDED else None
     return SentenceEncoder(name, source, local_files_only or name == EMBEDDED)
