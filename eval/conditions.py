@@ -23,8 +23,8 @@ class Condition:
     Args:
         meaning: one line for the table.
         route: who decides: base, oracle, oracle-sum, gate, index, policy, centroid, lexicon, uniform, sum, shuffled,
-            only:NAME, gate:N or policy:N (mixing up to N memories), mean:N (the gate's N best, equally), or merged:HOW
-            or merged:HOW:N (the composite is replaced by one whose memories are merged of all, or of each question's N).
+            only:NAME, gate:N or policy:N (mixing up to N memories), mean:N (the gate's N best, equally), merged:HOW or
+            merged:HOW:N (the composite is replaced by one whose memories are merged of all, or of each question's N).
         passages: what stands before the question: "" (nothing), index, bm25, topic, all.
         parted: whether each part of a question is asked on its own, under its own route.
     """
@@ -107,7 +107,7 @@ def choose(names: Sequence[str], memories: Sequence[str]) -> dict[str, Condition
 
 
 UNTRAINED: dict[str, Callable[[Router, list[str]], torch.Tensor]] = {
-    "centroid": lambda router, texts: router.centroids(router.query(texts).embedding),
+    "centroid": lambda router, texts: router.centroids(router.get_encoder().encode(texts)),
     "lexicon": lambda router, texts: router.lexicon.votes(texts, router.bank.names),
 }
 """Routers that need no training, by route: questions → scores [questions, memories], of which the best decides."""

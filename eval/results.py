@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
@@ -98,11 +98,16 @@ def resume(results: dict[str, Any], out: Path) -> Predictions:
     results["conditions"].update(finished)
     results["studies"] = before.get("studies", {})
     results |= {key: before[key] for key in ("retention", "latency") if key in before}
-    if "retention" in before:
-        gone = {f"{what}_{name}" for name in changed for what in ("perplexity", "kl")}
-        damage = {key: value for key, value in before["retention"].items() if key not in gone}
-        results["retention"] = damage | {"conditions": sorted({*damage["conditions"]} - changed)}
+    if "retention" in results:
+        results["retention"] = _without(results["retention"], changed)
     return {name: kept[name] for name in finished}
+
+
+def _without(damage: Mapping[str, Any], conditions: Set[str]) -> dict[str, Any]:
+    """Measured damage less that of some conditions."""
+    gone = {f"{what}_{name}" for name in conditions for what in ("perplexity", "kl")}
+    kept = {key: value for key, value in damage.items() if key not in gone}
+    return kept | {"conditions": [name for name in damage["conditions"] if name not in conditions]}
 
 
 def read(folder: Path) -> tuple[dict[str, Any], Predictions]:

@@ -15,6 +15,7 @@ from lorary.eval.conditions import choose, routes, scores
 from lorary.eval.merging import merged
 from lorary.eval.questions import held_out
 from lorary.eval.run import bank_of, instead
+from lorary.eval.sources import Source
 from lorary.facts import Fact
 from lorary.memory import MemoryBank
 from lorary.prompts import longest_answer, prompt
@@ -103,8 +104,6 @@ def test_a_run_tells_them_beside_the_gate(composite, tmp_path):
 
 
 def test_what_needs_facts_is_refused_without(composite, tmp_path):
-    from lorary.eval.sources import Source
-
     for memory in composite.router.bank:
         object.__setattr__(memory, "facts", ())
     with pytest.raises(ValueError, match="condition 'lexicon' needs facts to find memories by"):
