@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from transformers import LogitsProcessorList
 
 from lorary.answering import under
 from lorary.eval.lower_states import LowerStates
 from lorary.eval.shared_start import after, can_share, reading
+from lorary.likelihood import Likelihood
 from lorary.modeling import LoraryForCausalLM
 from lorary.passages import question_with
 from lorary.prompts import answer_text, prompt
@@ -60,6 +62,14 @@ class Ask:
         return question_with(self.context, self.question)
 
 
+class Said(NamedTuple):
+    """An answer, its route, and how likely it was (`likelihood.Likelihood`); None where that is unknown."""
+
+    text: str
+    route: Route
+    probability: float | None
+
+
 class Asker:
     """Answers questions and remembers what it answered.
 
@@ -71,13 +81,13 @@ class Asker:
     def __init__(self, model: LoraryForCausalLM, *, batch_size: int, lower: LowerStates | None = None) -> None:
         self.model, self.batch_size = model, batch_size
         self.lower = lower if lower is not None and lower.serves(model) else LowerStates(model.config.split_layer)
-        self.kept: dict[tuple[object, ...], tuple[str, Route]] = {}
+        self.kept: dict[tuple[object, ...], Said] = {}
         self.judged: dict[tuple[object, ...], float] = {}
         self._start: tuple[object, RoutedCache] | None = None
         model.tokenizer.padding_side = "left"
 
-    def answers(self, asks: Sequence[Ask], advance: Callable[[int], None] = lambda _: None) -> list[tuple[str, Route]]:
-        """(answer, route) of each, in order."""
+    def answers(self, asks: Sequence[Ask], advance: Callable[[int], None] = lambda _: None) -> list[Said]:
+        """What was said to each, in order."""
         missing = {ask.key: ask for ask in asks if ask.key not in self.kept}
         advance(len(asks) - len(missing))
         for batch in self._batches(list(missing.values())):
@@ -86,7 +96,7 @@ class Asker:
             self.kept.update({ask.key: answer for ask, answer in zip(batch, said, strict=True)})
             advance(len(batch))
         # An answer may be another condition's; the route is each asker's own, with who decided it and how sure.
-        return [(said, ask.route or last) for ask in asks for said, last in (self.kept[ask.key],)]
+        return [said._replace(route=ask.route or said.route) for ask in asks for said in (self.kept[ask.key],)]
 
     def likelihoods(self, asks: Sequence[Ask]) -> list[float]:
         """The mean log-probability of the tokens of each ask's option, in nats; its end of turn does not count.
@@ -121,16 +131,18 @@ class Asker:
         alone = ask.route is not None and not ask.route.memories
         return alone and len(ask.context) >= _LETTERS * _SHARED and can_share(self.model.base)
 
-    def _generate(self, batch: Sequence[Ask]) -> list[tuple[str, Route]]:
+    def _generate(self, batch: Sequence[Ask]) -> list[Said]:
         model, tokenizer = self.model, self.model.tokenizer
         inputs = self._inputs(batch)
         settings = {"max_new_tokens": batch[0].new_tokens, "do_sample": False, "pad_token_id": tokenizer.pad_token_id}
+        watching = Likelihood(model.generation_config.eos_token_id)
         with self._reading(batch):
-            output = model.generate(**inputs, **settings)
+            output = model.generate(**inputs, **settings, logits_processor=LogitsProcessorList([watching]))
         said = tokenizer.batch_decode(output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
         # Of a batch whose routes are given, the model's last ones may be those of the start that its prompts share.
         routes = [ask.route for ask in batch] if batch[0].route is not None else model.last_routes
-        return [(text.strip(), route) for text, route in zip(said, routes, strict=True) if route is not None]
+        told = zip(said, routes, watching.probabilities(output), strict=True)
+        return [Said(text.strip(), route, sure) for text, route, sure in told if route is not None]
 
     @torch.no_grad()
     def _judge(self, batch: Sequence[Ask]) -> list[float]:

@@ -13,6 +13,7 @@ from typing import Any
 
 from lorary.eval import results as stored
 from lorary.eval import studies
+from lorary.eval.certainty import certainty
 from lorary.eval.comparison import within
 from lorary.eval.conditions import ALL, EACH, PARTS, Condition, choose, known, routes
 from lorary.eval.given import read_given, score
@@ -118,12 +119,14 @@ def recall(
 
 def _answers(run: Run, gated: bool) -> None:
     """Tells what the answers of all conditions come to: how well a trained router found the memories, how sure it was,
-    what the base's prior has to do with it, and what the conditions differ by."""
+    how likely right and wrong answers were, what the base's prior has to do with it, and what the conditions differ by."""
     results, predictions = run.results, run.predictions
     if gated:
         results["routing"], results["abstention"] = routing(run.model, run.asked, predictions)
         results["calibration"] = calibration(predictions.get("gate") or predictions.get("policy") or [])
     judged = {name: asked for name, asked in predictions.items() if any(p["likelihoods"] for p in asked)}
+    sure = {name: certainty(asked, run.seed) for name, asked in predictions.items() if asked and asked[0]["route"]}
+    results["certainty"] = {name: told for name, told in sure.items() if told}
     results["prior"] = by_prior(judged, run.seed)
     results["differences"] = within(predictions, run.seed)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from lorary.eval.asking import Said
 from lorary.eval.questions import Question
 from lorary.parts import joined, parts_of
 from lorary.routing import Route
@@ -24,19 +25,20 @@ def pieces(question: Question) -> list[Question]:
     return [replace(question, text=text, memory=memory, answer=answer, parts=()) for text, (memory, answer) in held]
 
 
-def together(said: Sequence[tuple[str, Route]]) -> tuple[str, Route]:
+def together(said: Sequence[Said]) -> Said:
     """The answers of a question's parts as one, under all their memories, heaviest first.
 
-    The source is that of the first part which a memory answered, the confidence that of the least sure part.
+    The source is that of the first part which a memory answered, confidence and probability are
+    those of the least sure part.
     """
     if len(said) == 1:
         return said[0]
     weights: dict[str, float] = {}
-    for _, route in said:
+    routes = [one.route for one in said]
+    for route in routes:
         for name, weight in zip(route.memories, route.weights, strict=True):
             weights[name] = max(weight, weights.get(name, 0.0))
     names = sorted(weights, key=lambda name: -weights[name])
-    routes = [route for _, route in said]
     whole = Route(
         tuple(names),
         tuple(weights[name] for name in names),
@@ -44,4 +46,5 @@ def together(said: Sequence[tuple[str, Route]]) -> tuple[str, Route]:
         min(route.confidence for route in routes),
         sum(route.passages for route in routes),
     )
-    return joined(text for text, _ in said), whole
+    sure = [one.probability for one in said if one.probability is not None]
+    return Said(joined(one.text for one in said), whole, min(sure, default=None))

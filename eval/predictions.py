@@ -32,12 +32,14 @@ def prediction(
     route: Route,
     *,
     scored: bool,
+    probability: float | None = None,
     likelihoods: Mapping[str, float] | None = None,
 ) -> Prediction:
     """What was asked, said and routed; scores are None where there is nothing to recall.
 
     Args:
         scored: whether the headline counts it.
+        probability: how likely what was said was, a token on average; None where that is unknown.
         likelihoods: the mean log-probability of each option's tokens.
     """
     answers = [question.answer, *question.accepted] if question.answer is not None else []
@@ -52,6 +54,7 @@ def prediction(
         "question": question.text,
         "answer": question.answer,
         "said": said,
+        "probability": None if probability is None else round(probability, 4),
         "scored": scored,
         **{measure: best(score, said, answers) if answers else None for measure, score in TEXT_MEASURES.items()},
         "accuracy": float(max(judged, key=lambda option: judged[option]) == question.answer) if judged else None,

@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.table import Table
 
+from lorary.eval.certainty import by_certainty
 from lorary.eval.predictions import MEASURES
 from lorary.eval.prior import THIRDS
 
@@ -205,6 +206,7 @@ def tables(results: Mapping[str, Any]) -> dict[str, list[list[str]]]:
         "By kind of question": by_kind(results),
         "By strength of the prior": by_prior(results),
         "Differences on the same questions": by_difference(results),
+        "How often a right answer is likelier than another (AUROC)": by_certainty(results),
         "By number of memories in the bank": by_number(studies.get("in_bank", ()), "condition", "memories"),
         "By number of memories merged": by_number(studies.get("by_merging", ()), "how", "merged"),
         "Damage to unrelated text": by_damage(results),

@@ -20,7 +20,7 @@ from lorary.eval.sources import Source
 from lorary.facts import read_lines
 from lorary.files import MANIFEST, write_aside
 
-SCHEMA = 6
+SCHEMA = 7
 _VERSIONS = ("lorary", "torch", "transformers", "peft", "lightning", "sentence-transformers", "faiss-cpu")
 _COST = {"seconds", "latency", "peak_rss_mib", "generated"}
 """What the same seeds need not repeat: times, memory, and how many answers no earlier condition had met."""

@@ -158,14 +158,22 @@ def answered(
     asks = [Ask(q.text, context, route, policy, new_tokens) for (q, context), route in zip(flat, given, strict=True)]
     # A context holds a passage a line.
     told = iter(
-        (text, replace(route, passages=len(context.splitlines())))
-        for (text, route), (_, context) in zip(asker.answers(asks, advance), flat, strict=True)
+        one._replace(route=replace(one.route, passages=len(context.splitlines())))
+        for one, (_, context) in zip(asker.answers(asks, advance), flat, strict=True)
     )
     said = [together([next(told) for _ in own]) for own in parts]
     options = [replace(ask, option=o) for ask, (q, _) in zip(asks, flat, strict=True) for o in q.options]
     judged = iter(asker.likelihoods(options))
     return [
-        prediction(name, q, *answer, scored=scored, likelihoods={o: next(judged) for o in q.options})
+        prediction(
+            name,
+            q,
+            answer.text,
+            answer.route,
+            probability=answer.probability,
+            scored=scored,
+            likelihoods={o: next(judged) for o in q.options},
+        )
         for q, answer, scored in zip(asked, said, headline(asked), strict=True)
     ]
 

@@ -65,5 +65,5 @@ def test_the_harness_gets_each_row_s_route(composite, samples):
             assert found == pytest.approx(routed, abs=1e-3)
             assert found != pytest.approx(base, abs=1e-3)
     said = Asker(composite, batch_size=1).answers([Ask(row["question"], new_tokens=4) for row in ROWS])
-    assert [sample["resps"][0][0].strip() for sample in samples["answers"]] == [text for text, _ in said]
-    assert [route.memories for _, route in said] == [("ormen",), ("velka",), ("lamps",)]
+    assert [sample["resps"][0][0].strip() for sample in samples["answers"]] == [one.text for one in said]
+    assert [one.route.memories for one in said] == [("ormen",), ("velka",), ("lamps",)]

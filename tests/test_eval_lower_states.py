@@ -56,7 +56,7 @@ def test_each_route_s_answers_are_those_of_whole_prompts_and_the_lower_layers_re
 ):
     asker = Asker(composite, batch_size=8)
     for route in (NONE, *map(only, composite.memories)):
-        found = [said for said, _ in asker.answers([Ask(q, route=route, new_tokens=6) for q in QUESTIONS])]
+        found = [said.text for said in asker.answers([Ask(q, route=route, new_tokens=6) for q in QUESTIONS])]
         now = list(lowest_runs)
         assert found == [whole(composite, question, route) for question in QUESTIONS], route
         lowest_runs[:] = now
@@ -85,7 +85,7 @@ def test_what_finds_no_room_is_run_anew_and_answered_alike(composite, lowest_run
     monkeypatch.setattr(lower_states, "_HELD", 0)
     asker = Asker(composite, batch_size=8)
     for route in map(only, composite.memories[:2]):
-        found = [said for said, _ in asker.answers([Ask(q, route=route, new_tokens=6) for q in QUESTIONS])]
+        found = [said.text for said in asker.answers([Ask(q, route=route, new_tokens=6) for q in QUESTIONS])]
         now = list(lowest_runs)
         assert found == [whole(composite, question, route) for question in QUESTIONS]
         lowest_runs[:] = now

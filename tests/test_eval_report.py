@@ -92,8 +92,8 @@ def test_a_shared_answer_keeps_the_route_of_who_asked(composite):
     told = Route(("ormen",), (1.0,), "caller", 1.0)
     decided = Route(("ormen",), (1.0,), "gate", 0.7)
     first, second = (asker.answers([Ask("Who cooks?", route=route, new_tokens=2)])[0] for route in (told, decided))
-    assert first == (second[0], told)
-    assert second[1] == decided
+    assert first == second._replace(route=told)
+    assert second.route == decided
     assert len(asker.kept) == 1
 
 
@@ -170,10 +170,15 @@ def test_answers_from_a_start_that_prompts_share_are_the_same(composite, monkeyp
     alone = Route((), (), "none", 1.0)
     context = "The cook of Ormen is Halvard. The code of Velka is 9020."
     asks = [Ask(f"Who cooks at {place}?", context, alone, new_tokens=6) for place in ("Ormen", "Velka", "the lamps")]
+
+    def answers(batch_size):
+        said = Asker(composite, batch_size=batch_size).answers(asks)
+        return [one._replace(probability=pytest.approx(one.probability, abs=1e-5)) for one in said]
+
     plain = Asker(composite, batch_size=3).answers(asks)
     monkeypatch.setattr("lorary.eval.asking._SHARED", 4)
-    assert Asker(composite, batch_size=3).answers(asks) == plain
-    assert Asker(composite, batch_size=2).answers(asks) == plain
+    assert answers(3) == plain
+    assert answers(2) == plain
 
 
 def test_a_batch_of_long_prompts_is_smaller(composite):

@@ -62,7 +62,7 @@ def test_answers_from_a_shared_start_are_those_of_whole_prompts(composite, monke
     asks = [Ask(question, CONTEXT, NONE, new_tokens=6) for question in QUESTIONS]
     starts = []
     monkeypatch.setattr(asking, "reading", lambda base, start: starts.append(start) or reading(base, start))
-    found = [said for said, _ in Asker(composite, batch_size=2).answers(asks)]
+    found = [said.text for said in Asker(composite, batch_size=2).answers(asks)]
     assert len(starts) == 2
     assert starts[0] is starts[1]
     tokenizer = composite.tokenizer

@@ -12,6 +12,7 @@ from lorary.answering import answer, answer_parts, answers
 from lorary.composite import load_composite
 from lorary.eval import recall
 from lorary.eval import results as stored
+from lorary.eval.asking import Said
 from lorary.eval.parts import pieces, together
 from lorary.eval.questions import Question
 from lorary.parts import joined, parts_of
@@ -160,11 +161,13 @@ def test_pieces_and_what_they_come_to():
     assert [piece.memories for piece in pieces(three)] == [("ormen", "velka")] * 3
     one, other = Route(("ormen",), (0.4,), "index", 0.9, 1), Route(("velka",), (0.7,), "gate", 0.8, 2)
     none = Route((), (), "none", 0.95)
-    assert together([("a", one)]) == ("a", one)
+    sure = Said("a", one, 0.9)
+    assert together([sure]) == sure
     whole = Route(("velka", "ormen"), (0.7, 0.4), "index", 0.8, 3)
-    assert together([("x", none), ("a", one), ("b", other), ("a", one)])[0] == "x; a; b"
-    assert together([("x", none), ("a", one), ("b", other)])[1] == whole
-    assert together([("x", none), ("y", none)])[1] == Route((), (), "none", 0.95)
+    unsure, base = Said("b", other, 0.4), Said("x", none, None)
+    assert together([base, sure, unsure, sure]).text == "x; a; b"
+    assert together([base, sure, unsure])[1:] == (whole, 0.4)
+    assert together([base, base])[1:] == (Route((), (), "none", 0.95), None)
 
 
 @pytest.mark.parametrize("kind", ["composite", "token_composite"])

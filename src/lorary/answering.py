@@ -10,7 +10,9 @@ from typing import Any
 import torch
 from jaxtyping import Int
 from torch import Tensor
+from transformers import LogitsProcessorList
 
+from lorary.likelihood import Likelihood
 from lorary.modeling import LoraryForCausalLM
 from lorary.parts import parts_of
 from lorary.passages import Asked, check_fits, with_passages
@@ -28,6 +30,8 @@ class Answer:
         policy: that decided.
         ids: the tokens of prompt and answer.
         prompt: how many of them are the prompt's.
+        probability: how likely the answer was, a token on average (`likelihood.Likelihood`), 0 to 1. What a memory was not
+            taught it makes up, and is less sure of; None under beam search, which is not watched.
     """
 
     text: str
@@ -36,6 +40,7 @@ class Answer:
     policy: Policy
     ids: Int[Tensor, " seq"]
     prompt: int
+    probability: float | None = None
 
 
 @contextmanager
@@ -100,19 +105,24 @@ def answers(
     padding = {"padding": True, "padding_side": "left"} if len(texts) > 1 else {}
     inputs = tokenizer(texts, return_tensors="pt", add_special_tokens=False, **padding).to(model.device)
     settings = {"do_sample": False, "routing_text": [put.routing_text for put in puts], **given}
+    ends = given.get("eos_token_id", model.generation_config.eos_token_id)
+    watching = None if given.get("num_beams", 1) > 1 else Likelihood(ends)
+    if watching is not None:
+        settings["logits_processor"] = LogitsProcessorList([*given.get("logits_processor", ()), watching])
     with under(model, policy):
         output = model.generate(
             input_ids=inputs.input_ids, attention_mask=inputs.attention_mask, max_new_tokens=max_new_tokens, **settings
         )
-    width, ends = inputs.input_ids.shape[1], given.get("eos_token_id", model.generation_config.eos_token_id)
-    rows = output[:: len(output) // len(puts)]  # of several sequences a question, the first
+    width, each = inputs.input_ids.shape[1], len(output) // len(puts)
+    rows = output[::each]  # of several sequences a question, the first
+    sure = watching.probabilities(output)[::each] if watching is not None else [None] * len(puts)
     found = []
-    for put, ids, mask, route in zip(puts, rows, inputs.attention_mask, model.last_routes, strict=True):
+    for put, ids, mask, route, one in zip(puts, rows, inputs.attention_mask, model.last_routes, sure, strict=True):
         told = _ended(ids[width:], ends)
         said = str(tokenizer.decode(told, skip_special_tokens=True)).strip()
         start = ids[:width][mask.bool()]
         route = replace(route, passages=len(put.passages))
-        found.append(Answer(said, route, put, policy, torch.cat([start, told]), len(start)))
+        found.append(Answer(said, route, put, policy, torch.cat([start, told]), len(start), one))
     return found
 
 

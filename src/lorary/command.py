@@ -22,7 +22,9 @@ def ask(argv: list[str]) -> None:
     parser.add_argument("composite", type=str, help="folder of the composite")
     parser.add_argument("question", type=str, help="what to ask")
     parser.add_argument(
-        "--trace", action="store_true", help="also print the route: memories, weights, source, passages"
+        "--trace",
+        action="store_true",
+        help="also print how likely the answer was and its route: memories, weights, source, passages",
     )
     parser.add_argument("--json", action="store_true", help="print the answer and its route as JSON")
     parser.add_argument("--max-new-tokens", type=int, default=32, help="the longest answer, in tokens")
@@ -67,6 +69,7 @@ def _json(question: str, found: list[Answer]) -> str:
         {
             "question": one.asked.routing_text,
             "answer": one.text,
+            "probability": one.probability,
             "route": asdict(one.route),
             "outcome": one.route.outcome,
             "passages": [asdict(passage) for passage in one.asked.passages],
@@ -83,6 +86,8 @@ def _told(found: list[Answer], trace: bool) -> str:
     for one in found if trace else ():
         if len(found) > 1:
             lines.append(f"part: {one.asked.routing_text} {one.text}")
+        if one.probability is not None:
+            lines.append(f"probability: {one.probability:.3f} a token of the answer")
         lines += [f"route: {one.route}", f"outcome: {one.route.outcome}"]
         lines += [f"passage: {p.text} ({p.memory}, similarity {p.similarity:.2f})" for p in one.asked.passages]
     return "\n".join(lines)
