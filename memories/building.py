@@ -16,7 +16,7 @@ from torch import Tensor
 from lorary.adapters import PREFIX
 from lorary.bases import EMBEDDED, Base, block_linears, fingerprint, layer_of, layers_path, load_base, mlp_targets
 from lorary.encoder import EMBEDDED as EMBEDDED_ENCODER
-from lorary.encoder import load_encoder
+from lorary.encoder import encoder_name, load_encoder
 from lorary.facts import NAME, NAME_RULE, Fact, FactError, group_by_topic, read_facts
 from lorary.files import MANIFEST, BankError
 from lorary.memories.groups import side_by_side, write_groups
@@ -74,6 +74,7 @@ def build(
         FactError, BaseError, BankError: bad input, before anything is trained.
     """
     topics, recipe, out = read_topics(facts, as_one), recipe or Recipe(), Path(out)
+    encoder = encoder_name(encoder)
     where: dict[str, Any] = {"revision": revision, "local_files_only": local_files_only}
     loaded = load_base(base, **where) if isinstance(base, str) else base
     found = fingerprint(loaded.model)

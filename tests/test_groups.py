@@ -71,3 +71,12 @@ def test_all_facts_go_into_one_memory(folder):
     with pytest.raises(FactError, match="'one for all' cannot name a memory"):
         build([folder / "facts"], out=folder / "other", as_one="one for all", **made)
     assert not (folder / "other").exists()
+
+
+def test_an_encoder_s_folder_is_kept_whole_so_that_it_is_found_from_elsewhere(folder, encoder, tmp_path, monkeypatch):
+    encoder.save(tmp_path / "encoder")
+    monkeypatch.chdir(tmp_path)
+    made = {"base": str(folder / "base"), "recipe": Recipe(split_layer=1, max_epochs=1), "quiet": True}
+    for typed in ("encoder", "./encoder"):  # the second goes on with the first's bank
+        bank = build([folder / "facts"], out=tmp_path / "bank", encoder=typed, **made)
+        assert bank.encoder == str(tmp_path / "encoder")

@@ -75,13 +75,17 @@ def embedded_folder() -> Path:
 
 
 @lru_cache(maxsize=4)
+def encoder_name(name: str) -> str:
+    """The name of an encoder as it is kept: of a local folder the whole path, since whoever loads it may be elsewhere."""
+    return str(Path(name).resolve()) if Path(name).is_dir() else name
+
+
 def load_encoder(name: str = EMBEDDED, local_files_only: bool = False) -> SentenceEncoder:
     """The encoder called `name`: `embedded:all-minilm-l6-v2`, a local folder or a hub id.
 
     Raises:
         EncoderError: it cannot be found; the message names the ways out.
     """
-    if Path(name).is_dir():
-        name = str(Path(name).resolve())  # whoever loads what it made may do so from elsewhere
+    name = encoder_name(name)
     source = str(embedded_folder()) if name == EMBEDDED else None
     return SentenceEncoder(name, source, local_files_only or name == EMBEDDED)
