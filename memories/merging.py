@@ -13,10 +13,10 @@ from safetensors.torch import save
 from torch import Tensor
 
 from lorary.adapters import CONFIG, PREFIX, WEIGHTS
-from lorary.bases import Base, load_base
+from lorary.bases import Base
+from lorary.composite import base_of
 from lorary.files import BankError, to_json, write_aside
 from lorary.memory import Memory, MemoryBank
-from lorary.mixture import remove
 
 HOWS = ("exact", "ties", "linear")
 
@@ -62,7 +62,7 @@ def merge(
         write_aside(place / WEIGHTS, save(tensors, metadata={"format": "pt"}))
         write_aside(place / CONFIG, to_json(config))
         return place
-    loaded = base or load_base(opened.base, revision=opened.revision)
+    loaded = base_of(opened, base)
     with TemporaryDirectory() as work:
         _merge_by_peft(chosen, given, how, density, loaded, Path(work))
         for file in (WEIGHTS, CONFIG):
@@ -103,7 +103,6 @@ def _merge_by_peft(
 ) -> None:
     """Lets PEFT merge the memories into the folder `work/merged`."""
     _check_alike(memories, how)
-    remove(base.model)
     model: PeftModel | None = None
     for memory in memories:
         folder = work / memory.name

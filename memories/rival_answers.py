@@ -15,13 +15,13 @@ import torch
 from peft import PeftModel
 from transformers import PreTrainedTokenizerBase
 
-from lorary.bases import Base, load_base
+from lorary.bases import Base
+from lorary.composite import base_of
 from lorary.facts import FactError, parse_fact, read_lines
 from lorary.files import MANIFEST, BankError, hash_of, to_json, write_aside
 from lorary.memories.rivals import RIVALS, adapter_folders
 from lorary.memories.rows import tokenise
 from lorary.memory import MemoryBank
-from lorary.mixture import remove
 from lorary.progress import ProgressBars, progress_bars
 from lorary.prompts import longest_answer, prompt
 
@@ -70,8 +70,7 @@ def rival_answers(
     asked = list(_held_out(opened) if questions is None else read_asked(Path(questions)))
     if not any(answer for _, answer in asked):
         raise FactError("there are no held-out wordings to ask; add 'held_out' to the facts, or give --questions")
-    loaded = base or load_base(opened.base, revision=opened.revision)
-    remove(loaded.model)
+    loaded = base_of(opened, base)
     torch.manual_seed(seed)
     with TemporaryDirectory() as work, progress_bars(quiet) as bars:
         model, trained = _prepared(rival, opened, loaded, adapter_folders(opened, Path(work)), training, seed, bars)

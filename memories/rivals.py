@@ -21,12 +21,12 @@ from safetensors.torch import save
 from torch import Tensor
 
 from lorary.adapters import CONFIG, WEIGHTS
-from lorary.bases import Base, load_base
+from lorary.bases import Base
+from lorary.composite import base_of
 from lorary.facts import read_lines
 from lorary.files import BankError, to_json, write_aside
 from lorary.memories.rows import Row, tokenise
 from lorary.memory import MemoryBank
-from lorary.mixture import remove
 
 RIVALS = ("xlora", "arrow")
 _EVALUATED = 32  # rows a pass where nothing trains
@@ -108,8 +108,7 @@ def rival_scores(
         raise ValueError(f"rival {rival!r} is unknown; choose from {list(RIVALS)}")
     opened, place = MemoryBank.load(bank), Path(study) / "rivals"
     lines = _read(Path(study) / "questions.jsonl", opened)
-    loaded = base or load_base(opened.base, revision=opened.revision)
-    remove(loaded.model)
+    loaded = base_of(opened, base)
     told: dict[str, Any] = {"rival": rival, "seed": seed, "peft": peft.__version__}
     with TemporaryDirectory() as work:
         contest = _contest(opened, lines, loaded, Path(work))

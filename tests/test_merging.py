@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from conftest import empty_bank, pico_model, save_adapter
@@ -9,6 +11,7 @@ from peft import PeftModel
 
 from lorary.__main__ import main
 from lorary.adapters import read_adapter
+from lorary.bases import BaseError
 from lorary.files import BankError
 from lorary.memories.merging import merge
 from lorary.prompts import prompt
@@ -82,3 +85,5 @@ def test_what_cannot_be_merged_is_refused(bank, base, tmp_path):
         merge(bank, out=tmp_path, weights=[0.5, 0.5])
     with pytest.raises(BankError, match="'paris' has no memory"):
         merge(bank, out=tmp_path, memories=["paris"])
+    with pytest.raises(BaseError, match="has fingerprint"):
+        merge(bank, out=tmp_path, how="linear", base=replace(base, model=pico_model(seed=1)))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
-from conftest import FACTS, empty_bank, save_adapter
+from conftest import FACTS, empty_bank, pico_model, save_adapter
 
 from lorary.__main__ import main
-from lorary.bases import load_base
+from lorary.bases import BaseError, load_base
 from lorary.composite import assemble
 from lorary.eval import recall
 from lorary.eval.results import read
@@ -117,6 +118,8 @@ def test_what_cannot_be_answered_is_refused_and_nothing_written(bank, base, tmp_
     place, out = str(bank.save(tmp_path / "bank")), tmp_path / "said.jsonl"
     with pytest.raises(RivalError, match=r"PEFT refuses these adapters: .*mismatch"):
         rival_answers(place, rival="arrow", out=out, base=base, quiet=True)
+    with pytest.raises(BaseError, match="has fingerprint"):
+        rival_answers(place, rival="arrow", out=out, base=replace(base, model=pico_model(seed=1)), quiet=True)
     for given, told in (
         ({"rival": "moe"}, "rival 'moe' is unknown"),
         ({"rival": "xlora", "batch_size": 0}, "X-LoRA cannot train with"),

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import FACTS, empty_bank, save_adapter
+from conftest import FACTS, empty_bank, pico_model, save_adapter
 from peft import LoraConfig, PeftModel
 from peft.tuners.lora.arrow import ArrowLoraLinearLayer, create_arrow_model
 from peft.tuners.lora.config import ArrowConfig
 from safetensors.torch import load_file
 
 from lorary.__main__ import main
-from lorary.bases import load_base
+from lorary.bases import BaseError, load_base
 from lorary.files import BankError
 from lorary.memories.arrow import arrow_outcome, coefficients, new_arrow
 from lorary.memories.rivals import Contest, RivalError, over_tokens, rival_scores
@@ -79,6 +80,13 @@ def test_a_wrong_study_is_named(alike, tmp_path):
     (study / "questions.jsonl").write_text(text.replace('"velka"', '"tresk"'))
     with pytest.raises(BankError, match="asks for 'tresk'"):
         rival_scores(alike[0], study=study, rival="arrow")
+
+
+def test_the_base_is_the_one_that_the_bank_was_written_on(alike, base, tmp_path):
+    study = write_questions(tmp_path / "study")
+    with pytest.raises(BaseError, match="has fingerprint"):
+        rival_scores(alike[0], study=study, rival="arrow", base=replace(base, model=pico_model(seed=1)))
+    assert not (study / "rivals").exists()
 
 
 def test_arrow_s_refusal_is_told_not_raised(bank, tmp_path):

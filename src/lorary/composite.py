@@ -37,6 +37,23 @@ _AUTO_MAP = {
 }
 
 
+def base_of(bank: MemoryBank, base: Base | None = None) -> Base:
+    """The base that a bank's memories were written on, bare: loaded by its name, or the one given.
+
+    Raises:
+        BaseError: its weights are not those that the memories were written on.
+    """
+    loaded = base or load_base(bank.base, revision=bank.revision)
+    remove(loaded.model)  # a base carries one composite at a time
+    found = fingerprint(loaded.model)
+    if found != bank.fingerprint:
+        raise BaseError(
+            f"base {loaded.name!r} has fingerprint {found[:12]}, the bank was written on {bank.fingerprint[:12]} "
+            f"({bank.base!r}); load that base"
+        )
+    return loaded
+
+
 def assemble(
     bank: MemoryBank,
     base: Base,
@@ -50,13 +67,7 @@ def assemble(
     Raises:
         BaseError: the base's weights are not those that the memories were written on.
     """
-    remove(base.model)  # a base carries one composite at a time
-    found = fingerprint(base.model)
-    if found != bank.fingerprint:
-        raise BaseError(
-            f"base {base.name!r} has fingerprint {found[:12]}, the bank was written on {bank.fingerprint[:12]} "
-            f"({bank.base!r}); load that base"
-        )
+    base_of(bank, base)
     config = config or LoraryConfig(text_config=base.model.config, split_layer=bank.split_layer)
     config.text_config = deepcopy(base.model.config)
     get_encoder = (lambda: encoder) if encoder is not None else (lambda: load_encoder(bank.encoder))
