@@ -15,7 +15,7 @@ from transformers import LogitsProcessorList
 from lorary.answering import under
 from lorary.eval.lower_states import LowerStates
 from lorary.eval.shared_start import after, can_share, reading
-from lorary.likelihood import Likelihood
+from lorary.likelihood import Likelihood, decoding
 from lorary.modeling import LoraryForCausalLM
 from lorary.passages import question_with
 from lorary.prompts import answer_text, prompt
@@ -23,6 +23,7 @@ from lorary.routed_cache import RoutedCache
 from lorary.routing import Policy, Route
 from lorary.split import positions
 
+_GREEDY = {"do_sample": False, "num_beams": 1, "prompt_lookup_num_tokens": None}
 _MARK = "\u2063question\u2063"
 _SHARED = 128
 """Tokens from which the start that prompts share is run once for all of them."""
@@ -134,8 +135,8 @@ class Asker:
     def _generate(self, batch: Sequence[Ask]) -> list[Said]:
         model, tokenizer = self.model, self.model.tokenizer
         inputs = self._inputs(batch)
-        settings = {"max_new_tokens": batch[0].new_tokens, "do_sample": False, "pad_token_id": tokenizer.pad_token_id}
-        watching = Likelihood(model.generation_config.eos_token_id)
+        settings = {"max_new_tokens": batch[0].new_tokens, "pad_token_id": tokenizer.pad_token_id, **_GREEDY}
+        watching = Likelihood(decoding(model, settings).eos_token_id)
         with self._reading(batch):
             output = model.generate(**inputs, **settings, logits_processor=LogitsProcessorList([watching]))
         said = tokenizer.batch_decode(output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)

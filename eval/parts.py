@@ -28,8 +28,8 @@ def pieces(question: Question) -> list[Question]:
 def together(said: Sequence[Said]) -> Said:
     """The answers of a question's parts as one, under all their memories, heaviest first.
 
-    The source is that of the first part which a memory answered, confidence and probability are
-    those of the least sure part.
+    The source is that of the first part which a memory answered, confidence is that of the
+    least sure part, the probability that of the least likely part which a memory answered.
     """
     if len(said) == 1:
         return said[0]
@@ -46,5 +46,5 @@ def together(said: Sequence[Said]) -> Said:
         min(route.confidence for route in routes),
         sum(route.passages for route in routes),
     )
-    sure = [one.probability for one in said if one.probability is not None]
+    sure = [one.probability for one in said if one.probability is not None and one.route.memories]
     return Said(joined(one.text for one in said), whole, min(sure, default=None))

@@ -74,6 +74,11 @@ def notes(results: Mapping[str, Any]) -> list[str]:
             f"- Known against {abstention['unrelated_questions']} unrelated questions: AUROC "
             f"{abstention['auroc']:.3f}{by_kind}."
         )
+    if results.get("certainty"):
+        lines.append(
+            "- How likely an answer was, a token on average, parts right answers from others: the AUROC is over what "
+            "memories answered, and 0.5 is chance."
+        )
     if not results["configuration"]["gated"]:
         lines.append("- No gate was trained for these memories: nothing is told of routing and its time.")
     several = {n: r["together"] for n, r in results.get("routing", {}).items() if "together" in r}
@@ -206,7 +211,7 @@ def tables(results: Mapping[str, Any]) -> dict[str, list[list[str]]]:
         "By kind of question": by_kind(results),
         "By strength of the prior": by_prior(results),
         "Differences on the same questions": by_difference(results),
-        "How often a right answer is likelier than another (AUROC)": by_certainty(results),
+        "How often a right answer is the likelier one (AUROC)": by_certainty(results),
         "By number of memories in the bank": by_number(studies.get("in_bank", ()), "condition", "memories"),
         "By number of memories merged": by_number(studies.get("by_merging", ()), "how", "merged"),
         "Damage to unrelated text": by_damage(results),

@@ -125,7 +125,7 @@ def _open(out: Path, base: Base, found: str, encoder: str) -> MemoryBank:
     if not (out / MANIFEST).exists():
         return new_bank(base, encoder)
     bank = MemoryBank.load(out)
-    if bank.fingerprint != found or bank.encoder != encoder:
+    if bank.fingerprint != found or encoder_name(bank.encoder) != encoder:
         raise BankError(
             f"{out} holds a bank over base {bank.base!r} with encoder {bank.encoder!r}, not {base.name!r} with "
             f"{encoder!r}; give another folder, or the same base and encoder"

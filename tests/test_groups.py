@@ -8,6 +8,7 @@ import pytest
 import torch
 from conftest import FACTS, pico_model
 
+from lorary.encoder import load_encoder
 from lorary.facts import FactError
 from lorary.memories import build
 from lorary.memories.groups import side_by_side
@@ -74,8 +75,12 @@ def test_all_facts_go_into_one_memory(folder):
 
 
 def test_an_encoder_s_folder_is_kept_whole_so_that_it_is_found_from_elsewhere(folder, encoder, tmp_path, monkeypatch):
-    encoder.save(tmp_path / "encoder")
-    monkeypatch.chdir(tmp_path)
+    (tmp_path / "other").mkdir()
+    for place in (tmp_path / "other", tmp_path):
+        encoder.save(place / "encoder")
+        monkeypatch.chdir(place)
+        assert load_encoder("encoder").name == str(place / "encoder")
+    assert load_encoder("encoder") is load_encoder("./encoder"), "it is loaded once"
     made = {"base": str(folder / "base"), "recipe": Recipe(split_layer=1, max_epochs=1), "quiet": True}
     for typed in ("encoder", "./encoder"):  # the second goes on with the first's bank
         bank = build([folder / "facts"], out=tmp_path / "bank", encoder=typed, **made)

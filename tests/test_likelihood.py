@@ -6,21 +6,24 @@ import json
 
 import pytest
 import torch
-from transformers import LogitsProcessorList
+from transformers import GenerationConfig, LogitsProcessorList
 
 from lorary.__main__ import main
 from lorary.answering import answer, answer_parts
+from lorary.eval import recall
+from lorary.eval.asking import Ask, Asker
 from lorary.eval.certainty import by_certainty, certainty
 from lorary.likelihood import Likelihood
 from lorary.routing import Policy
 
 OPEN = Policy(t_gate=0.0)
 QUESTION = "Who cooks at Velka station?"
+BOTH = f"{QUESTION} And who cooks at Ormen station?"
 
 
-def probability(model, ids, start, memory):
+def probability(model, ids, start, memory, weight=1.0):
     """The geometric mean of the probabilities of `ids[start:]`, by one forward pass."""
-    weights = torch.tensor([[float(name == memory) for name in model.memories]])
+    weights = torch.tensor([[weight * (name == memory) for name in model.memories]])
     with torch.no_grad():
         told = model(ids[None], route_weights=weights).logits[0, start - 1 : -1].log_softmax(-1)
     return float(told.gather(-1, ids[start:, None]).mean().exp())
@@ -31,14 +34,9 @@ def test_an_answer_is_as_likely_as_a_forward_pass_says(sampled, composite):
     torch.manual_seed(0)
     composite.router.policy = OPEN
     given = {"do_sample": True, "temperature": 0.5} if sampled else {}
-    for found in answer_parts(composite, f"{QUESTION} And who cooks at Ormen station?", max_new_tokens=6, **given):
-        composite_route = found.route.memories[0]
-        weight = found.route.weights[0]
-        weights = torch.tensor([[weight * (name == composite_route) for name in composite.memories]])
-        with torch.no_grad():
-            told = composite(found.ids[None], route_weights=weights).logits[0, found.prompt - 1 : -1].log_softmax(-1)
-        expected = told.gather(-1, found.ids[found.prompt :, None]).mean().exp()
-        assert found.probability == pytest.approx(float(expected), abs=1e-5)
+    for found in answer_parts(composite, BOTH, max_new_tokens=6, **given):
+        expected = probability(composite, found.ids, found.prompt, found.route.memories[0], found.route.weights[0])
+        assert found.probability == pytest.approx(expected, abs=1e-5)
 
 
 def test_what_follows_the_end_of_a_turn_is_not_counted(composite, tokenizer):
@@ -59,8 +57,59 @@ def test_what_follows_the_end_of_a_turn_is_not_counted(composite, tokenizer):
     assert found == pytest.approx(expected, abs=1e-5)
 
 
-def test_beams_are_not_watched_and_a_caller_s_own_processor_is_kept(composite):
-    assert answer(composite, QUESTION, policy=OPEN, max_new_tokens=3, num_beams=2).probability is None
+def test_of_several_sequences_a_question_the_first_is_told(composite):
+    torch.manual_seed(0)
+    composite.router.policy = OPEN
+    for found in answer_parts(composite, BOTH, max_new_tokens=4, do_sample=True, num_return_sequences=3):
+        expected = probability(composite, found.ids, found.prompt, found.route.memories[0], found.route.weights[0])
+        assert found.probability == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_row_that_has_ended_may_be_filled_with_what_is_forbidden(composite):
+    composite.router.policy = OPEN
+    given = {"max_new_tokens": 6, "pad_token_id": 0, "suppress_tokens": [0]}
+    first = answer(composite, QUESTION, **given)
+    end = int(first.ids[first.prompt + 1])
+    found = answer_parts(composite, BOTH, eos_token_id=end, **given)
+    assert len(found[0].ids) == found[0].prompt + 2
+    assert all(0 < one.probability < 1 for one in found)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"num_beams": 2},
+        {"generation_config": GenerationConfig(num_beams=2, max_new_tokens=3)},
+        {"prompt_lookup_num_tokens": 3},
+    ],
+    ids=["beams", "beams by a configuration", "assisted"],
+)
+def test_what_cannot_be_followed_is_not_told(given, composite):
+    assert answer(composite, QUESTION, policy=OPEN, max_new_tokens=3, **given).probability is None
+    assert answer(composite, QUESTION, policy=OPEN, max_new_tokens=3, logits_processor=None).probability
+
+
+def test_a_configuration_s_end_of_turn_is_the_end(composite):
+    whole = answer(composite, QUESTION, policy=OPEN, max_new_tokens=6)
+    end = int(whole.ids[whole.prompt + 1])
+    by_config = answer(composite, QUESTION, policy=OPEN, generation_config=GenerationConfig(eos_token_id=end))
+    assert len(by_config.ids) == by_config.prompt + 2
+    expected = answer(composite, QUESTION, policy=OPEN, eos_token_id=end)
+    assert by_config.probability == pytest.approx(expected.probability, abs=1e-6)
+
+
+def test_a_run_asks_greedily_whatever_the_base_would_do(composite):
+    composite.generation_config.num_beams = 2
+    told = Asker(composite, batch_size=2).answers([Ask(QUESTION, new_tokens=3), Ask("Who cooks?", new_tokens=3)])
+    assert all(0 < one.probability < 1 for one in told)
+
+
+def test_rows_of_another_call_are_refused(composite):
+    with pytest.raises(ValueError, match="1 rows were returned, 0 watched"):
+        Likelihood(None).probabilities(torch.zeros(1, 3, dtype=torch.long))
+
+
+def test_a_caller_s_own_processor_is_kept(composite):
     own, seen = Likelihood(None), answer(composite, QUESTION, policy=OPEN, max_new_tokens=3)
     both = answer(composite, QUESTION, policy=OPEN, max_new_tokens=3, logits_processor=[own])
     assert both.probability == seen.probability == own.probabilities(both.ids[None])[0]
@@ -76,16 +125,9 @@ def test_the_trace_and_the_json_tell_it(composite, tmp_path, capsys):
     assert f"probability: {told:.3f} a token" in capsys.readouterr().out
 
 
-def line(fact, probability, match, memory="ormen", kind="unseen", answered=("ormen",)):
-    route = {"memories": list(answered)}
-    return {
-        "fact": fact,
-        "probability": probability,
-        "exact_match": match,
-        "memory": memory,
-        "kind": kind,
-        "route": route,
-    }
+def line(fact, probability, match, memory="ormen", kind="unseen", answered=("ormen",), scored=True):
+    told = {"fact": fact, "probability": probability, "exact_match": match, "memory": memory, "kind": kind}
+    return told | {"scored": scored, "route": {"memories": list(answered)}}
 
 
 def test_certainty_is_how_often_a_right_answer_is_likelier():
@@ -94,19 +136,43 @@ def test_certainty_is_how_often_a_right_answer_is_likelier():
         line("b", 0.5, 1.0),
         line("c", 0.7, 0.0),
         line("d", 0.2, 0.0),
-        line("e", 0.6, None, memory=None, kind="near-miss"),
-        line("f", 0.1, None, memory=None, kind="unrelated", answered=()),  # the base's own words are no recall
+        line("e", 0.6, None, memory="", kind="near-miss"),
+        line("h", 0.3, 1.0, memory="", kind="neighbour"),  # it has an answer, but no memory that holds it
+        line("f", 0.1, None, memory="", kind="unrelated", answered=()),  # the base's own words are no recall
         line("g", None, 0.0),
+        line("i", 1.0, 1.0, kind="trained", scored=False),
     ]
     found = certainty(told, seed=0)
     assert found["right"] == 2
     assert (found["wrong"]["value"], found["wrong"]["questions"]) == (0.75, 2)
     assert found["by_kind"]["near-miss"]["value"] == 0.5
-    assert set(found["by_kind"]) == {"near-miss"}
+    assert set(found["by_kind"]) == {"near-miss", "neighbour"}
     assert found["wrong"]["low"] <= 0.75 <= found["wrong"]["high"]
     assert certainty(told[2:], seed=0) is None
     head, row = by_certainty({"certainty": {"policy": found}})
-    assert head == ["condition", "right answers", "than a wrong one", "than one to a near-miss question"]
+    assert head == ["condition", "right answers", "against wrong ones", "near-miss ones", "neighbour ones"]
     assert row[:2] == ["policy", "2"]
     assert row[2].startswith("0.750 (")
     assert by_certainty({"certainty": {}}) == []
+
+
+def test_a_run_tells_it_beside_answers_from_elsewhere(composite, tmp_path):
+    file, theirs, asked = tmp_path / "asked.jsonl", tmp_path / "theirs.jsonl", "Which cook has Velka?"
+    gate = Policy(t_gate=0.0, sources=("gate",))
+    whole = answer(composite, asked, policy=gate, max_new_tokens=4)
+    composite.generation_config.eos_token_id = int(whole.ids[whole.prompt + 1])
+    said = answer(composite, asked, policy=gate, max_new_tokens=4).text
+    questions = [
+        {"question": asked, "topic": "velka", "answer": said},
+        {"question": "Whose kitchen is Velka's?", "topic": "velka", "answer": "nobody"},
+        {"question": "Who cooks at Tresk?", "topic": None, "answer": None, "kind": "near-miss"},
+    ]
+    file.write_text("\n".join(map(json.dumps, questions)))
+    theirs.write_text("\n".join(json.dumps({"question": one["question"], "answer": "x"}) for one in questions))
+    given = {"questions": file, "answers": {"theirs": theirs}, "parts": ("questions",), "quiet": True}
+    results = recall(composite, out=tmp_path / "run", conditions=("gate", "base"), **given)
+    lines = [json.loads(one) for one in (tmp_path / "run" / "predictions.jsonl").read_text().splitlines()]
+    assert [p["probability"] is None for p in lines] == [p["condition"] == "theirs" for p in lines]
+    assert set(results["certainty"]) == {"gate"}
+    assert set(results["certainty"]["gate"]["by_kind"]) == {"near-miss"}
+    assert "against wrong ones | near-miss ones" in (tmp_path / "run" / "report.md").read_text()

@@ -164,7 +164,7 @@ def test_pieces_and_what_they_come_to():
     sure = Said("a", one, 0.9)
     assert together([sure]) == sure
     whole = Route(("velka", "ormen"), (0.7, 0.4), "index", 0.8, 3)
-    unsure, base = Said("b", other, 0.4), Said("x", none, None)
+    unsure, base = Said("b", other, 0.4), Said("x", none, 0.1)
     assert together([base, sure, unsure, sure]).text == "x; a; b"
     assert together([base, sure, unsure])[1:] == (whole, 0.4)
     assert together([base, base])[1:] == (Route((), (), "none", 0.95), None)

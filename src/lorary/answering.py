@@ -12,7 +12,7 @@ from jaxtyping import Int
 from torch import Tensor
 from transformers import LogitsProcessorList
 
-from lorary.likelihood import Likelihood
+from lorary.likelihood import Likelihood, decoding
 from lorary.modeling import LoraryForCausalLM
 from lorary.parts import parts_of
 from lorary.passages import Asked, check_fits, with_passages
@@ -31,7 +31,7 @@ class Answer:
         ids: the tokens of prompt and answer.
         prompt: how many of them are the prompt's.
         probability: how likely the answer was, a token on average (`likelihood.Likelihood`), 0 to 1. What a memory was not
-            taught it makes up, and is less sure of; None under beam search, which is not watched.
+            taught it makes up, and is less sure of; None under beam search and assisted decoding.
     """
 
     text: str
@@ -105,10 +105,9 @@ def answers(
     padding = {"padding": True, "padding_side": "left"} if len(texts) > 1 else {}
     inputs = tokenizer(texts, return_tensors="pt", add_special_tokens=False, **padding).to(model.device)
     settings = {"do_sample": False, "routing_text": [put.routing_text for put in puts], **given}
-    ends = given.get("eos_token_id", model.generation_config.eos_token_id)
-    watching = None if given.get("num_beams", 1) > 1 else Likelihood(ends)
+    ends, watching = decoding(model, settings).eos_token_id, Likelihood.of(model, settings)
     if watching is not None:
-        settings["logits_processor"] = LogitsProcessorList([*given.get("logits_processor", ()), watching])
+        settings["logits_processor"] = LogitsProcessorList([*(given.get("logits_processor") or ()), watching])
     with under(model, policy):
         output = model.generate(
             input_ids=inputs.input_ids, attention_mask=inputs.attention_mask, max_new_tokens=max_new_tokens, **settings

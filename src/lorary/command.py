@@ -26,7 +26,7 @@ def ask(argv: list[str]) -> None:
         action="store_true",
         help="also print how likely the answer was and its route: memories, weights, source, passages",
     )
-    parser.add_argument("--json", action="store_true", help="print the answer and its route as JSON")
+    parser.add_argument("--json", action="store_true", help="print the answer, how likely it was and its route as JSON")
     parser.add_argument("--max-new-tokens", type=int, default=32, help="the longest answer, in tokens")
     parser.add_argument(
         "--passages", type=int | None, default=None, help="how many of the index's passages stand in the prompt"

@@ -74,7 +74,6 @@ def embedded_folder() -> Path:
     return Path(os.path.dirname(spec.origin)) / "model"
 
 
-@lru_cache(maxsize=4)
 def encoder_name(name: str) -> str:
     """The name of an encoder as it is kept: of a local folder the whole path, since whoever loads it may be elsewhere."""
     return str(Path(name).resolve()) if Path(name).is_dir() else name
@@ -86,6 +85,10 @@ def load_encoder(name: str = EMBEDDED, local_files_only: bool = False) -> Senten
     Raises:
         EncoderError: it cannot be found; the message names the ways out.
     """
-    name = encoder_name(name)
+    return _loaded(encoder_name(name), local_files_only)
+
+
+@lru_cache(maxsize=4)
+def _loaded(name: str, local_files_only: bool) -> SentenceEncoder:
     source = str(embedded_folder()) if name == EMBEDDED else None
     return SentenceEncoder(name, source, local_files_only or name == EMBEDDED)

@@ -2,19 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from transformers import LogitsProcessor
+from transformers import GenerationConfig, LogitsProcessor
+from transformers.generation.configuration_utils import GenerationMode
+
+_FOLLOWED = (GenerationMode.GREEDY_SEARCH, GenerationMode.SAMPLE)
+"""Ways to generate that keep rows in their places and take no token back."""
+
+
+def decoding(model: Any, settings: Mapping[str, Any]) -> GenerationConfig:
+    """What `generate` will decode by, given these settings: they come first, then their `generation_config`, then the
+    model's.
+
+    Args:
+        model: any that has transformers' `generate`.
+    """
+    own = {name: value for name, value in settings.items() if name != "generation_config"}
+    config: GenerationConfig
+    config, _ = model._prepare_generation_config(settings.get("generation_config"), **own)
+    return config
 
 
 class Likelihood(LogitsProcessor):
     """Watches `generate` choose tokens, and tells how likely they were together.
 
-    Pass it in `logits_processor`, to one call. It keeps one step's log-probabilities, not all of them as `output_scores`
-    would, and follows rows, so it cannot tell of beams, which change places.
+    Pass it in `logits_processor`, last, to one call. It sees the model's probabilities after penalties and other
+    processors and before temperature, top-k and top-p. It keeps one step's, not all of them as `output_scores` would.
 
     Args:
         ends: the tokens that end a turn; what follows the first of them fills the row of a batch and is not counted.
@@ -23,14 +41,22 @@ class Likelihood(LogitsProcessor):
     def __init__(self, ends: int | Sequence[int] | None) -> None:
         self.ends = torch.tensor(ends if ends is not None else []).reshape(-1)
         self._last: Tensor | None = None
-        self._sum, self._count, self._open = (torch.zeros(0) for _ in range(3))
+        self._sum, self._count, self._open = torch.zeros(0), torch.zeros(0), torch.zeros(0, dtype=torch.bool)
+
+    @staticmethod
+    def of(model: Any, settings: Mapping[str, Any]) -> Likelihood | None:
+        """One for a call of `generate` with these settings; None for beams, whose rows change places, and for assisted
+        decoding, which tries tokens and takes them back."""
+        config = decoding(model, settings)
+        followed = config.get_generation_mode(settings.get("assistant_model")) in _FOLLOWED
+        return Likelihood(config.eos_token_id) if followed else None
 
     def __call__(
         self, input_ids: Int[Tensor, "batch seq"], scores: Float[Tensor, "batch vocabulary"]
     ) -> Float[Tensor, "batch vocabulary"]:
         if self._last is None:
-            self._sum, self._count, self._open = scores.new_zeros(3, len(scores)).unbind()
-            self._open = self._open + 1
+            self._sum, self._count = scores.new_zeros(2, len(scores)).unbind()
+            self._open = torch.ones_like(self._sum, dtype=torch.bool)
         else:
             self._take(input_ids[:, -1])
         self._last = scores.float().log_softmax(-1)
@@ -38,21 +64,28 @@ class Likelihood(LogitsProcessor):
 
     def _take(self, chosen: Int[Tensor, " batch"]) -> None:
         assert self._last is not None
-        self._sum = self._sum + self._open * self._last.gather(-1, chosen.unsqueeze(-1)).squeeze(-1)
+        told = self._last.gather(-1, chosen.unsqueeze(-1)).squeeze(-1)
+        self._sum = self._sum + torch.where(self._open, told, 0.0)  # what fills an ended row may be forbidden: -inf
         self._count = self._count + self._open
-        self._open = self._open * ~torch.isin(chosen, self.ends.to(chosen.device))
+        self._open = self._open & ~torch.isin(chosen, self.ends.to(chosen.device))
 
     def probabilities(self, output: Int[Tensor, "batch seq"]) -> list[float]:
         """The geometric mean of the probabilities of each row's tokens, the end of its turn included, 0 to 1.
 
         A mean over tokens, so that a long answer is not the less sure for being long (length normalisation; Malinin and
-        Gales 2021, arXiv 2002.07650). Without a token it is 1.
+        Gales 2021, arXiv 2002.07650).
 
         Args:
             output: what `generate` returned; its last token is yet to be counted.
+
+        Raises:
+            ValueError: not as many rows as were watched.
         """
-        if self._last is None:
-            return [1.0] * len(output)
-        self._take(output[:, -1])
-        self._last = None
+        if len(output) != len(self._open):
+            raise ValueError(
+                f"{len(output)} rows were returned, {len(self._open)} watched; give what one call returned"
+            )
+        if self._last is not None:
+            self._take(output[:, -1])
+            self._last = None
         return (self._sum / self._count.clamp(min=1)).exp().tolist()
