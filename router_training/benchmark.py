@@ -20,10 +20,10 @@ from lorary.encoder import EMBEDDED, Encoder, load_encoder
 from lorary.facts import Fact, group_by_topic
 from lorary.files import to_json, write_aside
 from lorary.memory import Memory, MemoryBank
-from lorary.router import Router, new_gate
+from lorary.router import Router, bank_names, new_gate
 from lorary.router_training.benchmark_report import combine, write_report
 from lorary.router_training.calibration import calibrate, calibration_error, outcome
-from lorary.router_training.data import RoutingData, read_questions
+from lorary.router_training.data import RoutingData, about_others, read_questions
 from lorary.router_training.measures import routing_milliseconds
 from lorary.router_training.sets import JOINS, SETS, general_questions
 from lorary.router_training.settings import Training
@@ -93,7 +93,8 @@ def route_bench(
     if training.labels == "loss":
         raise ValueError("route-bench writes no adapters to measure a loss under; label by facts")
     settings: dict[str, Any] = {
-        name: getattr(training, name) for name in ("max_epochs", "patience", "batch_size", "lr", "hard_weight")
+        name: getattr(training, name)
+        for name in ("max_epochs", "patience", "batch_size", "lr", "hard_weight", "unknown_names")
     }
     loaded = encoder or load_encoder(EMBEDDED)
     settings |= {"encoder": loaded.name} | ({} if fold is None else {"fold": fold})
@@ -137,8 +138,13 @@ class _Run:
         self.validation = self._asked("validation")
         self.held_out = self._asked("held_out")
         general = general_questions()
-        none = torch.full((len(general),), len(self.bank))
-        self.unrelated = Asked(general, none, general, encoder.encode(general))
+        self.unrelated = self._unheld(general)
+        # Other names than calibration met: they are drawn by another seed.
+        names = bank_names(self.bank)
+        self.strangers = self._unheld(about_others(self.held_out.texts, names, self.seed + 1000))
+
+    def _unheld(self, texts: list[str]) -> Asked:
+        return Asked(texts, torch.full((len(texts),), len(self.bank)), texts, self.encoder.encode(texts))
 
     def _asked(self, kind: str, memories: Sequence[Memory] | None = None, start: int = 0) -> Asked:
         rows = [
@@ -170,6 +176,7 @@ class _Run:
             read_questions(),
             batch_size=self.training.batch_size,
             seed=self.seed,
+            unknown_names=self.training.unknown_names,
         )
         for features in COMBINATIONS:
             router = Router(self.bank, self._gate(features), Policy(), lambda: self.encoder)
@@ -203,11 +210,14 @@ class _Run:
         probabilities = torch.cat([logits, unrelated]).softmax(-1)
         decided = decide(probabilities, votes, router.policy)
         best = probabilities[:, :-1].amax(-1)
+        near = router.index.votes(self.strangers.embedding, self.bank.names)
+        unknown = decide(_logits(router, self.strangers).softmax(-1), near, router.policy)
+        strangers = round(float((unknown.source > 0).float().mean()), 4)
         policy_right = (decided.source > 0) & (decided.weights.argmax(-1) == torch.cat([held.memory, other.memory]))
         return {
             **self._top1(_logits(router, self.validation)[:, :-1], logits[:, :-1]),
             "policy_right": policy_right[: len(held.texts)].int().tolist(),
-            "policy": outcome(decided, torch.cat([held.memory, other.memory])),
+            "policy": {**outcome(decided, torch.cat([held.memory, other.memory])), "unknown_names_routed": strangers},
             "auroc": float(auroc(best[: len(held.texts)], best[len(held.texts) :])),
             "ece_before": calibration_error(before.softmax(-1), held.memory),
             "ece": calibration_error(logits.softmax(-1), held.memory),

@@ -14,6 +14,7 @@ _COLUMNS = (
     "policy top-1",
     "AUROC",
     "unrelated routed",
+    "unknown names routed",
     "known lost",
     "ECE before → after",
     "seconds",
@@ -96,8 +97,9 @@ def _row(router: str, told: Mapping[str, Any], parts: list[str]) -> list[str]:
     row += [f"{told['parts'][part]:.4f}" for part in parts]
     row += [f"{told['validation']:.4f}"]
     if "policy" not in told:
-        return [*row, "–", f"{told['auroc']:.4f}", "–", "–", "–", "–"]
+        return [*row, "–", f"{told['auroc']:.4f}", *["–"] * 5]
     policy = told["policy"]
     shares = [f"{policy['top1']:.4f}", f"{told['auroc']:.4f}", f"{policy['unrelated_routed']:.3f}"]
+    shares += [f"{policy['unknown_names_routed']:.3f}"]
     calibrated = f"{told['ece_before']:.3f} → {told['ece']:.3f}"
     return [*row, *shares, f"{policy['known_lost']:.3f}", calibrated, f"{told['seconds']:.0f}"]

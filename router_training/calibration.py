@@ -15,7 +15,7 @@ from lorary.gate import Gate, weighed
 from lorary.router import Router
 from lorary.router_training.data import Queries, RoutingData
 from lorary.router_training.module import terms_of
-from lorary.routing import Decision, decide, mixed_and_sure
+from lorary.routing import Decision, Policy, decide, mixed_and_sure
 
 _PULL = 1e-3
 """Of the squared distance of a scale's logarithm from its start, beside nats a query."""
@@ -42,6 +42,7 @@ def best_threshold(
     *,
     max_wrong_routes: float,
     max_known_lost: float,
+    counted: Bool[Tensor, " queries"] | None = None,
     before: tuple[int, int] = (0, 0),
     among: tuple[int, int] | None = None,
 ) -> Threshold:
@@ -55,6 +56,8 @@ def best_threshold(
     Args:
         good: acting would give the right memory.
         known: some memory is right.
+        counted: which queries the limit on wrong routes is about; all where it is None. How often people ask what was made
+            up to calibrate on is not known.
         before: (routed, wrongly routed) by who was asked earlier; they count in the share of wrong routes.
         among: (known, unrelated) queries that the shares are of; those given here where it is None. Of a rest that the
             gate left, one known query would weigh as much as many unrelated ones.
@@ -65,7 +68,8 @@ def best_threshold(
     right = torch.cat([zero, good[order].float().cumsum(0)])
     found = torch.cat([zero, known[order].float().cumsum(0)])
     acted = torch.arange(len(cuts)).float()
-    wrong = (acted - right + before[1]) / (acted + before[0]).clamp(min=1)
+    real = acted if counted is None else torch.cat([zero, counted[order].float().cumsum(0)])
+    wrong = (real - right + before[1]) / (real + before[0]).clamp(min=1)
     lost = 1 - found / found[-1].clamp(min=1)
     unrelated = acted - found
     all_known, all_unrelated = among or (int(found[-1]), int(unrelated[-1]))
@@ -147,54 +151,77 @@ def calibrate(
 ) -> dict[str, Any]:
     """Scales the gate's terms in place and tells the policy's thresholds, the targets they were chosen by and what they achieve.
 
-    All on queries that neither the memories nor the gate trained on.
+    All on queries that neither the memories nor the gate trained on. Questions about names that no memory knows are among
+    them: they are near to what is known, so thresholds that part only unrelated questions would let them through.
     """
-    held, memories = data.validation, len(router.bank)
+    held, strangers, memories = data.validation, data.strangers, len(router.bank)
     if len(held) == 0 or not bool((held.memory < memories).any()):
         return {"policy": {}, "calibration": {"queries": 0}}
-    terms, votes = measured_terms(router, held)
-    before = _logits(router.gate, terms).softmax(-1)
-    for name, scale in fit_scales(terms, router.gate.scales, held.memory).items():
+    told = [measured_terms(router, queries) for queries in (held, strangers) if len(queries)]
+    terms = {name: torch.cat([measured[name] for measured, _ in told]) for name in told[0][0]}
+    votes, memory = torch.cat([near for _, near in told]), torch.cat([held.memory, strangers.memory])
+    real = torch.arange(len(memory)) < len(held)
+    before = _logits(router.gate, told[0][0]).softmax(-1)
+    for name, scale in fit_scales(terms, router.gate.scales, memory).items():
         router.gate.scales[name].copy_(scale)
     probabilities = _logits(router.gate, terms).softmax(-1)
-    known = held.memory < memories
     limits = {"max_wrong_routes": max_wrong_routes, "max_known_lost": max_known_lost}
-    chosen, best = probabilities[:, :-1].argmax(-1), mixed_and_sure(probabilities, router.policy)[1]
-    by_gate = best_threshold(
-        best,
-        known & (chosen == held.memory),
-        known,
-        max_wrong_routes=max_wrong_routes,
-        max_known_lost=max_known_lost,
-    )
-    policy = replace(router.policy, t_gate=round(by_gate.value, 4))
-    left = best < policy.t_gate
-    if bool(left.any()):
-        near, nearest = votes[left].max(-1)
-        good = known[left] & (nearest == held.memory[left])
-        routed, wrong = int((~left).sum()), int((~left & (chosen != held.memory)).sum())
-        by_index = best_threshold(
-            near,
-            good,
-            known[left],
-            max_wrong_routes=max_wrong_routes,
-            max_known_lost=1.0,
-            before=(routed, wrong),
-            among=(int(known.sum()), int((~known).sum())),
-        )
-        policy = replace(policy, t_index=round(by_index.value, 4))
+    policy = _thresholds(probabilities, votes, memory, real, router.policy, **limits)
+    achieved = decide(probabilities, votes, policy)
     return {
         "policy": {"t_gate": policy.t_gate, "t_index": policy.t_index},
         "calibration": {
             "queries": len(held),
+            "unknown_names": len(strangers),
             "scales": {name: round(float(scale), 4) for name, scale in router.gate.scales.items()},
             "calibration_error_before": round(calibration_error(before, held.memory), 4),
-            "calibration_error": round(calibration_error(probabilities, held.memory), 4),
-            "gate_top1": round(float((probabilities.argmax(-1) == held.memory).float().mean()), 4),
+            "calibration_error": round(calibration_error(probabilities[real], held.memory), 4),
+            "gate_top1": round(float((probabilities[real].argmax(-1) == held.memory).float().mean()), 4),
             "target": limits,
-            "achieved": outcome(decide(probabilities, votes, policy), held.memory),
+            "achieved": {
+                **outcome(achieved.rows(real.nonzero().squeeze(-1)), held.memory),
+                "unknown_names_routed": round(float((achieved.source[~real] > 0).float().mean()), 4)
+                if len(strangers)
+                else 0.0,
+            },
         },
     }
+
+
+def _thresholds(
+    probabilities: Float[Tensor, "queries memories_and_none"],
+    votes: Float[Tensor, "queries memories"],
+    memory: Int[Tensor, " queries"],
+    real: Bool[Tensor, " queries"],
+    policy: Policy,
+    *,
+    max_wrong_routes: float,
+    max_known_lost: float,
+) -> Policy:
+    """The policy with thresholds chosen on queries: the gate's on all of them, the index's on those that the gate leaves."""
+    known = memory < votes.shape[1]
+    chosen, best = probabilities[:, :-1].argmax(-1), mixed_and_sure(probabilities, policy)[1]
+    right = known & (chosen == memory)
+    by_gate = best_threshold(
+        best, right, known, max_wrong_routes=max_wrong_routes, max_known_lost=max_known_lost, counted=real
+    )
+    policy = replace(policy, t_gate=round(by_gate.value, 4))
+    left = best < policy.t_gate
+    if bool(left.any()):
+        near, nearest = votes[left].max(-1)
+        routed = ~left & real
+        by_index = best_threshold(
+            near,
+            known[left] & (nearest == memory[left]),
+            known[left],
+            max_wrong_routes=max_wrong_routes,
+            max_known_lost=1.0,
+            counted=real[left],
+            before=(int(routed.sum()), int((routed & (chosen != memory)).sum())),
+            among=(int(known.sum()), int((~known).sum())),
+        )
+        policy = replace(policy, t_index=round(by_index.value, 4))
+    return policy
 
 
 def _logits(

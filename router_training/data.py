@@ -20,11 +20,15 @@ from transformers import PreTrainedTokenizerBase
 
 from lorary.facts import FactError, read_lines
 from lorary.modeling import LoraryForCausalLM
+from lorary.names import with_other_names
 from lorary.pooling import pooled_prompt
 from lorary.prompts import answer_text, prompt
 from lorary.router import Router
 from lorary.router_training.wordings import Wordings
 from lorary.split_rows import SplitRows
+
+_STRANGERS = 512
+"""Questions about unknown names at most: more would not move a threshold."""
 
 
 @dataclass  # not frozen: Lightning moves its tensors to the device in place
@@ -96,7 +100,7 @@ class Queries(Dataset[int]):
         self, router: Router, wordings: Wordings, examples: Sequence[Example], model: LoraryForCausalLM | None
     ) -> None:
         self.examples = list(examples)
-        self.memory = torch.tensor([example.memory for example in examples])
+        self.memory = torch.tensor([example.memory for example in examples], dtype=torch.long)
         self.key = torch.tensor([example.key for example in examples], dtype=torch.long)
         texts = [example.text for example in examples]
         features, encode = router.gate.features, router.get_encoder().encode
@@ -151,6 +155,14 @@ def _row(tokenizer: PreTrainedTokenizerBase, example: Example) -> Row:
     return Row((*asked, *tokenizer(said, add_special_tokens=False).input_ids), len(asked))
 
 
+def about_others(texts: Sequence[str], names: frozenset[str], seed: int) -> list[str]:
+    """Those of the texts that hold names, about names that no memory knows; of many texts every so manieth."""
+    chance, words = Random(seed), sorted(word for word in names if word.isalpha()) or sorted(names)
+    taken = texts[:: math.ceil(len(texts) / _STRANGERS)] if texts else []
+    told = ((text, with_other_names(text, names, words, chance)) for text in taken)
+    return [other for text, other in told if other != text]
+
+
 class RoutingData(lightning.LightningDataModule):
     """Trained wordings and unrelated questions to train on; validation wordings and kept questions to calibrate on.
 
@@ -159,8 +171,11 @@ class RoutingData(lightning.LightningDataModule):
     Args:
         unrelated: questions that no memory answers; every fourth is kept for calibration.
         model: the composite, where the language-model loss or the hidden state takes part.
+        unknown_names: whether there are `strangers`.
 
     Attributes:
+        strangers: validation wordings about names that no memory knows, to calibrate on: what is asked is known, of whom
+            is not, and none is right.
         language_rows: of the `batch_size` queries of a step, how many the language-model loss looks at; none unless set.
     """
 
@@ -172,6 +187,7 @@ class RoutingData(lightning.LightningDataModule):
         batch_size: int,
         seed: int,
         model: LoraryForCausalLM | None = None,
+        unknown_names: bool = True,
     ) -> None:
         super().__init__()
         self.batch_size, self.seed, self.language_rows = batch_size, seed, 0
@@ -188,6 +204,9 @@ class RoutingData(lightning.LightningDataModule):
             (validation if number % 4 == 3 else trained).append(Example(question, none))
         self.trained = Queries(router, self.wordings, trained, model)
         self.validation = Queries(router, self.wordings, validation, model)
+        known = [example.text for example in validation if example.memory < none] if unknown_names else []
+        others = [Example(text, none) for text in about_others(known, router.names, seed)]
+        self.strangers = Queries(router, self.wordings, others, model)
 
     def train_dataloader(self) -> DataLoader[int]:
         # Its order follows seed and epoch, so that a resumed run sees what an uninterrupted one would; and with many

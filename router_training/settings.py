@@ -33,6 +33,8 @@ class Training:
         selection: the memories that the language-model loss sees: "soft", "hard" or "straight-through".
         top_k: memories that a query may mix at most.
         top_p: it mixes the fewest that together have this share of the gate's probability of any memory.
+        unknown_names: whether calibration also asks validation wordings about names that no memory knows, so that they are
+            left to the base.
         max_wrong_routes: of the queries that are routed, the share with a wrong memory that calibration aims at.
         max_known_lost: the share of known queries that thresholds may leave unrouted.
         accelerator, devices, strategy, precision: passed to Lightning's Trainer.
@@ -57,6 +59,7 @@ class Training:
     selection: str = "soft"
     top_k: int = 1
     top_p: float = 1.0
+    unknown_names: bool = True
     max_wrong_routes: float = 0.05
     max_known_lost: float = 0.02
     accelerator: str = "cpu"

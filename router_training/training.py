@@ -85,6 +85,7 @@ def train_router(
         batch_size=training.batch_size,
         seed=training.seed,
         model=model if needs_model else None,
+        unknown_names=training.unknown_names,
     )
     if by_loss:
         measure_losses(model, [data.trained, data.validation], quiet=quiet)

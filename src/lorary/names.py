@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from random import Random
 
 _WORD = re.compile(r"\w+")
 _SENTENCE_STARTS = re.compile(r"(?:^|(?<!\b[A-Z])(?<!\bMr)(?<!\bMs)(?<!\bDr)(?<!\bSt)(?<!\bMrs)[.!?])\W*$")
 """Not after an initial, Mr., Ms., Dr., St. or Mrs."""
+_TRIES = 20
+"""Draws of a new name before the old one stays."""
 _ANOTHER = r"\s+|-"
 """What may stand between two words of one name."""
 
@@ -50,6 +53,32 @@ def without_names(text: str, names: frozenset[str]) -> str:
 def only_names(text: str, names: frozenset[str]) -> str:
     """The names of a text, in its order."""
     return " ".join(word for word in _WORD.findall(text) if word.lower() in names)
+
+
+def with_other_names(text: str, names: frozenset[str], words: Sequence[str], chance: Random) -> str:
+    """The text about others: each of its names exchanged for one that is none of `names`; itself where it holds none.
+
+    A new word joins the first half of one of `words` to the second half of another, so that it looks like them; in a code
+    digits are drawn anew. Where no new one is found the old one stays.
+    """
+    found: dict[str, str] = {}
+
+    def other(word: str) -> str:
+        for _ in range(_TRIES):
+            if any(letter.isdigit() for letter in word):
+                new = "".join(chance.choice("0123456789") if letter.isdigit() else letter for letter in word)
+            else:
+                first, second = chance.choice(words), chance.choice(words)
+                new = first[: (len(first) + 1) // 2] + second[len(second) // 2 :]
+            if new.lower() not in names:
+                return new.capitalize() if word[0].isupper() else new
+        return word
+
+    def exchanged(match: re.Match[str]) -> str:
+        word = match.group()
+        return found.setdefault(word, other(word)) if word.lower() in names else word
+
+    return _WORD.sub(exchanged, text)
 
 
 def _runs(text: str, names: frozenset[str]) -> list[tuple[int, int, bool]]:
