@@ -146,7 +146,9 @@ class Queries(Dataset[int]):
 
 
 def _pooled(model: LoraryForCausalLM, rows: Sequence[Tensor]) -> Float[Tensor, "rows hidden"]:
-    return torch.stack([pooled_prompt(model.base, model.config.split_layer, ids) for ids in rows])
+    found = [pooled_prompt(model.base, model.config.split_layer, ids) for ids in rows]
+    hidden = model.config.text_config.get_text_config().hidden_size
+    return torch.stack(found) if found else torch.zeros(0, hidden)
 
 
 def _row(tokenizer: PreTrainedTokenizerBase, example: Example) -> Row:

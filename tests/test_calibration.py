@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 
-from lorary.gate import Gate, weighed
-from lorary.router_training.calibration import best_threshold, calibration_error, fit_scales
+from lorary.gate import DEFAULT_FEATURES, Gate, weighed
+from lorary.router import Router, bank_names, new_gate
+from lorary.router_training.benchmark import bank_of
+from lorary.router_training.calibration import best_threshold, calibrate, calibration_error, fit_scales
+from lorary.router_training.data import RoutingData, about_others, read_questions
+from lorary.router_training.sets import drawn
+from lorary.router_training.settings import Training
+from lorary.router_training.training import fit
+from lorary.routing import Policy
 
 
-def threshold(scores, good, known, max_wrong_routes=1.0, max_known_lost=1.0, before=(0, 0), among=None):
+def threshold(scores, good, known, max_wrong_routes=1.0, max_known_lost=1.0, **given_too):
     given = torch.tensor(scores), torch.tensor(good).bool(), torch.tensor(known).bool()
     limits = {"max_wrong_routes": max_wrong_routes, "max_known_lost": max_known_lost}
-    return best_threshold(*given, **limits, before=before, among=among)
+    return best_threshold(*given, **limits, **given_too)
 
 
 @pytest.mark.parametrize(
@@ -49,6 +58,42 @@ def test_a_threshold_keeps_its_target_and_tells_what_it_costs():
     # One wrong route made before: three right ones are 1 wrong in 4, and no cut reaches 1 in 5.
     assert threshold(scores, good, known, max_wrong_routes=0.25, before=(1, 1)).value == pytest.approx(0.65)
     assert threshold(scores, good, known, max_wrong_routes=0.2, before=(1, 1)).value > 0.9
+
+
+def test_what_was_made_up_parts_but_does_not_count_as_wrong():
+    scores, good, known = [0.9, 0.8, 0.7, 0.6, 0.5], [1, 0, 1, 1, 0], [1, 0, 1, 1, 0]
+    real = torch.tensor([1, 0, 1, 1, 0]).bool()
+    free = threshold(scores, good, known, max_wrong_routes=0.1, counted=real)
+    assert (free.value, free.wrong_routes) == (pytest.approx(0.55), 0), "the made-up one at 0.8 is no wrong route"
+    assert threshold(scores, good, known, max_wrong_routes=0.1).value == pytest.approx(0.85)
+
+
+@pytest.fixture(scope="module")
+def asked(encoder):
+    bank = bank_of(drawn("overlapping", 0, 6), encoder)
+    gate = partial(new_gate, bank, encoder, 0, DEFAULT_FEATURES)
+    names = bank_names(bank)
+    known = [wording for memory in bank for fact in memory.facts for wording in fact.held_out]
+    return bank, gate, known, about_others(known, names, 7)
+
+
+def test_questions_about_unknown_names_are_left_to_the_base(asked, encoder, tmp_path):
+    bank, gate, known, others = asked
+    shares = {}
+    for unknown_names in (False, True):
+        torch.manual_seed(0)
+        router = Router(bank, gate(), Policy(), lambda: encoder)
+        data = RoutingData(router, read_questions(), batch_size=64, seed=0, unknown_names=unknown_names)
+        assert len(data.strangers) == (unknown_names and sum(e.memory < 16 for e in data.validation.examples))
+        fit(router, data, Training(max_epochs=2), tmp_path, quiet=True)
+        figures = calibrate(router, data)
+        router.policy = Policy(**figures["policy"])
+        shares[unknown_names] = [
+            float((router.decide(router.query(texts)).source > 0).float().mean()) for texts in (known, others)
+        ]
+        assert figures["calibration"]["unknown_names"] == len(data.strangers)
+    assert shares[True][0] >= shares[False][0] - 0.02
+    assert shares[True][1] < 0.1 < shares[False][1]
 
 
 def test_a_gate_that_is_too_sure_or_unsure_is_calibrated():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from random import Random
 
 import pytest
 import torch
@@ -13,7 +15,7 @@ from lorary.facts import Fact
 from lorary.files import BankError
 from lorary.gate import Gate
 from lorary.memory import Memory
-from lorary.names import names_of, only_names, without_names
+from lorary.names import names_of, only_names, with_other_names, without_names
 from lorary.router import bank_names, mean_asked_key, new_gate
 from lorary.routing import Policy
 
@@ -49,6 +51,21 @@ def test_a_name_has_capitals_where_no_sentence_starts_or_holds_a_digit():
 def test_questions_without_names_and_with_them_alone(text, without, only):
     assert without_names(text, NAMES) == without
     assert only_names(text, NAMES) == only
+
+
+def test_a_question_about_others_has_none_of_the_names_and_all_other_words():
+    words, asked = ["ada", "kelholm"], "Does Ada Kelholm, ada or Ada, open x-9020?"
+    told = with_other_names(asked, NAMES, words, Random(0))
+    found = re.fullmatch(r"Does (\w+) (\w+), (\w+) or (\w+), open x-(\d{4})\?", told)
+    assert found, told
+    first, last, small, again, _ = found.groups()
+    assert not {word.lower() for word in found.groups()} & NAMES
+    assert first == again, "one name stays one"
+    assert (first[0] + last[0]).isupper()
+    assert small.islower()
+    assert told == with_other_names(asked, NAMES, words, Random(0)) != with_other_names(asked, NAMES, words, Random(5))
+    assert with_other_names("Does Bob know?", NAMES, words, Random(0)) == "Does Bob know?"
+    assert with_other_names("Adam?", frozenset({"adam"}), ["adam"], Random(0)) == "Adam?", "no other can be made"
 
 
 def test_the_key_of_a_memory_is_the_mean_of_its_wordings_without_names(bank, encoder):
