@@ -22,7 +22,7 @@ from lorary.files import to_json, write_aside
 from lorary.memory import Memory, MemoryBank
 from lorary.router import Router, bank_names, new_gate
 from lorary.router_training.benchmark_report import combine, write_report
-from lorary.router_training.calibration import calibrate, calibration_error, outcome
+from lorary.router_training.calibration import calibrate, calibration_error, outcome, routed_share
 from lorary.router_training.data import RoutingData, about_others, read_questions
 from lorary.router_training.measures import routing_milliseconds
 from lorary.router_training.sets import JOINS, SETS, general_questions
@@ -212,12 +212,14 @@ class _Run:
         best = probabilities[:, :-1].amax(-1)
         near = router.index.votes(self.strangers.embedding, self.bank.names)
         unknown = decide(_logits(router, self.strangers).softmax(-1), near, router.policy)
-        strangers = round(float((unknown.source > 0).float().mean()), 4)
         policy_right = (decided.source > 0) & (decided.weights.argmax(-1) == torch.cat([held.memory, other.memory]))
         return {
             **self._top1(_logits(router, self.validation)[:, :-1], logits[:, :-1]),
             "policy_right": policy_right[: len(held.texts)].int().tolist(),
-            "policy": {**outcome(decided, torch.cat([held.memory, other.memory])), "unknown_names_routed": strangers},
+            "policy": {
+                **outcome(decided, torch.cat([held.memory, other.memory])),
+                "unknown_names_routed": routed_share(unknown),
+            },
             "auroc": float(auroc(best[: len(held.texts)], best[len(held.texts) :])),
             "ece_before": calibration_error(before.softmax(-1), held.memory),
             "ece": calibration_error(logits.softmax(-1), held.memory),

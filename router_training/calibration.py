@@ -180,9 +180,7 @@ def calibrate(
             "target": limits,
             "achieved": {
                 **outcome(achieved.rows(real.nonzero().squeeze(-1)), held.memory),
-                "unknown_names_routed": round(float((achieved.source[~real] > 0).float().mean()), 4)
-                if len(strangers)
-                else 0.0,
+                "unknown_names_routed": routed_share(achieved.rows((~real).nonzero().squeeze(-1))),
             },
         },
     }
@@ -228,6 +226,11 @@ def _logits(
     gate: Gate, terms: Mapping[str, Float[Tensor, "queries memories"]]
 ) -> Float[Tensor, "queries memories_and_none"]:
     return weighed(terms, {name: gate.scales[name].exp() for name in terms}, gate.none)
+
+
+def routed_share(decided: Decision) -> float:
+    """The share of queries that get a memory, 0 of none."""
+    return round(float((decided.source > 0).sum()) / max(len(decided.source), 1), 4)
 
 
 def outcome(decided: Decision, memory: Int[Tensor, " queries"]) -> dict[str, float]:

@@ -61,6 +61,9 @@ def route_bench(argv: list[str]) -> None:
     parser.add_argument(
         "--hard-weight", type=float, default=1.0, help="what hard queries weigh in training, as `train-router` has it"
     )
+    parser.add_argument(
+        "--unknown-names", type=bool, default=True, help="calibrate on unknown names, too, as `train-router` does"
+    )
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     given = parser.parse_args(argv)
     from lorary.router_training.benchmark import route_bench as run
@@ -68,7 +71,7 @@ def route_bench(argv: list[str]) -> None:
 
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     passed = {name: getattr(given, name) for name in ("seeds", "first_seed", "sets", "fold")}
-    training = Training(hard_weight=given.hard_weight)
+    training = Training(hard_weight=given.hard_weight, unknown_names=given.unknown_names)
     results = run(given.out, **passed, training=training, encoder=load_encoder(given.encoder))
     print(json.dumps(results["sets"]) if given.json else write_report(results))
 

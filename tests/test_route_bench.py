@@ -79,6 +79,9 @@ def test_a_whole_run(encoder, tmp_path, monkeypatch, capsys):
     assert list(told["gate: asked + names"]["joining"]) == ["others_after", "others_before", "own"]
     assert told["gate: asked + names"]["joining"]["own"] == 1.0
     assert told["BM25"]["top1"]["value"] == 1.0
+    assert results["settings"]["unknown_names"] is True
+    assert 0 <= told["gate: asked + names"]["policy"]["unknown_names_routed"] <= 1
+    assert "unknown names routed" in (tmp_path / "report.md").read_text()
     assert len(told["index, best fact"]["seeds"]) == 2
     assert set(best_features(results["sets"])) == {"gate: asked + names", "gate: votes"}
     assert "| gate: asked + names |" in (tmp_path / "report.md").read_text()
@@ -89,6 +92,12 @@ def test_a_whole_run(encoder, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(benchmark, "_Run", None)  # what stands is not measured again
     assert main(arguments) == 0
     assert (tmp_path / "results.json").stat().st_mtime_ns > before
+    other = ["--unknown-names", "false", "--hard-weight", "2"]
+    monkeypatch.setattr("lorary.router_training.benchmark.route_bench", lambda out, **given: given | {"sets": {}})
+    monkeypatch.setattr("lorary.router_training.benchmark_report.write_report", lambda given: str(given["training"]))
+    assert main([*arguments, *other]) == 0
+    assert "hard_weight=2.0, " in (said := capsys.readouterr().out)
+    assert "unknown_names=False" in said
     with pytest.raises(ValueError, match="unknown set 'x'"):
         route_bench(tmp_path, sets=["x"])
 
