@@ -139,7 +139,7 @@ class _Run:
         self.held_out = self._asked("held_out")
         general = general_questions()
         self.unrelated = self._unheld(general)
-        # Other names than calibration met: they are drawn by another seed.
+        # Made as those of calibration are, drawn by another seed: few of the words are the same.
         names = bank_names(self.bank)
         self.strangers = self._unheld(about_others(self.held_out.texts, names, self.seed + 1000))
 

@@ -44,22 +44,23 @@ def best_threshold(
     max_known_lost: float,
     counted: Bool[Tensor, " queries"] | None = None,
     before: tuple[int, int] = (0, 0),
-    among: tuple[int, int] | None = None,
+    among: tuple[int, int, int] | None = None,
 ) -> Threshold:
     """The cut, among those that keep both limits, that best parts known queries from unrelated ones.
 
-    Best by the share of known queries acted on rightly, less the share of unrelated ones acted on (Youden 1950); among
-    equals the middle of the gap. A known query whose memory would be wrong counts as neither: leaving it does not make
-    it right, and a cut that shuns it would leave right ones too. The limit on wrong routes is what bounds those. Where
-    no cut keeps both limits, the one that keeps `max_wrong_routes` and loses least.
+    Best by the share of known queries acted on rightly, less the share of unrelated ones acted on (Youden 1950), which is
+    the mean of the shares of those that people asked and of those that were made up, where there are both; among equals
+    the middle of the gap. A known query whose memory would be wrong counts as neither: leaving it does not make it right,
+    and a cut that shuns it would leave right ones too. The limit on wrong routes is what bounds those. Where no cut keeps
+    both limits, the one that keeps `max_wrong_routes` and loses least.
 
     Args:
         good: acting would give the right memory.
         known: some memory is right.
-        counted: which queries the limit on wrong routes is about; all where it is None. How often people ask what was made
-            up to calibrate on is not known.
+        counted: which queries people asked, the others were made up; all where it is None. How often people ask such is not
+            known, so the limit on wrong routes is about those that they did ask.
         before: (routed, wrongly routed) by who was asked earlier; they count in the share of wrong routes.
-        among: (known, unrelated) queries that the shares are of; those given here where it is None. Of a rest that the
+        among: (known, unrelated, made up) queries that the shares are of; those given here where it is None. Of a rest that the
             gate left, one known query would weigh as much as many unrelated ones.
     """
     ordered, order = scores.sort(descending=True)
@@ -71,9 +72,10 @@ def best_threshold(
     real = acted if counted is None else torch.cat([zero, counted[order].float().cumsum(0)])
     wrong = (real - right + before[1]) / (real + before[0]).clamp(min=1)
     lost = 1 - found / found[-1].clamp(min=1)
-    unrelated = acted - found
-    all_known, all_unrelated = among or (int(found[-1]), int(unrelated[-1]))
-    quality = right / max(all_known, 1) - unrelated / max(all_unrelated, 1)
+    sides = real - found, acted - real
+    all_known, *others = among or (int(found[-1]), *(int(side[-1]) for side in sides))
+    shares = [side / count for side, count in zip(sides, others, strict=True) if count]
+    quality = right / max(all_known, 1) - (torch.stack(shares).mean(0) if shares else 0.0)
     between = torch.cat([torch.ones(1).bool(), ordered[1:] < ordered[:-1], torch.ones(1).bool()])
     allowed = between & ((wrong <= max_wrong_routes) | (acted == 0))
     both = allowed & (lost <= max_known_lost)
@@ -203,7 +205,7 @@ def _thresholds(
     by_gate = best_threshold(
         best, right, known, max_wrong_routes=max_wrong_routes, max_known_lost=max_known_lost, counted=real
     )
-    policy = replace(policy, t_gate=round(by_gate.value, 4))
+    policy = replace(policy, t_gate=round(by_gate.value, 8))  # near 1 fewer digits would pass a gap
     left = best < policy.t_gate
     if bool(left.any()):
         near, nearest = votes[left].max(-1)
@@ -216,9 +218,9 @@ def _thresholds(
             max_known_lost=1.0,
             counted=real[left],
             before=(int(routed.sum()), int((routed & (chosen != memory)).sum())),
-            among=(int(known.sum()), int((~known).sum())),
+            among=(int(known.sum()), int((real & ~known).sum()), int((~real).sum())),
         )
-        policy = replace(policy, t_index=round(by_index.value, 4))
+        policy = replace(policy, t_index=round(by_index.value, 8))
     return policy
 
 

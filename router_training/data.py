@@ -160,7 +160,7 @@ def _row(tokenizer: PreTrainedTokenizerBase, example: Example) -> Row:
 def about_others(texts: Sequence[str], names: frozenset[str], seed: int) -> list[str]:
     """Those of the texts that hold names, about names that no memory knows; of many texts every so manieth."""
     chance, words = Random(seed), sorted(word for word in names if word.isalpha()) or sorted(names)
-    taken = texts[:: math.ceil(len(texts) / _STRANGERS)] if texts else []
+    taken = chance.sample(texts, min(len(texts), _STRANGERS))
     told = ((text, with_other_names(text, names, words, chance)) for text in taken)
     return [other for text, other in told if other != text]
 

@@ -139,7 +139,12 @@ class _Study:
         )
         self.model = assemble(self.bank, loaded, config=config)
         self.data = RoutingData(
-            self.model.router, self.unrelated, batch_size=training.batch_size, seed=0, model=self.model
+            self.model.router,
+            self.unrelated,
+            batch_size=training.batch_size,
+            seed=0,
+            model=self.model,
+            unknown_names=training.unknown_names,
         )
         self.measured = measured_on(self.model, self.data, self.asked)
         self.results["runs"]["index/0"] = rival_run(

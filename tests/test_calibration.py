@@ -44,8 +44,8 @@ def test_a_known_question_that_goes_wrong_costs_no_right_one():
 
 def test_of_a_rest_one_known_question_is_not_worth_many_unrelated_ones():
     scores, good, known = [0.9, 0.6, 0.5, 0.4], [1, 0, 0, 1], [1, 0, 0, 1]
-    assert threshold(scores, good, known, among=(100, 4)).value == pytest.approx(0.75)
-    assert threshold(scores, good, known, among=(2, 100)).value < 0.4
+    assert threshold(scores, good, known, among=(100, 4, 0)).value == pytest.approx(0.75)
+    assert threshold(scores, good, known, among=(2, 100, 0)).value < 0.4
 
 
 def test_a_threshold_keeps_its_target_and_tells_what_it_costs():

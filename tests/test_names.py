@@ -60,12 +60,15 @@ def test_a_question_about_others_has_none_of_the_names_and_all_other_words():
     assert found, told
     first, last, small, again, _ = found.groups()
     assert not {word.lower() for word in found.groups()} & NAMES
-    assert first == again, "one name stays one"
+    assert first == again == small.capitalize(), "one name stays one"
     assert (first[0] + last[0]).isupper()
     assert small.islower()
     assert told == with_other_names(asked, NAMES, words, Random(0)) != with_other_names(asked, NAMES, words, Random(5))
     assert with_other_names("Does Bob know?", NAMES, words, Random(0)) == "Does Bob know?"
-    assert with_other_names("Adam?", frozenset({"adam"}), ["adam"], Random(0)) == "Adam?", "no other can be made"
+    one = frozenset({"adam", "ada"})
+    assert with_other_names("Adam told Ada?", one, ["adam"], Random(0)) == "Adam told Ada?", "no other Adam can be made"
+    codes = frozenset("0123456789")
+    assert with_other_names("Did Bob see 3?", codes | {"bob"}, ["bob"], Random(0)) == "Did Bob see 3?"
 
 
 def test_the_key_of_a_memory_is_the_mean_of_its_wordings_without_names(bank, encoder):

@@ -15,7 +15,7 @@ _WORD = re.compile(r"\w+")
 _SENTENCE_STARTS = re.compile(r"(?:^|(?<!\b[A-Z])(?<!\bMr)(?<!\bMs)(?<!\bDr)(?<!\bSt)(?<!\bMrs)[.!?])\W*$")
 """Not after an initial, Mr., Ms., Dr., St. or Mrs."""
 _TRIES = 20
-"""Draws of a new name before the old one stays."""
+"""Draws of a new name before there is none."""
 _ANOTHER = r"\s+|-"
 """What may stand between two words of one name."""
 
@@ -56,29 +56,37 @@ def only_names(text: str, names: frozenset[str]) -> str:
 
 
 def with_other_names(text: str, names: frozenset[str], words: Sequence[str], chance: Random) -> str:
-    """The text about others: each of its names exchanged for one that is none of `names`; itself where it holds none.
+    """The text about others: each of its names exchanged for one that is none of `names`.
 
     A new word joins the first half of one of `words` to the second half of another, so that it looks like them; in a code
-    digits are drawn anew. Where no new one is found the old one stays.
+    digits are drawn anew. The text stays itself where it holds no name, or one for which no new word is found: then it may
+    still ask for what is known.
     """
-    found: dict[str, str] = {}
+    found: dict[str, str | None] = {}
 
-    def other(word: str) -> str:
+    def other(word: str) -> str | None:
         for _ in range(_TRIES):
             if any(letter.isdigit() for letter in word):
                 new = "".join(chance.choice("0123456789") if letter.isdigit() else letter for letter in word)
             else:
                 first, second = chance.choice(words), chance.choice(words)
                 new = first[: (len(first) + 1) // 2] + second[len(second) // 2 :]
-            if new.lower() not in names:
-                return new.capitalize() if word[0].isupper() else new
-        return word
+            if new not in names:
+                return new
+        return None
+
+    for word in _WORD.findall(text.lower()):
+        if word in names and word not in found:
+            found[word] = other(word)
+    if None in found.values():
+        return text
 
     def exchanged(match: re.Match[str]) -> str:
         word = match.group()
-        return found.setdefault(word, other(word)) if word.lower() in names else word
+        new = found.get(word.lower()) or word
+        return new.capitalize() if word[0].isupper() else new
 
-    return _WORD.sub(exchanged, text)
+    return _WORD.sub(exchanged, text) if found else text
 
 
 def _runs(text: str, names: frozenset[str]) -> list[tuple[int, int, bool]]:
