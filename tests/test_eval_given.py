@@ -50,7 +50,7 @@ def test_the_oracle_s_answers_score_as_the_oracle(composite, asked):
     assert {k: v for k, v in told["own"].items() if k not in cost} == {
         k: v for k, v in told["oracle"].items() if k not in cost
     }
-    assert predictions["own"] == [p | {"condition": "own", "route": None} for p in oracle]
+    assert predictions["own"] == [p | {"condition": "own", "route": None, "probability": None} for p in oracle]
     assert results["differences"]["conditions"]["own"] == results["differences"]["conditions"]["oracle"]
     assert "own" in json.dumps(results["configuration"]["elsewhere_sha256"])
 
