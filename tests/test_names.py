@@ -67,6 +67,7 @@ def test_a_question_about_others_has_none_of_the_names_and_all_other_words():
     assert with_other_names("Does Bob know?", NAMES, words, Random(0)) == "Does Bob know?"
     one = frozenset({"adam", "ada"})
     assert with_other_names("Adam told Ada?", one, ["adam"], Random(0)) == "Adam told Ada?", "no other Adam can be made"
+    assert with_other_names("Ada's DNA?", NAMES, words, Random(0)).endswith("'s DNA?"), "no other word changes"
     codes = frozenset("0123456789")
     assert with_other_names("Did Bob see 3?", codes | {"bob"}, ["bob"], Random(0)) == "Did Bob see 3?"
 

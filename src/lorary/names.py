@@ -83,8 +83,8 @@ def with_other_names(text: str, names: frozenset[str], words: Sequence[str], cha
 
     def exchanged(match: re.Match[str]) -> str:
         word = match.group()
-        new = found.get(word.lower()) or word
-        return new.capitalize() if word[0].isupper() else new
+        new = found.get(word.lower())
+        return word if new is None else new.capitalize() if word[0].isupper() else new
 
     return _WORD.sub(exchanged, text) if found else text
 
