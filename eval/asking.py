@@ -18,13 +18,12 @@ from lorary.eval.shared_start import after, can_share, reading
 from lorary.likelihood import Likelihood, decoding
 from lorary.modeling import LoraryForCausalLM
 from lorary.passages import question_with
-from lorary.prompts import answer_text, prompt
+from lorary.prompts import answer_text, around, prompt
 from lorary.routed_cache import RoutedCache
 from lorary.routing import Policy, Route
 from lorary.split import positions
 
 _GREEDY = {"do_sample": False, "num_beams": 1, "prompt_lookup_num_tokens": None}
-_MARK = "\u2063question\u2063"
 _SHARED = 128
 """Tokens from which the start that prompts share is run once for all of them."""
 _CACHED, _LETTERS = 96 * 1024, 4
@@ -185,7 +184,7 @@ class Asker:
                 weights = given["route_weights"]
                 given["past_key_values"] = self.lower.started(model, ids[:, :-1], mask[:, :-1], weights)
             return given
-        start = prompt(tokenizer, f"{batch[0].context}\n\n{_MARK}").partition(_MARK)[0].rstrip()
+        start = around(tokenizer, f"{batch[0].context}\n\n")[0].rstrip()
         first = tokenizer(start, return_tensors="pt", add_special_tokens=False).to(model.device)
         rest = [text.removeprefix(start) for text in texts]
         inputs = tokenizer(rest, return_tensors="pt", padding=True, add_special_tokens=False).to(model.device)

@@ -10,8 +10,7 @@ import torch
 
 from lorary.eval.questions import Question
 from lorary.modeling import LoraryForCausalLM
-from lorary.pooling import pooled_prompt
-from lorary.prompts import prompt
+from lorary.pooling import pooled_prompts
 from lorary.router import Router
 from lorary.routing import Policy, Route, decide
 
@@ -166,9 +165,7 @@ def scores(
     query = router.query(texts)
     pooled = None
     if "hidden" in router.gate.features:
-        prompts = [prompt(model.tokenizer, text) for text in texts]
-        rows = [model.tokenizer(p, return_tensors="pt", add_special_tokens=False).input_ids[0] for p in prompts]
-        pooled = torch.stack([pooled_prompt(model.base, model.config.split_layer, ids) for ids in rows])
+        pooled = pooled_prompts(model.base, model.tokenizer, model.config.split_layer, texts)
     return router.logits(query, pooled).softmax(-1), query.votes
 
 

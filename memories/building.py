@@ -24,6 +24,7 @@ from lorary.memories.rows import with_validation
 from lorary.memories.writing import Recipe, Written
 from lorary.memory import Memory, MemoryBank
 from lorary.progress import progress_bars
+from lorary.split import default_split
 
 
 def read_topics(files: Sequence[str | Path], as_one: str | None = None) -> dict[str, tuple[Fact, ...]]:
@@ -81,7 +82,7 @@ def build(
     bank = _open(out, loaded, found, encoder)
     sources = {topic: _source(group, recipe, found) for topic, group in topics.items()}
     missing = [t for t in topics if fresh or t not in bank.memories or bank[t].card.get("source") != sources[t]]
-    split_layer = recipe.split_layer if recipe.split_layer is not None else default_split(loaded)
+    split_layer = recipe.split_layer if recipe.split_layer is not None else default_split(loaded.model)
     held = {t: tuple(with_validation(f, recipe.validation_wordings) for f in topics[t]) for t in missing}
     groups = [missing[i : i + recipe.memories_at_once] for i in range(0, len(missing), recipe.memories_at_once)]
     order = [*dict.fromkeys((*bank.names, *missing))]
@@ -105,14 +106,6 @@ def build(
 
 def _named(group: Sequence[str]) -> str:
     return group[0] if len(group) == 1 else f"{group[0]} and {len(group) - 1} more"
-
-
-def default_split(base: Base) -> int:
-    """The first layer that memories adapt by default: two thirds up.
-
-    It trains half the layers that one third would; it was not shown to recall better.
-    """
-    return 2 * base.model.config.get_text_config().num_hidden_layers // 3
 
 
 def new_bank(base: Base, encoder: str = EMBEDDED_ENCODER) -> MemoryBank:

@@ -19,7 +19,6 @@ from torch import Tensor
 from lorary.adapters import PREFIX
 from lorary.bases import EMBEDDED, Base, load_base
 from lorary.facts import Fact
-from lorary.memories.building import default_split
 from lorary.memories.capacity_report import report
 from lorary.memories.groups import Result, side_by_side, write_groups
 from lorary.memories.planning import SCHEMA, Cell, Study, read_study
@@ -28,6 +27,7 @@ from lorary.memories.rows import rows
 from lorary.memories.studies import NEVER, RESULTS, heading, reporter, save
 from lorary.memories.writing import Recipe, Written
 from lorary.progress import progress_bars
+from lorary.split import default_split
 
 # What is asked of a person, under two names, and what its values look like.
 _KEYS = (
@@ -160,7 +160,7 @@ def capacity(
             facts = sum(load for _, load, _ in pack)
             named = f"group {number} of {len(missing)} (rank {pack[0][0]}, {facts} facts)"
             reports.append(reporter(bar, facts, named))
-        split, shared = default_split(loaded), shown_again(grid, missing)
+        split, shared = default_split(loaded.model), shown_again(grid, missing)
         for made in write_groups(loaded, {}, groups, recipes, split, reports, at_once, shared):
             study.cells.extend(cells_of(loaded, missing[made.number], groups[made.number], made))
             _write(study, place)

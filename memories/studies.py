@@ -15,9 +15,9 @@ import torch
 
 from lorary.bases import Base, fingerprint
 from lorary.files import to_json, write_aside
-from lorary.memories.building import default_split
 from lorary.memories.writing import Report
 from lorary.progress import ProgressBar
+from lorary.split import default_split
 
 RESULTS = "results.json"
 NEVER = 2.0
@@ -73,7 +73,7 @@ def heading(schema: int, base: Base, configuration: Mapping[str, Any], processes
             "base": base.name,
             "revision": base.revision,
             "fingerprint": fingerprint(base.model),
-            "split_layer": default_split(base),
+            "split_layer": default_split(base.model),
             **configuration,
         },
         "versions": {name: version(name) for name in ("lorary", "torch", "transformers")},

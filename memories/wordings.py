@@ -15,7 +15,7 @@ from typing import Any
 from lorary.bases import EMBEDDED, Base, load_base
 from lorary.facts import Fact
 from lorary.files import hash_of
-from lorary.memories.building import default_split, read_topics
+from lorary.memories.building import read_topics
 from lorary.memories.groups import Result, side_by_side, write_groups
 from lorary.memories.paraphrases import reword
 from lorary.memories.plots import recall_by_texts
@@ -27,6 +27,7 @@ from lorary.memories.wording_study import SCHEMA, Measured, WordingStudy, read_w
 from lorary.memories.wordings_report import report
 from lorary.memories.writing import Hits
 from lorary.progress import ProgressBars, progress_bars
+from lorary.split import default_split
 
 SAMPLES = Path(__file__).with_name("samples")
 
@@ -96,7 +97,7 @@ def _measure(
     bar = bars.start("measuring wordings", PASSES * len(used) * len(missing))
     reports = [reporter(bar, len(used), f"{setting.name}, seed {seed}") for setting, seed in missing]
     groups = [[facts] for facts in memories]
-    for made in write_groups(base, {}, groups, recipes, default_split(base), reports, processes):
+    for made in write_groups(base, {}, groups, recipes, default_split(base.model), reports, processes):
         recipe, facts, (setting, seed) = recipes[made.number], memories[made.number], missing[made.number]
         kept = {"copies": recipe.thinned_copies, "share": recipe.thinned_share, "seed": recipe.seed}
         texts = len(rows(base.tokenizer, [facts], formats=recipe.formats, **kept)) / len(facts)

@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from lorary.bases import Base
 from lorary.encoder import EMBEDDED, Encoder, load_encoder
 from lorary.facts import Fact, group_by_topic
 from lorary.files import to_json, write_aside
@@ -25,6 +26,7 @@ from lorary.router_training.benchmark_report import combine, write_report
 from lorary.router_training.calibration import calibrate, calibration_error, outcome, routed_share
 from lorary.router_training.data import RoutingData, about_others, read_questions
 from lorary.router_training.measures import routing_milliseconds
+from lorary.router_training.remembered import Remembered, hidden_states
 from lorary.router_training.sets import JOINS, SETS, general_questions
 from lorary.router_training.settings import Training
 from lorary.router_training.training import fit
@@ -40,7 +42,10 @@ COMBINATIONS: tuple[tuple[str, ...], ...] = (
     ("embedding", "asked", "names"),
     ("asked", "votes", "names"),
     ("asked", "names"),
+    ("embedding",),
 )
+HIDDEN: tuple[tuple[str, ...], ...] = (("hidden",), ("embedding", "hidden"), ("embedding", "asked", "names", "hidden"))
+"""Combinations that read the hidden state at the split, where there is a base."""
 
 
 @dataclass(frozen=True)
@@ -53,19 +58,6 @@ class Asked:
     embedding: Float[Tensor, "queries embedding"]
 
 
-class Remembered:
-    """An encoder that encodes each sentence once: every router of a run meets the same questions."""
-
-    def __init__(self, encoder: Encoder) -> None:
-        self.encoder, self.name, self.dimension = encoder, encoder.name, encoder.dimension
-        self._known: dict[str, Tensor] = {}
-
-    def encode(self, sentences: Sequence[str]) -> Float[Tensor, "sentences embedding"]:
-        new = [sentence for sentence in dict.fromkeys(sentences) if sentence not in self._known]
-        self._known.update(zip(new, self.encoder.encode(new), strict=True))
-        return torch.stack([self._known[s] for s in sentences]) if sentences else torch.zeros(0, self.dimension)
-
-
 def route_bench(
     out: str | Path,
     *,
@@ -74,6 +66,7 @@ def route_bench(
     sets: Sequence[str] = tuple(SETS),
     training: Training | None = None,
     encoder: Encoder | None = None,
+    base: Base | None = None,
     fold: int | None = None,
 ) -> dict[str, Any]:
     """Measures every router on every set and seed; writes `results.json` and `report.md` into `out`, returns the results.
@@ -81,6 +74,7 @@ def route_bench(
     What stands in `out` already, under the same settings, is kept.
 
     Args:
+        base: gates that read its hidden state at the split are measured, too.
         fold: leaves out other wordings, drawn by this number, in place of those held out, which nothing meets then: to
             choose features by.
 
@@ -98,6 +92,7 @@ def route_bench(
     }
     loaded = encoder or load_encoder(EMBEDDED)
     settings |= {"encoder": loaded.name} | ({} if fold is None else {"fold": fold})
+    settings |= {} if base is None else {"base": base.name}
     results: dict[str, Any] = {"settings": settings, "runs": {}}
     if (place / "results.json").is_file():
         stands = json.loads((place / "results.json").read_text(encoding="utf-8"))
@@ -105,7 +100,8 @@ def route_bench(
     for seed in range(first_seed, first_seed + seeds):
         for name in sets:
             if f"{name}/{seed}" not in results["runs"]:
-                run = _Run(SETS[name](seed, fold), Remembered(loaded), training, seed, place / "training")
+                encodes = Remembered(loaded.encode, loaded.dimension, loaded.name)
+                run = _Run(SETS[name](seed, fold), encodes, training, seed, place / "training", base)
                 results["runs"][f"{name}/{seed}"] = run.measure()
                 _write(results, place)
     if "milliseconds_a_query" not in results:
@@ -131,8 +127,17 @@ def bank_of(facts: Sequence[Fact], encoder: Encoder) -> MemoryBank:
 class _Run:
     """One set under one seed."""
 
-    def __init__(self, facts: Sequence[Fact], encoder: Encoder, training: Training, seed: int, place: Path) -> None:
+    def __init__(
+        self,
+        facts: Sequence[Fact],
+        encoder: Encoder,
+        training: Training,
+        seed: int,
+        place: Path,
+        base: Base | None = None,
+    ) -> None:
         self.encoder, self.training, self.seed, self.place = encoder, training, seed, place
+        self.hidden, self.combinations = hidden_states(base), COMBINATIONS + (HIDDEN if base is not None else ())
         self.bank = bank_of(facts, encoder)
         self.joins = self.bank.memories.pop(JOINS, None)
         self.validation = self._asked("validation")
@@ -170,15 +175,16 @@ class _Run:
             validation, held, unrelated = (scores(a) for a in (self.validation, self.held_out, self.unrelated))
             routers[name] = self._top1(validation, held) | {"auroc": float(auroc(held.amax(-1), unrelated.amax(-1)))}
         # One gate that has every feature: what it is given serves all.
-        every = tuple(dict.fromkeys(feature for features in COMBINATIONS for feature in features))
+        every = tuple(dict.fromkeys(feature for features in self.combinations for feature in features))
         data = RoutingData(
             Router(self.bank, self._gate(every), Policy(), lambda: self.encoder),
             read_questions(),
             batch_size=self.training.batch_size,
             seed=self.seed,
             unknown_names=self.training.unknown_names,
+            read=self.hidden.encode,
         )
-        for features in COMBINATIONS:
+        for features in self.combinations:
             router = Router(self.bank, self._gate(features), Policy(), lambda: self.encoder)
             name = " + ".join(features)
             routers[f"gate: {name}"] = self._gate_figures(router, data)
@@ -189,7 +195,7 @@ class _Run:
 
     def _gate(self, features: tuple[str, ...]) -> Any:
         torch.manual_seed(self.seed)
-        return new_gate(self.bank, self.encoder, 0, features).requires_grad_(False)
+        return new_gate(self.bank, self.encoder, self.hidden.dimension, features).requires_grad_(False)
 
     def _top1(self, validation: Tensor, held: Tensor) -> dict[str, Any]:
         right = held.argmax(-1) == self.held_out.memory
@@ -202,19 +208,19 @@ class _Run:
         fit(router, data, replace(self.training, seed=self.seed), self.place, quiet=True)
         seconds = time.perf_counter() - began
         held, other = self.held_out, self.unrelated
-        before = _logits(router, held)
+        before = self._logits(router, held)
         figures = calibrate(router, data)
         router.policy = Policy(**figures["policy"])
-        logits, unrelated = _logits(router, held), _logits(router, other)
+        logits, unrelated = self._logits(router, held), self._logits(router, other)
         votes = router.index.votes(torch.cat([held.embedding, other.embedding]), self.bank.names)
         probabilities = torch.cat([logits, unrelated]).softmax(-1)
         decided = decide(probabilities, votes, router.policy)
         best = probabilities[:, :-1].amax(-1)
         near = router.index.votes(self.strangers.embedding, self.bank.names)
-        unknown = decide(_logits(router, self.strangers).softmax(-1), near, router.policy)
+        unknown = decide(self._logits(router, self.strangers).softmax(-1), near, router.policy)
         policy_right = (decided.source > 0) & (decided.weights.argmax(-1) == torch.cat([held.memory, other.memory]))
         return {
-            **self._top1(_logits(router, self.validation)[:, :-1], logits[:, :-1]),
+            **self._top1(self._logits(router, self.validation)[:, :-1], logits[:, :-1]),
             "policy_right": policy_right[: len(held.texts)].int().tolist(),
             "policy": {
                 **outcome(decided, torch.cat([held.memory, other.memory])),
@@ -227,21 +233,21 @@ class _Run:
             "calibration": figures["calibration"],
         }
 
+    def _logits(self, router: Router, asked: Asked) -> Float[Tensor, "queries memories_and_none"]:
+        hidden = self.hidden.encode(asked.texts) if "hidden" in router.gate.features else None
+        return router.logits(router.query(asked.texts), hidden)
+
     @torch.no_grad()
     def _join(self, router: Router) -> dict[str, float]:
         """A memory more, without training: top-1 on its questions, and on the others before and after."""
         assert self.joins is not None
-        before = _logits(router, self.held_out)[:, :-1].argmax(-1) == self.held_out.memory
+        before = self._logits(router, self.held_out)[:, :-1].argmax(-1) == self.held_out.memory
         self.bank.memories[self.joins.name] = self.joins
         router.add(self.joins)
         own = self._asked("held_out", [self.joins], start=len(self.bank) - 1)
-        after = _logits(router, self.held_out)[:, :-1].argmax(-1) == self.held_out.memory
-        new = _logits(router, own)[:, :-1].argmax(-1) == own.memory
+        after = self._logits(router, self.held_out)[:, :-1].argmax(-1) == self.held_out.memory
+        new = self._logits(router, own)[:, :-1].argmax(-1) == own.memory
         router.remove(self.joins.name, len(self.bank) - 1)
         del self.bank.memories[self.joins.name]
         shares = {"own": new, "others_before": before, "others_after": after}
         return {name: round(float(right.float().mean()), 4) for name, right in shares.items()}
-
-
-def _logits(router: Router, asked: Asked) -> Float[Tensor, "queries memories_and_none"]:
-    return router.logits(router.query(asked.texts))

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from jsonargparse import ArgumentParser
 
+from lorary.bases import EMBEDDED as EMBEDDED_BASE
+from lorary.bases import load_base
 from lorary.encoder import EMBEDDED, load_encoder
 from lorary.router_training.settings import Training
 
@@ -59,6 +61,13 @@ def route_bench(argv: list[str]) -> None:
     )
     parser.add_argument("--encoder", type=str, default=EMBEDDED, help="hub id, local folder or the embedded default")
     parser.add_argument(
+        "--base",
+        type=str | None,
+        default=None,
+        help="also gates that read the hidden state of this base at the split: a hub id, a local folder, or "
+        f"{EMBEDDED_BASE}; takes minutes more",
+    )
+    parser.add_argument(
         "--hard-weight", type=float, default=1.0, help="what hard queries weigh in training, as `train-router` has it"
     )
     parser.add_argument(
@@ -72,7 +81,8 @@ def route_bench(argv: list[str]) -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     passed = {name: getattr(given, name) for name in ("seeds", "first_seed", "sets", "fold")}
     training = Training(hard_weight=given.hard_weight, unknown_names=given.unknown_names)
-    results = run(given.out, **passed, training=training, encoder=load_encoder(given.encoder))
+    base = load_base(given.base) if given.base is not None else None
+    results = run(given.out, **passed, training=training, encoder=load_encoder(given.encoder), base=base)
     print(json.dumps(results["sets"]) if given.json else write_report(results))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -21,11 +21,14 @@ from transformers import PreTrainedTokenizerBase
 from lorary.facts import FactError, read_lines
 from lorary.modeling import LoraryForCausalLM
 from lorary.names import with_other_names
-from lorary.pooling import pooled_prompt
+from lorary.pooling import pooled_prompts
 from lorary.prompts import answer_text, prompt
 from lorary.router import Router
 from lorary.router_training.wordings import Wordings
 from lorary.split_rows import SplitRows
+
+Read = Callable[[Sequence[str]], Tensor]
+"""Questions → the hidden state at the split, pooled: [questions, hidden]."""
 
 _STRANGERS = 512
 """Questions about unknown names at most: more would not move a threshold."""
@@ -92,12 +95,17 @@ class Queries(Dataset[int]):
     """Examples with their features, computed once: base and encoder run once a query, not once an epoch.
 
     Args:
-        model: tokenizes prompts and answers for the language-model loss, and gives the hidden state; where there is
-            none, neither can be had.
+        model: tokenizes prompts and answers for the language-model loss; where there is none, it cannot be had.
+        read: gives the hidden state of questions, where it is a feature; the model's by default.
     """
 
     def __init__(
-        self, router: Router, wordings: Wordings, examples: Sequence[Example], model: LoraryForCausalLM | None
+        self,
+        router: Router,
+        wordings: Wordings,
+        examples: Sequence[Example],
+        model: LoraryForCausalLM | None,
+        read: Read | None = None,
     ) -> None:
         self.examples = list(examples)
         self.memory = torch.tensor([example.memory for example in examples], dtype=torch.long)
@@ -118,9 +126,10 @@ class Queries(Dataset[int]):
         if model is not None:
             rows = [_row(model.tokenizer, example) for example in examples]
             self.answers = SplitRows(model.base, model.config.split_layer, rows, int(model.tokenizer.pad_token_id))
+            read = read or partial(pooled_prompts, model.base, model.tokenizer, model.config.split_layer)
         if "hidden" in features:
-            assert model is not None, "the feature 'hidden' needs a model"
-            self.pooled = _pooled(model, [torch.tensor(row.ids[: row.start]) for row in rows])
+            assert read is not None, "the feature 'hidden' needs a model"
+            self.pooled = read(texts)
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -143,12 +152,6 @@ class Queries(Dataset[int]):
         seen = indices if answered is None else answered
         rows = {place: i for place, i in enumerate(indices) if i in seen and self.examples[i].answer is not None}
         return Batch(*known, pooled, **maybe, answers=self.answers, answered=rows)
-
-
-def _pooled(model: LoraryForCausalLM, rows: Sequence[Tensor]) -> Float[Tensor, "rows hidden"]:
-    found = [pooled_prompt(model.base, model.config.split_layer, ids) for ids in rows]
-    hidden = model.config.text_config.get_text_config().hidden_size
-    return torch.stack(found) if found else torch.zeros(0, hidden)
 
 
 def _row(tokenizer: PreTrainedTokenizerBase, example: Example) -> Row:
@@ -174,6 +177,7 @@ class RoutingData(lightning.LightningDataModule):
         unrelated: questions that no memory answers; every fourth is kept for calibration.
         model: the composite, where the language-model loss or the hidden state takes part.
         unknown_names: whether there are `strangers`.
+        read: as in `Queries`.
 
     Attributes:
         strangers: validation wordings about names that no memory knows, to calibrate on: what is asked is known, of whom
@@ -190,6 +194,7 @@ class RoutingData(lightning.LightningDataModule):
         seed: int,
         model: LoraryForCausalLM | None = None,
         unknown_names: bool = True,
+        read: Read | None = None,
     ) -> None:
         super().__init__()
         self.batch_size, self.seed, self.language_rows = batch_size, seed, 0
@@ -204,11 +209,11 @@ class RoutingData(lightning.LightningDataModule):
                 validation += [Example(wording, number, fact.answer) for wording in fact.validation]
         for number, question in enumerate(unrelated):
             (validation if number % 4 == 3 else trained).append(Example(question, none))
-        self.trained = Queries(router, self.wordings, trained, model)
-        self.validation = Queries(router, self.wordings, validation, model)
+        self.trained = Queries(router, self.wordings, trained, model, read)
+        self.validation = Queries(router, self.wordings, validation, model, read)
         known = [example.text for example in validation if example.memory < none] if unknown_names else []
         others = [Example(text, none) for text in about_others(known, router.names, seed)]
-        self.strangers = Queries(router, self.wordings, others, model)
+        self.strangers = Queries(router, self.wordings, others, model, read)
 
     def train_dataloader(self) -> DataLoader[int]:
         # Its order follows seed and epoch, so that a resumed run sees what an uninterrupted one would; and with many

@@ -6,6 +6,7 @@ import json
 import re
 
 import pytest
+import torch
 
 from lorary.__main__ import main
 from lorary.facts import Fact, group_by_topic, read_facts
@@ -13,6 +14,7 @@ from lorary.router_training import benchmark
 from lorary.router_training.benchmark import route_bench, routing_milliseconds
 from lorary.router_training.benchmark_report import best_features
 from lorary.router_training.data import read_questions
+from lorary.router_training.remembered import hidden_states
 from lorary.router_training.sets import _BOOK, JOINS, SETS, general_questions, relations
 from lorary.router_training.settings import Training
 
@@ -100,6 +102,38 @@ def test_a_whole_run(encoder, tmp_path, monkeypatch, capsys):
     assert "unknown_names=False" in said
     with pytest.raises(ValueError, match="unknown set 'x'"):
         route_bench(tmp_path, sets=["x"])
+
+
+def test_gates_that_read_the_hidden_state_stand_in_the_table_where_there_is_a_base(
+    base, encoder, tmp_path, monkeypatch
+):
+    monkeypatch.setitem(SETS, "overlapping", lambda seed, fold: FACTS)
+    monkeypatch.setattr(benchmark, "routing_milliseconds", lambda: routing_milliseconds(3, 4, 2))
+    monkeypatch.setattr(benchmark, "COMBINATIONS", (("embedding",),))
+    given = {"seeds": 1, "sets": ["overlapping"], "training": Training(max_epochs=1), "encoder": encoder}
+    alone, beside = route_bench(tmp_path / "alone", **given), route_bench(tmp_path / "beside", **given, base=base)
+    tables = [told["sets"]["overlapping"] for told in (alone, beside)]
+    added = ["gate: hidden", "gate: embedding + hidden", "gate: embedding + asked + names + hidden"]
+    assert [*tables[1]] == [*tables[0], *added]
+    same = ("top1", "auroc", "ece", "policy")
+    plain = tables[0]["gate: embedding"]
+    assert all(tables[1]["gate: embedding"][name] == plain[name] for name in same), "what reads none is as it was"
+    run = beside["runs"]["overlapping/0"]["routers"]
+    assert run["gate: embedding + hidden"]["ece"] != run["gate: embedding"]["ece"], "the hidden state was read"
+    assert beside["settings"] == alone["settings"] | {"base": base.name}
+
+
+def test_hidden_states_are_those_that_a_composite_reads(base):
+    from lorary.prompts import prompt
+
+    read, (split, texts) = hidden_states(base), (1, ["who keeps the lamp", "what is the code", "who keeps the lamp"])
+    found = read.encode(texts)
+    assert found.shape == (3, 32)
+    assert torch.equal(found[0], found[2])
+    ids = base.tokenizer(prompt(base.tokenizer, texts[1]), return_tensors="pt", add_special_tokens=False).input_ids
+    own = torch.nn.functional.normalize(base.model(ids, output_hidden_states=True).hidden_states[split][0, 1:], dim=-1)
+    torch.testing.assert_close(found[1], own.mean(0))
+    assert hidden_states(None).encode(texts).shape == (3, 0)
 
 
 def test_a_set_s_facts_are_written_to_build_a_bank_of(tmp_path, capsys):

@@ -105,7 +105,8 @@ def answers(
     padding = {"padding": True, "padding_side": "left"} if len(texts) > 1 else {}
     inputs = tokenizer(texts, return_tensors="pt", add_special_tokens=False, **padding).to(model.device)
     settings = {"do_sample": False, "routing_text": [put.routing_text for put in puts], **given}
-    ends, watching = decoding(model, settings).eos_token_id, Likelihood.of(model, settings)
+    decoded = decoding(model, settings)
+    ends, watching = decoded.eos_token_id, Likelihood.of(decoded, settings.get("assistant_model"))
     if watching is not None:
         settings["logits_processor"] = LogitsProcessorList([*(given.get("logits_processor") or ()), watching])
     with under(model, policy):

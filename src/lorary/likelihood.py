@@ -44,11 +44,14 @@ class Likelihood(LogitsProcessor):
         self._sum, self._count, self._open = torch.zeros(0), torch.zeros(0), torch.zeros(0, dtype=torch.bool)
 
     @staticmethod
-    def of(model: Any, settings: Mapping[str, Any]) -> Likelihood | None:
-        """One for a call of `generate` with these settings; None for beams, whose rows change places, and for assisted
-        decoding, which tries tokens and takes them back."""
-        config = decoding(model, settings)
-        followed = config.get_generation_mode(settings.get("assistant_model")) in _FOLLOWED
+    def of(config: GenerationConfig, assistant: Any = None) -> Likelihood | None:
+        """One for a call of `generate` that decodes so (`decoding`); None for beams, whose rows change places, and for
+        assisted decoding, which tries tokens and takes them back.
+
+        Args:
+            assistant: the `assistant_model` of that call.
+        """
+        followed = config.get_generation_mode(assistant) in _FOLLOWED
         return Likelihood(config.eos_token_id) if followed else None
 
     def __call__(

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from lorary.prompts import prompt
 from lorary.split import lower
 
 
@@ -41,7 +42,14 @@ def counted_tokens(
     return real if started else real * (real.cumsum(1) > 1)
 
 
-def pooled_prompt(base: PreTrainedModel, split_layer: int, ids: Int[Tensor, " seq"]) -> Float[Tensor, " hidden"]:
-    """The running mean at a prompt's last token, as a composite sees it."""
-    hidden = lower(base, split_layer, ids[None].to(base.device))
-    return running_mean(hidden.cpu(), counted_tokens((1, len(ids))))[0][0, -1]
+@torch.no_grad()
+def pooled_prompts(
+    base: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, split_layer: int, questions: Sequence[str]
+) -> Float[Tensor, "questions hidden"]:
+    """The running mean at the last token of each question's prompt, as a composite sees it."""
+    found = torch.zeros(len(questions), base.config.get_text_config().hidden_size)
+    for row, question in enumerate(questions):
+        ids = tokenizer(prompt(tokenizer, question), add_special_tokens=False, return_tensors="pt").input_ids
+        hidden = lower(base, split_layer, ids.to(base.device))
+        found[row] = running_mean(hidden.cpu(), counted_tokens(ids.shape))[0][0, -1]
+    return found

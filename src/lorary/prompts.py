@@ -26,6 +26,12 @@ def prompt(tokenizer: PreTrainedTokenizerBase, question: str) -> str:
     return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
 
 
+def around(tokenizer: PreTrainedTokenizerBase, context: str = "") -> tuple[str, str]:
+    """What stands before and after a question in its prompt; `context` stands before it within its turn."""
+    before, _, after = prompt(tokenizer, context + _MARK).partition(_MARK)
+    return before, after
+
+
 def chat_of(asked: str | Chat) -> list[dict[str, str]]:
     """The turns of a chat; a text is the only turn of a user.
 
@@ -53,7 +59,7 @@ def chat_text(tokenizer: PreTrainedTokenizerBase, chat: Chat) -> str:
 @lru_cache(maxsize=16)
 def _frame(template: str | None, tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
     """What stands directly before and after a user's turn in a prompt."""
-    before, _, after = prompt(tokenizer, _MARK).partition(_MARK)
+    before, after = around(tokenizer)
     if template is not None:  # a system turn may stand before: keep what belongs to the user's turn
         before = before[before.rstrip().rfind("\n", 0, max(before.rstrip().rfind("user"), 0)) + 1 :]
     end = next((token for token in tokenizer.all_special_tokens if after.lstrip().startswith(token)), None)
