@@ -5,7 +5,6 @@ No memory is written: routing needs facts and embeddings alone, so the memories 
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -29,6 +28,7 @@ from lorary.router_training.measures import routing_milliseconds
 from lorary.router_training.remembered import Remembered, hidden_states
 from lorary.router_training.sets import JOINS, SETS, general_questions
 from lorary.router_training.settings import Training
+from lorary.router_training.standing import standing
 from lorary.router_training.training import fit
 from lorary.routing import Policy, decide
 from lorary.statistics import auroc
@@ -67,7 +67,7 @@ def route_bench(
     training: Training | None = None,
     encoder: Encoder | None = None,
     base: Base | None = None,
-    fold: int | None = None,
+    folds: Sequence[int] = (),
 ) -> dict[str, Any]:
     """Measures every router on every set and seed; writes `results.json` and `report.md` into `out`, returns the results.
 
@@ -75,11 +75,11 @@ def route_bench(
 
     Args:
         base: gates that read its hidden state at the split are measured, too.
-        fold: leaves out other wordings, drawn by this number, in place of those held out, which nothing meets then: to
-            choose features by.
+        folds: each leaves out other wordings, drawn by its number, in place of those held out, which nothing meets then:
+            to choose features by. Their runs stand apart, as a set of their own.
 
     Raises:
-        ValueError: an unknown set, or labels by loss.
+        ValueError: an unknown set, labels by loss, or a folder that holds a benchmark under other settings.
     """
     if unknown := sorted(set(sets) - set(SETS)):
         raise ValueError(f"unknown set {unknown[0]!r}; choose from {list(SETS)}")
@@ -91,19 +91,21 @@ def route_bench(
         for name in ("max_epochs", "patience", "batch_size", "lr", "hard_weight", "unknown_names")
     }
     loaded = encoder or load_encoder(EMBEDDED)
-    settings |= {"encoder": loaded.name} | ({} if fold is None else {"fold": fold})
-    settings |= {} if base is None else {"base": base.name}
-    results: dict[str, Any] = {"settings": settings, "runs": {}}
-    if (place / "results.json").is_file():
-        stands = json.loads((place / "results.json").read_text(encoding="utf-8"))
-        results = stands if stands.get("settings") == settings else results
-    for seed in range(first_seed, first_seed + seeds):
-        for name in sets:
-            if f"{name}/{seed}" not in results["runs"]:
-                encodes = Remembered(loaded.encode, loaded.dimension, loaded.name)
-                run = _Run(SETS[name](seed, fold), encodes, training, seed, place / "training", base)
-                results["runs"][f"{name}/{seed}"] = run.measure()
-                _write(results, place)
+    settings |= {"encoder": loaded.name} | ({} if base is None else {"base": base.name})
+    results: dict[str, Any] = standing(place, settings, "a benchmark") or {"settings": settings, "runs": {}}
+    wanted = [
+        (name, seed, fold)
+        for seed in range(first_seed, first_seed + seeds)
+        for name in sets
+        for fold in folds or (None,)
+    ]
+    for name, seed, fold in wanted:
+        key = f"{name}/{seed}" if fold is None else f"{name}, folds/{seed}/{fold}"
+        if key not in results["runs"]:
+            encodes = Remembered(loaded.encode, loaded.dimension, loaded.name)
+            run = _Run(SETS[name](seed, fold), encodes, training, seed, place / "training", base)
+            results["runs"][key] = run.measure()
+            _write(results, place)
     if "milliseconds_a_query" not in results:
         results["milliseconds_a_query"] = routing_milliseconds()
     _write(results, place)

@@ -69,11 +69,16 @@ def write_report(results: Mapping[str, Any]) -> str:
     """The whole report in Markdown: a table a set, then what the tables do not hold."""
     lines = ["# Routing", "", "Held-out wordings; means over seeds; 95 % intervals resample facts.", ""]
     for name, routers in results["sets"].items():
-        parts = [part for part in next(iter(routers.values()))["parts"] if name == "overlapping"]
+        parts = [part for part in next(iter(routers.values()))["parts"] if name.startswith("overlapping")]
         columns = [*_COLUMNS[:2], *parts, *_COLUMNS[2:]]
         rows = [columns, ["---"] * len(columns), *(_row(router, told, parts) for router, told in routers.items())]
         seeds = len(next(iter(routers.values()))["seeds"])
-        lines += [f"## {name} ({seeds} seeds)", "", *(f"| {' | '.join(row)} |" for row in rows), ""]
+        lines += [
+            f"## {name} ({seeds} {'runs' if 'folds' in name else 'seeds'})",
+            "",
+            *(f"| {' | '.join(row)} |" for row in rows),
+            "",
+        ]
         lines += [
             f"A memory joins without training ({router}): top-1 on its questions {told['joining']['own']:.3f}, on the "
             f"others {told['joining']['others_before']:.4f} before and {told['joining']['others_after']:.4f} after.\n"
@@ -81,7 +86,7 @@ def write_report(results: Mapping[str, Any]) -> str:
             if "joining" in told
         ]
     order = ", ".join(f"{gate} {mean:.4f}" for gate, mean in best_features(results["sets"]).items())
-    lines += [f"Mean top-1 on validation wordings: {order}; they lie near trained ones (`--fold` leaves out more)."]
+    lines += [f"Mean top-1 on validation wordings: {order}; they lie near trained ones (`--folds` leaves out more)."]
     if speed := results.get("milliseconds_a_query"):
         lines += [
             "",

@@ -54,10 +54,10 @@ def route_bench(argv: list[str]) -> None:
     parser.add_argument("--first-seed", type=int, default=0, help="the first of them; others than 0 to 2 to choose by")
     parser.add_argument("--sets", type=list[str], default=["separable", "overlapping", "phone-book"], help="which sets")
     parser.add_argument(
-        "--fold",
-        type=int | None,
-        default=None,
-        help="leave out other wordings, drawn by this number, and never meet those held out: to choose features by",
+        "--folds",
+        type=list[int],
+        default=[],
+        help="leave out other wordings, drawn by each number, and never meet those held out: to choose features by",
     )
     parser.add_argument("--encoder", type=str, default=EMBEDDED, help="hub id, local folder or the embedded default")
     parser.add_argument(
@@ -79,7 +79,7 @@ def route_bench(argv: list[str]) -> None:
     from lorary.router_training.benchmark_report import write_report
 
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    passed = {name: getattr(given, name) for name in ("seeds", "first_seed", "sets", "fold")}
+    passed = {name: getattr(given, name) for name in ("seeds", "first_seed", "sets", "folds")}
     training = Training(hard_weight=given.hard_weight, unknown_names=given.unknown_names)
     base = load_base(given.base) if given.base is not None else None
     results = run(given.out, **passed, training=training, encoder=load_encoder(given.encoder), base=base)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
@@ -25,6 +24,7 @@ from lorary.router_training.calibration import calibrate, scored
 from lorary.router_training.data import RoutingData, read_questions
 from lorary.router_training.labels import agreement, check_adapters, measure_losses
 from lorary.router_training.settings import Training
+from lorary.router_training.standing import standing
 from lorary.router_training.study_measures import gate_run, rival_run
 from lorary.router_training.study_questions import KINDS, measured_on, study_questions, write_questions
 from lorary.router_training.study_report import combine, write_report
@@ -105,16 +105,8 @@ class _Study:
             "unrelated": hash_of("\n".join(self.unrelated).encode()),
             **{name: value for name, value in asdict(self.training).items() if name not in VARIED},
         }
-        settings = json.loads(json.dumps(settings))
         self.results = {"settings": settings, "runs": {}, "rivals": {}}
-        if (self.out / "results.json").is_file():
-            stands = json.loads((self.out / "results.json").read_text(encoding="utf-8"))
-            if stands["settings"] != settings:
-                odd = next(name for name in settings if stands["settings"].get(name) != settings[name])
-                raise ValueError(
-                    f"{self.out} holds a study with another {odd}: {stands['settings'].get(odd)!r}, not "
-                    f"{settings[odd]!r}; give another folder"
-                )
+        if (stands := standing(self.out, settings, "a study")) is not None:
             self.results = stands
         memories = {"memories": len(self.bank), "facts": sum(len(memory.facts) for memory in self.bank)}
         asked = {kind: len(asked.texts) for kind, asked in self.asked.items()}

@@ -121,6 +121,14 @@ def test_gates_that_read_the_hidden_state_stand_in_the_table_where_there_is_a_ba
     run = beside["runs"]["overlapping/0"]["routers"]
     assert run["gate: embedding + hidden"]["ece"] != run["gate: embedding"]["ece"], "the hidden state was read"
     assert beside["settings"] == alone["settings"] | {"base": base.name}
+    before = (tmp_path / "alone" / "results.json").read_bytes()
+    with pytest.raises(ValueError, match=r"another base: None, not .*give another folder"):
+        route_bench(tmp_path / "alone", **given, base=base)
+    assert (tmp_path / "alone" / "results.json").read_bytes() == before, "what was measured stays"
+    folds = route_bench(tmp_path / "alone", **given, folds=[4, 5])
+    assert [*folds["runs"]] == ["overlapping/0", "overlapping, folds/0/4", "overlapping, folds/0/5"]
+    assert [*folds["sets"]] == ["overlapping", "overlapping, folds"], "told apart from held-out wordings"
+    assert "## overlapping, folds (2 runs)" in (tmp_path / "alone" / "report.md").read_text()
 
 
 def test_hidden_states_are_those_that_a_composite_reads(base):
