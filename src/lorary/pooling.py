@@ -13,6 +13,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from lorary.prompts import prompt
 from lorary.split import lower
 
+_AT_ONCE = 32
+"""Prompts of one length that run together: without padding, so none changes another."""
+
 
 def running_mean(
     hidden: Float[Tensor, "batch seq hidden"],
@@ -48,8 +51,13 @@ def pooled_prompts(
 ) -> Float[Tensor, "questions hidden"]:
     """The running mean at the last token of each question's prompt, as a composite sees it."""
     found = torch.zeros(len(questions), base.config.get_text_config().hidden_size)
-    for row, question in enumerate(questions):
-        ids = tokenizer(prompt(tokenizer, question), add_special_tokens=False, return_tensors="pt").input_ids
-        hidden = lower(base, split_layer, ids.to(base.device))
-        found[row] = running_mean(hidden.cpu(), counted_tokens(ids.shape))[0][0, -1]
+    prompts = [prompt(tokenizer, question) for question in questions]
+    by_length: dict[int, list[tuple[int, list[int]]]] = {}
+    for row, ids in enumerate(tokenizer(prompts, add_special_tokens=False).input_ids if prompts else []):
+        by_length.setdefault(len(ids), []).append((row, ids))
+    for alike in by_length.values():
+        for start in range(0, len(alike), _AT_ONCE):
+            rows, ids = zip(*alike[start : start + _AT_ONCE], strict=True)
+            hidden = lower(base, split_layer, torch.tensor(ids, device=base.device))
+            found[list(rows)] = running_mean(hidden.cpu(), counted_tokens(hidden.shape))[0][:, -1]
     return found
