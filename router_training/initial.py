@@ -1,13 +1,48 @@
-"""Where a gate's training starts, if not from the facts' embeddings: a gate that was trained before."""
+"""Where a gate's training starts, beside the facts' embeddings: how it reads hidden states, a gate trained before."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
 from lorary.composite import read_gate
 from lorary.files import BankError
 from lorary.gate import Gate
 from lorary.memory import MemoryBank
+
+_PENALTY = 1e-3
+"""Of the squared weights with which hidden states are read at first."""
+
+
+@torch.no_grad()
+def start_reading(
+    gate: Gate, hidden: Float[Tensor, "queries hidden"], embedding: Float[Tensor, "queries embedding"]
+) -> None:
+    """Centres and scales what a gate reads of the hidden states of its trained questions, if it reads and has learned none.
+
+    Beside the embedding its reading starts from zero: from the query's route. Alone it would compare nothing with the
+    keys, which are embeddings; it starts as a ridge regression of them (Hoerl and Kennard 1970).
+    """
+    if "hidden" not in gate.features or bool(gate.from_hidden.any()):
+        return
+    mean = hidden.mean(0)
+    spread = (hidden - mean).square().sum(-1).mean().sqrt().clamp(min=1e-6)
+    gate.hidden_mean.copy_(mean)
+    gate.hidden_spread.copy_(spread)
+    if "embedding" not in gate.features:
+        gate.from_hidden.copy_(ridge((hidden - mean) / spread, embedding, _PENALTY))
+
+
+def ridge(
+    inputs: Float[Tensor, "rows inputs"], targets: Float[Tensor, "rows targets"], penalty: float
+) -> Float[Tensor, "targets inputs"]:
+    """The linear map from inputs to targets with the least squared error, and its squared weights times `penalty`, the
+    mean square of an input and the rows."""
+    scale = penalty * inputs.square().mean() * len(inputs)
+    return torch.linalg.solve(inputs.T @ inputs + scale * torch.eye(inputs.shape[1]), inputs.T @ targets).T
 
 
 def start_from(gate: Gate, bank: MemoryBank, folder: Path) -> None:

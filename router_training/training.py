@@ -22,7 +22,7 @@ from lorary.modeling import LoraryForCausalLM
 from lorary.router import Router
 from lorary.router_training.calibration import calibrate
 from lorary.router_training.data import RoutingData, read_questions
-from lorary.router_training.initial import start_from
+from lorary.router_training.initial import start_from, start_reading
 from lorary.router_training.labels import agreement, check_adapters, measure_losses
 from lorary.router_training.module import GateTraining, Weights
 from lorary.router_training.settings import Training
@@ -160,6 +160,8 @@ def fit(
     # Only what the features use: with many devices, torch waits for the gradient of everything that is to be trained.
     for weight in (router.gate.none, *(w for feature in router.gate.features for w in router.gate.parts_of(feature))):
         weight.requires_grad_(True)
+    if data.trained.pooled is not None:
+        start_reading(router.gate, data.trained.pooled, data.trained.embedding)
     router.gate.train()
     try:
         trainer.fit(module, datamodule=data, ckpt_path=str(resume) if resume else None, weights_only=True)

@@ -17,7 +17,7 @@ from lorary.gate import Gate
 from lorary.memory import MemoryBank
 from lorary.router import Router, new_gate
 from lorary.router_training.data import Batch, RoutingData, read_questions
-from lorary.router_training.initial import start_from
+from lorary.router_training.initial import ridge, start_from, start_reading
 from lorary.router_training.module import GateTraining, Weights, hard, logits_of, loss_terms, select
 from lorary.router_training.settings import Training
 from lorary.router_training.training import fit, train_router
@@ -209,6 +209,38 @@ def test_training_starts_from_a_trained_gate(kept_bank, base, encoder, tmp_path)
         start_from(gate, other, tmp_path)
     with pytest.raises(BankError, match="same base, encoder and features"):
         start_from(Gate(torch.eye(3, 5), 0), other, tmp_path / "first")
+
+
+def test_hidden_states_are_read_by_how_they_differ():
+    torch.manual_seed(0)
+    memory, common = torch.arange(40) % 4, 30 * torch.randn(8)
+    told, keys = torch.randn(4, 8)[memory] + 0.1 * torch.randn(40, 8), torch.eye(4, 6)
+    embedding, votes = keys[memory] + 0.2, torch.zeros(40, 4)
+    gate = Gate(keys, 8, ("hidden",)).requires_grad_(False)
+    start_reading(gate, common + told, embedding)
+    torch.testing.assert_close(gate.hidden_mean, (common + told).mean(0))
+    apart = (common + told - gate.hidden_mean) / gate.hidden_spread
+    assert apart.square().sum(-1).mean() == pytest.approx(1)
+    found = gate.terms(embedding, votes, common + told)["embedding"].argmax(-1)
+    assert torch.equal(found, memory), "alone, it starts as what the encoder would say"
+    learned = gate.from_hidden.clone()
+    start_reading(gate, told, embedding)
+    assert torch.equal(gate.from_hidden, learned), "what was learned stays"
+    assert not torch.equal(gate.hidden_mean, told.mean(0))
+    beside = Gate(keys, 8, ("embedding", "hidden")).requires_grad_(False)
+    start_reading(beside, common + told, embedding)
+    assert not beside.from_hidden.any(), "beside the embedding, it starts from the query's route"
+    assert torch.equal(beside.hidden_mean, gate.hidden_mean)
+    without = Gate(keys, 8, ("embedding",)).requires_grad_(False)
+    start_reading(without, common + told, embedding)
+    assert not len(without.hidden_mean)
+
+
+def test_a_ridge_regression_finds_a_linear_map_and_shrinks_it():
+    torch.manual_seed(0)
+    inputs, weights = torch.randn(50, 4), torch.randn(3, 4)
+    torch.testing.assert_close(ridge(inputs, inputs @ weights.T, 1e-6), weights, atol=1e-4, rtol=1e-4)
+    assert ridge(inputs, inputs @ weights.T, 1.0).norm() < 0.7 * weights.norm()
 
 
 def test_tokens_learn_from_the_hidden_state(token_composite, tmp_path):

@@ -48,12 +48,13 @@ def weighed(
 
 
 class Gate(nn.Module):
-    """logit_m = τ ⟨z, k_m⟩ + τ' ⟨a, k'_m⟩ + α v_m + β l_m + γ n_m, logit_none = b, with z = normalise(P e + H h).
+    """logit_m = τ ⟨z, k_m⟩ + τ' ⟨a, k'_m⟩ + α v_m + β l_m + γ n_m, logit_none = b, with z = normalise(P e + H (h − μ) / σ).
 
     The first term compares the question's embedding e (and the hidden state h) with a key a memory; the second does so
     for a, the embedding of the question without its names (`names`); v are the index's votes, l those of the lexicon,
     n those of the lexicon of names alone. Each term is there if its feature is. What the terms weigh against each
-    other is fitted on validation wordings (`scales`): trained wordings flatter what was fitted to them.
+    other is fitted on validation wordings (`scales`): trained wordings flatter what was fitted to them. All hidden states
+    have most in common, which tells no memory: μ is their mean over the questions trained on, σ their distance from it.
 
     Args:
         keys: [memories, embedding], where the memories' keys start: the means of their facts' embeddings.
@@ -61,6 +62,9 @@ class Gate(nn.Module):
         features: which of `FEATURES` take part.
         asked_keys: [memories, embedding], where the keys for questions without names start; as `keys` where None.
     """
+
+    hidden_mean: Float[Tensor, " hidden"]
+    hidden_spread: Float[Tensor, ""]
 
     def __init__(
         self,
@@ -77,6 +81,8 @@ class Gate(nn.Module):
         self.from_embedding = nn.Parameter(torch.eye(dimension))
         # From zero: tokens start from the query's route and learn how to leave it.
         self.from_hidden = nn.Parameter(torch.zeros(dimension, hidden_size if "hidden" in features else 0))
+        self.register_buffer("hidden_mean", torch.zeros(self.from_hidden.shape[1]))
+        self.register_buffer("hidden_spread", torch.ones(()))
         self.keys = nn.Parameter(functional.normalize(keys.float(), dim=-1))
         self.log_tau = nn.Parameter(torch.tensor(2.3))
         self.asked_keys = nn.Parameter(
@@ -122,7 +128,8 @@ class Gate(nn.Module):
             if "embedding" in self.features:
                 z = functional.linear(embedding, self.from_embedding)
             if hidden is not None and "hidden" in self.features:
-                z = z + functional.linear(hidden.to(z.dtype), self.from_hidden)
+                apart = (hidden.to(z.dtype) - self.hidden_mean) / self.hidden_spread
+                z = z + functional.linear(apart, self.from_hidden)
             terms["embedding"] = cosines(z, self.keys)
         if "asked" in self.features:
             assert asked is not None, "the feature 'asked' needs embeddings of the questions without their names"
