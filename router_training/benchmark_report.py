@@ -26,8 +26,9 @@ def combine(runs: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for name in dict.fromkeys(run.split("/")[0] for run in runs):
         seeds = {run: given for run, given in runs.items() if run.split("/")[0] == name}
-        # A fact of another seed is another fact.
-        weights = weightings([f"{run}/{fact}" for run, given in seeds.items() for fact in given["facts"]])
+        # A fact of another seed is another fact; folds of a seed ask the same ones.
+        runs_of = {run: "/".join(run.split("/")[:2]) for run in seeds}
+        weights = weightings([f"{runs_of[run]}/{fact}" for run, given in seeds.items() for fact in given["facts"]])
         found[name] = {router: _together(seeds, router, weights) for router in next(iter(seeds.values()))["routers"]}
     return found
 
@@ -58,16 +59,22 @@ def _mean(values: Sequence[float] | Sequence[int]) -> float:
     return round(sum(values) / len(values), 4)
 
 
-def best_features(sets: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
-    """Gate → mean top-1 on validation wordings over the sets, best first."""
-    gates = [router for router in next(iter(sets.values())) if router.startswith("gate: ")]
-    means = {gate: _mean([routers[gate]["validation"] for routers in sets.values()]) for gate in gates}
+def best_features(sets: Mapping[str, Mapping[str, Any]], figure: str = "validation") -> dict[str, float]:
+    """Gate → mean top-1 over the sets, best first: on validation wordings, or by `top1` on those that runs score."""
+    gates = [router for router in next(iter(sets.values()), {}) if router.startswith("gate: ")]
+    told = {gate: [routers[gate][figure] for routers in sets.values()] for gate in gates}
+    means = {gate: _mean([one["value"] if figure == "top1" else one for one in each]) for gate, each in told.items()}
     return dict(sorted(means.items(), key=lambda item: -item[1]))
 
 
 def write_report(results: Mapping[str, Any]) -> str:
     """The whole report in Markdown: a table a set, then what the tables do not hold."""
-    lines = ["# Routing", "", "Held-out wordings; means over seeds; 95 % intervals resample facts.", ""]
+    lines = [
+        "# Routing",
+        "",
+        "Wordings held out, or left out by a fold; means over runs; 95 % intervals resample facts.",
+        "",
+    ]
     for name, routers in results["sets"].items():
         parts = [part for part in next(iter(routers.values()))["parts"] if name.startswith("overlapping")]
         columns = [*_COLUMNS[:2], *parts, *_COLUMNS[2:]]
@@ -85,11 +92,13 @@ def write_report(results: Mapping[str, Any]) -> str:
             for router, told in routers.items()
             if "joining" in told
         ]
-    order = ", ".join(f"{gate} {mean:.4f}" for gate, mean in best_features(results["sets"]).items())
-    lines += [f"Mean top-1 on validation wordings: {order}; they lie near trained ones (`--folds` leaves out more)."]
+    folds = {name: routers for name, routers in results["sets"].items() if "folds" in name}
+    held = {name: routers for name, routers in results["sets"].items() if name not in folds}
+    for sets, figure, what in ((held, "validation", "validation"), (folds, "top1", "left-out")):
+        order = ", ".join(f"{gate} {mean:.4f}" for gate, mean in best_features(sets, figure).items())
+        lines += [f"Gates by mean top-1 on {what} wordings: {order}.", ""] if sets else []
     if speed := results.get("milliseconds_a_query"):
         lines += [
-            "",
             f"Routing one query among {speed['memories']} memories of {speed['wordings'] // speed['memories']} wordings "
             f"(index: {speed['kind']}), the encoder apart: {speed['median']} ms.",
         ]

@@ -28,7 +28,7 @@ from lorary.router_training.wordings import Wordings
 from lorary.split_rows import SplitRows
 
 Read = Callable[[Sequence[str]], Tensor]
-"""Questions → the hidden state at the split, pooled: [questions, hidden]."""
+"""Sentences → a vector each, [sentences, dimension]: embeddings, or of questions the hidden states at the split, pooled."""
 
 _STRANGERS = 512
 """Questions about unknown names at most: more would not move a threshold."""

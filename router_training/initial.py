@@ -65,6 +65,7 @@ def start_from(gate: Gate, bank: MemoryBank, folder: Path) -> None:
     known = {"keys"} | ({"asked_keys"} if "asked" in features else set())
     for kind in ("keys", "asked_keys"):
         given[kind] = own[kind].clone()
+    gate.load_state_dict(own | given)  # whose projection the keys of new memories need
     for number, name in enumerate(bank.names):
         if name in names:
             for kind in known:

@@ -193,6 +193,11 @@ class GateTraining(lightning.LightningModule):
         # It does not depend on how many epochs there will be, so that a run can be taken up for more of them.
         return {"optimizer": optimizer, "lr_scheduler": torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5)}
 
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """A checkpoint of an earlier version lacks what its gate did without; that stays as a new gate has it."""
+        own = {f"gate.{name}": tensor for name, tensor in self.gate.state_dict().items()}
+        checkpoint["state_dict"] = own | checkpoint["state_dict"]
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Only the gate: `_model` is hidden from Lightning, so nothing frozen can be here."""
         assert all(name.startswith("gate.") for name in checkpoint["state_dict"])

@@ -7,12 +7,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+SCHEMA = 2
+"""Of what is measured and how gates are made; results of another are not gone on with."""
+
 
 def standing(place: Path, settings: Mapping[str, Any], what: str) -> dict[str, Any] | None:
     """The results in `place/results.json`, None where there is none.
 
     Args:
-        settings: what the results must have been measured with, under `settings`.
+        settings: what the results must have been measured with, as their `settings` tell it.
         what: they are, for the error.
 
     Raises:

@@ -24,7 +24,7 @@ from lorary.router_training.calibration import calibrate, scored
 from lorary.router_training.data import RoutingData, read_questions
 from lorary.router_training.labels import agreement, check_adapters, measure_losses
 from lorary.router_training.settings import Training
-from lorary.router_training.standing import standing
+from lorary.router_training.standing import SCHEMA, standing
 from lorary.router_training.study_measures import gate_run, rival_run
 from lorary.router_training.study_questions import KINDS, measured_on, study_questions, write_questions
 from lorary.router_training.study_report import combine, write_report
@@ -101,6 +101,7 @@ class _Study:
         """Takes up what stands in the folder, and writes the questions."""
         content = b"".join(part for memory in self.bank for part in memory.files().values())
         settings = {
+            "schema": SCHEMA,
             "bank": hash_of(content),
             "unrelated": hash_of("\n".join(self.unrelated).encode()),
             **{name: value for name, value in asdict(self.training).items() if name not in VARIED},

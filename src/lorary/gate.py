@@ -128,8 +128,7 @@ class Gate(nn.Module):
             if "embedding" in self.features:
                 z = functional.linear(embedding, self.from_embedding)
             if hidden is not None and "hidden" in self.features:
-                apart = (hidden.to(z.dtype) - self.hidden_mean) / self.hidden_spread
-                z = z + functional.linear(apart, self.from_hidden)
+                z = z + functional.linear(self._apart(hidden.to(z.dtype)), self.from_hidden)
             terms["embedding"] = cosines(z, self.keys)
         if "asked" in self.features:
             assert asked is not None, "the feature 'asked' needs embeddings of the questions without their names"
@@ -139,6 +138,12 @@ class Gate(nn.Module):
                 assert told is not None, f"the feature {name!r} needs the votes of its lexicon"
                 terms[name] = told
         return terms
+
+    def _apart(self, hidden: Float[Tensor, "*batch hidden"]) -> Float[Tensor, "*batch hidden"]:
+        """(h − μ) / σ, no longer than 1: a mean of the first few tokens lies far from all that was trained on. Zero where no
+        token was counted yet."""
+        apart = (hidden - self.hidden_mean) / self.hidden_spread
+        return apart / apart.norm(dim=-1, keepdim=True).clamp(min=1) * hidden.any(-1, keepdim=True)
 
     def parts_of(self, feature: str) -> tuple[nn.Parameter, ...]:
         """The weights that a feature uses."""
