@@ -169,7 +169,8 @@ def fit(
         router.gate.requires_grad_(False).eval()
     if best.monitor and best.best_model_path:
         state = torch.load(best.best_model_path, weights_only=True)["state_dict"]
-        router.gate.load_state_dict({name.removeprefix("gate."): tensor for name, tensor in state.items()})
+        kept = {name.removeprefix("gate."): tensor for name, tensor in state.items()}
+        router.gate.load_state_dict(router.gate.state_dict() | kept)
     if model is not None:
         model.eval()
     return trainer

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import tempfile
+from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+if worker := os.environ.get("PYTEST_XDIST_WORKER"):  # workers would copy a composite's stub to one place at once
+    os.environ.setdefault("HF_MODULES_CACHE", str(Path(tempfile.gettempdir()) / f"lorary-modules-{worker}"))
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch

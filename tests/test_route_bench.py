@@ -132,17 +132,25 @@ def test_gates_that_read_the_hidden_state_stand_in_the_table_where_there_is_a_ba
     assert "## overlapping, folds (2 runs)" in (tmp_path / "alone" / "report.md").read_text()
 
 
-def test_hidden_states_are_those_that_a_composite_reads(base):
+def test_hidden_states_are_those_that_a_composite_reads(base, monkeypatch):
     from lorary.prompts import prompt
 
-    read, (split, texts) = hidden_states(base), (1, ["who keeps the lamp", "what is the code", "who keeps the lamp"])
-    found = read.encode(texts)
-    assert found.shape == (3, 32)
-    assert torch.equal(found[0], found[2])
-    ids = base.tokenizer(prompt(base.tokenizer, texts[1]), return_tensors="pt", add_special_tokens=False).input_ids
-    own = torch.nn.functional.normalize(base.model(ids, output_hidden_states=True).hidden_states[split][0, 1:], dim=-1)
-    torch.testing.assert_close(found[1], own.mean(0))
-    assert hidden_states(None).encode(texts).shape == (3, 0)
+    monkeypatch.setattr("lorary.pooling._AT_ONCE", 2)
+    texts = [
+        "who keeps the lamp",
+        "the code",
+        "who keeps the code",
+        "the lamp",
+        "who is the lamp",
+        "what keeps the lamp",
+    ]
+    found = hidden_states(base).encode([*texts, texts[0]])
+    assert torch.equal(found[0], found[-1])
+    for row, text in zip(found, texts, strict=False):
+        ids = base.tokenizer(prompt(base.tokenizer, text), return_tensors="pt", add_special_tokens=False).input_ids
+        states = base.model(ids, output_hidden_states=True).hidden_states[1][0, 1:]
+        torch.testing.assert_close(row, torch.nn.functional.normalize(states, dim=-1).mean(0))
+    assert hidden_states(None).encode(texts).shape == (6, 0)
 
 
 def test_a_set_s_facts_are_written_to_build_a_bank_of(tmp_path, capsys):

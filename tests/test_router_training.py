@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from lorary.composite import load_composite
+from lorary.configuration import LoraryConfig
 from lorary.encoder import EncoderError
 from lorary.files import BankError
 from lorary.gate import Gate
@@ -121,6 +122,40 @@ def test_a_checkpoint_holds_the_gate_only_and_resuming_changes_nothing(bank, bas
     assert max(float((gates[0][k] - gates[1][k]).abs().max()) for k in gates[0] if gates[0][k].numel()) < 1e-6
 
 
+def test_a_checkpoint_of_a_version_without_hidden_means_is_gone_on_with(bank, base, encoder, tmp_path):
+    from lorary.composite import assemble
+
+    gates = []
+    for name in ("as it is", "as it was"):
+        model = assemble(bank, base, encoder=encoder)
+        fit(model.router, data(model), Training(max_epochs=1), tmp_path / name, model=model, quiet=True)
+        checkpoint = tmp_path / name / "training" / "checkpoints" / "last.ckpt"
+        for path in checkpoint.parent.glob("*.ckpt") if name == "as it was" else ():
+            saved = torch.load(path, weights_only=True)
+            del saved["state_dict"]["gate.hidden_mean"], saved["state_dict"]["gate.hidden_spread"]
+            torch.save(saved, path)
+        fit(model.router, data(model), Training(max_epochs=2), tmp_path / name, resume=checkpoint, quiet=True)
+        gates.append(model.gate.state_dict())
+    assert all(torch.equal(gates[0][name], gates[1][name]) for name in gates[0])
+
+
+def test_a_gate_that_reads_hidden_states_learns_how_they_differ_and_is_saved_whole(bank, base, encoder, tmp_path):
+    from lorary.composite import assemble
+
+    config = LoraryConfig(text_config=base.model.config, features=("embedding", "hidden"), split_layer=bank.split_layer)
+    model = assemble(bank, base, encoder=encoder, config=config)
+    routing = data(model)
+    fit(model.router, routing, Training(max_epochs=1), tmp_path, model=model, quiet=True)
+    torch.testing.assert_close(model.gate.hidden_mean, routing.trained.pooled.mean(0))
+    assert float(model.gate.hidden_spread) != 1
+    assert model.gate.from_hidden.any()
+    question = model.tokenizer("Who cooks at Ormen station?", return_tensors="pt", add_special_tokens=False)
+    model.save_pretrained(tmp_path / "composite")
+    again = load_composite(tmp_path / "composite")
+    assert torch.equal(again.gate.hidden_mean, model.gate.hidden_mean)
+    assert torch.allclose(again(**question).route_weights, model(**question).route_weights, atol=1e-6)
+
+
 def test_a_trained_question_is_not_compared_with_wordings_at_its_own_place(bank):
     wordings = Wordings.of(bank)
     assert wordings.place.tolist() == [0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1]
@@ -195,6 +230,12 @@ def test_training_starts_from_a_trained_gate(kept_bank, base, encoder, tmp_path)
     assert torch.equal(gate.keys, trained["keys"].flip(0)), "keys follow their memory's name"
     assert torch.equal(gate.asked_keys, trained["asked_keys"].flip(0))
     assert float(gate.none) == float(trained["none"])
+    renamed = MemoryBank(**{**vars(kept_bank), "memories": {f"new {name}": kept_bank[name] for name in names}})
+    moved = new_gate(renamed, encoder, 32, first.gate.features)
+    own = moved.keys.clone()
+    start_from(moved, renamed, tmp_path / "first")
+    torch.testing.assert_close(moved.keys, first.gate.project(own), msg="new keys lie where the trained gate compares")
+    assert not torch.allclose(moved.keys, own)
     kept = load_file(tmp_path / "first" / "model.safetensors")
     del kept["asked_keys"]  # a gate that reads no question without its names
     save_file(kept, tmp_path / "first" / "model.safetensors", metadata={"format": "pt"})
@@ -223,6 +264,8 @@ def test_hidden_states_are_read_by_how_they_differ():
     assert apart.square().sum(-1).mean() == pytest.approx(1)
     found = gate.terms(embedding, votes, common + told)["embedding"].argmax(-1)
     assert torch.equal(found, memory), "alone, it starts as what the encoder would say"
+    assert float(gate._apart(common + 50 * told).norm(dim=-1).max()) <= 1 + 1e-5, "nothing is read as farther than that"
+    assert not gate._apart(torch.zeros(1, 8)).any(), "nor is anything where no token was counted"
     learned = gate.from_hidden.clone()
     start_reading(gate, told, embedding)
     assert torch.equal(gate.from_hidden, learned), "what was learned stays"
