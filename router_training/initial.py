@@ -23,6 +23,9 @@ def start_reading(
 ) -> None:
     """Centres and scales what a gate reads of the hidden states of its trained questions, if it reads and has learned none.
 
+    For queries alone: what is read at the ends of prompts, where gates are trained, says too little of the tokens before and
+    after (routed so by token, questions on two topics told 0.04 of their facts in place of 0.21).
+
     Beside the embedding its reading starts from zero: from the query's route. Alone it would compare nothing with the
     keys, which are embeddings; it starts as a ridge regression of them (Hoerl and Kennard 1970).
     """

@@ -160,7 +160,7 @@ def fit(
     # Only what the features use: with many devices, torch waits for the gradient of everything that is to be trained.
     for weight in (router.gate.none, *(w for feature in router.gate.features for w in router.gate.parts_of(feature))):
         weight.requires_grad_(True)
-    if data.trained.pooled is not None:
+    if data.trained.pooled is not None and training.granularity == "query":
         start_reading(router.gate, data.trained.pooled, data.trained.embedding)
     router.gate.train()
     try:

@@ -293,6 +293,18 @@ def test_tokens_learn_from_the_hidden_state(token_composite, tmp_path):
     assert not torch.equal(before, token_composite.gate.from_hidden)
 
 
+def test_tokens_are_read_as_they_are(bank, base, encoder, tmp_path):
+    from lorary.composite import assemble
+
+    given = {"text_config": base.model.config, "features": ("embedding", "hidden"), "split_layer": bank.split_layer}
+    model = assemble(bank, base, encoder=encoder, config=LoraryConfig(granularity="token", **given))
+    training = Training(granularity="token", max_epochs=1)
+    fit(model.router, data(model), training, tmp_path, model=model, quiet=True)
+    assert model.gate.from_hidden.any()
+    assert not model.gate.hidden_mean.any()
+    assert float(model.gate.hidden_spread) == 1
+
+
 def test_held_out_wordings_are_never_read(composite):
     routing = data(composite)
     asked = {example.text for queries in (routing.trained, routing.validation) for example in queries.examples}
