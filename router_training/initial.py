@@ -19,24 +19,29 @@ _PENALTY = 1e-3
 
 @torch.no_grad()
 def start_reading(
-    gate: Gate, hidden: Float[Tensor, "queries hidden"], embedding: Float[Tensor, "queries embedding"]
+    gate: Gate,
+    hidden: Float[Tensor, "queries hidden"],
+    embedding: Float[Tensor, "queries embedding"],
+    *,
+    centred: bool = True,
 ) -> None:
-    """Centres and scales what a gate reads of the hidden states of its trained questions, if it reads and has learned none.
-
-    For queries alone: what is read at the ends of prompts, where gates are trained, says too little of the tokens before and
-    after (routed so by token, questions on two topics told 0.04 of their facts in place of 0.21).
+    """Sets how a gate reads hidden states by those of its trained questions, where it reads them and has learned nothing.
 
     Beside the embedding its reading starts from zero: from the query's route. Alone it would compare nothing with the
     keys, which are embeddings; it starts as a ridge regression of them (Hoerl and Kennard 1970).
+
+    Args:
+        centred: centres and scales them. Not for tokens: the ends of prompts, where gates are trained, say too little of
+            the tokens before and after (routed so by token, questions on two topics told 0.04 of their facts, not 0.21).
     """
     if "hidden" not in gate.features or bool(gate.from_hidden.any()):
         return
-    mean = hidden.mean(0)
-    spread = (hidden - mean).square().sum(-1).mean().sqrt().clamp(min=1e-6)
-    gate.hidden_mean.copy_(mean)
-    gate.hidden_spread.copy_(spread)
+    if centred:
+        gate.hidden_mean.copy_(hidden.mean(0))
+        spread = (hidden - gate.hidden_mean).square().sum(-1).mean().sqrt()
+        gate.hidden_spread.copy_(spread.clamp(min=1e-6))
     if "embedding" not in gate.features:
-        gate.from_hidden.copy_(ridge((hidden - mean) / spread, embedding, _PENALTY))
+        gate.from_hidden.copy_(ridge((hidden - gate.hidden_mean) / gate.hidden_spread, embedding, _PENALTY))
 
 
 def ridge(

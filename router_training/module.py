@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -109,6 +110,12 @@ def select(
     return hard if selection == "hard" else hard.detach() + soft - soft.detach()
 
 
+def as_of_now(state: Mapping[str, Tensor], gate: Gate) -> dict[str, Tensor]:
+    """A checkpoint's tensors; those of an earlier version lack how hidden states differ, since its gate read them raw."""
+    raw = {"hidden_mean": torch.zeros_like(gate.hidden_mean), "hidden_spread": torch.ones_like(gate.hidden_spread)}
+    return {**{f"gate.{name}": tensor for name, tensor in raw.items()}, **state}
+
+
 class GateTraining(lightning.LightningModule):
     """Trains the gate of a composite against its frozen base and memories.
 
@@ -194,9 +201,7 @@ class GateTraining(lightning.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5)}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """A checkpoint of an earlier version lacks what its gate did without; that stays as a new gate has it."""
-        own = {f"gate.{name}": tensor for name, tensor in self.gate.state_dict().items()}
-        checkpoint["state_dict"] = own | checkpoint["state_dict"]
+        checkpoint["state_dict"] = as_of_now(checkpoint["state_dict"], self.gate)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Only the gate: `_model` is hidden from Lightning, so nothing frozen can be here."""

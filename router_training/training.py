@@ -24,7 +24,7 @@ from lorary.router_training.calibration import calibrate
 from lorary.router_training.data import RoutingData, read_questions
 from lorary.router_training.initial import start_from, start_reading
 from lorary.router_training.labels import agreement, check_adapters, measure_losses
-from lorary.router_training.module import GateTraining, Weights
+from lorary.router_training.module import GateTraining, Weights, as_of_now
 from lorary.router_training.settings import Training
 from lorary.routing import Policy
 
@@ -77,6 +77,11 @@ def train_router(
     model = assemble(opened, loaded, config=config)
     if init_from is not None:
         start_from(model.gate, opened, Path(init_from))
+        if training.granularity == "token" and bool(model.gate.hidden_mean.any()):
+            raise BankError(
+                f"{init_from}: its gate reads the hidden states of whole queries, not of tokens; start from a composite "
+                "that was trained with --granularity token, or from nothing"
+            )
     by_loss, agreed = training.labels == "loss", dict[str, float]()
     needs_model = training.language_weight > 0 or by_loss or "hidden" in model.gate.features
     data = RoutingData(
@@ -160,8 +165,9 @@ def fit(
     # Only what the features use: with many devices, torch waits for the gradient of everything that is to be trained.
     for weight in (router.gate.none, *(w for feature in router.gate.features for w in router.gate.parts_of(feature))):
         weight.requires_grad_(True)
-    if data.trained.pooled is not None and training.granularity == "query":
-        start_reading(router.gate, data.trained.pooled, data.trained.embedding)
+    if data.trained.pooled is not None:
+        centred = training.granularity == "query"
+        start_reading(router.gate, data.trained.pooled, data.trained.embedding, centred=centred)
     router.gate.train()
     try:
         trainer.fit(module, datamodule=data, ckpt_path=str(resume) if resume else None, weights_only=True)
@@ -169,8 +175,8 @@ def fit(
         router.gate.requires_grad_(False).eval()
     if best.monitor and best.best_model_path:
         state = torch.load(best.best_model_path, weights_only=True)["state_dict"]
-        kept = {name.removeprefix("gate."): tensor for name, tensor in state.items()}
-        router.gate.load_state_dict(router.gate.state_dict() | kept)
+        kept = as_of_now(state, router.gate)
+        router.gate.load_state_dict({name.removeprefix("gate."): tensor for name, tensor in kept.items()})
     if model is not None:
         model.eval()
     return trainer

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-if worker := os.environ.get("PYTEST_XDIST_WORKER"):  # workers would copy a composite's stub to one place at once
-    os.environ.setdefault("HF_MODULES_CACHE", str(Path(tempfile.gettempdir()) / f"lorary-modules-{worker}"))
+if "PYTEST_XDIST_WORKER" in os.environ:  # workers would copy a composite's stub to one place at once
+    os.environ["HF_MODULES_CACHE"] = tempfile.mkdtemp(prefix="lorary-modules-")
+    atexit.register(shutil.rmtree, os.environ["HF_MODULES_CACHE"], ignore_errors=True)
 
 from dataclasses import replace
 

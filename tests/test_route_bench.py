@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from lorary.__main__ import main
+from lorary.bases import fingerprint
 from lorary.facts import Fact, group_by_topic, read_facts
 from lorary.router_training import benchmark
 from lorary.router_training.benchmark import route_bench, routing_milliseconds
-from lorary.router_training.benchmark_report import best_features
+from lorary.router_training.benchmark_report import best_features, combine
 from lorary.router_training.data import read_questions
 from lorary.router_training.remembered import Remembered, hidden_states
 from lorary.router_training.sets import _BOOK, JOINS, SETS, general_questions, relations
@@ -121,7 +122,7 @@ def test_gates_that_read_the_hidden_state_stand_in_the_table_where_there_is_a_ba
     assert all(tables[1]["gate: embedding"][name] == plain[name] for name in same), "what reads none is as it was"
     run = beside["runs"]["overlapping/0"]["routers"]
     assert run["gate: embedding + hidden"]["ece"] != run["gate: embedding"]["ece"], "the hidden state was read"
-    assert beside["settings"] == alone["settings"] | {"base": base.name}
+    assert beside["settings"] == alone["settings"] | {"base": base.name, "fingerprint": fingerprint(base.model)}
     before = (tmp_path / "alone" / "results.json").read_bytes()
     with pytest.raises(ValueError, match=r"another base: None, not .*give another folder"):
         route_bench(tmp_path / "alone", **given, base=base)
@@ -129,7 +130,23 @@ def test_gates_that_read_the_hidden_state_stand_in_the_table_where_there_is_a_ba
     folds = route_bench(tmp_path / "alone", **given, folds=[4, 5])
     assert [*folds["runs"]] == ["overlapping/0", "overlapping, folds/0/4", "overlapping, folds/0/5"]
     assert [*folds["sets"]] == ["overlapping", "overlapping, folds"], "told apart from held-out wordings"
-    assert "## overlapping, folds (2 runs)" in (tmp_path / "alone" / "report.md").read_text()
+    report = (tmp_path / "alone" / "report.md").read_text()
+    assert "## overlapping, folds (2 runs)" in report
+    assert "Gates by mean top-1 on left-out wordings: gate: embedding" in report
+    place = tmp_path / "alone" / "results.json"
+    earlier = json.loads(place.read_text())
+    place.write_text(json.dumps(earlier | {"settings": earlier["settings"] | {"schema": 1}}))
+    with pytest.raises(ValueError, match="another schema: 1, not 2"):
+        route_bench(tmp_path / "alone", **given)
+
+
+def test_folds_of_a_seed_ask_the_same_facts():
+    right = [1, 0, 1, 1, 0, 1, 1, 0]
+    run = {"facts": [f"a/{i}" for i in range(8)], "parts": ["a"] * 8, "routers": {"index": {"right": right}}}
+    once, twice = (combine({f"x, folds/3/{fold}": run for fold in folds}) for folds in ([1], [1, 2]))
+    assert once["x, folds"]["index"]["top1"] == twice["x, folds"]["index"]["top1"], "asked twice, no surer"
+    seeds = combine({f"x/{seed}": run for seed in (1, 2)})["x"]["index"]["top1"]
+    assert seeds["low"] > once["x, folds"]["index"]["top1"]["low"], "facts of another seed are others"
 
 
 def test_hidden_states_are_those_that_a_composite_reads(base, monkeypatch):

@@ -122,12 +122,14 @@ def test_a_checkpoint_holds_the_gate_only_and_resuming_changes_nothing(bank, bas
     assert max(float((gates[0][k] - gates[1][k]).abs().max()) for k in gates[0] if gates[0][k].numel()) < 1e-6
 
 
-def test_a_checkpoint_of_a_version_without_hidden_means_is_gone_on_with(bank, base, encoder, tmp_path):
+@pytest.mark.parametrize("features", [("embedding", "votes"), ("embedding", "hidden")])
+def test_a_checkpoint_of_a_version_without_hidden_means_is_gone_on_with(bank, base, encoder, tmp_path, features):
     from lorary.composite import assemble
 
     gates = []
+    config = LoraryConfig(text_config=base.model.config, features=features, split_layer=bank.split_layer)
     for name in ("as it is", "as it was"):
-        model = assemble(bank, base, encoder=encoder)
+        model = assemble(bank, base, encoder=encoder, config=config)
         fit(model.router, data(model), Training(max_epochs=1), tmp_path / name, model=model, quiet=True)
         checkpoint = tmp_path / name / "training" / "checkpoints" / "last.ckpt"
         for path in checkpoint.parent.glob("*.ckpt") if name == "as it was" else ():
@@ -136,7 +138,12 @@ def test_a_checkpoint_of_a_version_without_hidden_means_is_gone_on_with(bank, ba
             torch.save(saved, path)
         fit(model.router, data(model), Training(max_epochs=2), tmp_path / name, resume=checkpoint, quiet=True)
         gates.append(model.gate.state_dict())
-    assert all(torch.equal(gates[0][name], gates[1][name]) for name in gates[0])
+    if "hidden" in features:
+        assert gates[0]["hidden_mean"].any()
+        assert not gates[1]["hidden_mean"].any(), "what it learned, it learned of raw ones"
+        assert float(gates[1]["hidden_spread"]) == 1
+    else:
+        assert all(torch.equal(gates[0][name], gates[1][name]) for name in gates[0])
 
 
 def test_a_gate_that_reads_hidden_states_learns_how_they_differ_and_is_saved_whole(bank, base, encoder, tmp_path):
@@ -293,6 +300,17 @@ def test_tokens_learn_from_the_hidden_state(token_composite, tmp_path):
     assert not torch.equal(before, token_composite.gate.from_hidden)
 
 
+def test_a_gate_of_tokens_does_not_start_from_one_of_queries(kept_bank, base, tmp_path):
+    features = ("embedding", "hidden")
+    training = Training(max_epochs=1, features=features)
+    train_router(kept_bank, out=tmp_path / "first", training=training, base=base, quiet=True)
+    token = replace(training, granularity="token")
+    given = {"out": tmp_path / "second", "base": base, "quiet": True}
+    with pytest.raises(BankError, match="reads the hidden states of whole queries"):
+        train_router(kept_bank, training=token, init_from=tmp_path / "first", **given)
+    assert not (tmp_path / "second").exists()
+
+
 def test_tokens_are_read_as_they_are(bank, base, encoder, tmp_path):
     from lorary.composite import assemble
 
@@ -303,6 +321,10 @@ def test_tokens_are_read_as_they_are(bank, base, encoder, tmp_path):
     assert model.gate.from_hidden.any()
     assert not model.gate.hidden_mean.any()
     assert float(model.gate.hidden_spread) == 1
+    alone = Gate(torch.eye(3, 5), 4, ("hidden",)).requires_grad_(False)
+    start_reading(alone, torch.randn(9, 4), torch.randn(9, 5), centred=False)
+    assert alone.from_hidden.any(), "from zero it would learn next to nothing"
+    assert not alone.hidden_mean.any()
 
 
 def test_held_out_wordings_are_never_read(composite):

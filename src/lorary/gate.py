@@ -54,7 +54,8 @@ class Gate(nn.Module):
     for a, the embedding of the question without its names (`names`); v are the index's votes, l those of the lexicon,
     n those of the lexicon of names alone. Each term is there if its feature is. What the terms weigh against each
     other is fitted on validation wordings (`scales`): trained wordings flatter what was fitted to them. All hidden states
-    have most in common, which tells no memory: μ is their mean over the questions trained on, σ their distance from it.
+    have most in common, which tells no memory: μ is their mean over the questions trained on, σ their distance from it, and
+    nothing is read as farther than σ. A gate of tokens reads them as they are: μ is 0, σ is 1.
 
     Args:
         keys: [memories, embedding], where the memories' keys start: the means of their facts' embeddings.
