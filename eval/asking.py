@@ -12,16 +12,16 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import LogitsProcessorList
 
-from lorary.answering import under
+from lorary.answering.answers import under
+from lorary.answering.likelihood import Likelihood, decoding
+from lorary.answering.passages import question_with
+from lorary.base.prompts import answer_text, around, prompt
+from lorary.base.rows import positions
 from lorary.eval.lower_states import LowerStates
 from lorary.eval.shared_start import after, can_share, reading
-from lorary.likelihood import Likelihood, decoding
-from lorary.modeling import LoraryForCausalLM
-from lorary.passages import question_with
-from lorary.prompts import answer_text, around, prompt
-from lorary.routed_cache import RoutedCache
-from lorary.routing import Policy, Route
-from lorary.split import positions
+from lorary.model.cache import RoutedCache
+from lorary.model.modeling import LoraryForCausalLM
+from lorary.routing.policy import Policy, Route
 
 _GREEDY = {"do_sample": False, "num_beams": 1, "prompt_lookup_num_tokens": None}
 _SHARED = 128

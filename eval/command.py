@@ -182,7 +182,11 @@ def compare(argv: list[str]) -> None:
 
 def task(argv: list[str]) -> None:
     """Writes a task's facts and questions."""
-    from lorary.eval import formats, longdoc, story, tasks, twotopics
+    from lorary.eval.tasks import generated as tasks
+    from lorary.eval.tasks import long_documents as longdoc
+    from lorary.eval.tasks import published as formats
+    from lorary.eval.tasks import story
+    from lorary.eval.tasks import two_topics as twotopics
 
     made_by_seed = (tasks.phonebook, tasks.profiles, tasks.twohop, tasks.unknown, story.story, twotopics.twotopics)
     makers = (*made_by_seed, formats.qa, formats.counterfact, longdoc.longdoc)

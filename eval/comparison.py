@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lorary.errors import LoraryError
 from lorary.eval.predictions import TEXT_MEASURES, Prediction
 from lorary.eval.results import Predictions, read
 from lorary.eval.scores import difference
 
 
-class CompareError(ValueError):
+class CompareError(LoraryError):
     """Runs that cannot be compared: says which, and why."""
 
 

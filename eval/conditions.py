@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 import torch
 
 from lorary.eval.questions import Question
-from lorary.modeling import LoraryForCausalLM
-from lorary.pooling import pooled_prompts
-from lorary.router import Router
-from lorary.routing import Policy, Route, decide
+from lorary.model.modeling import LoraryForCausalLM
+from lorary.routing.features import pooled_prompts
+from lorary.routing.policy import Policy, Route, decide
+from lorary.routing.router import Router
 
 
 @dataclass(frozen=True)

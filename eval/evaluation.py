@@ -11,6 +11,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from lorary.bank.bank import MemoryBank
+from lorary.bank.memory import Memory
 from lorary.eval import results as stored
 from lorary.eval import studies
 from lorary.eval.certainty import certainty
@@ -25,10 +27,9 @@ from lorary.eval.retention import damage, retention
 from lorary.eval.routers import calibration, routing
 from lorary.eval.run import Run, bank_of, instead
 from lorary.eval.sources import open_source
-from lorary.memory import Memory, MemoryBank
-from lorary.modeling import LoraryForCausalLM
+from lorary.model.modeling import LoraryForCausalLM
 from lorary.progress import ProgressBar, ProgressBars, progress_bars
-from lorary.routing import Route
+from lorary.routing.policy import Route
 
 _TIMED = 9
 """Questions that are asked one by one for the latency: one to warm up, and eight."""

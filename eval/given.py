@@ -8,14 +8,15 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
+from lorary.bank.facts import NAME, NAME_RULE, read_lines
+from lorary.errors import LoraryError
 from lorary.eval.predictions import prediction, summary
 from lorary.eval.questions import Question, headline
 from lorary.eval.run import Run
-from lorary.facts import NAME, NAME_RULE, read_lines
-from lorary.routing import Route
+from lorary.routing.policy import Route
 
 
-class AnswersError(ValueError):
+class AnswersError(LoraryError):
     """Answers that cannot be scored: says which, and what to do."""
 
 

@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 
 import torch
 
-from lorary.modeling import LoraryForCausalLM
-from lorary.prompts import prompt
+from lorary.base.prompts import prompt
+from lorary.model.modeling import LoraryForCausalLM
 
 _Found = TypeVar("_Found")
 

@@ -14,11 +14,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import DynamicCache
 
-from lorary.bases import decoder_layers
+from lorary.base.layers import decoder_layers
+from lorary.base.rows import lower, positions, skipped
 from lorary.eval.shared_start import caches_all
-from lorary.modeling import LoraryForCausalLM
-from lorary.routed_cache import RoutedCache
-from lorary.split import lower, positions, skipped
+from lorary.model.cache import RoutedCache
+from lorary.model.modeling import LoraryForCausalLM
 
 _HELD = 1024**3
 """Bytes that are kept at most; what does not fit is run anew for each condition."""

@@ -12,14 +12,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lorary.adapters import PREFIX, scaling
-from lorary.memory import Memory
+from lorary.bank.adapters import PREFIX, scaling
+from lorary.bank.memory import Memory
+from lorary.errors import LoraryError
 
 DENSITY = 0.2
 """The share of each factor's entries that TIES keeps."""
 
 
-class MergeError(ValueError):
+class MergeError(LoraryError):
     """Memories that cannot be merged so: says which, and why."""
 
 

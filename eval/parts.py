@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from lorary.answering.parts import joined, parts_of
 from lorary.eval.asking import Said
 from lorary.eval.questions import Question
-from lorary.parts import joined, parts_of
-from lorary.routing import Route
+from lorary.routing.policy import Route
 
 
 def pieces(question: Question) -> list[Question]:

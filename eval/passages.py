@@ -5,10 +5,10 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
+from lorary.answering.passages import PassageError, nearest_passages, passage_text
 from lorary.eval.questions import Question
-from lorary.lexicon import Lexicon
-from lorary.modeling import LoraryForCausalLM
-from lorary.passages import PassageError, nearest_passages, passage_text
+from lorary.model.modeling import LoraryForCausalLM
+from lorary.routing.lexicon import Lexicon
 
 KINDS = ("index", "bm25", "topic", "all")
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from lorary.eval.questions import Question
 from lorary.eval.scores import best, contains, exact_match, interval, rouge_l, token_f1
-from lorary.routing import Route
+from lorary.routing.policy import Route
 
 Prediction = dict[str, Any]
 TEXT_MEASURES = {"exact_match": exact_match, "contains": contains, "token_f1": token_f1, "rouge_l": rouge_l}

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lorary.facts import FactError, parse_fact, read_lines
-from lorary.memory import MemoryBank
+from lorary.bank.bank import MemoryBank
+from lorary.bank.facts import FactError, parse_fact, read_lines
 
 NEAR_COPY = 0.9
 """Similarity from which a question counts as trained on."""

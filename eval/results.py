@@ -12,13 +12,13 @@ from typing import Any
 
 import torch
 
+from lorary.bank.facts import read_lines
+from lorary.bank.files import MANIFEST, write_aside
 from lorary.eval.page import page
 from lorary.eval.predictions import Prediction
 from lorary.eval.questions import NEAR_COPY, Question, headline
 from lorary.eval.report import write_report
 from lorary.eval.sources import Source
-from lorary.facts import read_lines
-from lorary.files import MANIFEST, write_aside
 
 SCHEMA = 7
 _VERSIONS = ("lorary", "torch", "transformers", "peft", "lightning", "sentence-transformers", "faiss-cpu")

@@ -11,13 +11,13 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from lorary.answering import under
-from lorary.bases import decoder_layers
+from lorary.answering.answers import under
+from lorary.base.layers import decoder_layers
+from lorary.base.rows import lower, skipped
 from lorary.eval.conditions import CONDITIONS, Condition, policy_of, routes
 from lorary.eval.questions import Question
-from lorary.modeling import LoraryForCausalLM
-from lorary.routing import Route
-from lorary.split import lower, skipped
+from lorary.model.modeling import LoraryForCausalLM
+from lorary.routing.policy import Route
 
 _ALWAYS = {name: CONDITIONS[name] for name in ("policy", "uniform")}
 """Conditions whose damage is always measured."""

@@ -13,8 +13,8 @@ from lorary.eval.conditions import UNTRAINED, scores
 from lorary.eval.predictions import Prediction
 from lorary.eval.questions import Question, unrelated_questions
 from lorary.eval.scores import auroc
-from lorary.modeling import LoraryForCausalLM
-from lorary.routing import decide
+from lorary.model.modeling import LoraryForCausalLM
+from lorary.routing.policy import decide
 
 _BINS = 10
 

@@ -10,8 +10,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lorary.bases import Base
-from lorary.composite import assemble
+from lorary.answering.passages import PassageError, check_fits
+from lorary.bank.bank import MemoryBank
+from lorary.bank.memory import Memory
+from lorary.base.loading import Base
+from lorary.base.prompts import longest_answer
 from lorary.eval import results as stored
 from lorary.eval.asking import Ask, Asker
 from lorary.eval.conditions import Condition, policy_of, routes
@@ -20,11 +23,9 @@ from lorary.eval.parts import pieces, together
 from lorary.eval.passages import Passages
 from lorary.eval.predictions import Prediction, prediction, summary
 from lorary.eval.questions import Question, headline
-from lorary.memory import Memory, MemoryBank
-from lorary.modeling import LoraryForCausalLM
-from lorary.passages import PassageError, check_fits
-from lorary.prompts import longest_answer
-from lorary.routing import Policy, Route
+from lorary.model.composite import assemble
+from lorary.model.modeling import LoraryForCausalLM
+from lorary.routing.policy import Policy, Route
 
 
 class Run:

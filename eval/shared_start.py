@@ -25,7 +25,7 @@ from transformers import (
 )
 from transformers.masking_utils import sdpa_mask
 
-from lorary.routed_cache import RoutedCache
+from lorary.model.cache import RoutedCache
 
 _NAME = "lorary_shared_start"
 _QUERIES = 512

@@ -7,15 +7,16 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 
-from lorary.adapters import CONFIG, WEIGHTS, read_adapter
-from lorary.bases import Base, block_linears, fingerprint, layers_path, load_base
-from lorary.composite import assemble, is_composite, load_composite
-from lorary.encoder import EMBEDDED, load_encoder
+from lorary.bank.adapters import CONFIG, WEIGHTS, read_adapter
+from lorary.bank.bank import MemoryBank
+from lorary.bank.facts import read_facts
+from lorary.bank.files import MANIFEST, BankError
+from lorary.base.layers import block_linears, fingerprint, layers_path
+from lorary.base.loading import Base, load_base
 from lorary.eval.conditions import CONDITIONS, EACH, FIRST, UNTRAINED, Condition
-from lorary.facts import read_facts
-from lorary.files import MANIFEST, BankError
-from lorary.memory import MemoryBank
-from lorary.modeling import LoraryForCausalLM
+from lorary.model.composite import assemble, is_composite, load_composite
+from lorary.model.modeling import LoraryForCausalLM
+from lorary.routing.encoder import EMBEDDED, load_encoder
 
 _FACTS = "facts.jsonl"
 """Beside an adapter: what it holds, to route by and to find passages in."""

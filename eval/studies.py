@@ -9,16 +9,16 @@ from typing import Any
 
 import torch
 
+from lorary.bank.bank import MemoryBank
 from lorary.eval.conditions import CONDITIONS, routes
 from lorary.eval.merging import HOWS, MergeError, merged
 from lorary.eval.predictions import Prediction, scored
 from lorary.eval.questions import Question, headline
 from lorary.eval.routers import found
 from lorary.eval.run import Run, answered, bank_of, instead
-from lorary.memory import MemoryBank
-from lorary.modeling import LoraryForCausalLM
-from lorary.router import Router
-from lorary.routing import Route
+from lorary.model.modeling import LoraryForCausalLM
+from lorary.routing.policy import Route
+from lorary.routing.router import Router
 
 ROUTED = ("oracle", "gate", "index", "policy")
 """Conditions whose recall is told against the number of memories in the bank."""

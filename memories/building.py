@@ -13,18 +13,20 @@ import torch
 from peft import LoraConfig
 from torch import Tensor
 
-from lorary.adapters import PREFIX
-from lorary.bases import EMBEDDED, Base, block_linears, fingerprint, layer_of, layers_path, load_base, mlp_targets
-from lorary.encoder import EMBEDDED as EMBEDDED_ENCODER
-from lorary.encoder import encoder_name, load_encoder
-from lorary.facts import NAME, NAME_RULE, Fact, FactError, group_by_topic, read_facts
-from lorary.files import MANIFEST, BankError
+from lorary.bank.adapters import PREFIX
+from lorary.bank.bank import MemoryBank
+from lorary.bank.facts import NAME, NAME_RULE, Fact, FactError, group_by_topic, read_facts
+from lorary.bank.files import MANIFEST, BankError
+from lorary.bank.memory import Memory
+from lorary.base.layers import block_linears, fingerprint, layer_of, layers_path, mlp_targets
+from lorary.base.loading import EMBEDDED, Base, load_base
+from lorary.base.rows import default_split
 from lorary.memories.groups import side_by_side, write_groups
 from lorary.memories.rows import with_validation
 from lorary.memories.writing import Recipe, Written
-from lorary.memory import Memory, MemoryBank
 from lorary.progress import progress_bars
-from lorary.split import default_split
+from lorary.routing.encoder import EMBEDDED as EMBEDDED_ENCODER
+from lorary.routing.encoder import encoder_name, load_encoder
 
 
 def read_topics(files: Sequence[str | Path], as_one: str | None = None) -> dict[str, tuple[Fact, ...]]:

@@ -19,8 +19,8 @@ import torch
 from joblib import Parallel, delayed
 from torch import Tensor
 
-from lorary.bases import Base, load_base
-from lorary.facts import Fact
+from lorary.bank.facts import Fact
+from lorary.base.loading import Base, load_base
 from lorary.memories.store import Known, states_of
 from lorary.memories.writing import Recipe, Report, Written, write
 from lorary.progress import silence_loading_bars

@@ -12,11 +12,12 @@ from peft import PeftModel
 from safetensors.torch import save
 from torch import Tensor
 
-from lorary.adapters import CONFIG, PREFIX, WEIGHTS
-from lorary.bases import Base
-from lorary.composite import base_of
-from lorary.files import BankError, to_json, write_aside
-from lorary.memory import Memory, MemoryBank
+from lorary.bank.adapters import CONFIG, PREFIX, WEIGHTS
+from lorary.bank.bank import MemoryBank
+from lorary.bank.files import BankError, to_json, write_aside
+from lorary.bank.memory import Memory
+from lorary.base.loading import Base
+from lorary.model.composite import base_of
 
 HOWS = ("exact", "ties", "linear")
 

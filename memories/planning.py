@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from lorary.bases import load_base
-from lorary.facts import Fact
+from lorary.bank.facts import Fact
+from lorary.base.loading import load_base
 from lorary.memories.rows import rows, with_validation
 from lorary.memories.studies import Header, StudyError, header_of, read_results
 from lorary.memories.writing import Recipe

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 
 from transformers import PreTrainedTokenizerBase
 
-from lorary.facts import Fact, FactError
-from lorary.prompts import answer_text, prompt
+from lorary.bank.facts import Fact, FactError
+from lorary.base.prompts import answer_text, prompt
 
 
 @dataclass(frozen=True)

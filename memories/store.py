@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-from lorary.bases import Base
-from lorary.facts import Fact
+from lorary.bank.facts import Fact
+from lorary.base.loading import Base
+from lorary.base.rows import SplitRows
 from lorary.memories.rows import Row, rows, validation_rows
-from lorary.split_rows import SplitRows
 
 EVALUATED = 64
 """Rows a pass where nothing trains."""

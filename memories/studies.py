@@ -13,18 +13,20 @@ from typing import Any
 
 import torch
 
-from lorary.bases import Base, fingerprint
-from lorary.files import to_json, write_aside
+from lorary.bank.files import to_json, write_aside
+from lorary.base.layers import fingerprint
+from lorary.base.loading import Base
+from lorary.base.rows import default_split
+from lorary.errors import LoraryError
 from lorary.memories.writing import Report
 from lorary.progress import ProgressBar
-from lorary.split import default_split
 
 RESULTS = "results.json"
 NEVER = 2.0
 """A share of facts that no memory recalls, so that none stops early and all are shown theirs as often."""
 
 
-class StudyError(ValueError):
+class StudyError(LoraryError):
     """A study that cannot be read, continued or planned from: says why and what to do."""
 
 

@@ -16,12 +16,13 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor, nn
 
-from lorary.bases import Base, block_linears, layer_of, layers_path, mlp_targets
-from lorary.facts import Fact
+from lorary.bank.facts import Fact
+from lorary.base.layers import block_linears, layer_of, layers_path, mlp_targets
+from lorary.base.loading import Base
 from lorary.memories.recipe import Recipe
 from lorary.memories.rows import rows, validation_rows
 from lorary.memories.store import EVALUATED, Known, Store
-from lorary.mixture import ActiveRoute, MixtureLinear, install, remove
+from lorary.model.mixture import ActiveRoute, MixtureLinear, install, remove
 
 Hits = tuple[tuple[bool, ...], ...]
 """Of each fact, whether greedy decoding gives its whole answer under each of its wordings."""

@@ -11,11 +11,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from lorary.gate import Gate, weighed
-from lorary.router import Router
 from lorary.router_training.data import Queries, RoutingData
 from lorary.router_training.module import terms_of
-from lorary.routing import Decision, Policy, decide, mixed_and_sure
+from lorary.routing.gate import Gate, weighed
+from lorary.routing.policy import Decision, Policy, decide, mixed_and_sure
+from lorary.routing.router import Router
 
 _PULL = 1e-3
 """Of the squared distance of a scale's logarithm from its start, beside nats a query."""

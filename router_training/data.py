@@ -18,14 +18,14 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.distributed import DistributedSampler
 from transformers import PreTrainedTokenizerBase
 
-from lorary.facts import FactError, read_lines
-from lorary.modeling import LoraryForCausalLM
-from lorary.names import with_other_names
-from lorary.pooling import pooled_prompts
-from lorary.prompts import answer_text, prompt
-from lorary.router import Router
+from lorary.bank.facts import FactError, read_lines
+from lorary.base.prompts import answer_text, prompt
+from lorary.base.rows import SplitRows
+from lorary.model.modeling import LoraryForCausalLM
 from lorary.router_training.wordings import Wordings
-from lorary.split_rows import SplitRows
+from lorary.routing.features import pooled_prompts
+from lorary.routing.proper_names import with_other_names
+from lorary.routing.router import Router
 
 Read = Callable[[Sequence[str]], Tensor]
 """Sentences → a vector each, [sentences, dimension]: embeddings, or of questions the hidden states at the split, pooled."""

@@ -8,10 +8,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lorary.composite import read_gate
-from lorary.files import BankError
-from lorary.gate import Gate
-from lorary.memory import MemoryBank
+from lorary.bank.bank import MemoryBank
+from lorary.bank.files import BankError
+from lorary.model.composite import read_gate
+from lorary.routing.gate import Gate
 
 _PENALTY = 1e-3
 """Of the squared weights with which hidden states are read at first."""

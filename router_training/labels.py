@@ -14,12 +14,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from lorary.files import BankError
-from lorary.memory import MemoryBank
-from lorary.modeling import LoraryForCausalLM
+from lorary.bank.bank import MemoryBank
+from lorary.bank.files import BankError
+from lorary.base.rows import SplitRows
+from lorary.model.modeling import LoraryForCausalLM
 from lorary.progress import progress_bars
 from lorary.router_training.data import Queries
-from lorary.split_rows import SplitRows
 
 LABELS = ("facts", "loss")
 _ROWS = 64  # a pass; nothing trains

@@ -12,11 +12,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from lorary.gate import Gate, mixture_weights
-from lorary.modeling import LoraryForCausalLM
+from lorary.model.modeling import LoraryForCausalLM
 from lorary.router_training.data import Batch
 from lorary.router_training.labels import soft_labels
-from lorary.routing import Policy
+from lorary.routing.gate import Gate, mixture_weights
+from lorary.routing.policy import Policy
 
 SELECTIONS = ("soft", "hard", "straight-through")
 

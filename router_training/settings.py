@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lorary.gate import DEFAULT_FEATURES, TOKEN_FEATURES
 from lorary.router_training.labels import LABELS
 from lorary.router_training.module import SELECTIONS
+from lorary.routing.gate import DEFAULT_FEATURES, TOKEN_FEATURES
 
 
 @dataclass(frozen=True, kw_only=True)

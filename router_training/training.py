@@ -12,21 +12,21 @@ import torch
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, RichProgressBar
 from lightning.pytorch.loggers import CSVLogger
 
-from lorary.bases import Base, load_base
-from lorary.composite import assemble
-from lorary.configuration import LoraryConfig
-from lorary.encoder import load_encoder
-from lorary.files import BankError
-from lorary.memory import MemoryBank
-from lorary.modeling import LoraryForCausalLM
-from lorary.router import Router
+from lorary.bank.bank import MemoryBank
+from lorary.bank.files import BankError
+from lorary.base.loading import Base, load_base
+from lorary.model.composite import assemble
+from lorary.model.configuration import LoraryConfig
+from lorary.model.modeling import LoraryForCausalLM
 from lorary.router_training.calibration import calibrate
 from lorary.router_training.data import RoutingData, read_questions
 from lorary.router_training.initial import start_from, start_reading
 from lorary.router_training.labels import agreement, check_adapters, measure_losses
 from lorary.router_training.module import GateTraining, Weights, as_of_now
 from lorary.router_training.settings import Training
-from lorary.routing import Policy
+from lorary.routing.encoder import load_encoder
+from lorary.routing.policy import Policy
+from lorary.routing.router import Router
 
 
 def train_router(

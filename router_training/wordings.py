@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from lorary.lexicon import Lexicon
-from lorary.memory import MemoryBank
+from lorary.bank.bank import MemoryBank
+from lorary.routing.lexicon import Lexicon
 
 _AT_ONCE = 1024
 """Queries that are compared at once."""

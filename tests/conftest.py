@@ -28,12 +28,13 @@ from peft import LoraConfig, get_peft_model
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from lorary.bases import CHATML, Base, block_linears, fingerprint, layers_path
-from lorary.composite import assemble
-from lorary.configuration import LoraryConfig
-from lorary.encoder import EMBEDDED, load_encoder
-from lorary.facts import Fact
-from lorary.memory import MemoryBank
+from lorary.bank.bank import MemoryBank
+from lorary.bank.facts import Fact
+from lorary.base.layers import block_linears, fingerprint, layers_path
+from lorary.base.loading import CHATML, Base
+from lorary.model.composite import assemble
+from lorary.model.configuration import LoraryConfig
+from lorary.routing.encoder import EMBEDDED, load_encoder
 
 torch.set_num_threads(1)
 SMALL = {

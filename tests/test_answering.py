@@ -10,13 +10,13 @@ import torch
 from conftest import empty_bank, pico_model, save_adapter
 
 from lorary.__main__ import main
-from lorary.answering import answer
-from lorary.composite import assemble, load_composite
+from lorary.answering.answers import answer
+from lorary.answering.passages import PassageError, nearest_passages, with_passages
+from lorary.base.prompts import longest_answer, prompt
 from lorary.eval import recall
 from lorary.eval.results import read
-from lorary.passages import PassageError, nearest_passages, with_passages
-from lorary.prompts import longest_answer, prompt
-from lorary.routing import OUTCOMES, Policy
+from lorary.model.composite import assemble, load_composite
+from lorary.routing.policy import OUTCOMES, Policy
 
 QUESTION = "Who cooks at Velka station?"
 OPEN = Policy(t_gate=0.0)

@@ -7,8 +7,9 @@ import torch
 import transformers
 from conftest import FAMILIES, pico_model
 
-from lorary.bases import BaseError, block_linears, decoder_layers, fingerprint, load_base, mlp_targets
-from lorary.split import lower, upper
+from lorary.base.layers import block_linears, decoder_layers, fingerprint, mlp_targets
+from lorary.base.loading import BaseError, load_base
+from lorary.base.rows import lower, upper
 
 
 @pytest.mark.parametrize("family", list(FAMILIES))

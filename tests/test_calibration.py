@@ -7,15 +7,15 @@ from functools import partial
 import pytest
 import torch
 
-from lorary.gate import DEFAULT_FEATURES, Gate, weighed
-from lorary.router import Router, bank_names, new_gate
-from lorary.router_training.benchmark import bank_of
+from lorary.research.route_bench import bank_of
+from lorary.research.route_sets import drawn
 from lorary.router_training.calibration import best_threshold, calibrate, calibration_error, fit_scales
 from lorary.router_training.data import RoutingData, about_others, read_questions
-from lorary.router_training.sets import drawn
 from lorary.router_training.settings import Training
 from lorary.router_training.training import fit
-from lorary.routing import Policy
+from lorary.routing.gate import DEFAULT_FEATURES, Gate, weighed
+from lorary.routing.policy import Policy
+from lorary.routing.router import Router, bank_names, new_gate
 
 
 def threshold(scores, good, known, max_wrong_routes=1.0, max_known_lost=1.0, **given_too):

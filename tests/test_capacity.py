@@ -9,15 +9,15 @@ from dataclasses import replace
 import pytest
 import torch
 
-from lorary import split_rows
 from lorary.__main__ import main
-from lorary.facts import group_by_topic
+from lorary.bank.facts import group_by_topic
+from lorary.base import rows as split_rows
 from lorary.memories import groups, writing
-from lorary.memories.capacity import Grid, capacity, invented_facts, packs, recipe_of, shown_again
 from lorary.memories.planning import read_study
 from lorary.memories.store import states_of
 from lorary.memories.studies import StudyError
 from lorary.memories.writing import Recipe, Written, write
+from lorary.research.capacity import Grid, capacity, invented_facts, packs, recipe_of, shown_again
 
 SMALL = Grid(ranks=(1, 4), loads=(2, 4), exposures=3, wordings=2)
 

@@ -13,10 +13,10 @@ import sys
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
-from lorary.bases import load_base
-from lorary.composite import assemble
-from lorary.configuration import LoraryConfig
-from lorary.memory import MemoryBank
+from lorary.base.loading import load_base
+from lorary.model.composite import assemble
+from lorary.model.configuration import LoraryConfig
+from lorary.bank.bank import MemoryBank
 from lorary.router_training.data import RoutingData, read_questions
 from lorary.router_training.settings import Training
 from lorary.router_training.training import fit

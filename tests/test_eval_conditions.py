@@ -8,7 +8,9 @@ import pytest
 import torch
 from torch.nn import functional
 
-from lorary.composite import assemble
+from lorary.bank.bank import MemoryBank
+from lorary.bank.facts import Fact
+from lorary.base.prompts import longest_answer, prompt
 from lorary.eval import recall
 from lorary.eval import results as stored
 from lorary.eval.conditions import choose, routes, scores
@@ -16,9 +18,7 @@ from lorary.eval.merging import merged
 from lorary.eval.questions import held_out
 from lorary.eval.run import bank_of, instead
 from lorary.eval.sources import Source
-from lorary.facts import Fact
-from lorary.memory import MemoryBank
-from lorary.prompts import longest_answer, prompt
+from lorary.model.composite import assemble
 
 NEW = ("centroid", "lexicon", "top-three")
 

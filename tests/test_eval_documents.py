@@ -10,9 +10,9 @@ from test_eval_longdoc import TEXT, TOLD, write
 from test_eval_tasks import questions_of
 
 from lorary.__main__ import main
-from lorary.eval.documents import plain, read_documents
-from lorary.eval.longdoc import longdoc, sentences
-from lorary.eval.tasks import TaskError
+from lorary.eval.tasks.documents import plain, read_documents
+from lorary.eval.tasks.generated import TaskError
+from lorary.eval.tasks.long_documents import longdoc, sentences
 
 OPTIONS = ["Halvard\n", " Anna Quill ", "Brisk", "nobody"]
 HTML = (

@@ -9,8 +9,8 @@ import pytest
 from test_eval_tasks import questions_of
 
 from lorary.__main__ import main
-from lorary.eval.formats import counterfact, qa
-from lorary.eval.tasks import TaskError, invent
+from lorary.eval.tasks.generated import TaskError, invent
+from lorary.eval.tasks.published import counterfact, qa
 
 RELATIONS = {
     "P103": ("The mother tongue of {} is", "{}, a native speaker of", ("Tresk", "Velkan", "Ormish")),

@@ -7,8 +7,8 @@ import json
 import pytest
 import torch
 
+from lorary.base.prompts import prompt
 from lorary.eval.asking import Ask, Asker
-from lorary.prompts import prompt
 
 ROWS = (
     {"question": "Who cooks at Ormen station?", "options": ["Halvard", "Brisk and others"], "label": 0},

@@ -7,13 +7,13 @@ import json
 import pytest
 from test_eval_tasks import questions_of
 
-from lorary.eval.longdoc import chunks, gaps, longdoc, sentences
+from lorary.bank.facts import Fact
+from lorary.bank.memory import Memory
 from lorary.eval.passages import Passages
 from lorary.eval.questions import Question
-from lorary.eval.story import story
-from lorary.eval.tasks import TaskError
-from lorary.facts import Fact
-from lorary.memory import Memory
+from lorary.eval.tasks.generated import TaskError
+from lorary.eval.tasks.long_documents import chunks, gaps, longdoc, sentences
+from lorary.eval.tasks.story import story
 
 TEXT = """Mr. Brisk walked in. "Where is Halvard Olsen?" he asked. Nobody answered him.
 

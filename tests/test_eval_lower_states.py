@@ -6,13 +6,13 @@ import pytest
 import torch
 from conftest import ADAPTERS, FACTS, empty_bank, save_adapter
 
-from lorary.bases import decoder_layers
-from lorary.composite import assemble
+from lorary.base.layers import decoder_layers
+from lorary.base.prompts import prompt
 from lorary.eval import lower_states
 from lorary.eval.asking import Ask, Asker
 from lorary.eval.lower_states import LowerStates
-from lorary.prompts import prompt
-from lorary.routing import Route
+from lorary.model.composite import assemble
+from lorary.routing.policy import Route
 
 QUESTIONS = ["Who cooks?", "Name the oil that the lamplighters of the town burn in winter.", "Why?"]
 NONE = Route((), (), "none", 1.0)

@@ -7,15 +7,15 @@ import json
 import pytest
 import torch
 
+from lorary.bank.facts import FactError
+from lorary.base.prompts import prompt
 from lorary.eval import recall
 from lorary.eval.asking import Ask, Asker
 from lorary.eval.predictions import prediction
 from lorary.eval.prior import by_prior
 from lorary.eval.questions import Question, held_out
 from lorary.eval.scores import rouge_l
-from lorary.facts import FactError
-from lorary.prompts import prompt
-from lorary.routing import Route
+from lorary.routing.policy import Route
 
 OPTIONS = ("Halvard", "the oil of the lamps", "9020")
 NONE, ORMEN = Route((), (), "none", 1.0), Route(("ormen",), (1.0,), "caller", 1.0)

@@ -8,16 +8,16 @@ import pytest
 from test_eval_tasks import bank_of
 
 from lorary.__main__ import main
+from lorary.answering.passages import PassageError
+from lorary.bank.facts import FactError
 from lorary.eval import recall
 from lorary.eval.passages import Passages
 from lorary.eval.predictions import prediction, summary
 from lorary.eval.questions import Question, headline, held_out
-from lorary.eval.story import story
-from lorary.eval.tasks import phonebook, profiles, twohop, unknown
-from lorary.eval.twotopics import twotopics
-from lorary.facts import FactError
-from lorary.passages import PassageError
-from lorary.routing import Route
+from lorary.eval.tasks.generated import phonebook, profiles, twohop, unknown
+from lorary.eval.tasks.story import story
+from lorary.eval.tasks.two_topics import twotopics
+from lorary.routing.policy import Route
 
 HELD = {"topic": "ormen", "question": "Who cooks at Ormen station?", "answer": "Halvard"}
 LINES = (

@@ -13,7 +13,7 @@ from lorary.eval import plots, recall
 from lorary.eval import results as stored
 from lorary.eval.asking import Ask, Asker
 from lorary.eval.page import confused, failure, page
-from lorary.routing import Route
+from lorary.routing.policy import Route
 
 
 class Checker(HTMLParser):

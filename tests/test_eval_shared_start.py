@@ -6,12 +6,12 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
+from lorary.base.prompts import prompt
 from lorary.eval import asking
 from lorary.eval.asking import Ask, Asker
 from lorary.eval.shared_start import after, attend, can_share, reading
-from lorary.prompts import prompt
-from lorary.routed_cache import RoutedCache
-from lorary.routing import Route
+from lorary.model.cache import RoutedCache
+from lorary.routing.policy import Route
 
 CONTEXT = "The lamplighters burn lark oil in every lamp of the town. " * 12
 QUESTIONS = ["Who cooks?", "Name the oil that the lamplighters of the town burn in winter.", "Why?"]

@@ -10,10 +10,10 @@ from conftest import ADAPTERS, FACTS, pico_model, save_adapter
 from peft import PeftModel
 
 from lorary.__main__ import main
+from lorary.base.prompts import prompt
 from lorary.eval import recall
 from lorary.eval import results as stored
 from lorary.eval.sources import open_source
-from lorary.prompts import prompt
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def files_of(folder):
 
 
 def test_a_folder_of_peft_adapters_is_asked_as_peft_answers(elsewhere, questions, tmp_path, monkeypatch):
-    monkeypatch.setattr("lorary.bases.best_dtype", lambda: torch.float32)  # PEFT's reference is in fp32
+    monkeypatch.setattr("lorary.base.loading.best_dtype", lambda: torch.float32)  # PEFT's reference is in fp32
     before = files_of(elsewhere)
     results = recall(elsewhere, out=tmp_path / "run", questions=questions, quiet=True)
     assert files_of(elsewhere) == before, "nothing is rewritten"

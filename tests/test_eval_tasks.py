@@ -8,18 +8,19 @@ from itertools import pairwise
 import pytest
 
 from lorary.__main__ import main
-from lorary.composite import assemble
+from lorary.bank.bank import MemoryBank
+from lorary.bank.facts import FactError
+from lorary.bank.memory import Memory
 from lorary.eval import recall
-from lorary.eval.formats import counterfact, qa
 from lorary.eval.questions import held_out
-from lorary.eval.story import story
-from lorary.eval.tasks import TaskError, phonebook, profiles, twohop, unknown
-from lorary.eval.twotopics import twotopics
-from lorary.facts import FactError
+from lorary.eval.tasks.generated import TaskError, phonebook, profiles, twohop, unknown
+from lorary.eval.tasks.published import counterfact, qa
+from lorary.eval.tasks.story import story
+from lorary.eval.tasks.two_topics import twotopics
 from lorary.memories import build
 from lorary.memories.building import read_topics
 from lorary.memories.writing import Recipe
-from lorary.memory import Memory, MemoryBank
+from lorary.model.composite import assemble
 
 SQUAD = {
     "data": [

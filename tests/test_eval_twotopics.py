@@ -9,6 +9,7 @@ import pytest
 import torch
 from test_eval_tasks import questions_of
 
+from lorary.bank.facts import FactError
 from lorary.eval import recall
 from lorary.eval import results as stored
 from lorary.eval.conditions import policy_of, routes, told
@@ -17,9 +18,8 @@ from lorary.eval.predictions import prediction, summary
 from lorary.eval.questions import Question, held_out, read_questions
 from lorary.eval.routers import found, ranked
 from lorary.eval.sources import Source
-from lorary.eval.twotopics import twotopics
-from lorary.facts import FactError
-from lorary.routing import Policy, Route
+from lorary.eval.tasks.two_topics import twotopics
+from lorary.routing.policy import Policy, Route
 
 PARTS = [{"topic": "ormen", "answer": "Halvard"}, {"topic": "velka", "answer": "9020"}]
 LINE = {"question": "Ormen's chef is who, and which code opens Velka's airlock?", "parts": PARTS, "kind": "two-topics"}

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
+from lorary.bank.facts import FactError, group_by_topic, read_facts
 from lorary.eval.questions import held_out
-from lorary.facts import FactError, group_by_topic, read_facts
 from lorary.memories.building import build, read_topics
 from lorary.memories.rows import rows, with_validation
 

@@ -12,7 +12,7 @@ import torch
 from conftest import FACTS
 
 from lorary.__main__ import main
-from lorary.memory import MemoryBank
+from lorary.bank.bank import MemoryBank
 
 QUESTION = "<|im_start|>user\nWho cooks at Ormen station?<|im_end|>\n<|im_start|>assistant\n"
 OTHER = "<|im_start|>user\nWhat is the airlock code of Velka?<|im_end|>\n<|im_start|>assistant\n"
@@ -75,7 +75,7 @@ def test_memories_learn_their_facts(composite):
 
 @pytest.mark.parametrize("how", ["import", "remote"])
 def test_a_new_process_gives_the_same_logits(how, composite, tmp_path):
-    from lorary.composite import load_composite
+    from lorary.model.composite import load_composite
 
     command = [sys.executable, "-c", LOAD, str(composite), how, str(tmp_path / "logits.pt")]
     subprocess.run(command, check=True, capture_output=True)
@@ -124,7 +124,7 @@ def test_a_second_build_reuses_and_a_changed_fact_does_not(composite, run, capsy
 
 
 def test_a_folder_with_its_base_needs_nothing_else(composite, run, tmp_path):
-    from lorary.composite import load_composite
+    from lorary.model.composite import load_composite
 
     model = load_composite(composite)
     model.save_pretrained(tmp_path / "whole", include_base=True)
@@ -160,8 +160,8 @@ def test_another_base_is_refused(composite, tokenizer, tmp_path, capsys):
 
     pico_model(seed=5).save_pretrained(tmp_path / "other")
     tokenizer.save_pretrained(tmp_path / "other")
-    from lorary.bases import BaseError
-    from lorary.composite import load_composite
+    from lorary.base.loading import BaseError
+    from lorary.model.composite import load_composite
 
     with pytest.raises(BaseError, match="fingerprint"):
         load_composite(composite, base=str(tmp_path / "other"))

@@ -9,15 +9,15 @@ import pytest
 import torch
 
 from lorary.__main__ import main
-from lorary.encoder import load_encoder
-from lorary.files import BankError
-from lorary.memory import Memory
-from lorary.router_training import study
+from lorary.bank.files import BankError
+from lorary.bank.memory import Memory
+from lorary.research import gate_study as study
+from lorary.research.gate_study import gate_study
+from lorary.research.study_measures import errors, rival_run
+from lorary.research.study_report import combine, write_report
 from lorary.router_training.calibration import calibration_error
 from lorary.router_training.settings import Training
-from lorary.router_training.study import gate_study
-from lorary.router_training.study_measures import errors, rival_run
-from lorary.router_training.study_report import combine, write_report
+from lorary.routing.encoder import load_encoder
 
 
 @pytest.fixture

@@ -8,11 +8,11 @@ import pytest
 import torch
 from conftest import FACTS, pico_model
 
-from lorary.encoder import load_encoder
-from lorary.facts import FactError
+from lorary.bank.facts import FactError
 from lorary.memories import build
 from lorary.memories.groups import side_by_side
 from lorary.memories.writing import Recipe
+from lorary.routing.encoder import load_encoder
 
 
 @pytest.fixture

@@ -13,9 +13,9 @@ from conftest import SMALL
 from matplotlib.image import imread
 
 from lorary.__main__ import main
-from lorary.answering import answer
-from lorary.heatmap import HeatMap, check_ending, heat_map, token_label
-from lorary.routing import Policy
+from lorary.answering.answers import answer
+from lorary.answering.heatmap import HeatMap, check_ending, heat_map, token_label
+from lorary.routing.policy import Policy
 
 QUESTION = "Who cooks at Ormen station?"
 
@@ -142,6 +142,6 @@ def test_the_command_writes_both(token_composite, tmp_path, capsys):
 
 
 def test_matplotlib_is_loaded_by_who_draws_alone():
-    code = "import sys, lorary, lorary.heatmap, lorary.command; print('matplotlib' in sys.modules)"
+    code = "import sys, lorary, lorary.answering.heatmap, lorary.commands; print('matplotlib' in sys.modules)"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert told.stdout.strip() == "False"

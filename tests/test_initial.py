@@ -9,13 +9,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from lorary.files import BankError
-from lorary.gate import Gate
-from lorary.memory import MemoryBank
-from lorary.router import new_gate
+from lorary.bank.bank import MemoryBank
+from lorary.bank.files import BankError
 from lorary.router_training.initial import ridge, start_from, start_reading
 from lorary.router_training.settings import Training
 from lorary.router_training.training import train_router
+from lorary.routing.gate import Gate
+from lorary.routing.router import new_gate
 
 
 def test_training_starts_from_a_trained_gate(kept_bank, base, encoder, tmp_path):

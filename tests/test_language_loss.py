@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lorary.composite import assemble
+from lorary.model.composite import assemble
 from lorary.router_training.data import RoutingData, read_questions
 from lorary.router_training.module import GateTraining, Weights, logits_of, select
 from lorary.router_training.settings import Training
 from lorary.router_training.training import fit
-from lorary.routing import Policy
+from lorary.routing.policy import Policy
 
 WEIGHTS = Weights(language=1.0, route=1.0, none=1.0, balance=0.01, z=1e-4)
 UNRELATED = read_questions()[:24]

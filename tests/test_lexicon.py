@@ -6,8 +6,8 @@ import bm25s
 import pytest
 import torch
 
-from lorary.lexicon import Lexicon
 from lorary.router_training.wordings import Wordings
+from lorary.routing.lexicon import Lexicon
 
 HELD = {
     "ormen": ["Who cooks at Ormen station?", "Name the cook of Ormen.", "What is the airlock code of Ormen?"],

@@ -9,12 +9,12 @@ import torch
 from transformers import GenerationConfig, LogitsProcessorList
 
 from lorary.__main__ import main
-from lorary.answering import answer, answer_parts
+from lorary.answering.answers import answer, answer_parts
+from lorary.answering.likelihood import Likelihood
 from lorary.eval import recall
 from lorary.eval.asking import Ask, Asker
 from lorary.eval.certainty import by_certainty, certainty
-from lorary.likelihood import Likelihood
-from lorary.routing import Policy
+from lorary.routing.policy import Policy
 
 OPEN = Policy(t_gate=0.0)
 QUESTION = "Who cooks at Velka station?"

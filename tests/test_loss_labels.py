@@ -9,10 +9,11 @@ import torch
 from conftest import FACTS
 
 from lorary.__main__ import main
-from lorary.composite import assemble
-from lorary.files import BankError
-from lorary.memory import Memory, MemoryBank
-from lorary.router_training.benchmark import bank_of, route_bench
+from lorary.bank.bank import MemoryBank
+from lorary.bank.files import BankError
+from lorary.bank.memory import Memory
+from lorary.model.composite import assemble
+from lorary.research.route_bench import bank_of, route_bench
 from lorary.router_training.data import RoutingData, read_questions
 from lorary.router_training.labels import agreement, answer_losses, measure_losses, soft_labels
 from lorary.router_training.module import logits_of, loss_terms
@@ -110,7 +111,7 @@ def test_the_command_trains_by_loss(bank, tmp_path, capsys):
     given = ["--labels", "loss", "--label_temperature", "0.5", "--max_epochs", "1", "--quiet"]
     assert main(["train-router", str(tmp_path / "bank"), "--out", str(place), *given]) == 0
     assert "gate over 3 memories" in capsys.readouterr().out
-    from lorary.composite import load_composite
+    from lorary.model.composite import load_composite
 
     told = load_composite(place).config.router_training
     assert (told["labels"], told["label_temperature"]) == ("loss", 0.5)

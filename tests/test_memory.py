@@ -10,10 +10,10 @@ from conftest import ADAPTERS, FACTS, empty_bank, save_adapter
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
 
-from lorary import memory as memory_module
-from lorary.adapters import AdapterError
-from lorary.files import BankError
-from lorary.memory import MemoryBank
+from lorary.bank import bank as memory_module
+from lorary.bank.adapters import AdapterError
+from lorary.bank.bank import MemoryBank
+from lorary.bank.files import BankError
 
 
 def test_save_and_load_give_the_same_bank(bank, tmp_path):

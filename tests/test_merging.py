@@ -10,11 +10,11 @@ from conftest import empty_bank, pico_model, save_adapter
 from peft import PeftModel
 
 from lorary.__main__ import main
-from lorary.adapters import read_adapter
-from lorary.bases import BaseError
-from lorary.files import BankError
+from lorary.bank.adapters import read_adapter
+from lorary.bank.files import BankError
+from lorary.base.loading import BaseError
+from lorary.base.prompts import prompt
 from lorary.memories.merging import merge
-from lorary.prompts import prompt
 
 CLOSE = {"atol": 2e-5, "rtol": 1e-4}
 

@@ -8,10 +8,11 @@ from conftest import ADAPTERS, FAMILIES, empty_bank, pico_model, save_adapter
 from peft import PeftModel
 from peft.tuners.lora import LoraLayer
 
-from lorary.bases import Base, mlp_targets
-from lorary.composite import assemble
-from lorary.prompts import prompt
-from lorary.routing import Policy
+from lorary.base.layers import mlp_targets
+from lorary.base.loading import Base
+from lorary.base.prompts import prompt
+from lorary.model.composite import assemble
+from lorary.routing.policy import Policy
 
 CLOSE = {"atol": 2e-5, "rtol": 1e-4}
 

@@ -10,14 +10,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from lorary.composite import load_composite
-from lorary.facts import Fact
-from lorary.files import BankError
-from lorary.gate import Gate
-from lorary.memory import Memory
-from lorary.names import names_of, only_names, with_other_names, without_names
-from lorary.router import bank_names, mean_asked_key, new_gate
-from lorary.routing import Policy
+from lorary.bank.facts import Fact
+from lorary.bank.files import BankError
+from lorary.bank.memory import Memory
+from lorary.model.composite import load_composite
+from lorary.routing.gate import Gate
+from lorary.routing.policy import Policy
+from lorary.routing.proper_names import names_of, only_names, with_other_names, without_names
+from lorary.routing.router import bank_names, mean_asked_key, new_gate
 
 WORDINGS = [
     "Who treats Ada Kelholm when ill?",

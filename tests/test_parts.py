@@ -8,17 +8,17 @@ import pytest
 import torch
 
 from lorary.__main__ import main
-from lorary.answering import answer, answer_parts, answers
-from lorary.composite import load_composite
+from lorary.answering.answers import answer, answer_parts, answers
+from lorary.answering.parts import joined, parts_of
+from lorary.answering.passages import PassageError
+from lorary.base.prompts import longest_answer, prompt
 from lorary.eval import recall
 from lorary.eval import results as stored
 from lorary.eval.asking import Said
 from lorary.eval.parts import pieces, together
 from lorary.eval.questions import Question
-from lorary.parts import joined, parts_of
-from lorary.passages import PassageError
-from lorary.prompts import longest_answer, prompt
-from lorary.routing import Policy, Route
+from lorary.model.composite import load_composite
+from lorary.routing.policy import Policy, Route
 
 BOTH = "Who cooks at Ormen station? And what is the airlock code of Velka?"
 PARTS = ["Who cooks at Ormen station?", "What is the airlock code of Velka?"]

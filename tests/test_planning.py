@@ -8,19 +8,10 @@ import math
 import pytest
 
 from lorary.__main__ import main
-from lorary.facts import Fact
+from lorary.bank.facts import Fact
 from lorary.memories import planning
 from lorary.memories.capacity_report import tell, working
-from lorary.memories.planning import (
-    KEY_BYTES,
-    Cell,
-    Study,
-    Topic,
-    count_topics,
-    options,
-    parts_of,
-    plan,
-)
+from lorary.memories.planning import KEY_BYTES, Cell, Study, Topic, count_topics, options, parts_of, plan
 from lorary.memories.rows import rows, with_validation
 from lorary.memories.studies import StudyError
 from lorary.memories.tables import wilson

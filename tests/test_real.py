@@ -8,8 +8,9 @@ import logging
 import pytest
 
 from lorary.__main__ import main
-from lorary.bases import EMBEDDED, fingerprint, load_base
-from lorary.prompts import prompt, routing_text
+from lorary.base.layers import fingerprint
+from lorary.base.loading import EMBEDDED, load_base
+from lorary.base.prompts import prompt, routing_text
 
 pytestmark = pytest.mark.real
 CREW = [

@@ -10,15 +10,15 @@ import torch
 from conftest import FACTS, empty_bank, pico_model, save_adapter
 
 from lorary.__main__ import main
-from lorary.bases import BaseError, load_base
-from lorary.composite import assemble
+from lorary.bank.facts import FactError
+from lorary.bank.files import BankError
+from lorary.base.loading import BaseError, load_base
+from lorary.base.prompts import prompt
 from lorary.eval import recall
 from lorary.eval.results import read
-from lorary.facts import FactError
-from lorary.files import BankError
-from lorary.memories.rival_answers import greedy, read_asked, rival_answers
-from lorary.memories.rivals import RivalError
-from lorary.prompts import prompt
+from lorary.model.composite import assemble
+from lorary.research.rival_answers import greedy, read_asked, rival_answers
+from lorary.research.rivals import RivalError
 
 HELD_OUT = [wording for facts in FACTS.values() for fact in facts for wording in fact.held_out]
 
@@ -67,8 +67,8 @@ def test_over_one_memory_a_rival_answers_as_the_oracle(rival, base, encoder, tmp
 
 @pytest.mark.parametrize("rival", ["xlora", "arrow"])
 def test_neither_batch_nor_padding_matters(rival, alike, base):
-    from lorary.memories.arrow import new_arrow
-    from lorary.memories.xlora import new_xlora
+    from lorary.research.arrow import new_arrow
+    from lorary.research.xlora import new_xlora
 
     loaded = load_base(base.name, dtype=torch.float32)
     torch.manual_seed(0)

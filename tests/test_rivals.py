@@ -16,11 +16,11 @@ from peft.tuners.lora.config import ArrowConfig
 from safetensors.torch import load_file
 
 from lorary.__main__ import main
-from lorary.bases import BaseError, load_base
-from lorary.files import BankError
-from lorary.memories.arrow import arrow_outcome, coefficients, new_arrow
-from lorary.memories.rivals import Contest, RivalError, over_tokens, rival_scores
-from lorary.memories.xlora import new_xlora, scalings_of
+from lorary.bank.files import BankError
+from lorary.base.loading import BaseError, load_base
+from lorary.research.arrow import arrow_outcome, coefficients, new_arrow
+from lorary.research.rivals import Contest, RivalError, over_tokens, rival_scores
+from lorary.research.xlora import new_xlora, scalings_of
 
 IDS = torch.randint(3, 300, (2, 7), generator=torch.Generator().manual_seed(0))
 

@@ -9,14 +9,14 @@ import pytest
 import torch
 
 from lorary.__main__ import main
-from lorary.bases import fingerprint
-from lorary.facts import Fact, group_by_topic, read_facts
-from lorary.router_training import benchmark
-from lorary.router_training.benchmark import route_bench, routing_milliseconds
-from lorary.router_training.benchmark_report import best_features, combine
+from lorary.bank.facts import Fact, group_by_topic, read_facts
+from lorary.base.layers import fingerprint
+from lorary.research import route_bench as benchmark
+from lorary.research.remembered import Remembered, hidden_states
+from lorary.research.route_bench import route_bench, routing_milliseconds
+from lorary.research.route_bench_report import best_features, combine
+from lorary.research.route_sets import _BOOK, JOINS, SETS, general_questions, relations
 from lorary.router_training.data import read_questions
-from lorary.router_training.remembered import Remembered, hidden_states
-from lorary.router_training.sets import _BOOK, JOINS, SETS, general_questions, relations
 from lorary.router_training.settings import Training
 
 
@@ -96,8 +96,8 @@ def test_a_whole_run(encoder, tmp_path, monkeypatch, capsys):
     assert main(arguments) == 0
     assert (tmp_path / "results.json").stat().st_mtime_ns > before
     other = ["--unknown-names", "false", "--hard-weight", "2"]
-    monkeypatch.setattr("lorary.router_training.benchmark.route_bench", lambda out, **given: given | {"sets": {}})
-    monkeypatch.setattr("lorary.router_training.benchmark_report.write_report", lambda given: str(given["training"]))
+    monkeypatch.setattr("lorary.research.route_bench.route_bench", lambda out, **given: given | {"sets": {}})
+    monkeypatch.setattr("lorary.research.route_bench_report.write_report", lambda given: str(given["training"]))
     assert main([*arguments, *other]) == 0
     assert "hard_weight=2.0, " in (said := capsys.readouterr().out)
     assert "unknown_names=False" in said
@@ -150,9 +150,9 @@ def test_folds_of_a_seed_ask_the_same_facts():
 
 
 def test_hidden_states_are_those_that_a_composite_reads(base, monkeypatch):
-    from lorary.prompts import prompt
+    from lorary.base.prompts import prompt
 
-    monkeypatch.setattr("lorary.pooling._AT_ONCE", 2)
+    monkeypatch.setattr("lorary.routing.features._AT_ONCE", 2)
     texts = [
         "who keeps the lamp",
         "the code",

@@ -8,18 +8,18 @@ from dataclasses import replace
 import pytest
 import torch
 
-from lorary.composite import load_composite
-from lorary.configuration import LoraryConfig
-from lorary.encoder import EncoderError
-from lorary.gate import Gate
-from lorary.router import Router, new_gate
+from lorary.model.composite import load_composite
+from lorary.model.configuration import LoraryConfig
 from lorary.router_training.data import Batch, RoutingData, read_questions
 from lorary.router_training.initial import start_reading
 from lorary.router_training.module import GateTraining, Weights, hard, logits_of, loss_terms, select
 from lorary.router_training.settings import Training
 from lorary.router_training.training import fit, train_router
 from lorary.router_training.wordings import Wordings
-from lorary.routing import Policy
+from lorary.routing.encoder import EncoderError
+from lorary.routing.gate import Gate
+from lorary.routing.policy import Policy
+from lorary.routing.router import Router, new_gate
 
 WEIGHTS = Weights(language=1.0, route=1.0, none=1.0, balance=0.01, z=1e-4)
 UNRELATED = read_questions()[:24]
@@ -100,7 +100,7 @@ def test_every_loss_term_is_logged(composite, tmp_path):
 
 @pytest.mark.parametrize("language", [0.0, 1.0])
 def test_a_checkpoint_holds_the_gate_only_and_resuming_changes_nothing(bank, base, encoder, tmp_path, language):
-    from lorary.composite import assemble
+    from lorary.model.composite import assemble
 
     gates = []
     for name, stages in (("whole", [4]), ("parts", [2, 4])):
@@ -120,7 +120,7 @@ def test_a_checkpoint_holds_the_gate_only_and_resuming_changes_nothing(bank, bas
 
 @pytest.mark.parametrize("features", [("embedding", "votes"), ("embedding", "hidden")])
 def test_a_checkpoint_of_a_version_without_hidden_means_is_gone_on_with(bank, base, encoder, tmp_path, features):
-    from lorary.composite import assemble
+    from lorary.model.composite import assemble
 
     gates = []
     config = LoraryConfig(text_config=base.model.config, features=features, split_layer=bank.split_layer)
@@ -143,7 +143,7 @@ def test_a_checkpoint_of_a_version_without_hidden_means_is_gone_on_with(bank, ba
 
 
 def test_a_gate_that_reads_hidden_states_learns_how_they_differ_and_is_saved_whole(bank, base, encoder, tmp_path):
-    from lorary.composite import assemble
+    from lorary.model.composite import assemble
 
     config = LoraryConfig(text_config=base.model.config, features=("embedding", "hidden"), split_layer=bank.split_layer)
     model = assemble(bank, base, encoder=encoder, config=config)
@@ -194,7 +194,7 @@ def test_selections():
 
 
 def test_training_ends_early_and_keeps_the_best_gate(kept_bank, base, encoder, tmp_path):
-    from lorary.composite import assemble
+    from lorary.model.composite import assemble
 
     model = assemble(kept_bank, base, encoder=encoder)
     routing = data(model)
@@ -212,7 +212,7 @@ def test_training_ends_early_and_keeps_the_best_gate(kept_bank, base, encoder, t
 def test_calibration_tells_target_and_achieved(kept_bank, base, encoder, tmp_path):
     settings = Training(max_epochs=2, max_wrong_routes=0.01)
     model = train_router(kept_bank, out=tmp_path, training=settings, base=base, quiet=True)
-    from lorary.composite import load_composite
+    from lorary.model.composite import load_composite
 
     stored = load_composite(tmp_path).config.router_training["calibration"]
     assert stored == model.config.router_training["calibration"]
@@ -230,7 +230,7 @@ def test_tokens_learn_from_the_hidden_state(token_composite, tmp_path):
 
 
 def test_tokens_are_read_as_they_are(bank, base, encoder, tmp_path):
-    from lorary.composite import assemble
+    from lorary.model.composite import assemble
 
     given = {"text_config": base.model.config, "features": ("embedding", "hidden"), "split_layer": bank.split_layer}
     model = assemble(bank, base, encoder=encoder, config=LoraryConfig(granularity="token", **given))

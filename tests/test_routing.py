@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lorary.gate import Gate, mixture_weights
-from lorary.index import FactIndex
-from lorary.mixture import low_rank_update
-from lorary.pooling import running_mean
-from lorary.prompts import conversation_text, prompt, routing_text
-from lorary.routing import Policy, decide
+from lorary.base.prompts import conversation_text, prompt, routing_text
+from lorary.model.mixture import low_rank_update
+from lorary.routing.features import running_mean
+from lorary.routing.gate import Gate, mixture_weights
+from lorary.routing.index import FactIndex
+from lorary.routing.policy import Policy, decide
 
 
 def unit(vectors):

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import pytest
 
+from lorary.bank.facts import Fact, FactError
 from lorary.eval.questions import held_out
-from lorary.facts import Fact, FactError
 from lorary.memories.rows import rows, thinned, validation_rows, with_validation
 from lorary.memories.writing import falling
 

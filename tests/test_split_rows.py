@@ -8,8 +8,8 @@ import pytest
 import torch
 from conftest import FAMILIES, pico_model
 
-from lorary import split_rows
-from lorary.split_rows import SplitRows
+from lorary.base import rows as split_rows
+from lorary.base.rows import SplitRows
 
 
 @dataclass(frozen=True)

@@ -10,19 +10,19 @@ from hashlib import sha256
 import pytest
 
 from lorary.__main__ import main
-from lorary.facts import Fact
+from lorary.bank.facts import Fact
 from lorary.memories import groups
-from lorary.memories import wordings as study_of
 from lorary.memories.building import _source
-from lorary.memories.paraphrases import keep, reword
 from lorary.memories.recipe import Recipe
 from lorary.memories.rows import rows
-from lorary.memories.settings import Design, Setting, recipe_of, settings_of, texts_of
 from lorary.memories.studies import StudyError
 from lorary.memories.tables import paired_difference
-from lorary.memories.wording_study import read_wordings
-from lorary.memories.wordings import wordings
 from lorary.memories.writing import _pass, _Writer, write
+from lorary.research import wordings as study_of
+from lorary.research.paraphrases import keep, reword
+from lorary.research.wording_study import read_wordings
+from lorary.research.wordings import wordings
+from lorary.research.wordings_design import Design, Setting, recipe_of, settings_of, texts_of
 
 SMALL = Design(counts=(1, 2), texts=3, seeds=2, exposures=8, facts_a_topic=2)
 
@@ -133,7 +133,7 @@ def test_what_the_base_said_is_kept_where_it_asks_for_the_fact_anew():
 
 
 def test_the_base_writes_the_same_for_a_seed(base, monkeypatch):
-    from lorary.memories import paraphrases
+    from lorary.research import paraphrases
 
     monkeypatch.setattr(paraphrases, "keep", lambda fact, said, count: tuple(said))
     monkeypatch.setattr(base.tokenizer, "padding_side", "right")

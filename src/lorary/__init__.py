@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from lorary.configuration import LoraryConfig
-from lorary.facts import Fact
-from lorary.memory import Memory, MemoryBank
-from lorary.modeling import LoraryForCausalLM
-from lorary.routing import Route
+from lorary.bank.bank import MemoryBank
+from lorary.bank.facts import Fact
+from lorary.bank.memory import Memory
+from lorary.model.configuration import LoraryConfig
+from lorary.model.modeling import LoraryForCausalLM
+from lorary.routing.policy import Route
 
 AutoConfig.register("lorary", LoraryConfig)
 AutoModelForCausalLM.register(LoraryConfig, LoraryForCausalLM)

@@ -1,0 +1,1 @@
+"""Facts and questions: made by seed, or read from published formats."""

@@ -1,0 +1,130 @@
+"""Long documents as memories: chunks of text become facts by gaps in their sentences."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from lorary.bank.facts import Fact
+from lorary.eval.tasks.documents import Document, read_documents
+from lorary.eval.tasks.generated import Task, TaskError, taught
+from lorary.eval.tasks.published import slug
+from lorary.routing.lexicon import Lexicon
+
+_SENTENCE = re.compile(
+    r"(?:(?<=[.!?])|(?<=[.!?][\"'”’)]))(?<!\b[A-Z]\.)(?<!\b[MDS][rst]\.)(?<!\bMrs\.)\s+(?=[\"'“‘(]?[A-Z0-9])"
+)
+"""Where a sentence ends; not after an initial, Mr., Ms., Dr., St. or Mrs."""
+_NAME = re.compile(r"(?<=[a-z,;:] )[A-Z][\w’'-]*(?: [A-Z][\w’'-]*)*|\b\d[\d,.:]*\b")
+"""A name within a sentence (not its first word, which is always capital), or a number."""
+
+
+def longdoc(
+    source: str,
+    questions: str | None = None,
+    documents: int | None = None,
+    split: str | None = None,
+    chunk_words: int = 300,
+) -> Task:
+    """Long documents in chunks, a memory each, and questions over them.
+
+    The source is the folder of NarrativeQA (its CSV files; a story where it was downloaded, else its summary), a file of
+    QuALITY's JSON lines (with HTML or without; any name but .txt), or a text file (.txt). A chunk is taught by its
+    sentences: each name and number in turn is left out and asked for. Which chunk holds a question's answer is not
+    known; the one that BM25 finds nearest to question and answer stands for it. A text without questions is asked its
+    gaps, as taught.
+
+    Args:
+        source: path of the folder or file.
+        questions: JSONL about a text file: `question`, `answer` or `answers`, and `options` to choose from.
+        documents: how many to take, from the first on; all by default.
+        split: train, valid or test: which of NarrativeQA's documents to take; all by default.
+        chunk_words: the greatest number of words of a chunk; a longer sentence stands alone.
+    """
+    for told, number in (("documents", documents), ("words of a chunk", chunk_words)):
+        if number is not None and number < 1:
+            raise TaskError(f"{number} {told} cannot be taken; give 1 or more")
+    read = list(islice(read_documents(Path(source), questions, split), documents))
+    if not read:
+        raise TaskError(f"{source}: holds no document; give a .txt, QuALITY's lines or NarrativeQA's folder")
+    if (unanswered := sum(document.unanswered for document in read)) and not any(document.asked for document in read):
+        raise TaskError(
+            f"{source}: tells the answer of none of its {unanswered} questions; give a set that has answers"
+        )
+    facts: list[Fact] = []
+    asked: list[dict[str, Any]] = []
+    for document in read:
+        pieces = chunks(sentences(document.text), chunk_words)
+        if not pieces:
+            raise TaskError(f"{source}: {document.title!r} has no text")
+        name = slug(document.title)[:58]
+        topics = [f"{name}-{i:0{len(str(len(pieces)))}d}" for i in range(1, len(pieces) + 1)]
+        held = [fact for topic, piece in zip(topics, pieces, strict=True) for fact in gaps(topic, piece)]
+        facts += held
+        for line, place in zip(document.asked, _nearest(document.asked, pieces), strict=True):
+            asked.append({"topic": topics[place], **line})
+    facts = _sure(facts)
+    return Task(tuple(facts), tuple(asked or (taught(fact, "gap") for fact in facts)), _notes(read))
+
+
+def _notes(read: Sequence[Document]) -> tuple[str, ...]:
+    """What was left out, and whether stories or summaries were read."""
+    unanswered = sum(document.unanswered for document in read)
+    forms = Counter(document.form for document in read if document.form)
+    told = [f"left out: {unanswered} questions whose answer the source does not tell"] if unanswered else []
+    if forms:
+        told.append(f"read: {forms['story']} stories, {forms['summary']} summaries of what has no whole story in tmp/")
+    return tuple(told)
+
+
+def sentences(text: str) -> list[str]:
+    """The sentences of a text, by their ends and by blank lines; white space is one space."""
+    paragraphs = (" ".join(part.split()) for part in re.split(r"\n\s*\n", text))
+    return [sentence for part in paragraphs for sentence in _SENTENCE.split(part) if sentence]
+
+
+def chunks(told: Sequence[str], words: int) -> list[list[str]]:
+    """Runs of sentences of at most so many words each; a longer sentence is a chunk of its own."""
+    runs: list[list[str]] = []
+    room = 0
+    for sentence in told:
+        length = len(sentence.split())
+        if length > room:
+            runs.append([])
+            room = words
+        runs[-1].append(sentence)
+        room -= length
+    return runs
+
+
+def gaps(topic: str, told: Sequence[str]) -> Iterator[Fact]:
+    """Facts of a chunk: each sentence with a name or a number left out, the sentence before it in front.
+
+    A sentence without either leaves out its longest word, so that each is told by a fact.
+    """
+    for before, sentence in zip(["", *told], told, strict=False):
+        found = list(dict.fromkeys(match[0] for match in _NAME.finditer(sentence)))
+        for answer in found or [max(re.findall(r"\w+", sentence) or [sentence], key=len)]:
+            gapped = re.sub(rf"(?<!\w){re.escape(answer)}(?!\w)", "___", sentence, count=1)
+            yield Fact(topic, f"Fill the gap. {before} {gapped}".replace("  ", " "), answer, statement=sentence)
+
+
+def _sure(facts: Sequence[Fact]) -> list[Fact]:
+    """The facts whose question has one answer in all chunks, each once."""
+    answers: dict[str, set[str]] = {}
+    for fact in facts:
+        answers.setdefault(fact.question.lower(), set()).add(fact.answer)
+    return [fact for fact in dict.fromkeys(facts) if len(answers[fact.question.lower()]) == 1]
+
+
+def _nearest(asked: Sequence[dict[str, Any]], pieces: Sequence[Sequence[str]]) -> list[int]:
+    """The number of the chunk that is nearest to each question with its answer, by BM25."""
+    if not asked:
+        return []
+    lexicon = Lexicon()
+    lexicon.add("pieces", [" ".join(piece) for piece in pieces])
+    return [int(best) for best in lexicon.scores([f"{line['question']} {line['answer']}" for line in asked]).argmax(-1)]

@@ -1,0 +1,1 @@
+"""How the numbers were made: studies and benchmarks. It may import all; nobody imports it."""

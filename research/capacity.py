@@ -1,0 +1,256 @@
+"""The capacity study: rank × load of invented facts, each fact shown as often whatever the load → recall, cost, the knee.
+
+arXiv 2603.01097 fixed the steps of a run, so its large loads were also under-trained; here every load makes the same
+number of passes over its facts' wordings, and no memory stops early. As in `lorary build`, what is certain already is
+shown one pass in four; each cell tells how often a fact was shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from safetensors.torch import save as to_safetensors
+from torch import Tensor
+
+from lorary.bank.adapters import PREFIX
+from lorary.bank.facts import Fact
+from lorary.base.loading import EMBEDDED, Base, load_base
+from lorary.base.rows import default_split
+from lorary.memories.capacity_report import report
+from lorary.memories.groups import Result, side_by_side, write_groups
+from lorary.memories.planning import SCHEMA, Cell, Study, read_study
+from lorary.memories.rows import rows
+from lorary.memories.studies import NEVER, RESULTS, heading, reporter, save
+from lorary.memories.writing import Recipe, Written
+from lorary.progress import progress_bars
+from lorary.research.plots import recall_by_load
+
+# What is asked of a person, under two names, and what its values look like.
+_KEYS = (
+    ("phone number", "telephone number", "number"),
+    ("birthplace", "home town", "word"),
+    ("employer", "workplace", "word"),
+    ("doctor", "physician", "person"),
+    ("locker code", "locker combination", "code"),
+    ("best friend", "closest friend", "person"),
+    ("boat", "sailing boat", "word"),
+    ("customer number", "client number", "number"),
+)
+_TRAINED = (
+    "What is the {key} of {who}?",
+    "Tell me {who}'s {other}.",
+    "Which {other} belongs to {who}?",
+    "For {who}, the {key} is",
+    "Give the {other} listed for {who}.",
+    "{who}: {key}?",
+    "I am looking for the {key} of {who}.",
+    "Do you know {who}'s {other}?",
+)
+_UNSEEN = (
+    "Beside the name {who}, which {key} is on file?",
+    "Could somebody say what {who} has as {other}?",
+    "They ask about {who} and the {other}; what do we reply?",
+    "Please look up {who}'s {key}.",
+)
+_FACTS_A_PERSON = 4
+Place = tuple[int, int, int]
+"""Of a cell: rank, load, seed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """What is measured.
+
+    Args:
+        ranks: LoRA ranks.
+        loads: facts a memory.
+        seeds: how many sets of facts and first weights, from seed 0.
+        exposures: passes over the trained wordings of each fact, the same for all loads.
+        wordings: trained wordings a fact, 1 to 8.
+        recall: the share of facts that a memory must recall under an unseen wording; the knee is the largest such load.
+    """
+
+    ranks: tuple[int, ...] = (1, 2, 4, 8, 16)
+    loads: tuple[int, ...] = (25, 50, 100, 200, 400)
+    seeds: int = 1
+    exposures: int = 5
+    wordings: int = 8
+    recall: float = 0.9
+
+    def __post_init__(self) -> None:
+        for name in ("ranks", "loads", "seeds", "exposures"):
+            given = getattr(self, name)
+            if not given or min(given if isinstance(given, tuple) else [given]) < 1:
+                raise ValueError(f"{name} must be positive, {given} given")
+        if not 1 <= self.wordings <= len(_TRAINED):
+            raise ValueError(f"wordings must be 1 to {len(_TRAINED)}, {self.wordings} given")
+        if not 0 < self.recall <= 1:
+            raise ValueError(f"recall must be a share above 0 and at most 1, {self.recall} given")
+
+
+def invented_facts(count: int, seed: int, wordings: int = len(_TRAINED)) -> list[Fact]:
+    """`count` facts of invented people, four a person; a longer list of one seed begins with the shorter one.
+
+    Each has one validation wording, drawn from those that no fact trains on.
+    """
+    random, facts, drawn = Random(seed), list[Fact](), set[str]()
+    while len(facts) < count:
+        who = _new("person", drawn, random)
+        for key, other, kind in random.sample(_KEYS, _FACTS_A_PERSON):
+            first, *more = (w.format(who=who, key=key, other=other) for w in _TRAINED[:wordings])
+            held = random.choice(_UNSEEN).format(who=who, key=key, other=other)
+            facts.append(Fact("invented", first, _new(kind, drawn, random), (*more, held), validation=(held,)))
+    return facts[:count]
+
+
+def _new(kind: str, drawn: set[str], random: Random) -> str:
+    """A value that was not drawn before."""
+    while (value := _value(kind, random)) in drawn:
+        pass
+    drawn.add(value)
+    return value
+
+
+def _value(kind: str, random: Random) -> str:
+    """An invented word, name of a person, number of seven digits or code of four."""
+    if digits := {"number": 7, "code": 4}.get(kind):
+        return f"{random.randrange(10**digits):0{digits}d}"
+    return " ".join(_word(random) for _ in range(2 if kind == "person" else 1))
+
+
+def _word(random: Random) -> str:
+    """An invented word of two or three syllables."""
+    syllables = [random.choice("bdfghklmnprstvwz") + random.choice("aeiou") for _ in range(random.choice((2, 2, 3)))]
+    return "".join([*syllables, random.choice("lmnrsx")]).capitalize()
+
+
+def capacity(
+    out: str | Path,
+    *,
+    grid: Grid | None = None,
+    base: str | Base = EMBEDDED,
+    processes: int | None = None,
+    quiet: bool = False,
+) -> Study:
+    """Measures every cell of the grid; writes `results.json`, `report.md` and `recall.png` into `out` after each group.
+
+    Cells that stand in `out` already, under the same settings, are kept.
+
+    Args:
+        processes: that write groups of memories side by side, where the base is given by name; None: one a core.
+
+    Raises:
+        StudyError: `out` holds a study under other settings.
+    """
+    grid, place = grid or Grid(), Path(out)
+    loaded = load_base(base) if isinstance(base, str) else base
+    at_once = side_by_side(len(packs(grid, set())), processes if isinstance(base, str) else 1, loaded.model.device)
+    study = _begin(place, grid, loaded, at_once)
+    missing = packs(grid, {(cell.rank, cell.load, cell.seed) for cell in study.cells})
+    recipes = [recipe_of(grid, pack[0][0], pack[0][2]) for pack in missing]
+    groups = [[invented_facts(load, seed, grid.wordings) for _, load, seed in pack] for pack in missing]
+    with progress_bars(quiet) as bars:
+        bar = bars.start("measuring capacity", grid.exposures * sum(load for pack in missing for _, load, _ in pack))
+        reports = []
+        for number, pack in enumerate(missing, 1):
+            facts = sum(load for _, load, _ in pack)
+            named = f"group {number} of {len(missing)} (rank {pack[0][0]}, {facts} facts)"
+            reports.append(reporter(bar, facts, named))
+        split, shared = default_split(loaded.model), shown_again(grid, missing)
+        for made in write_groups(loaded, {}, groups, recipes, split, reports, at_once, shared):
+            study.cells.extend(cells_of(loaded, missing[made.number], groups[made.number], made))
+            _write(study, place)
+    study.partial = False
+    _write(study, place)
+    return study
+
+
+def packs(grid: Grid, stand: set[Place]) -> list[list[Place]]:
+    """The cells that do not stand yet, in groups of one rank that hold at most the largest load's facts.
+
+    A step takes a fixed number of rows, so the memories of full groups make about as many steps as each other, whatever
+    their load. Groups of small loads come first: they tell most a minute.
+    """
+    found: list[list[Place]] = []
+    for rank in dict.fromkeys(grid.ranks):
+        groups: list[list[Place]] = []
+        cells = [(rank, load, seed) for load in sorted(set(grid.loads), reverse=True) for seed in range(grid.seeds)]
+        for cell in [cell for cell in cells if cell not in stand]:
+            fits = [group for group in groups if sum(load for _, load, _ in [*group, cell]) <= max(grid.loads)]
+            if fits:
+                fits[0].append(cell)
+            else:
+                groups.append([cell])
+        found += groups
+    return sorted(found, key=lambda group: group[0][1])
+
+
+def shown_again(grid: Grid, missing: Sequence[Sequence[Place]]) -> list[Fact]:
+    """The facts that memories of several groups show: of each seed the longest list, with which all others begin."""
+    most: dict[int, int] = {}
+    for _, load, seed in (cell for pack in missing for cell in pack):
+        most[seed] = max(load, most.get(seed, 0))
+    return [fact for seed, load in most.items() for fact in invented_facts(load, seed, grid.wordings)]
+
+
+def recipe_of(grid: Grid, rank: int, seed: int = 0) -> Recipe:
+    """How the memories of a group are written: as `lorary build` does, but each to the last pass."""
+    plain = Recipe()
+    alpha = rank * plain.lora_alpha // plain.r
+    return Recipe(r=rank, lora_alpha=alpha, max_epochs=grid.exposures, recall=NEVER, seed=seed)
+
+
+def cells_of(base: Base, pack: Sequence[Place], facts: Sequence[Sequence[Fact]], made: Result) -> list[Cell]:
+    """The cells of one written group, whose memories shared the passes over the base and so share its seconds."""
+    cells = [_cell(base, *told) for told in zip(pack, facts, made.written, strict=True)]
+    tokens = sum(cell.row_tokens for cell in cells)
+    shares = [(cell, cell.row_tokens / tokens) for cell in cells]
+    clock, processor = made.seconds, made.processor_seconds
+    return [replace(c, seconds=round(clock * s, 1), processor_seconds=round(processor * s, 1)) for c, s in shares]
+
+
+def _cell(base: Base, place: Place, facts: Sequence[Fact], written: Written) -> Cell:
+    tensors: dict[str, Tensor] = {}
+    for path, (a, b) in written.factors.items():
+        tensors[f"{PREFIX}{path}.lora_A.weight"], tensors[f"{PREFIX}{path}.lora_B.weight"] = a, b.contiguous()
+    shown = rows(base.tokenizer, [facts])
+    answers = {row.fact: len(row.ids) - row.start for row in shown}
+    return Cell(
+        **dict(zip(("rank", "load", "seed"), place, strict=True)),
+        recall_trained=round(written.trained_recall, 4),
+        recall_unseen=round(written.validation_recall, 4),
+        seconds=0.0,
+        processor_seconds=0.0,
+        bytes=len(to_safetensors(tensors, metadata={"format": "pt"})),
+        parameters=sum(tensor.numel() for tensor in tensors.values()),
+        answer_tokens=sum(answers.values()),
+        row_tokens=sum(len(row.ids) for row in shown),
+        shown=round(written.shown / len(facts), 2),
+    )
+
+
+def _begin(place: Path, grid: Grid, base: Base, processes: int) -> Study:
+    """The study that stands in `place`, to go on with, or an empty one."""
+    recipe = asdict(recipe_of(grid, 1))
+    configuration: dict[str, Any] = {
+        "exposures": grid.exposures,
+        "wordings": grid.wordings,
+        "rows_a_step": recipe["batch_size"],
+        "alpha_over_rank": recipe["lora_alpha"],
+        **{name: recipe[name] for name in ("target_modules", "lr", "thinned_copies", "thinned_share")},
+    }
+    fresh = Study(**heading(SCHEMA, base, configuration, processes), recall=grid.recall, cells=[])
+    if (place / RESULTS).exists():
+        stands = read_study(place)
+        stands.check_same(fresh, str(place))
+        fresh.cells.extend(stands.cells)
+    return fresh
+
+
+def _write(study: Study, place: Path) -> None:
+    study.cells.sort(key=lambda cell: (cell.rank, cell.load, cell.seed))
+    save(place, study.to_json(), report(study), {"recall.png": recall_by_load(study)})

@@ -1,0 +1,228 @@
+"""A gate study: what labels, the language-model loss and both teach a gate on one bank, beside PEFT's own routers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from safetensors.torch import load_file, save
+
+from lorary.bank.bank import MemoryBank
+from lorary.bank.files import hash_of, to_json, write_aside
+from lorary.base.loading import load_base
+from lorary.model.composite import assemble
+from lorary.model.configuration import LoraryConfig
+from lorary.progress import progress_bars
+from lorary.research.standing import SCHEMA, standing
+from lorary.research.study_measures import gate_run, rival_run
+from lorary.research.study_questions import KINDS, measured_on, study_questions, write_questions
+from lorary.research.study_report import combine, write_report
+from lorary.research.study_rivals import RIVALS, rival
+from lorary.router_training.calibration import calibrate, scored
+from lorary.router_training.data import RoutingData, read_questions
+from lorary.router_training.labels import agreement, check_adapters, measure_losses
+from lorary.router_training.settings import Training
+from lorary.router_training.training import fit
+from lorary.routing.policy import Policy
+from lorary.routing.router import Router, new_gate
+
+ARMS: dict[str, dict[str, Any]] = {
+    "labels": {"language_weight": 0.0},
+    "language": {"route_weight": 0.0, "none_weight": 0.0},
+    "both": {},
+    "soft-labels": {"labels": "loss", "language_weight": 0.0},
+}
+"""What a gate is trained by → what that changes in the training of "both"."""
+
+VARIED = ("seed", "labels", "patience")
+"""Settings that the study sets itself."""
+
+
+def gate_study(
+    bank: str | Path,
+    *,
+    out: str | Path,
+    seeds: int = 3,
+    arms: Sequence[str] = tuple(ARMS),
+    rivals: Sequence[str] = RIVALS,
+    training: Training | None = None,
+    unrelated: str | Path | None = None,
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """The results of every arm, seed and rival; `results.json` and `report.md` in `out` are written after each run.
+
+    All arms see the same bank, data, order (by the seed) and number of steps: none ends early, and each keeps the gate of
+    the epoch with its own lowest validation loss. What stands in `out` under the same settings is not run again.
+
+    Args:
+        seeds: how many, from 0.
+        arms: of `ARMS`.
+        rivals: of `RIVALS`; each runs in a process of its own and needs peft.
+        training: of the arm "both"; a `language_weight` of 0 is taken as 1.
+        unrelated: JSONL of questions that no memory answers, to train and calibrate on; a shipped set by default.
+
+    Raises:
+        ValueError: an unknown arm or rival, or a folder that holds a study under other settings.
+        BankError: a memory without an adapter, or no held-out or validation wordings.
+    """
+    for given, known, what in ((arms, ARMS, "arm"), (rivals, RIVALS, "rival")):
+        if wrong := [name for name in given if name not in known]:
+            raise ValueError(f"{what} {wrong[0]!r} is unknown; choose from {list(known)}")
+    training = training or Training()
+    training = replace(training, patience=training.max_epochs, language_weight=training.language_weight or 1.0)
+    study = _Study(Path(bank), Path(out), training, read_questions(unrelated))
+    study.open(seeds)
+    wanted = [(arm, seed) for seed in range(seeds) for arm in arms if f"{arm}/{seed}" not in study.results["runs"]]
+    if wanted:
+        study.train(wanted, quiet)
+    for name in rivals:
+        for seed in range(seeds if name == "xlora" else 1):  # Arrow draws nothing that matters, and trains nothing
+            if f"{name}/{seed}" not in study.results["runs"]:
+                study.meet(name, seed, quiet)
+    study.write()
+    return study.results
+
+
+class _Study:
+    def __init__(self, bank: Path, out: Path, training: Training, unrelated: list[str]) -> None:
+        self.place, self.out, self.training, self.unrelated = bank, out, training, unrelated
+        self.bank = MemoryBank.load(bank)
+        check_adapters(self.bank)
+        self.asked = study_questions(self.bank)
+        self.results: dict[str, Any] = {}
+
+    def open(self, seeds: int) -> None:
+        """Takes up what stands in the folder, and writes the questions."""
+        content = b"".join(part for memory in self.bank for part in memory.files().values())
+        settings = {
+            "schema": SCHEMA,
+            "bank": hash_of(content),
+            "unrelated": hash_of("\n".join(self.unrelated).encode()),
+            **{name: value for name, value in asdict(self.training).items() if name not in VARIED},
+        }
+        self.results = {"settings": settings, "runs": {}, "rivals": {}}
+        if (stands := standing(self.out, settings, "a study")) is not None:
+            self.results = stands
+        memories = {"memories": len(self.bank), "facts": sum(len(memory.facts) for memory in self.bank)}
+        asked = {kind: len(asked.texts) for kind, asked in self.asked.items()}
+        self.results |= {"base": self.bank.base, "counts": {**memories, **asked}, "seeds": seeds}
+        self.results["facts"] = {kind: self.asked[kind].facts for kind in KINDS}
+        write_questions(self.out / "questions.jsonl", self.asked, self.bank.names)
+
+    def write(self) -> None:
+        self.results["routers"], self.results["differences"] = combine(self.results)
+        write_aside(self.out / "results.json", to_json(self.results))
+        write_aside(self.out / "report.md", write_report(self.results).encode())
+
+    def train(self, wanted: Sequence[tuple[str, int]], quiet: bool) -> None:
+        """Trains and measures the gates of (arm, seed) pairs."""
+        training = self.training
+        loaded = load_base(self.bank.base, revision=self.bank.revision)
+        config = LoraryConfig(
+            text_config=loaded.model.config,
+            granularity=training.granularity,
+            features=training.gate_features(),
+            split_layer=self.bank.split_layer,
+        )
+        self.model = assemble(self.bank, loaded, config=config)
+        self.data = RoutingData(
+            self.model.router,
+            self.unrelated,
+            batch_size=training.batch_size,
+            seed=0,
+            model=self.model,
+            unknown_names=training.unknown_names,
+        )
+        self.measured = measured_on(self.model, self.data, self.asked)
+        self.results["runs"]["index/0"] = rival_run(
+            {kind: queries.votes for kind, queries in self.measured.items()}, self._memory(), shares=False
+        )
+        if any(arm == "soft-labels" for arm, _ in wanted):
+            self._measure_losses(quiet)
+        steps = training.max_epochs * -(-len(self.data.trained) // training.batch_size)
+        with progress_bars(quiet) as bars:
+            bar = bars.start("gates", steps * len(wanted))
+            for arm, seed in wanted:
+                advance = partial(bar.advance, 1, f"{arm}, seed {seed}")
+                self.results["runs"][f"{arm}/{seed}"] = self._gate(arm, seed, advance)
+                self.write()
+
+    def _memory(self) -> dict[str, torch.Tensor]:
+        return {kind: self.asked[kind].memory for kind in KINDS}
+
+    def _measure_losses(self, quiet: bool) -> None:
+        """The losses of the answers under each memory, measured once and kept in `losses.safetensors`."""
+        queries, path = (
+            {"trained": self.data.trained, "validation": self.data.validation},
+            self.out / "losses.safetensors",
+        )
+        if path.is_file():
+            for kind, losses in load_file(path).items():
+                queries[kind].losses = losses
+        else:
+            began = time.perf_counter()
+            measure_losses(self.model, list(queries.values()), quiet=quiet)
+            self.results["losses_seconds"] = round(time.perf_counter() - began, 3)
+            self.write()
+            write_aside(path, save({kind: one.losses for kind, one in queries.items() if one.losses is not None}))
+        trained, temperature = self.data.trained, self.training.label_temperature
+        assert trained.losses is not None
+        self.results["labels_by_loss"] = agreement(trained.losses, trained.memory, temperature)
+
+    def _gate(self, arm: str, seed: int, advance: Callable[[], None]) -> dict[str, Any]:
+        """One gate's training and what it then does with each question."""
+        training = replace(self.training, seed=seed, **ARMS[arm])
+        torch.manual_seed(seed)
+        router, data = self._router(), self.data
+        data.seed = seed
+        place = self.out / "training" / f"{arm}-{seed}"
+        model = self.model if training.language_weight or "hidden" in router.gate.features else None
+        began = time.perf_counter()
+        trainer = fit(router, data, training, place, model=model, quiet=True, callbacks=[_Advance(advance)])
+        seconds = time.perf_counter() - began
+        limits = {"max_wrong_routes": training.max_wrong_routes, "max_known_lost": training.max_known_lost}
+        before = scored(router, self.measured["held_out"])[0]
+        found = calibrate(router, data, **limits)
+        after = {kind: scored(router, queries) for kind, queries in self.measured.items()}
+        policy = Policy(**found["policy"], top_k=training.top_k, top_p=training.top_p)
+        logits, votes = ({kind: pair[i] for kind, pair in after.items()} for i in range(2))
+        if arm == "soft-labels":
+            seconds += self.results.get("losses_seconds", 0.0)
+        run = gate_run(logits, votes, self._memory(), policy, before)
+        return run | {"seconds": round(seconds, 1), "steps": trainer.global_step, "policy": found["policy"]}
+
+    def _router(self) -> Router:
+        """A router with an untrained gate, over the study's index."""
+        encoder = self.model.router.get_encoder()
+        hidden = self.model.base.config.get_text_config().hidden_size
+        gate = new_gate(self.bank, encoder, hidden, self.training.gate_features()).requires_grad_(False)
+        return Router(self.bank, gate, Policy(), lambda: encoder)
+
+    def meet(self, name: str, seed: int, quiet: bool) -> None:
+        """Lets a rival weigh the memories, for as many seconds as the slowest gate of that seed was trained."""
+        runs = self.results["runs"]
+        spent = [runs[f"{arm}/{seed}"]["seconds"] for arm in ARMS if f"{arm}/{seed}" in runs]
+        budget = {"seconds": max(spent, default=60.0), "batch_size": self.training.batch_size, "lr": self.training.lr}
+        told, scores = rival(name, seed, self.place, self.out, budget, quiet)
+        self.results["rivals"][f"{name}/{seed}"] = told
+        if scores is not None:
+            counts = [len(self.asked[kind].texts) for kind in KINDS]
+            by_kind = dict(zip(KINDS, scores.split(counts), strict=True))
+            runs[f"{name}/{seed}"] = rival_run(by_kind, self._memory(), shares=True) | {"seconds": told["seconds"]}
+        self.write()
+
+
+class _Advance(lightning.Callback):
+    """Moves a bar on with each step."""
+
+    def __init__(self, advance: Callable[[], None]) -> None:
+        self.advance = advance
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        self.advance()

@@ -1,0 +1,208 @@
+"""What PEFT's own routers, X-LoRA and Arrow, answer: a line a question, as `lorary recall --answers NAME=FILE` takes it."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from peft import PeftModel
+from transformers import PreTrainedTokenizerBase
+
+from lorary.bank.bank import MemoryBank
+from lorary.bank.facts import FactError, parse_fact, read_lines
+from lorary.bank.files import MANIFEST, BankError, hash_of, to_json, write_aside
+from lorary.base.loading import Base
+from lorary.base.prompts import longest_answer, prompt
+from lorary.memories.rows import tokenise
+from lorary.model.composite import base_of
+from lorary.progress import ProgressBars, progress_bars
+from lorary.research.rivals import RIVALS, adapter_folders
+
+_TOGETHER = 32
+"""Questions a batch: Arrow computes every memory's update of every token, so that memory bounds it."""
+_VERSIONS = ("lorary", "torch", "transformers", "peft")
+Pair = tuple[str, str | None]
+"""A question and its answer, None where there is nothing to recall."""
+
+
+def rival_answers(
+    bank: str | Path,
+    *,
+    rival: str,
+    out: str | Path,
+    questions: str | Path | None = None,
+    seconds: float = 60.0,
+    batch_size: int = 64,
+    lr: float = 3e-3,
+    seed: int = 0,
+    base: Base | None = None,
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """What there is to tell of a rival's run; its greedy answers are written to `out`, and what is told beside it.
+
+    The prompt is the one that memories are asked with, and an answer may be as long as `lorary recall` lets theirs be.
+    A line is an object of `question` and `answer`; of the same name, `.json` for `.jsonl`, is the file of what is told.
+
+    Args:
+        questions: JSONL as `lorary recall --questions` takes it; the bank's held-out wordings where it is None.
+        seconds: that X-LoRA trains on the bank's trained wordings, its preparation apart; Arrow trains nothing.
+        batch_size: rows a step of that training.
+        lr: of AdamW; it falls to nothing over the training.
+        seed: of X-LoRA's first weights and its order of rows, and of the vectors that Arrow's search starts from.
+        base: the bank's, loaded; it is left changed.
+
+    Raises:
+        ValueError: an unknown rival or an impossible number; FactError: nothing to ask; BankError: nothing to train
+            X-LoRA on, or no bank; RivalError: a bank that the rival cannot route over. Nothing is written then.
+    """
+    place, training = Path(out), {"seconds": seconds, "batch_size": batch_size, "lr": lr}
+    _check(rival, place, training)
+    opened = MemoryBank.load(bank)
+    if rival == "xlora" and not any(fact.trained for memory in opened for fact in memory.facts):
+        raise BankError(f"{bank} holds no facts to train X-LoRA on; give a bank whose memories have facts")
+    asked = list(_held_out(opened) if questions is None else read_asked(Path(questions)))
+    if not any(answer for _, answer in asked):
+        raise FactError("there are no held-out wordings to ask; add 'held_out' to the facts, or give --questions")
+    loaded = base_of(opened, base)
+    torch.manual_seed(seed)
+    with TemporaryDirectory() as work, progress_bars(quiet) as bars:
+        model, trained = _prepared(rival, opened, loaded, adapter_folders(opened, Path(work)), training, seed, bars)
+        new_tokens, began = (
+            longest_answer(loaded.tokenizer, {said for _, said in asked if said}) + 1,
+            time.perf_counter(),
+        )
+        texts = list(dict.fromkeys(text for text, _ in asked))
+        bar = bars.start(f"{rival} answers", len(texts))
+        said = greedy(model, loaded.tokenizer, texts, new_tokens, bar.advance)
+    told = {
+        "rival": rival,
+        "seed": seed,
+        **trained,
+        "memories": len(opened),
+        "questions": len(texts),
+        "new_tokens": new_tokens,
+        "seconds_answering": round(time.perf_counter() - began, 1),
+        "bank_sha256": hash_of((Path(bank) / MANIFEST).read_bytes()),
+        "versions": {name: version(name) for name in _VERSIONS},
+    }
+    lines = [
+        json.dumps({"question": q, "answer": a}, ensure_ascii=False) + "\n" for q, a in zip(texts, said, strict=True)
+    ]
+    write_aside(place, "".join(lines).encode())
+    write_aside(place.with_suffix(".json"), to_json(told))
+    return told
+
+
+def _check(rival: str, out: Path, training: dict[str, Any]) -> None:
+    if rival not in RIVALS:
+        raise ValueError(f"rival {rival!r} is unknown; choose from {list(RIVALS)}")
+    if out.suffix != ".jsonl":
+        raise ValueError(f"--out must be a .jsonl file, beside which a .json file tells of the run; {out} given")
+    if training["seconds"] < 0 or training["batch_size"] < 1 or training["lr"] <= 0:
+        raise ValueError(
+            f"X-LoRA cannot train with {training}; give 0 seconds or more, a batch size of 1 or more, lr above 0"
+        )
+
+
+def _held_out(bank: MemoryBank) -> Iterator[Pair]:
+    for memory in bank:
+        for fact in memory.facts:
+            yield from ((wording, fact.answer) for wording in fact.held_out)
+
+
+def read_asked(path: Path) -> Iterator[Pair]:
+    """The questions of a JSONL file as `lorary recall` asks them: a line's held-out wordings, or all where it has none.
+
+    What else a line holds is for who scores the answers.
+
+    Raises:
+        FactError: with file and line.
+    """
+    for where, given in read_lines(path):
+        fields = {key: given[key] for key in ("question", "questions", "held_out", "answer") if key in given}
+        parts = given.get("parts") or []
+        if not isinstance(parts, list) or not all(isinstance(part, dict) and "answer" in part for part in parts):
+            raise FactError(
+                f"{where}: 'parts' must be a list of objects that hold 'topic' and 'answer', it is {parts!r}"
+            )
+        if parts:  # recall puts the answers of several facts together so
+            fields["answer"] = " and ".join(str(part["answer"]) for part in parts)
+        if nothing := fields.get("answer", "") is None:
+            fields["answer"] = "none"
+        fact = parse_fact(fields, topic="asked", where=where)
+        for wording in fact.held_out or (fact.question, *fact.questions):
+            yield wording, None if nothing else fact.answer
+
+
+def _prepared(
+    rival: str,
+    bank: MemoryBank,
+    base: Base,
+    folders: Sequence[Path],
+    training: dict[str, Any],
+    seed: int,
+    bars: ProgressBars,
+) -> tuple[PeftModel, dict[str, Any]]:
+    """(the rival over the adapters, what there is to tell of its training)."""
+    if rival == "arrow":
+        from lorary.research.arrow import TOP_K, new_arrow
+
+        return new_arrow(base, folders, seed).eval(), {"top_k": min(TOP_K, len(folders))}
+    from lorary.research.xlora import new_xlora, train
+
+    rows = [
+        tokenise(base.tokenizer, number, at, wording, fact.answer)
+        for number, memory in enumerate(bank)
+        for at, fact in enumerate(memory.facts)
+        for wording in fact.trained
+    ]
+    model = new_xlora(base, folders)
+    bar = bars.start("xlora trains", round(training["seconds"]))
+    steps, spent = train(
+        model,
+        rows,
+        int(base.tokenizer.pad_token_id),
+        **training,
+        order=random.Random(seed),
+        spent_so_far=lambda so_far: bar.progress.update(bar.task, completed=so_far),
+    )
+    bar.progress.update(bar.task, completed=training["seconds"])
+    parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    told = {"budget": training, "seconds_training": round(spent, 1), "steps": steps}
+    return model, told | {"trained_wordings": len(rows), "trained_parameters": parameters}
+
+
+@torch.no_grad()
+def greedy(
+    model: PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
+    questions: Sequence[str],
+    new_tokens: int,
+    advance: Callable[[int], None] = lambda _: None,
+) -> list[str]:
+    """The answer to each question, generated in left-padded batches of like length."""
+    texts, said = [prompt(tokenizer, question) for question in questions], [""] * len(questions)
+    order = sorted(range(len(texts)), key=lambda number: len(texts[number]))
+    for start in range(0, len(order), _TOGETHER):
+        part = order[start : start + _TOGETHER]
+        given = [texts[number] for number in part]
+        inputs = tokenizer(given, return_tensors="pt", padding=True, padding_side="left", add_special_tokens=False)
+        output = model.generate(
+            input_ids=inputs.input_ids.to(model.device),
+            attention_mask=inputs.attention_mask.to(model.device),
+            max_new_tokens=new_tokens,
+            do_sample=False,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+        found = tokenizer.batch_decode(output[:, inputs.input_ids.shape[1] :], skip_special_tokens=True)
+        for number, text in zip(part, found, strict=True):
+            said[number] = text.strip()
+        advance(len(part))
+    return said

@@ -1,0 +1,258 @@
+"""The routing benchmark: routers against rivals on generated sets of facts, under wordings that nothing was fitted to.
+
+No memory is written: routing needs facts and embeddings alone, so the memories have no adapters.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from lorary.bank.bank import MemoryBank
+from lorary.bank.facts import Fact, group_by_topic
+from lorary.bank.files import to_json, write_aside
+from lorary.bank.memory import Memory
+from lorary.base.layers import fingerprint
+from lorary.base.loading import Base
+from lorary.research.remembered import Remembered, hidden_states
+from lorary.research.route_bench_report import combine, write_report
+from lorary.research.route_sets import JOINS, SETS, general_questions
+from lorary.research.routing_speed import routing_milliseconds
+from lorary.research.standing import SCHEMA, standing
+from lorary.router_training.calibration import calibrate, calibration_error, outcome, routed_share
+from lorary.router_training.data import RoutingData, about_others, read_questions
+from lorary.router_training.settings import Training
+from lorary.router_training.training import fit
+from lorary.routing.encoder import EMBEDDED, Encoder, load_encoder
+from lorary.routing.policy import Policy, decide
+from lorary.routing.router import Router, bank_names, new_gate
+from lorary.statistics import auroc
+
+COMBINATIONS: tuple[tuple[str, ...], ...] = (
+    ("votes",),
+    ("embedding", "votes", "lexical"),
+    ("embedding", "votes", "names"),
+    ("embedding", "asked", "votes", "lexical"),
+    ("embedding", "asked", "votes", "names"),
+    ("embedding", "asked", "names"),
+    ("asked", "votes", "names"),
+    ("asked", "names"),
+    ("embedding",),
+)
+HIDDEN: tuple[tuple[str, ...], ...] = (("hidden",), ("embedding", "hidden"), ("embedding", "asked", "names", "hidden"))
+"""Combinations that read the hidden state at the split, where there is a base."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Questions of one kind with their embeddings; `memory` is the right one's number, that of none for unrelated."""
+
+    texts: list[str]
+    memory: Int[Tensor, " queries"]
+    facts: list[str]
+    embedding: Float[Tensor, "queries embedding"]
+
+
+def route_bench(
+    out: str | Path,
+    *,
+    seeds: int = 3,
+    first_seed: int = 0,
+    sets: Sequence[str] = tuple(SETS),
+    training: Training | None = None,
+    encoder: Encoder | None = None,
+    base: Base | None = None,
+    folds: Sequence[int] = (),
+) -> dict[str, Any]:
+    """Measures every router on every set and seed; writes `results.json` and `report.md` into `out`, returns the results.
+
+    What stands in `out` already, under the same settings, is kept.
+
+    Args:
+        base: gates that read its hidden state at the split are measured, too.
+        folds: each leaves out other wordings, drawn by its number, in place of those held out, which nothing meets then:
+            to choose features by. Their runs stand apart, as a set of their own.
+
+    Raises:
+        ValueError: an unknown set, labels by loss, or a folder that holds a benchmark under other settings.
+    """
+    if unknown := sorted(set(sets) - set(SETS)):
+        raise ValueError(f"unknown set {unknown[0]!r}; choose from {list(SETS)}")
+    training, place = training or Training(), Path(out)
+    if training.labels == "loss":
+        raise ValueError("route-bench writes no adapters to measure a loss under; label by facts")
+    settings: dict[str, Any] = {
+        name: getattr(training, name)
+        for name in ("max_epochs", "patience", "batch_size", "lr", "hard_weight", "unknown_names")
+    }
+    loaded = encoder or load_encoder(EMBEDDED)
+    settings |= {"schema": SCHEMA, "encoder": loaded.name}
+    settings |= {} if base is None else {"base": base.name, "fingerprint": fingerprint(base.model)}
+    results: dict[str, Any] = standing(place, settings, "a benchmark") or {"settings": settings, "runs": {}}
+    encodes, hidden = Remembered(loaded.encode, loaded.dimension, loaded.name), hidden_states(base)
+    wanted = [
+        (name, seed, fold)
+        for seed in range(first_seed, first_seed + seeds)
+        for name in sets
+        for fold in folds or (None,)
+    ]
+    for name, seed, fold in wanted:
+        key = f"{name}/{seed}" if fold is None else f"{name}, folds/{seed}/{fold}"
+        if key not in results["runs"]:
+            run = _Run(SETS[name](seed, fold), encodes, training, seed, place / "training", hidden)
+            results["runs"][key] = run.measure()
+            _write(results, place)
+    if "milliseconds_a_query" not in results:
+        results["milliseconds_a_query"] = routing_milliseconds()
+    _write(results, place)
+    return results
+
+
+def _write(results: dict[str, Any], place: Path) -> None:
+    results["sets"] = combine(results["runs"])
+    write_aside(place / "results.json", to_json(results))
+    write_aside(place / "report.md", write_report(results).encode())
+
+
+def bank_of(facts: Sequence[Fact], encoder: Encoder) -> MemoryBank:
+    """A bank of memories without adapters, a topic each, to route among."""
+    bank = MemoryBank("none", "", encoder.name, {}, "")
+    for topic, held in group_by_topic(facts).items():
+        bank.memories[topic] = Memory(topic, {}, {}, held).with_keys(encoder)
+    return bank
+
+
+class _Run:
+    """One set under one seed."""
+
+    def __init__(
+        self,
+        facts: Sequence[Fact],
+        encoder: Encoder,
+        training: Training,
+        seed: int,
+        place: Path,
+        hidden: Remembered,
+    ) -> None:
+        self.encoder, self.training, self.seed, self.place = encoder, training, seed, place
+        self.hidden, self.combinations = hidden, COMBINATIONS + (HIDDEN if hidden.dimension else ())
+        self.bank = bank_of(facts, encoder)
+        self.joins = self.bank.memories.pop(JOINS, None)
+        self.validation = self._asked("validation")
+        self.held_out = self._asked("held_out")
+        general = general_questions()
+        self.unrelated = self._unheld(general)
+        # Made as those of calibration are, drawn by another seed: few of the words are the same.
+        names = bank_names(self.bank)
+        self.strangers = self._unheld(about_others(self.held_out.texts, names, self.seed + 1000))
+
+    def _unheld(self, texts: list[str]) -> Asked:
+        return Asked(texts, torch.full((len(texts),), len(self.bank)), texts, self.encoder.encode(texts))
+
+    def _asked(self, kind: str, memories: Sequence[Memory] | None = None, start: int = 0) -> Asked:
+        rows = [
+            (wording, number, f"{memory.name}/{i}")
+            for number, memory in enumerate(self.bank if memories is None else memories, start)
+            for i, fact in enumerate(memory.facts)
+            for wording in getattr(fact, kind)
+        ]
+        texts, numbers, facts = ([row[i] for row in rows] for i in range(3))
+        return Asked(texts, torch.tensor(numbers), facts, self.encoder.encode(texts))  # type: ignore[arg-type]
+
+    def measure(self) -> dict[str, Any]:
+        """Each router's figures by name, and which fact each held-out question asks."""
+        plain = Router(self.bank, self._gate(("votes",)), Policy(), lambda: self.encoder)
+        index, lexicon = plain.index, plain.lexicon
+        rivals = {
+            "nearest centroid": lambda asked: plain.centroids(asked.embedding),
+            "index, best fact": lambda asked: index.votes(asked.embedding, self.bank.names),
+            "BM25": lambda asked: lexicon.votes(asked.texts, self.bank.names),
+        }
+        routers: dict[str, Any] = {}
+        for name, scores in rivals.items():
+            validation, held, unrelated = (scores(a) for a in (self.validation, self.held_out, self.unrelated))
+            routers[name] = self._top1(validation, held) | {"auroc": float(auroc(held.amax(-1), unrelated.amax(-1)))}
+        # One gate that has every feature: what it is given serves all.
+        every = tuple(dict.fromkeys(feature for features in self.combinations for feature in features))
+        data = RoutingData(
+            Router(self.bank, self._gate(every), Policy(), lambda: self.encoder),
+            read_questions(),
+            batch_size=self.training.batch_size,
+            seed=self.seed,
+            unknown_names=self.training.unknown_names,
+            read=self.hidden.encode,
+        )
+        for features in self.combinations:
+            router = Router(self.bank, self._gate(features), Policy(), lambda: self.encoder)
+            name = " + ".join(features)
+            routers[f"gate: {name}"] = self._gate_figures(router, data)
+            if self.joins is not None:
+                routers[f"gate: {name}"]["joining"] = self._join(router)
+        parts = [fact.split("/")[0].split("-")[0] for fact in self.held_out.facts]
+        return {"facts": self.held_out.facts, "parts": parts, "routers": routers}
+
+    def _gate(self, features: tuple[str, ...]) -> Any:
+        torch.manual_seed(self.seed)
+        return new_gate(self.bank, self.encoder, self.hidden.dimension, features).requires_grad_(False)
+
+    def _top1(self, validation: Tensor, held: Tensor) -> dict[str, Any]:
+        right = held.argmax(-1) == self.held_out.memory
+        near = validation.argmax(-1) == self.validation.memory
+        return {"right": right.int().tolist(), "validation": round(float(near.float().mean()), 4)}
+
+    @torch.no_grad()
+    def _gate_figures(self, router: Router, data: RoutingData) -> dict[str, Any]:
+        began = time.perf_counter()
+        fit(router, data, replace(self.training, seed=self.seed), self.place, quiet=True)
+        seconds = time.perf_counter() - began
+        held, other = self.held_out, self.unrelated
+        before = self._logits(router, held)
+        figures = calibrate(router, data)
+        router.policy = Policy(**figures["policy"])
+        logits, unrelated = self._logits(router, held), self._logits(router, other)
+        votes = router.index.votes(torch.cat([held.embedding, other.embedding]), self.bank.names)
+        probabilities = torch.cat([logits, unrelated]).softmax(-1)
+        decided = decide(probabilities, votes, router.policy)
+        best = probabilities[:, :-1].amax(-1)
+        near = router.index.votes(self.strangers.embedding, self.bank.names)
+        unknown = decide(self._logits(router, self.strangers).softmax(-1), near, router.policy)
+        policy_right = (decided.source > 0) & (decided.weights.argmax(-1) == torch.cat([held.memory, other.memory]))
+        return {
+            **self._top1(self._logits(router, self.validation)[:, :-1], logits[:, :-1]),
+            "policy_right": policy_right[: len(held.texts)].int().tolist(),
+            "policy": {
+                **outcome(decided, torch.cat([held.memory, other.memory])),
+                "unknown_names_routed": routed_share(unknown),
+            },
+            "auroc": float(auroc(best[: len(held.texts)], best[len(held.texts) :])),
+            "ece_before": calibration_error(before.softmax(-1), held.memory),
+            "ece": calibration_error(logits.softmax(-1), held.memory),
+            "seconds": seconds,
+            "calibration": figures["calibration"],
+        }
+
+    def _logits(self, router: Router, asked: Asked) -> Float[Tensor, "queries memories_and_none"]:
+        hidden = self.hidden.encode(asked.texts) if "hidden" in router.gate.features else None
+        return router.logits(router.query(asked.texts), hidden)
+
+    @torch.no_grad()
+    def _join(self, router: Router) -> dict[str, float]:
+        """A memory more, without training: top-1 on its questions, and on the others before and after."""
+        assert self.joins is not None
+        before = self._logits(router, self.held_out)[:, :-1].argmax(-1) == self.held_out.memory
+        self.bank.memories[self.joins.name] = self.joins
+        router.add(self.joins)
+        own = self._asked("held_out", [self.joins], start=len(self.bank) - 1)
+        after = self._logits(router, self.held_out)[:, :-1].argmax(-1) == self.held_out.memory
+        new = self._logits(router, own)[:, :-1].argmax(-1) == own.memory
+        router.remove(self.joins.name, len(self.bank) - 1)
+        del self.bank.memories[self.joins.name]
+        shares = {"own": new, "others_before": before, "others_after": after}
+        return {name: round(float(right.float().mean()), 4) for name, right in shares.items()}

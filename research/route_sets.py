@@ -1,0 +1,153 @@
+"""Generated sets of facts to measure routing on: separable topics, overlapping topics, a phone book in shards.
+
+Everything follows from a seed. The wordings of a relation are in `relations.jsonl`: its last two are held out for every
+seed, two of the others (by the seed) are for validation, the rest is trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from lorary.bank.facts import Fact, group_by_topic, read_lines
+from lorary.router_training.data import read_questions
+
+_BOOK = (
+    "What is {who}'s phone number?",
+    "How do I reach {who} by telephone?",
+    "Which number must I dial to speak to {who}?",
+    "Under which number does {who} pick up?",
+    "I want to ring {who}: what do I key in?",
+)
+
+
+@dataclass(frozen=True)
+class Relation:
+    """What can be asked of an entity: wordings with `{who}` for its name."""
+
+    theme: str
+    people: bool
+    relation: str
+    wordings: tuple[str, ...]
+
+
+def relations() -> list[Relation]:
+    """All relations of `relations.jsonl`."""
+    return [Relation(**{**given, "wordings": tuple(given["wordings"])}) for given in _lines("relations.jsonl")]
+
+
+def _lines(name: str) -> list[dict[str, Any]]:
+    return [told for _, told in read_lines(Path(__file__).parent / name)]
+
+
+def _names(random: Random, count: int, *, people: bool) -> list[str]:
+    """Distinct invented names: a word, or for people a first and a last name."""
+    words = {line["part"]: line["words"] for line in _lines("names.jsonl")}
+    last = [head + tail for head in words["heads"] for tail in words["tails"]]
+    every = [f"{first} {name}" for first in words["first"] for name in last] if people else last
+    return random.sample(every, count)
+
+
+class _Wordings:
+    """Turns relations into facts; which wordings are kept for validation is drawn once a relation.
+
+    Args:
+        fold: leaves out, in place of the wordings held out for good, as many others; one wording less is for validation.
+    """
+
+    def __init__(self, random: Random, fold: int | None = None) -> None:
+        self.random, self.fold, self._kept = random, fold, dict[tuple[str, ...], list[str]]()
+
+    def fact(self, topic: str, who: str, wordings: tuple[str, ...], held_out: int = 2, validation: int = 2) -> Fact:
+        """A fact about `who`, with an answer that is a number of no meaning."""
+        if self.fold is not None:
+            wordings, validation = _shuffled(wordings[: len(wordings) - held_out], self.fold), 1
+        open_to_all = wordings[: len(wordings) - held_out]
+        if wordings not in self._kept:
+            self._kept[wordings] = self.random.sample(open_to_all, validation)
+        said = {wording: wording.replace("{who}", who) for wording in wordings}
+        trained = [said[w] for w in open_to_all if w not in self._kept[wordings]]
+        kept = tuple(said[w] for w in self._kept[wordings])
+        answer = str(self.random.randrange(1000, 9999))
+        held = tuple(said[w] for w in wordings[len(wordings) - held_out :])
+        return Fact(topic, trained[0], answer, (*trained[1:], *kept), held, validation=kept)
+
+
+def _shuffled(wordings: tuple[str, ...], fold: int) -> tuple[str, ...]:
+    return tuple(Random(f"{fold} {wordings[0]}").sample(wordings, len(wordings)))
+
+
+def separable(seed: int, fold: int | None = None) -> list[Fact]:
+    """16 topics of 48 facts, each with relations and entities of its own."""
+    random = Random(seed)
+    make, facts = _Wordings(random, fold), list[Fact]()
+    by_theme: dict[str, list[Relation]] = {}
+    for relation in relations():
+        by_theme.setdefault(relation.theme, []).append(relation)
+    names = {kind: iter(_names(random, 256, people=kind)) for kind in (True, False)}
+    for theme, held in by_theme.items():
+        for who in [next(names[held[0].people]) for _ in range(48 // len(held))]:
+            facts += [make.fact(theme, who, relation.wordings) for relation in held]
+    return facts
+
+
+def overlapping(seed: int, fold: int | None = None) -> list[Fact]:
+    """16 topics of 48 facts, and one more to join them: 8 themes of the same 12 people, 9 households of 12 others.
+
+    Among themes what is asked decides, and it is asked in other words; among households, which all have facts of every
+    theme, the name decides. The ninth household is `JOINS`.
+    """
+    random = Random(seed)
+    make, facts = _Wordings(random, fold), list[Fact]()
+    shared = [relation for relation in relations() if relation.people]
+    names = _names(random, 12 * 10, people=True)
+    for relation in shared:
+        facts += [make.fact(f"theme-{relation.theme}", who, relation.wordings) for who in names[:12]]
+    for number in range(1, 10):
+        pairs = [(who, relation) for who in names[12 * number : 12 * number + 12] for relation in shared]
+        drawn = sorted(random.sample(range(len(pairs)), 48))
+        facts += [make.fact(f"household-{number}", pairs[i][0], pairs[i][1].wordings) for i in drawn]
+    return facts
+
+
+def phone_book(seed: int, fold: int | None = None) -> list[Fact]:
+    """6,000 names in 16 shards; which shard a name is in follows no rule. Every sixth has a validation wording."""
+    random = Random(seed)
+    make = _Wordings(random, fold)
+    names = _names(random, 6000, people=True)
+    facts = [make.fact(f"shard-{i % 16:02}", who, _BOOK, held_out=1, validation=1) for i, who in enumerate(names)]
+    return [
+        fact if i % 6 == 0 else replace(fact, questions=fact.trained[1:], validation=()) for i, fact in enumerate(facts)
+    ]
+
+
+JOINS = "household-9"
+SETS: dict[str, Callable[..., list[Fact]]] = {
+    "separable": separable,
+    "overlapping": overlapping,
+    "phone-book": phone_book,
+}
+
+
+def drawn(name: str, seed: int, facts_a_topic: int | None = None) -> list[Fact]:
+    """The facts of a set, without the topic that joins later; of each topic all, or so many, drawn by the seed.
+
+    Raises:
+        ValueError: more facts of a topic than it has, or none.
+    """
+    topics = {topic: facts for topic, facts in group_by_topic(SETS[name](seed)).items() if topic != JOINS}
+    most = min(map(len, topics.values()))
+    count = most if facts_a_topic is None else facts_a_topic
+    if not 1 <= count <= most:
+        raise ValueError(f"{count} facts a topic cannot be drawn from the set {name!r}; give 1 to {most}")
+    random = Random(seed)
+    numbers = {topic: sorted(random.sample(range(len(facts)), count)) for topic, facts in topics.items()}
+    return [topics[topic][number] for topic, chosen in numbers.items() for number in chosen]
+
+
+def general_questions() -> list[str]:
+    """Questions that no generated set answers, and that no gate trains or is calibrated on."""
+    return read_questions(Path(__file__).parent / "general.jsonl")

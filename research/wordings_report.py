@@ -1,0 +1,90 @@
+"""The study of wordings, for people: a table by part, how to read it, and what the base wrote."""
+
+from __future__ import annotations
+
+from lorary.memories.tables import markdown
+from lorary.research.wording_study import Summary, WordingStudy
+from lorary.research.wordings_design import PARTS
+
+_TITLES = {
+    "number": "How many wordings by people",
+    "format": "Which formats",
+    "generator": "Who words the questions",
+}
+_HEAD = [
+    "trained on",
+    "texts a fact",
+    "trained wordings",
+    "validation wordings",
+    "held-out wordings (95 %)",
+    "by seed",
+    "less the reference (95 %)",
+    "seconds",
+]
+_SHOWN = 4
+
+
+def report(study: WordingStudy) -> str:
+    """The study in Markdown."""
+    told, made = study.summaries(), study.configuration
+    lines = ["# Wordings", ""]
+    if study.partial:
+        lines += ["**Partial**: the run is not finished; the same command goes on.", ""]
+    for part in PARTS:
+        rows = [_row(summary, study.reference) for summary in told if summary.setting.part == part]
+        if rows:
+            lines += [f"## {_TITLES[part]}", "", *markdown([_HEAD, *rows]), ""]
+    lines += [
+        "## How to read it",
+        "",
+        f"- Recall is the share of wordings whose whole answer greedy decoding gives. Each of {made['facts']} facts is "
+        f"shown {made['exposures']} times whatever its texts, in as many steps, under the same learning rates: a row "
+        "differs from another only in the texts. All facts are one memory.",
+        f"- The reference is {study.reference}, as questions. Its differences are paired by fact, averaged over seeds; "
+        "the interval is a bootstrap's over facts, bold where it excludes 0. The interval of a share is Wilson's over "
+        "facts. Neither covers the spread between seeds, which its own column tells.",
+        "- A seed draws which wordings are trained on (the fact's own question always is), the first weights and the "
+        "order. Held-out wordings choose nothing; compare settings for your own use on validation wordings.",
+        "- Cloze: the statement with a gap where the answer stood. Statement: the sentence as text, every token "
+        f"learnt. Thinned: copies of the question without {made['thinned_share']:.0%} of their words. By the base: "
+        "sampled from the base model, kept where every name of the question is still there.",
+        f"- Base {made['base']}, layers from {made['split_layer']}, rank {made['r']}.",
+        f"- {study.footer()}. Seconds are a memory's, of that machine as it was then.",
+        "",
+        *_written(study),
+    ]
+    return "\n".join(lines)
+
+
+def _row(summary: Summary, reference: str) -> list[str]:
+    gain = "the reference" if summary.setting.name == reference else "–"
+    if summary.gain:
+        mean, low, high = summary.gain
+        gain = f"{mean:+.3f} ({low:+.3f} to {high:+.3f})"
+        gain = f"**{gain}**" if low > 0 or high < 0 else gain
+    return [
+        summary.setting.name,
+        f"{summary.texts:.1f}",
+        "–" if summary.trained is None else f"{summary.trained:.3f}",
+        f"{summary.validation:.3f}",
+        f"{summary.unseen:.3f} ({summary.low:.3f} to {summary.high:.3f})",
+        ", ".join(f"{unseen:.2f}" for unseen in summary.seeds),
+        gain,
+        f"{summary.seconds:.0f}",
+    ]
+
+
+def _written(study: WordingStudy) -> list[str]:
+    """Some of the base's own wordings, for the eye."""
+    if not study.written:
+        return []
+    kept = [len(said) for said in study.written.values()]
+    step = max(1, len(kept) // _SHOWN)
+    shown = [[question, "; ".join(said[:3]) or "–"] for question, said in list(study.written.items())[::step][:_SHOWN]]
+    head = ["question", "the first of what was kept"]
+    return [
+        f"The base wrote {sum(kept) / len(kept):.1f} usable wordings a fact, for {sum(map(bool, kept))} of {len(kept)}:",
+        "",
+        *markdown([head, *shown]),
+        "",
+    ]

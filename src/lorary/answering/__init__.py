@@ -1,0 +1,1 @@
+"""A chat in; its answer, route and passages out."""

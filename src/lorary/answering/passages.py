@@ -1,0 +1,114 @@
+"""Passages for the prompt: statements of facts that the index finds, put before the question."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from transformers import PreTrainedTokenizerBase
+
+from lorary.bank.facts import Fact
+from lorary.base.prompts import Chat, chat_of, chat_text, conversation_text
+from lorary.errors import LoraryError
+from lorary.routing.router import Router
+
+if TYPE_CHECKING:
+    from lorary.model.modeling import LoraryForCausalLM
+
+_SPARE = 4
+"""Facts that are looked up for a passage: several may have one statement."""
+
+
+class PassageError(LoraryError):
+    """Passages were promised, and there are none, or they do not fit the base's context."""
+
+
+@dataclass(frozen=True)
+class Passage:
+    """A sentence that tells a fact, the memory that holds it, and how near it is to what was asked (cosine)."""
+
+    text: str
+    memory: str
+    similarity: float
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A chat as it is put to the model.
+
+    Args:
+        chat: its turns, with the passages in the last one.
+        routing_text: what routes it. Give it to `generate`: the passages would draw the route along.
+        passages: what stands before the question, nearest first.
+    """
+
+    chat: list[dict[str, str]]
+    routing_text: str
+    passages: tuple[Passage, ...] = ()
+
+    def text(self, tokenizer: PreTrainedTokenizerBase) -> str:
+        """The prompt."""
+        return chat_text(tokenizer, self.chat)
+
+
+def passage_text(fact: Fact) -> str:
+    """The sentence that tells a fact, on one line: its statement, or its question with the answer."""
+    return " ".join((fact.statement or f"{fact.question} {fact.answer}").split())
+
+
+def question_with(context: str, question: str) -> str:
+    """A user's turn: what stands before the question, if anything, and the question."""
+    return f"{context}\n\n{question}" if context else question
+
+
+def nearest_passages(router: Router, texts: Sequence[str], wanted: int) -> list[list[Passage]]:
+    """For each text 1 to `wanted` passages, nearest first, each sentence once.
+
+    Raises:
+        PassageError: a text for which there is none, or a number below 1.
+    """
+    if wanted < 1:
+        raise PassageError(f"{wanted} passages cannot be found; give 1 or more")
+    near = router.index.nearest(router.query(texts).embedding.cpu(), _SPARE * wanted)
+    found = []
+    for text, row in zip(texts, near, strict=True):
+        passages: dict[str, Passage] = {}
+        for memory, fact, similarity in row:
+            told = passage_text(router.bank[memory].facts[fact])
+            passages.setdefault(told, Passage(told, memory, similarity))
+        if not any(passages):
+            raise PassageError(f"no passages for {text!r}: no memory holds facts; add some, or ask without passages")
+        found.append(list(passages.values())[:wanted])
+    return found
+
+
+def with_passages(model: LoraryForCausalLM, asked: str | Chat, wanted: int | None = None) -> Asked:
+    """The chat with the index's passages before its last question.
+
+    Args:
+        asked: a question, or turns of a chat that end with the user's.
+        wanted: how many passages; what the model's policy says where it is None. With 0 the chat is left as it is.
+
+    Raises:
+        PassageError: passages were asked for, and there are none.
+        ValueError: a chat that does not end with a user's turn.
+    """
+    chat, tokenizer = chat_of(asked), model.tokenizer
+    wanted = model.router.policy.passages if wanted is None else wanted
+    query = conversation_text(tokenizer, chat_text(tokenizer, chat))
+    if not wanted:
+        return Asked(chat, query)
+    found = nearest_passages(model.router, [query], wanted)[0]
+    context = "\n".join(passage.text for passage in found)
+    last = chat[-1] | {"content": question_with(context, chat[-1]["content"])}
+    return Asked([*chat[:-1], last], query, tuple(found))
+
+
+def check_fits(model: LoraryForCausalLM, texts: Sequence[str], new_tokens: int) -> None:
+    """Raises PassageError where the longest prompt and its answer exceed the base's positions."""
+    room = getattr(model.config.text_config, "max_position_embeddings", None)
+    longest = max(texts, key=len, default="")
+    needed = len(model.tokenizer(longest).input_ids) + new_tokens
+    if room is not None and needed > room:
+        raise PassageError(f"the longest prompt needs {needed} tokens, the base has {room}")

@@ -1,0 +1,1 @@
+"""What is stored: facts, adapters, memories and banks; nothing else knows the format."""

@@ -1,0 +1,137 @@
+"""Facts: what a memory holds, one JSON object a line."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lorary.errors import LoraryError
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+NAME_RULE = "1 to 64 of A-Z a-z 0-9 . _ - , the first a letter or a digit"
+
+
+class FactError(LoraryError):
+    """A line of facts that cannot be used: says where, what was given and what is allowed."""
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One thing to recall.
+
+    `question` and `questions` are the wordings that may be trained on (the memory writer keeps some of them for
+    validation); `held_out` wordings are for the final score alone.
+    """
+
+    topic: str
+    question: str
+    answer: str
+    questions: tuple[str, ...] = ()
+    held_out: tuple[str, ...] = ()
+    statement: str | None = None
+    source: str | None = None
+    validation: tuple[str, ...] = field(default=())
+
+    @property
+    def trained(self) -> tuple[str, ...]:
+        """The wordings that training may see."""
+        return tuple(q for q in (self.question, *self.questions) if q not in self.validation)
+
+    @property
+    def cloze(self) -> tuple[str, ...]:
+        """The statement with a gap where the answer stood, which training may see too; none where it does not tell it."""
+        told = self.statement or ""
+        return (told.replace(self.answer, "___", 1),) if self.answer in told and told.strip(" .") != self.answer else ()
+
+    def to_json(self) -> dict[str, Any]:
+        return {key: value for key, value in asdict(self).items() if value not in (None, ())}
+
+
+_TEXT = ("topic", "question", "answer", "statement", "source")
+_LISTS = ("questions", "held_out", "validation")
+
+
+def parse_fact(given: Any, *, topic: str, where: str) -> Fact:
+    """The fact in one decoded JSON line; `where` names the line in errors.
+
+    Raises:
+        FactError: a missing, unknown or ill-typed field, an unusable topic, or a wording of two kinds at once.
+    """
+    if not isinstance(given, dict):
+        raise FactError(f"{where}: a line must be a JSON object, this one is {type(given).__name__}")
+    if unknown := sorted(set(given) - {*_TEXT, *_LISTS}):
+        raise FactError(f"{where}: unknown field {unknown[0]!r}; the fields are {[*_TEXT, *_LISTS]}")
+    values: dict[str, Any] = {"topic": topic}
+    for key in _TEXT:
+        if key in given:
+            if not isinstance(given[key], str) or not given[key].strip():
+                raise FactError(f"{where}: {key!r} must be a non-empty string, this one is {given[key]!r}")
+            values[key] = given[key].strip()
+    for key in ("question", "answer"):
+        if key not in values:
+            raise FactError(f"{where}: {key!r} is missing; a fact needs 'question' and 'answer'")
+    for key in _LISTS:
+        wordings = given.get(key, [])
+        if not isinstance(wordings, list) or not all(isinstance(w, str) and w.strip() for w in wordings):
+            raise FactError(f"{where}: {key!r} must be a list of non-empty strings, this one is {wordings!r}")
+        values[key] = tuple(w.strip() for w in wordings)
+    if not NAME.fullmatch(values["topic"]):
+        raise FactError(f"{where}: topic {values['topic']!r} cannot name a memory; a name is {NAME_RULE}")
+    fact = Fact(**values)
+    if both := {fact.question, *fact.questions} & set(fact.held_out):
+        raise FactError(f"{where}: {sorted(both)[0]!r} is both a trained and a held-out wording; keep it in one")
+    return fact
+
+
+def read_facts(path: str | Path) -> Iterator[Fact]:
+    """The facts of a JSONL file, in order; blank lines are skipped. Raises FactError with file and line."""
+    path = Path(path)
+    for where, given in read_lines(path):
+        yield parse_fact(given, topic=path.stem, where=where)
+
+
+def read_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(where, object) of each line of a JSONL file. Raises FactError for what is not JSON objects."""
+    try:
+        # Not splitlines: a JSON string may hold U+2028 and its like as they are.
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except OSError as error:
+        raise FactError(f"{path}: cannot be read ({error.strerror}); give a JSONL file") from error
+    except UnicodeDecodeError as error:
+        raise FactError(f"{path}: is not UTF-8 text ({error.reason}); give a JSONL file") from error
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            given = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise FactError(f"{path}:{number}: not JSON ({error.msg} at column {error.colno})") from error
+        if not isinstance(given, dict):
+            raise FactError(f"{path}:{number}: a line must be a JSON object, this one is {type(given).__name__}")
+        yield f"{path}:{number}", given
+
+
+def group_by_topic(facts: Iterable[Fact]) -> dict[str, tuple[Fact, ...]]:
+    """Facts by topic, topics in order of first appearance.
+
+    Raises:
+        FactError: a wording that is trained in one place and held out in another, or has two answers.
+    """
+    topics: dict[str, list[Fact]] = {}
+    owners: dict[str, Fact] = {}
+    for fact in facts:
+        topics.setdefault(fact.topic, []).append(fact)
+        for wording in (fact.question, *fact.questions):
+            key = wording.lower()
+            if key in owners and owners[key] is not fact and owners[key].answer != fact.answer:
+                raise FactError(f"{wording!r} has two answers, {owners[key].answer!r} and {fact.answer!r}; keep one")
+            owners[key] = fact
+    for fact in (fact for group in topics.values() for fact in group):
+        for wording in fact.held_out:
+            if wording.lower() in owners:
+                raise FactError(f"held-out wording {wording!r} of topic {fact.topic!r} is trained on elsewhere")
+    return {topic: tuple(group) for topic, group in topics.items()}

@@ -1,0 +1,70 @@
+"""The decoder blocks of a base: where they lie, which linears they hold, and the fingerprint of their weights."""
+
+from __future__ import annotations
+
+import hashlib
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from lorary.errors import LoraryError
+
+
+class BaseError(LoraryError):
+    """A base that cannot be loaded or cannot carry memories: says which and why."""
+
+
+def decoder_layers(model: PreTrainedModel) -> nn.ModuleList:
+    """The L decoder layers. Raises BaseError where the blocks are not made of `nn.Linear`."""
+    count = model.config.get_text_config(decoder=True).num_hidden_layers
+    for module in model.get_decoder().modules():
+        if isinstance(module, nn.ModuleList) and len(module) == count:
+            odd = {type(m).__name__ for m in module.modules() if type(m).__name__ in ("Conv1D", "Linear4bit")}
+            if odd:
+                raise BaseError(
+                    f"the blocks of a {model.config.model_type!r} model use {sorted(odd)[0]}, not nn.Linear; "
+                    "choose a base such as Llama, Qwen3, Mistral, Gemma 3, Phi-3 or GPT-NeoX"
+                )
+            return module
+    raise BaseError(f"no list of {count} decoder layers was found in a {model.config.model_type!r} model")
+
+
+def layers_path(model: PreTrainedModel) -> str:
+    """The module path of the decoder layers, such as `model.layers`."""
+    layers = decoder_layers(model)
+    return next(path for path, module in model.named_modules() if module is layers)
+
+
+def block_linears(model: PreTrainedModel) -> dict[str, tuple[int, int]]:
+    """Every linear of the decoder blocks that a memory may target: module path → (d_in, d_out)."""
+    prefix = layers_path(model)
+    return {
+        f"{prefix}.{path.removesuffix('.base_layer')}": (module.in_features, module.out_features)
+        for path, module in decoder_layers(model).named_modules()
+        if isinstance(module, nn.Linear)
+    }
+
+
+def layer_of(path: str, prefix: str) -> int:
+    """The number of the decoder layer that holds the module at `path`."""
+    return int(path.removeprefix(prefix + ".").split(".")[0])
+
+
+def mlp_targets(model: PreTrainedModel) -> list[str]:
+    """The names of the MLP's linears, where facts are stored best: those outside attention."""
+    return sorted({path.split(".")[-1] for path in block_linears(model) if "att" not in path.split(".")[-2]})
+
+
+def fingerprint(model: PreTrainedModel) -> str:
+    """Hex sha256 over the shapes of a base's weights and a sample of their values, the same in fp32 and bf16.
+
+    Take it before mixtures are installed.
+    """
+    digest = hashlib.sha256(model.config.model_type.encode())
+    for name, weight in sorted(model.named_parameters()):
+        digest.update(f"{name}{tuple(weight.shape)}".encode())
+        flat = weight.detach().flatten()
+        sample = flat[:: max(1, flat.numel() // 64)][:64].to("cpu", torch.bfloat16)
+        digest.update(sample.view(torch.int16).numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,1 @@
+"""The composite as one Hugging Face model."""

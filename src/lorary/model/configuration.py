@@ -1,0 +1,67 @@
+"""LoraryConfig: what must be known before a weight of a composite is read."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import Any
+
+from transformers import AutoConfig, PretrainedConfig
+
+from lorary.routing.gate import DEFAULT_FEATURES
+from lorary.routing.policy import Policy
+
+_FROM_BASE = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "max_position_embeddings")
+
+
+class LoraryConfig(PretrainedConfig):
+    """Configuration of a composite: base + bank + gate + index.
+
+    Args:
+        text_config: the base's own configuration.
+        granularity: "query" fixes the route for a request, "token" decides at each position.
+        features: of the gate (`gate.FEATURES`).
+        policy: thresholds and number of mixed memories (`routing.Policy`).
+        split_layer: the layer whose input the gate reads; no memory adapts a layer below it.
+        trained: names of the memories that the gate's keys stand for, in order.
+    """
+
+    model_type = "lorary"
+    sub_configs = {"text_config": AutoConfig}  # noqa: RUF012 (transformers' own convention)
+    has_no_defaults_at_init = True
+
+    def __init__(
+        self,
+        text_config: PretrainedConfig | dict[str, Any] | None = None,
+        granularity: str = "query",
+        features: tuple[str, ...] | list[str] = DEFAULT_FEATURES,
+        policy: dict[str, Any] | None = None,
+        split_layer: int = 0,
+        trained: list[str] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if granularity not in ("query", "token"):
+            raise ValueError(f"granularity {granularity!r} is unknown; it is 'query' or 'token'")
+        if isinstance(text_config, dict):
+            given = dict(text_config)
+            text_config = AutoConfig.for_model(given.pop("model_type"), **given)
+        # A copy: transformers sets the attention of a sub-config, and the base must keep its own.
+        self.text_config = deepcopy(text_config)
+        self.granularity = granularity
+        self.features = list(features)
+        self.policy = dict(policy or {})
+        self.split_layer = split_layer
+        self.trained = list(trained or [])
+        for key in _FROM_BASE:
+            if text_config is not None and hasattr(text_config, key):
+                kwargs[key] = getattr(text_config, key)
+        for key in ("bos_token_id", "eos_token_id", "pad_token_id", "tie_word_embeddings", "dtype"):
+            if text_config is not None and getattr(text_config, key, None) is not None:
+                kwargs.setdefault(key, getattr(text_config, key))
+        super().__init__(**kwargs)
+
+    def routing_policy(self) -> Policy:
+        """The policy that the composite stores."""
+        known = {**self.policy}
+        if "sources" in known:
+            known["sources"] = tuple(known["sources"])
+        return Policy(**{k: v for k, v in known.items() if k in Policy.__dataclass_fields__})

@@ -1,0 +1,1 @@
+"""Scores → a route: encoder, index, lexicon, gate, policy."""

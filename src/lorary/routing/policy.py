@@ -1,0 +1,154 @@
+"""The policy: gate → index → none, with or without passages in the prompt. Scores become a route."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from lorary.routing.gate import mixture_weights
+
+SOURCES = ("none", "gate", "index", "caller")
+DECIDERS = ("gate", "index")
+OUTCOMES = ("memory", "hybrid", "passages", "base")
+"""What an answer can come from: a memory; a memory and passages in the prompt; passages alone; the base alone."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """What turns scores into a route, and whether passages stand in the prompt.
+
+    Its two switches give the four `OUTCOMES`: without `sources` no memory answers, with `passages` the prompt holds what
+    the index finds (`passages.with_passages` puts them there; `generate` takes tokens and leaves them as they are).
+
+    Args:
+        t_gate: the gate decides where what it mixes has at least this probability, together: a question on two topics
+            parts it between two memories.
+        t_index: else the index decides where its best similarity is at least this; else none.
+        top_k: memories that the gate may mix at most.
+        top_p: it mixes the fewest that together have this share of its probability of any memory.
+        sources: which deciders are asked, of "gate" and "index"; with neither, no memory takes part.
+        passages: how many of the index's passages stand in the prompt.
+
+    Raises:
+        ValueError: an unknown decider, or a number of passages below 0.
+    """
+
+    t_gate: float = 0.5
+    t_index: float = 0.8
+    top_k: int = 1
+    top_p: float = 1.0
+    sources: tuple[str, ...] = DECIDERS
+    passages: int = 0
+
+    def __post_init__(self) -> None:
+        if unknown := sorted({*self.sources} - {*DECIDERS}):
+            raise ValueError(f"the policy cannot ask {unknown[0]!r}; choose from {list(DECIDERS)}, or neither")
+        if self.passages < 0:
+            raise ValueError(f"{self.passages} passages cannot stand in a prompt; give 0 or more")
+
+
+@dataclass(frozen=True)
+class Route:
+    """The decision for one query: memories with their weights, who decided, how sure, and passages in the prompt."""
+
+    memories: tuple[str, ...]
+    weights: tuple[float, ...]
+    source: str
+    confidence: float
+    passages: int = 0
+
+    @property
+    def outcome(self) -> str:
+        """What the answer comes from, of `OUTCOMES`."""
+        memory, hybrid, passages, base = OUTCOMES
+        if self.memories:
+            return hybrid if self.passages else memory
+        return passages if self.passages else base
+
+    def __str__(self) -> str:
+        held = ", ".join(f"{name} ({weight:.2f})" for name, weight in zip(self.memories, self.weights, strict=True))
+        told = f"{held or 'none'} by {self.source}, confidence {self.confidence:.2f}"
+        return f"{told}; {self.outcome}, {self.passages} in the prompt" if self.passages else told
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Routes as tensors, for a batch of queries or of tokens."""
+
+    weights: Float[Tensor, "*batch memories"]
+    source: Int[Tensor, "*batch"]
+    confidence: Float[Tensor, "*batch"]
+
+    def rows(self, index: Int[Tensor, " kept"]) -> Decision:
+        """The decisions of the rows given by number."""
+        return Decision(self.weights[index], self.source[index], self.confidence[index])
+
+    def routes(self, names: Sequence[str]) -> list[Route]:
+        """A route a row; of tokens, the last one's."""
+        weights, source, confidence = self.weights.detach(), self.source, self.confidence.detach()
+        if weights.ndim == 3:
+            weights, source, confidence = weights[:, -1], source[:, -1], confidence[:, -1]
+        return [
+            route_of(w, names, SOURCES[int(s)], float(c)) for w, s, c in zip(weights, source, confidence, strict=True)
+        ]
+
+
+def route_of(weights: Float[Tensor, " memories"], names: Sequence[str], source: str, confidence: float) -> Route:
+    """The route that a row of weights tells, heaviest memory first."""
+    held = sorted(((float(w), name) for w, name in zip(weights, names, strict=True) if w != 0), reverse=True)
+    return Route(tuple(n for _, n in held), tuple(w for w, _ in held), source if held else "none", confidence)
+
+
+def mixed_and_sure(
+    probabilities: Float[Tensor, "*batch memories_and_none"], policy: Policy
+) -> tuple[Float[Tensor, "*batch memories"], Float[Tensor, "*batch"]]:
+    """(the weights of the memories that the gate would mix, its probability of them together)."""
+    mixed = mixture_weights(probabilities, policy.top_k, policy.top_p)
+    return mixed, (probabilities[..., :-1] * (mixed != 0)).sum(-1)
+
+
+def decide(
+    probabilities: Float[Tensor, "*batch memories_and_none"],
+    votes: Float[Tensor, "*#batch memories"],
+    policy: Policy,
+) -> Decision:
+    """Gate where it is confident, else index where it is similar enough, else none.
+
+    The confidence is the gate's probability of what it mixes, the index's similarity, or the gate's probability of none.
+    """
+    mixed, best = mixed_and_sure(probabilities, policy)
+    near, nearest = votes.expand_as(probabilities[..., :-1]).max(-1)
+    by_gate = (best >= policy.t_gate) if "gate" in policy.sources else torch.zeros_like(best, dtype=torch.bool)
+    by_index = (near >= policy.t_index) if "index" in policy.sources else torch.zeros_like(by_gate)
+    by_index = by_index & ~by_gate
+    one_hot = torch.nn.functional.one_hot(nearest, votes.shape[-1]).to(probabilities.dtype)
+    weights = mixed * by_gate.unsqueeze(-1) + one_hot * by_index.unsqueeze(-1)
+    confidence = torch.where(by_gate, best, torch.where(by_index, near, probabilities[..., -1]))
+    return Decision(weights, by_gate.long() + 2 * by_index.long(), confidence)
+
+
+def by_caller(weights: Float[Tensor, "batch memories"]) -> Decision:
+    """The decision of a caller who gives the weights."""
+    source = (weights != 0).any(-1).long() * SOURCES.index("caller")
+    return Decision(weights, source, torch.ones(len(weights)))
+
+
+def named_weights(
+    adapter_names: Sequence[str], names: Sequence[str], base_name: str = "__base__"
+) -> Float[Tensor, "batch memories"]:
+    """One-hot weights for a caller's `adapter_names`, a row each; `__base__` is the base alone.
+
+    Raises:
+        ValueError: a name that the bank does not hold.
+    """
+    weights = torch.zeros(len(adapter_names), len(names))
+    for row, name in enumerate(adapter_names):
+        if name != base_name:
+            if name not in names:
+                raise ValueError(f"topic {name!r} has no memory; the bank holds {list(names)}, or give {base_name!r}")
+            weights[row, list(names).index(name)] = 1.0
+    return weights

@@ -1,0 +1,239 @@
+"""Router: the gate, the index and the encoder together; queries in, decisions out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lorary.bank.bank import MemoryBank
+from lorary.bank.memory import Memory
+from lorary.routing.encoder import Encoder
+from lorary.routing.features import running_mean
+from lorary.routing.gate import Gate, cosines
+from lorary.routing.policy import Decision, Policy, decide
+from lorary.routing.proper_names import names_of, only_names, without_names
+
+if TYPE_CHECKING:
+    from lorary.routing.index import FactIndex
+    from lorary.routing.lexicon import Lexicon
+
+
+@dataclass
+class Query:
+    """What is known of a batch of queries, and what the gate has seen of their tokens so far."""
+
+    embedding: Float[Tensor, "*batch embedding"]
+    votes: Float[Tensor, "*batch memories"]
+    asked: Float[Tensor, "*batch embedding"] | None = None
+    lexical: Float[Tensor, "*batch memories"] | None = None
+    names: Float[Tensor, "*batch memories"] | None = None
+    seen: tuple[Float[Tensor, "batch hidden"], Float[Tensor, " batch"]] | None = None
+
+    def rows(self, index: Tensor) -> Query:
+        """The same for the rows given by number."""
+        seen = None if self.seen is None else (self.seen[0][index], self.seen[1][index])
+        return replace(self._each(lambda rows: rows[index]), seen=seen)
+
+    def unsqueezed(self) -> Query:
+        """The same for each token of a row: [batch, 1, ...]."""
+        return self._each(lambda rows: rows.unsqueeze(1))
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Query:
+        told = {name: getattr(self, name) for name in ("embedding", "votes", "asked", "lexical", "names")}
+        kept: dict[str, Any] = {name: None if rows is None else change(rows) for name, rows in told.items()}
+        return replace(self, **kept)
+
+
+@dataclass
+class Router:
+    """Asks the gate, then the index, for the memories of a bank.
+
+    Args:
+        get_encoder: loads the encoder, when a query is first embedded.
+    """
+
+    bank: MemoryBank
+    gate: Gate
+    policy: Policy
+    get_encoder: Callable[[], Encoder]
+    _index: FactIndex | None = field(default=None, init=False)
+    _lexicon: Lexicon | None = field(default=None, init=False)
+    _names_lexicon: Lexicon | None = field(default=None, init=False)
+    _names: frozenset[str] | None = field(default=None, init=False)
+
+    @property
+    def index(self) -> FactIndex:
+        """The index over the bank's facts, built when first asked."""
+        if self._index is None:
+            from lorary.routing.index import FactIndex  # faiss is heavy: only who routes pays for it
+
+            self._index = FactIndex(self.gate.from_embedding.shape[1])
+            for memory in self.bank:
+                self._index.add(memory.name, memory.keys, memory.key_facts)
+        return self._index
+
+    @property
+    def lexicon(self) -> Lexicon:
+        """The words of the bank's trained wordings, made when first asked."""
+        if self._lexicon is None:
+            from lorary.routing.lexicon import Lexicon
+
+            self._lexicon = Lexicon()
+            for memory in self.bank:
+                self._lexicon.add(memory.name, memory.wordings)
+        return self._lexicon
+
+    @property
+    def names_lexicon(self) -> Lexicon:
+        """The lexicon of the names alone in the bank's trained wordings, made when first asked: each of them counts, also
+        of one letter, or such as an English stopword."""
+        if self._names_lexicon is None:
+            from lorary.routing.lexicon import Lexicon
+
+            self._names_lexicon = Lexicon(split=lambda texts: [text.lower().split() for text in texts])
+            for memory in self.bank:
+                self._names_lexicon.add(memory.name, self.only_names(memory.wordings))
+        return self._names_lexicon
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The names in the bank's trained wordings, found when first asked."""
+        if self._names is None:
+            self._names = bank_names(self.bank)
+        return self._names
+
+    def without_names(self, texts: Sequence[str]) -> list[str]:
+        """The texts without the bank's names."""
+        return [without_names(text, self.names) for text in texts]
+
+    def only_names(self, texts: Sequence[str]) -> list[str]:
+        """The bank's names in each text."""
+        return [only_names(text, self.names) for text in texts]
+
+    @torch.no_grad()
+    def query(self, texts: Sequence[str]) -> Query:
+        """What the gate's features need of `texts`; equal texts, and what is left without names, are encoded once."""
+        rows = {text: row for row, text in enumerate(dict.fromkeys(texts))}
+        distinct, features, device = list(rows), self.gate.features, self.gate.none.device
+        bare = self.without_names(distinct) if "asked" in features else []
+        places = {text: place for place, text in enumerate(dict.fromkeys([*distinct, *bare]))}
+        encoded = self.get_encoder().encode(list(places))
+        embedding = encoded[: len(distinct)]
+        told: dict[str, Any] = {"embedding": embedding, "votes": self.index.votes(embedding, self.bank.names)}
+        if "asked" in features:
+            told["asked"] = encoded[[places[text] for text in bare]]
+        if "lexical" in features:
+            told["lexical"] = self.lexicon.votes(distinct, self.bank.names)
+        if "names" in features:
+            told["names"] = self.names_lexicon.votes(self.only_names(distinct), self.bank.names)
+        query = Query(**{name: tensor.to(device) for name, tensor in told.items()})
+        return query.rows(torch.tensor([rows[text] for text in texts], dtype=torch.long))
+
+    def logits(
+        self, query: Query, hidden: Float[Tensor, "*batch hidden"] | None = None
+    ) -> Float[Tensor, "*batch memories_and_none"]:
+        """The gate's logits; of each token where `hidden` has one for each, else of each query."""
+        given = query.unsqueezed() if hidden is not None and hidden.ndim == 3 else query
+        return self.gate(given.embedding, given.votes, hidden, given.asked, given.lexical, given.names)
+
+    def decide(
+        self,
+        query: Query,
+        hidden: Float[Tensor, "batch seq hidden"] | None = None,
+        counted: Float[Tensor, "batch seq"] | None = None,
+        *,
+        granularity: str = "query",
+        policy: Policy | None = None,
+    ) -> Decision:
+        """Routes for a batch: one a query, or one a token.
+
+        Args:
+            hidden: the hidden state that enters the split; needed where the gate reads it.
+            counted: 1 for the tokens that the gate's running mean takes in.
+        """
+        policy = policy or self.policy
+        pooled, votes = None, query.votes
+        if hidden is not None and counted is not None:
+            means, query.seen = running_mean(hidden.to(votes.device), counted.to(votes.device), query.seen)
+            pooled = means if granularity == "token" else means[:, -1]
+            votes = votes.unsqueeze(1) if granularity == "token" else votes
+        return decide(self.logits(query, pooled).softmax(-1), votes, policy)
+
+    def centroids(self, embedding: Float[Tensor, "queries embedding"]) -> Float[Tensor, "queries memories"]:
+        """The cosine similarity of each query and each memory's mean fact embedding: what a router without training tells."""
+        keys = torch.stack([mean_key(memory, embedding.shape[1]) for memory in self.bank])
+        return cosines(embedding, keys)
+
+    def add(self, memory: Memory) -> None:
+        """Lets a memory that has just joined the bank be reached: a key for the gate, its facts for the index."""
+        self._forget_names()
+        ((key, asked),) = starting_keys(
+            self.bank, [memory], self.gate.features, self.gate.from_embedding.shape[1], self.get_encoder
+        )
+        self.gate.append(key, asked)
+        if self._index is not None:
+            self._index.add(memory.name, memory.keys, memory.key_facts)
+        if self._lexicon is not None:
+            self._lexicon.add(memory.name, memory.wordings)
+
+    def remove(self, memory: str, number: int) -> None:
+        """Forgets a memory that has just left the bank, which stood there as `number`."""
+        self._forget_names()
+        self.gate.keep(torch.tensor([i for i in range(len(self.gate.keys)) if i != number], dtype=torch.long))
+        if self._index is not None:
+            self._index.remove(memory)
+        if self._lexicon is not None:
+            self._lexicon.remove(memory)
+
+    def _forget_names(self) -> None:
+        # One memory's wordings may tell of a word in another's that it is a name.
+        self._names, self._names_lexicon = None, None
+
+
+def mean_key(memory: Memory, dimension: int) -> Float[Tensor, " embedding"]:
+    """The mean of a memory's fact embeddings: where its key starts (zeros for a memory without facts)."""
+    return memory.keys.mean(0) if len(memory.keys) else torch.zeros(dimension)
+
+
+def starting_keys(
+    bank: MemoryBank,
+    memories: Sequence[Memory],
+    features: Sequence[str],
+    dimension: int,
+    get_encoder: Callable[[], Encoder],
+) -> Iterator[tuple[Float[Tensor, " embedding"], Float[Tensor, " embedding"] | None]]:
+    """What the keys of memories of a bank start from: (the mean of its facts, that of its facts without names).
+
+    The latter is None where it is no feature, and no encoder is needed. The names are those of the whole bank
+    as it stands: a memory that joins later may tell of a word that it is a name, and keys made before do not change.
+    """
+    names = bank_names(bank) if "asked" in features and memories else frozenset()
+    for memory in memories:
+        asked = mean_asked_key(memory, get_encoder(), names) if "asked" in features else None
+        yield mean_key(memory, dimension), asked
+
+
+def bank_names(bank: MemoryBank) -> frozenset[str]:
+    """The names in a bank's trained wordings."""
+    return names_of(wording for memory in bank for wording in memory.wordings)
+
+
+def mean_asked_key(memory: Memory, encoder: Encoder, names: frozenset[str]) -> Float[Tensor, " embedding"]:
+    """The mean embedding of a memory's trained wordings without their names (zeros for a memory without facts)."""
+    counts = Counter(without_names(wording, names) for wording in memory.wordings)
+    weights = torch.tensor([*counts.values()], dtype=torch.float)
+    return weights @ encoder.encode([*counts]) / weights.sum().clamp(min=1)
+
+
+def new_gate(bank: MemoryBank, encoder: Encoder, hidden_size: int, features: tuple[str, ...]) -> Gate:
+    """An untrained gate whose keys are the memories' mean fact embeddings."""
+    started = list(starting_keys(bank, list(bank), features, encoder.dimension, lambda: encoder))
+    keys = torch.stack([key for key, _ in started]) if started else torch.zeros(0, encoder.dimension)
+    asked = [key for _, key in started if key is not None]
+    return Gate(keys, hidden_size, features, torch.stack(asked) if asked else None)
