@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
 import transformers
-from conftest import FAMILIES, pico_model
+from conftest import FAMILIES, pico_model, save_adapter
 
 from lorary.base.layers import block_linears, decoder_layers, fingerprint, mlp_targets
 from lorary.base.loading import BaseError, load_base
@@ -46,6 +49,56 @@ def test_a_missing_base_names_both_ways_out(tmp_path):
         load_base(str(tmp_path / "nothing"))
     with pytest.raises(BaseError, match=r"local folder.*embedded default"):
         load_base("someone/not-on-this-machine", local_files_only=True)
+
+
+def test_options_of_transformers_reach_the_base(base, tmp_path):
+    inner = tmp_path / "repository" / "inner"
+    base.model.save_pretrained(inner)
+    base.tokenizer.save_pretrained(inner)
+    loaded = load_base(str(inner.parent), subfolder="inner", attn_implementation="eager", dtype=torch.float32)
+    assert loaded.model.config._attn_implementation == "eager"
+    assert loaded.tokenizer.get_vocab() == base.tokenizer.get_vocab(), "the tokenizer is in the folder, too"
+    assert load_base(base.name, torch_dtype=torch.bfloat16).model.dtype == torch.bfloat16, "the older name of dtype"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"atn_implementation": "eager"}, r"'atn_implementation' is no option of transformers' from_pretrained"),
+        ({"load_in_8bit": True}, r"'load_in_8bit' cannot be given, because memories are exact on plain weights"),
+        ({"quantization_config": {}}, r"'quantization_config' cannot be given"),
+        ({"output_loading_info": True}, r"'output_loading_info' cannot be given, because a base is returned alone"),
+        ({"attn_implementation": "nonsense"}, r"cannot be loaded: .*nonsense"),
+    ],
+)
+def test_an_option_that_cannot_hold_is_refused_by_name(base, options, message):
+    with pytest.raises(BaseError, match=message):
+        load_base(base.name, **options)
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"quant_method": "gptq", "bits": 4}, r"quantised \(gptq, 4 bits\)"),
+        ({"quant_method": "bitsandbytes", "load_in_8bit": True}, r"quantised \(bitsandbytes, 8 bits\)"),
+        ({"quant_method": "awq", "bits": 4}, r"quantised \(awq, 4 bits\)"),
+    ],
+)
+def test_a_quantised_base_is_refused_with_what_to_name_instead(base, settings, named):
+    file = Path(base.name) / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"quantization_config": settings}))
+    with pytest.raises(BaseError, match=named + ".*name the checkpoint that it was made from"):
+        load_base(base.name)
+
+
+def test_an_adapter_is_no_base(base, tmp_path):
+    folder = save_adapter(base.model, tmp_path / "adapter", target_modules=["up_proj"])
+    base.model.save_pretrained(tmp_path / "both")
+    base.tokenizer.save_pretrained(tmp_path / "both")
+    for file in folder.glob("adapter_*"):
+        (tmp_path / "both" / file.name).write_bytes(file.read_bytes())
+    with pytest.raises(BaseError, match="holds a PEFT adapter"):
+        load_base(str(tmp_path / "both"))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])

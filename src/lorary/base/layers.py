@@ -10,6 +10,9 @@ from transformers import PreTrainedModel
 
 from lorary.errors import LoraryError
 
+_OTHER_LINEARS = {"Conv1D", "Linear4bit", "Linear8bitLt", "QuantLinear"}
+"""Layers that multiply by a matrix which is transposed or quantised; memories adapt `nn.Linear` alone."""
+
 
 class BaseError(LoraryError):
     """A base that cannot be loaded or cannot carry memories: says which and why."""
@@ -20,8 +23,7 @@ def decoder_layers(model: PreTrainedModel) -> nn.ModuleList:
     count = model.config.get_text_config(decoder=True).num_hidden_layers
     for module in model.get_decoder().modules():
         if isinstance(module, nn.ModuleList) and len(module) == count:
-            odd = {type(m).__name__ for m in module.modules() if type(m).__name__ in ("Conv1D", "Linear4bit")}
-            if odd:
+            if odd := {type(part).__name__ for part in module.modules()} & _OTHER_LINEARS:
                 raise BaseError(
                     f"the blocks of a {model.config.model_type!r} model use {sorted(odd)[0]}, not nn.Linear; "
                     "choose a base such as Llama, Qwen3, Mistral, Gemma 3, Phi-3 or GPT-NeoX"

