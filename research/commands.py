@@ -117,9 +117,6 @@ def route_bench(argv: list[str]) -> None:
         f"{EMBEDDED}; takes minutes more",
     )
     parser.add_argument(
-        "--hard-weight", type=float, default=1.0, help="what hard queries weigh in training, as `train-router` has it"
-    )
-    parser.add_argument(
         "--unknown-names", type=bool, default=True, help="calibrate on unknown names, too, as `train-router` does"
     )
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
@@ -129,7 +126,7 @@ def route_bench(argv: list[str]) -> None:
 
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     passed = {name: getattr(given, name) for name in ("seeds", "first_seed", "sets", "folds")}
-    training = Training(hard_weight=given.hard_weight, unknown_names=given.unknown_names)
+    training = Training(unknown_names=given.unknown_names)
     base = load_base(given.base) if given.base is not None else None
     results = run(given.out, **passed, training=training, encoder=load_encoder(given.encoder), base=base)
     print(json.dumps(results["sets"]) if given.json else write_report(results))
@@ -176,7 +173,7 @@ def gate_study(argv: list[str]) -> None:
     parser.add_argument("--unrelated", type=str | None, default=None, help="JSONL of questions that no memory answers")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
-    own = {"seed", "labels", "patience"}
+    own = {"seed", "patience"}
     parser.add_class_arguments(Training, skip=own)
     given = parser.parse_args(argv)
     from lorary.research.gate_study import gate_study as run

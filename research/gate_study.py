@@ -19,6 +19,7 @@ from lorary.base.loading import load_base
 from lorary.model.composite import assemble
 from lorary.model.configuration import LoraryConfig
 from lorary.progress import progress_bars
+from lorary.research.labels import TEMPERATURE, agreement, check_adapters, measure_losses, soft_labels
 from lorary.research.standing import SCHEMA, standing
 from lorary.research.study_measures import gate_run, rival_run
 from lorary.research.study_questions import KINDS, measured_on, study_questions, write_questions
@@ -26,7 +27,6 @@ from lorary.research.study_report import combine, write_report
 from lorary.research.study_rivals import RIVALS, rival
 from lorary.router_training.calibration import calibrate, scored
 from lorary.router_training.data import RoutingData, read_questions
-from lorary.router_training.labels import agreement, check_adapters, measure_losses
 from lorary.router_training.settings import Training
 from lorary.router_training.training import fit
 from lorary.routing.policy import Policy
@@ -36,11 +36,11 @@ ARMS: dict[str, dict[str, Any]] = {
     "labels": {"language_weight": 0.0},
     "language": {"route_weight": 0.0, "none_weight": 0.0},
     "both": {},
-    "soft-labels": {"labels": "loss", "language_weight": 0.0},
+    "soft-labels": {"language_weight": 0.0},
 }
 """What a gate is trained by → what that changes in the training of "both"."""
 
-VARIED = ("seed", "labels", "patience")
+VARIED = ("seed", "patience")
 """Settings that the study sets itself."""
 
 
@@ -96,6 +96,7 @@ class _Study:
         check_adapters(self.bank)
         self.asked = study_questions(self.bank)
         self.results: dict[str, Any] = {}
+        self.targets: list[torch.Tensor] = []
 
     def open(self, seeds: int) -> None:
         """Takes up what stands in the folder, and writes the questions."""
@@ -104,6 +105,7 @@ class _Study:
             "schema": SCHEMA,
             "bank": hash_of(content),
             "unrelated": hash_of("\n".join(self.unrelated).encode()),
+            "label_temperature": TEMPERATURE,
             **{name: value for name, value in asdict(self.training).items() if name not in VARIED},
         }
         self.results = {"settings": settings, "runs": {}, "rivals": {}}
@@ -157,23 +159,20 @@ class _Study:
         return {kind: self.asked[kind].memory for kind in KINDS}
 
     def _measure_losses(self, quiet: bool) -> None:
-        """The losses of the answers under each memory, measured once and kept in `losses.safetensors`."""
-        queries, path = (
-            {"trained": self.data.trained, "validation": self.data.validation},
-            self.out / "losses.safetensors",
-        )
+        """The targets by loss: the answers' losses under each memory, measured once and kept in `losses.safetensors`."""
+        data, path = (self.data.trained, self.data.validation), self.out / "losses.safetensors"
         if path.is_file():
-            for kind, losses in load_file(path).items():
-                queries[kind].losses = losses
+            kept = load_file(path)
+            losses = [kept["trained"], kept["validation"]]
         else:
             began = time.perf_counter()
-            measure_losses(self.model, list(queries.values()), quiet=quiet)
+            losses = measure_losses(self.model, data, quiet=quiet)
             self.results["losses_seconds"] = round(time.perf_counter() - began, 3)
             self.write()
-            write_aside(path, save({kind: one.losses for kind, one in queries.items() if one.losses is not None}))
-        trained, temperature = self.data.trained, self.training.label_temperature
-        assert trained.losses is not None
-        self.results["labels_by_loss"] = agreement(trained.losses, trained.memory, temperature)
+            write_aside(path, save(dict(zip(("trained", "validation"), losses, strict=True))))
+        self.results["labels_by_loss"] = agreement(losses[0], self.data.trained.memory, TEMPERATURE)
+        pairs = zip(losses, data, strict=True)
+        self.targets = [soft_labels(own, queries.memory, TEMPERATURE) for own, queries in pairs]
 
     def _gate(self, arm: str, seed: int, advance: Callable[[], None]) -> dict[str, Any]:
         """One gate's training and what it then does with each question."""
@@ -181,6 +180,7 @@ class _Study:
         torch.manual_seed(seed)
         router, data = self._router(), self.data
         data.seed = seed
+        data.trained.target, data.validation.target = self.targets if arm == "soft-labels" else (None, None)
         place = self.out / "training" / f"{arm}-{seed}"
         model = self.model if training.language_weight or "hidden" in router.gate.features else None
         began = time.perf_counter()

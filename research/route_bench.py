@@ -81,16 +81,13 @@ def route_bench(
             to choose features by. Their runs stand apart, as a set of their own.
 
     Raises:
-        ValueError: an unknown set, labels by loss, or a folder that holds a benchmark under other settings.
+        ValueError: an unknown set, or a folder that holds a benchmark under other settings.
     """
     if unknown := sorted(set(sets) - set(SETS)):
         raise ValueError(f"unknown set {unknown[0]!r}; choose from {list(SETS)}")
     training, place = training or Training(), Path(out)
-    if training.labels == "loss":
-        raise ValueError("route-bench writes no adapters to measure a loss under; label by facts")
     settings: dict[str, Any] = {
-        name: getattr(training, name)
-        for name in ("max_epochs", "patience", "batch_size", "lr", "hard_weight", "unknown_names")
+        name: getattr(training, name) for name in ("max_epochs", "patience", "batch_size", "lr", "unknown_names")
     }
     loaded = encoder or load_encoder(EMBEDDED)
     settings |= {"schema": SCHEMA, "encoder": loaded.name}

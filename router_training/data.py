@@ -22,7 +22,7 @@ from lorary.bank.facts import FactError, read_lines
 from lorary.base.prompts import answer_text, prompt
 from lorary.base.rows import SplitRows
 from lorary.model.modeling import LoraryForCausalLM
-from lorary.router_training.wordings import Wordings
+from lorary.router_training.trained_wordings import TrainedWordings
 from lorary.routing.features import pooled_prompts
 from lorary.routing.proper_names import with_other_names
 from lorary.routing.router import Router
@@ -38,10 +38,10 @@ _STRANGERS = 512
 class Batch:
     """Queries with their features; `memory` is the right one's number, or that of none (= the number of memories).
 
-    `asked`, `lexical` and `names` are there if they are features of the gate, `pooled` if the hidden state is;
-    `losses` of the answers under each memory if they were measured.
+    `asked`, `lexical` and `names` are there if they are features of the gate, `pooled` if the hidden state is.
 
     Args:
+        target: a distribution over the memories and none to train on, in place of the one right memory.
         answers: the tokens of all queries and their answers, where there is a model.
         answered: of the queries whose answers the language-model loss sees: place in the batch → row of `answers`.
     """
@@ -50,7 +50,7 @@ class Batch:
     votes: Float[Tensor, "batch memories"]
     memory: Int[Tensor, " batch"]
     pooled: Float[Tensor, "batch hidden"] | None
-    losses: Float[Tensor, "batch memories"] | None = None
+    target: Float[Tensor, "batch memories_and_none"] | None = None
     asked: Float[Tensor, "batch embedding"] | None = None
     lexical: Float[Tensor, "batch memories"] | None = None
     names: Float[Tensor, "batch memories"] | None = None
@@ -69,7 +69,7 @@ class Example:
 
 
 @dataclass(frozen=True)
-class Row:
+class AnswerRow:
     """A question's tokens, and from `start` on those of its answer; that of an unrelated question is empty."""
 
     ids: tuple[int, ...]
@@ -97,12 +97,15 @@ class Queries(Dataset[int]):
     Args:
         model: tokenizes prompts and answers for the language-model loss; where there is none, it cannot be had.
         read: gives the hidden state of questions, where it is a feature; the model's by default.
+
+    Attributes:
+        target: a distribution over the memories and none for each example; None, unless set, trains on its memory.
     """
 
     def __init__(
         self,
         router: Router,
-        wordings: Wordings,
+        wordings: TrainedWordings,
         examples: Sequence[Example],
         model: LoraryForCausalLM | None,
         read: Read | None = None,
@@ -121,7 +124,7 @@ class Queries(Dataset[int]):
         self.names = None
         if "names" in features:
             self.names = wordings.lexical(router.names_lexicon, router.only_names(texts), self.key)
-        self.losses: Tensor | None = None
+        self.target: Tensor | None = None
         self.answers, self.pooled = None, None
         if model is not None:
             rows = [_row(model.tokenizer, example) for example in examples]
@@ -145,7 +148,7 @@ class Queries(Dataset[int]):
         """
         pooled = self.pooled[indices] if self.pooled is not None else None
         known = self.embedding[indices], self.votes[indices], self.memory[indices]
-        names = ("losses", "asked", "lexical", "names")
+        names = ("target", "asked", "lexical", "names")
         maybe: dict[str, Any] = {
             name: None if (told := getattr(self, name)) is None else told[indices] for name in names
         }
@@ -154,10 +157,10 @@ class Queries(Dataset[int]):
         return Batch(*known, pooled, **maybe, answers=self.answers, answered=rows)
 
 
-def _row(tokenizer: PreTrainedTokenizerBase, example: Example) -> Row:
+def _row(tokenizer: PreTrainedTokenizerBase, example: Example) -> AnswerRow:
     asked = tokenizer(prompt(tokenizer, example.text), add_special_tokens=False).input_ids
     said = answer_text(tokenizer, example.answer) if example.answer is not None else ""
-    return Row((*asked, *tokenizer(said, add_special_tokens=False).input_ids), len(asked))
+    return AnswerRow((*asked, *tokenizer(said, add_special_tokens=False).input_ids), len(asked))
 
 
 def about_others(texts: Sequence[str], names: frozenset[str], seed: int) -> list[str]:
@@ -198,7 +201,7 @@ class RoutingData(lightning.LightningDataModule):
     ) -> None:
         super().__init__()
         self.batch_size, self.seed, self.language_rows = batch_size, seed, 0
-        self.wordings = Wordings.of(router.bank)
+        self.wordings = TrainedWordings.of(router.bank)
         none = len(router.bank)
         trained, validation = list[Example](), list[Example]()
         for number, memory in enumerate(router.bank):

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lorary.router_training.labels import LABELS
-from lorary.router_training.module import SELECTIONS
 from lorary.routing.gate import DEFAULT_FEATURES, TOKEN_FEATURES
 
 
@@ -21,16 +19,10 @@ class Training:
         batch_size: queries a step, over all devices.
         lr: AdamW learning rate of the first epoch, halved with each further one; a tenth for the projection of the
             embedding.
-        labels: what tells the right memory: "facts", the one that the fact belongs to; "loss", all by the measured loss
-            of the answer under each, which knows where two hold a fact.
-        label_temperature: of labels by loss: softmax(-loss / temperature) over the memories, in nats a token.
         language_weight: of the language-model loss of the answer through the mixture (0 skips its passes).
         language_rows: of the `batch_size` queries of a step, how many that loss looks at, drawn by the seed; of validation
             wordings the same share. Nearly all of its time goes by them.
         route_weight, none_weight, balance_weight, z_weight: of the other loss terms.
-        hard_weight: in the route term, of a hard query: one that is nearer to another memory's wordings than to the other
-            wordings of its own; others weigh 1.
-        selection: the memories that the language-model loss sees: "soft", "hard" or "straight-through".
         top_k: memories that a query may mix at most.
         top_p: it mixes the fewest that together have this share of the gate's probability of any memory.
         unknown_names: whether calibration also asks validation wordings about names that no memory knows, so that they are
@@ -47,16 +39,12 @@ class Training:
     patience: int = 2
     batch_size: int = 64
     lr: float = 3e-3
-    labels: str = "facts"
-    label_temperature: float = 0.25
     language_weight: float = 0.0
     language_rows: int = 8
     route_weight: float = 1.0
     none_weight: float = 1.0
     balance_weight: float = 0.01
     z_weight: float = 1e-4
-    hard_weight: float = 1.0
-    selection: str = "soft"
     top_k: int = 1
     top_p: float = 1.0
     unknown_names: bool = True
@@ -69,16 +57,8 @@ class Training:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.selection not in SELECTIONS:
-            raise ValueError(f"selection {self.selection!r} is unknown; choose from {list(SELECTIONS)}")
-        if self.labels not in LABELS:
-            raise ValueError(f"labels {self.labels!r} are unknown; choose from {list(LABELS)}")
-        if not self.label_temperature > 0:
-            raise ValueError(f"label_temperature {self.label_temperature} must be above 0")
         if self.language_rows < 1:
             raise ValueError(f"language_rows {self.language_rows} must be 1 or more; language_weight 0 does without")
-        if not self.hard_weight > 0:
-            raise ValueError(f"hard_weight {self.hard_weight} must be above 0; 1 weighs all queries alike")
 
     def gate_features(self) -> tuple[str, ...]:
         """The features that the gate gets."""

@@ -21,11 +21,9 @@ from lorary.model.modeling import LoraryForCausalLM
 from lorary.router_training.calibration import calibrate
 from lorary.router_training.data import RoutingData, read_questions
 from lorary.router_training.initial import start_from, start_reading
-from lorary.router_training.labels import agreement, check_adapters, measure_losses
 from lorary.router_training.module import GateTraining, Weights, as_of_now
 from lorary.router_training.settings import Training
 from lorary.routing.encoder import load_encoder
-from lorary.routing.policy import Policy
 from lorary.routing.router import Router
 
 
@@ -51,15 +49,12 @@ def train_router(
 
     Raises:
         EncoderError: an encoder that cannot be loaded.
-        BankError: an empty bank, one whose memories hold no facts to train on, one without adapters where labels come
-            from their losses, or a gate of another encoder.
+        BankError: an empty bank, one whose memories hold no facts to train on, or a gate of another encoder.
     """
     training = training or Training()
     opened = MemoryBank.load(bank) if isinstance(bank, (str, Path)) else bank
     if not any(memory.facts for memory in opened):
         raise BankError("the bank holds no memory with facts, so there is nothing to train a gate on; add facts first")
-    if training.labels == "loss":
-        check_adapters(opened)
     if encoder is not None and (other := load_encoder(encoder)).name != opened.encoder:
         opened = opened.with_encoder(other)
     questions = read_questions(unrelated)
@@ -82,8 +77,7 @@ def train_router(
                 f"{init_from}: its gate reads the hidden states of whole queries, not of tokens; start from a composite "
                 "that was trained with --granularity token, or from nothing"
             )
-    by_loss, agreed = training.labels == "loss", dict[str, float]()
-    needs_model = training.language_weight > 0 or by_loss or "hidden" in model.gate.features
+    needs_model = training.language_weight > 0 or "hidden" in model.gate.features
     data = RoutingData(
         model.router,
         questions,
@@ -92,18 +86,12 @@ def train_router(
         model=model if needs_model else None,
         unknown_names=training.unknown_names,
     )
-    if by_loss:
-        measure_losses(model, [data.trained, data.validation], quiet=quiet)
-        assert data.trained.losses is not None
-        agreed = agreement(data.trained.losses, data.trained.memory, training.label_temperature)
     trainer = fit(model.router, data, training, Path(out), model=model, resume=resume, quiet=quiet)
     limits = {"max_wrong_routes": training.max_wrong_routes, "max_known_lost": training.max_known_lost}
     figures = calibrate(model.router, data, **limits)
     config.policy = {**figures["policy"], **mixed}
     model.router.policy = config.routing_policy()
     config.router_training = {**asdict(training), "seconds": round(time.perf_counter() - began, 1), **figures}
-    if by_loss:
-        config.router_training["labels_by_loss"] = agreed
     if trainer.is_global_zero:
         model.save_pretrained(out)
     return model
@@ -135,14 +123,7 @@ def fit(
         balance=training.balance_weight,
         z=training.z_weight,
     )
-    policy = Policy(top_k=training.top_k, top_p=training.top_p)
-    shared = {name: getattr(training, name) for name in ("lr", "selection", "hard_weight")}
-    settings = {**shared, "policy": policy, "model": model}
-    if training.labels == "loss":
-        if data.trained.losses is None or data.validation.losses is None:
-            raise ValueError("labels by loss need measured losses (`measure_losses`), which need a bank with adapters")
-        settings["label_temperature"] = training.label_temperature
-    module = GateTraining(router.gate, weights, **settings)
+    module = GateTraining(router.gate, weights, lr=training.lr, model=model)
     data.language_rows = training.language_rows if training.language_weight else 0
     folder = out / "training"
     best, own = _callbacks(folder, data, training, quiet)

@@ -96,12 +96,17 @@ def test_a_whole_study_goes_on_where_it_stopped(study_bank, tmp_path, capsys, mo
     assert set(first["runs"]) == {"labels/0", "both/0", "index/0"}
     capsys.readouterr()
     fit, fitted = study.fit, []
-    monkeypatch.setattr(study, "fit", lambda *args, **kwargs: (fitted.append(args[2]), fit(*args, **kwargs))[1])
+
+    def learn(router, data, training, *args, **kwargs):
+        fitted.append((training, data.trained.target is not None and data.validation.target is not None))
+        return fit(router, data, training, *args, **kwargs)
+
+    monkeypatch.setattr(study, "fit", learn)
     assert main([*command, "--seeds", "1", *given]) == 0
     shown = json.loads(capsys.readouterr().out)
-    assert [(one.labels, one.route_weight, one.language_weight) for one in fitted] == [
-        ("facts", 0.0, 1.0),
-        ("loss", 1.0, 0.0),
+    assert [(one.route_weight, one.language_weight, soft) for one, soft in fitted] == [
+        (0.0, 1.0, False),
+        (1.0, 0.0, True),
     ]
     results = json.loads((place / "results.json").read_text())
     assert {key: results["runs"][key] for key in first["runs"]} == first["runs"], "what stands is kept"

@@ -7,10 +7,9 @@ import torch
 
 from lorary.model.composite import assemble
 from lorary.router_training.data import RoutingData, read_questions
-from lorary.router_training.module import GateTraining, Weights, logits_of, select
+from lorary.router_training.module import GateTraining, Weights, logits_of
 from lorary.router_training.settings import Training
 from lorary.router_training.training import fit
-from lorary.routing.policy import Policy
 
 WEIGHTS = Weights(language=1.0, route=1.0, none=1.0, balance=0.01, z=1e-4)
 UNRELATED = read_questions()[:24]
@@ -32,16 +31,15 @@ def test_the_language_loss_reaches_the_gate(composite):
     assert composite.base.model.layers[0].self_attn.k_proj.weight.grad is None
 
 
-@pytest.mark.parametrize("selection", ["soft", "hard"])
 @pytest.mark.parametrize("split", [0, 1])
-def test_the_language_loss_and_its_gradient_are_those_of_the_whole_composite(composite, selection, split):
+def test_the_language_loss_and_its_gradient_are_those_of_the_whole_composite(composite, split):
     if split:
         for name in ("ormen", "velka"):
             composite.remove_memory(name)
         composite.config.split_layer = split
         composite._install()
     routing = data(composite)
-    module = GateTraining(composite.gate, WEIGHTS, lr=1e-3, model=composite, selection=selection)
+    module = GateTraining(composite.gate, WEIGHTS, lr=1e-3, model=composite)
     composite.gate.requires_grad_(True)
     assert [name for name, weight in composite.named_parameters() if weight.requires_grad] == [
         f"gate.{name}" for name, _ in composite.gate.named_parameters()
@@ -54,7 +52,7 @@ def test_the_language_loss_and_its_gradient_are_those_of_the_whole_composite(com
     for i, row in enumerate(routing.trained.answers.rows[number] for number in numbers[1:]):
         ids[i, : len(row.ids)] = torch.tensor(row.ids)
         labels[i, row.start : len(row.ids)] = torch.tensor(row.ids[row.start :])
-    weights = select(logits_of(composite.gate, batch)[1:].softmax(-1), selection, Policy())
+    weights = logits_of(composite.gate, batch)[1:].softmax(-1)[:, :-1]
     plain = composite(ids, labels=labels, route_weights=weights, use_cache=False).loss
     trained = [composite.gate.from_embedding, composite.gate.keys, composite.gate.asked_keys, composite.gate.none]
     expected = torch.autograd.grad(plain, trained)
@@ -103,6 +101,6 @@ def test_what_a_validation_pass_leaves_behind_serves_the_next_step(kept_bank, ba
     model = assemble(kept_bank, base, encoder=encoder)
     base.model.to(torch.bfloat16)
     before = model.gate.keys.clone()
-    training = Training(max_epochs=4, patience=4, language_weight=1.0, selection="straight-through", batch_size=4)
+    training = Training(max_epochs=4, patience=4, language_weight=1.0, batch_size=4)
     fit(model.router, data(model), training, tmp_path, model=model, quiet=True)
     assert not torch.equal(before, model.gate.keys)

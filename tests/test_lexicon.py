@@ -6,7 +6,7 @@ import bm25s
 import pytest
 import torch
 
-from lorary.router_training.wordings import Wordings
+from lorary.router_training.trained_wordings import TrainedWordings
 from lorary.routing.lexicon import Lexicon
 
 HELD = {
@@ -70,7 +70,7 @@ def test_wordings_without_a_word_have_no_votes():
 
 def test_a_trained_question_does_not_find_itself(composite):
     router, bank = composite.router, composite.router.bank
-    wordings = Wordings.of(bank)
+    wordings = TrainedWordings.of(bank)
     texts = [wording for memory in bank for wording in memory.wordings]
     asked = wordings.lexical(router.lexicon, texts, torch.full((len(texts),), -1))
     assert torch.allclose(asked, router.lexicon.votes(texts, bank.names), atol=1e-6)

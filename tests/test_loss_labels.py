@@ -8,17 +8,15 @@ import pytest
 import torch
 from conftest import FACTS
 
-from lorary.__main__ import main
 from lorary.bank.bank import MemoryBank
 from lorary.bank.files import BankError
 from lorary.bank.memory import Memory
 from lorary.model.composite import assemble
-from lorary.research.route_bench import bank_of, route_bench
+from lorary.research.labels import TEMPERATURE, agreement, answer_losses, check_adapters, measure_losses, soft_labels
 from lorary.router_training.data import RoutingData, read_questions
-from lorary.router_training.labels import agreement, answer_losses, measure_losses, soft_labels
 from lorary.router_training.module import logits_of, loss_terms
 from lorary.router_training.settings import Training
-from lorary.router_training.training import fit, train_router
+from lorary.router_training.training import fit
 
 UNRELATED = read_questions()[:8]
 
@@ -79,40 +77,19 @@ def test_a_fact_that_two_memories_hold_is_shared_between_them(bank, base, encode
     for labels in ("facts", "loss"):
         model = assemble(twins, base, encoder=encoder)
         routing = data(model)
-        measure_losses(model, [routing.trained, routing.validation], quiet=True)
-        target = soft_labels(routing.trained.losses, routing.trained.memory, 0.25)
+        pair = routing.trained, routing.validation
+        both = zip(measure_losses(model, pair, quiet=True), pair, strict=True)
+        target, for_validation = (soft_labels(losses, queries.memory, TEMPERATURE) for losses, queries in both)
         assert torch.allclose(target[:, 0], target[:, 1], atol=1e-4)
-        fit(model.router, routing, Training(max_epochs=6, labels=labels, lr=0.02), tmp_path / labels, quiet=True)
+        if labels == "loss":
+            routing.trained.target, routing.validation.target = target, for_validation
+        fit(model.router, routing, Training(max_epochs=6, lr=0.02), tmp_path / labels, quiet=True)
         logits = logits_of(model.gate, routing.trained.collate(list(range(len(target)))))
         distance[labels] = float(loss_terms(logits, routing.trained.memory, target)["route"])
     assert distance["loss"] < 0.8 * distance["facts"]
 
 
-def test_labels_by_loss_need_adapters_and_known_settings(base, bank, encoder, tmp_path, monkeypatch):
-    with pytest.raises(ValueError, match="labels 'guess' are unknown"):
-        Training(labels="guess")
-    with pytest.raises(ValueError, match=r"label_temperature 0\.0 must be above 0"):
-        Training(label_temperature=0.0)
-    with pytest.raises(ValueError, match="route-bench writes no adapters"):
-        route_bench(tmp_path / "bench", training=Training(labels="loss"))
+def test_labels_by_loss_need_adapters(bank):
     bare = replace(bank, memories={"ormen": bank["ormen"], "bare": Memory("bare", {}, {}, FACTS["velka"])})
-    monkeypatch.setattr("lorary.router_training.training.load_base", lambda *_, **__: pytest.fail("trained first"))
     with pytest.raises(BankError, match="'bare' has none"):
-        train_router(bare, out=tmp_path, training=Training(labels="loss"))
-    model = assemble(bank, base, encoder=encoder)
-    with pytest.raises(ValueError, match="need measured losses"):
-        fit(model.router, data(model), Training(labels="loss"), tmp_path, quiet=True)
-    assert bank_of(FACTS["ormen"], encoder)["ormen"].tensors == {}
-
-
-def test_the_command_trains_by_loss(bank, tmp_path, capsys):
-    bank.save(tmp_path / "bank")
-    place = tmp_path / "composite"
-    given = ["--labels", "loss", "--label_temperature", "0.5", "--max_epochs", "1", "--quiet"]
-    assert main(["train-router", str(tmp_path / "bank"), "--out", str(place), *given]) == 0
-    assert "gate over 3 memories" in capsys.readouterr().out
-    from lorary.model.composite import load_composite
-
-    told = load_composite(place).config.router_training
-    assert (told["labels"], told["label_temperature"]) == ("loss", 0.5)
-    assert 0 < told["labels_by_loss"]["own_share"] < 1
+        check_adapters(bare)

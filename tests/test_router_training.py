@@ -10,12 +10,12 @@ import torch
 
 from lorary.model.composite import load_composite
 from lorary.model.configuration import LoraryConfig
-from lorary.router_training.data import Batch, RoutingData, read_questions
+from lorary.router_training.data import RoutingData, read_questions
 from lorary.router_training.initial import start_reading
-from lorary.router_training.module import GateTraining, Weights, hard, logits_of, loss_terms, select
+from lorary.router_training.module import GateTraining, Weights, logits_of, loss_terms
 from lorary.router_training.settings import Training
+from lorary.router_training.trained_wordings import TrainedWordings
 from lorary.router_training.training import fit, train_router
-from lorary.router_training.wordings import Wordings
 from lorary.routing.encoder import EncoderError
 from lorary.routing.gate import Gate
 from lorary.routing.policy import Policy
@@ -51,20 +51,6 @@ def test_loss_terms_against_their_definitions():
     balanced = 2 * (0.5 * (p[0, 0] + p[1, 0]) / 2 + 0.5 * (p[0, 1] + p[1, 1]) / 2)
     assert torch.allclose(terms["balance"], balanced)
     assert torch.allclose(terms["z"], logits.logsumexp(-1).square().mean())
-
-
-def test_a_query_nearer_to_another_memory_is_hard_and_weighs_what_is_asked():
-    votes = torch.tensor([[0.9, 0.5], [0.5, 0.9], [0.5, 0.9], [0.7, 0.7]])
-    batch = Batch(torch.zeros(4, 3), votes, torch.tensor([0, 0, 2, 1]), None)
-    assert hard(batch).tolist() == [False, True, False, True], "an unrelated question is never hard, a draw is"
-    gate = Gate(torch.eye(2, 3), 0, ("votes",))
-    plain, weighed = (
-        GateTraining(gate, replace(WEIGHTS, language=0.0), lr=1e-3, hard_weight=w).terms(batch)[0] for w in (1.0, 3.0)
-    )
-    own = torch.nn.functional.cross_entropy(logits_of(gate, batch), batch.memory, reduction="none")
-    assert torch.allclose(plain["route"], own[[0, 1, 3]].mean())
-    assert torch.allclose(weighed["route"], (own[0] + 3 * own[1] + 3 * own[3]) / 7)
-    assert torch.equal(plain["none"], weighed["none"])
 
 
 def test_the_gate_learns_and_nothing_else_moves(composite, tmp_path):
@@ -160,7 +146,7 @@ def test_a_gate_that_reads_hidden_states_learns_how_they_differ_and_is_saved_who
 
 
 def test_a_trained_question_is_not_compared_with_wordings_at_its_own_place(bank):
-    wordings = Wordings.of(bank)
+    wordings = TrainedWordings.of(bank)
     assert wordings.place.tolist() == [0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1]
     left_out = wordings.left_out(torch.tensor([0, 1, -1]))
     assert left_out[0].tolist() == [True, False] * 6
@@ -172,25 +158,9 @@ def test_a_trained_question_is_not_compared_with_wordings_at_its_own_place(bank)
 
 def test_facts_of_one_wording_keep_each_other():
     keys = torch.nn.functional.normalize(torch.randn(4, 8, generator=torch.Generator().manual_seed(0)), dim=-1)
-    wordings = Wordings(keys, torch.tensor([0, 0, 1, 1]), torch.tensor([0, 0, 0, 1]), 2)
+    wordings = TrainedWordings(keys, torch.tensor([0, 0, 1, 1]), torch.tensor([0, 0, 0, 1]), 2)
     assert wordings.left_out(torch.tensor([0])).tolist() == [[True, False, False, False]]
     assert wordings.left_out(torch.tensor([3])).tolist() == [[False, False, False, True]]
-
-
-def test_selections():
-    p = torch.tensor([[0.5, 0.3, 0.2]], requires_grad=True)
-    policy = Policy(top_k=1)
-    assert torch.allclose(select(p, "soft", policy), torch.tensor([[0.5, 0.3]]))
-    assert torch.allclose(select(p, "hard", policy), torch.tensor([[0.8, 0.0]]))
-    through = select(p, "straight-through", policy)
-    assert torch.allclose(through, torch.tensor([[0.8, 0.0]]))
-    by_hard, by_soft, by_through = (
-        torch.autograd.grad(select(p, how, policy)[0, 1], p)[0] for how in ("hard", "soft", "straight-through")
-    )
-    assert not by_hard.any(), "a hard choice tells the memory not chosen nothing"
-    assert torch.equal(by_through, by_soft)
-    with pytest.raises(ValueError, match="selection 'mild' is unknown"):
-        Training(selection="mild")
 
 
 def test_training_ends_early_and_keeps_the_best_gate(kept_bank, base, encoder, tmp_path):

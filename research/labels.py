@@ -21,7 +21,8 @@ from lorary.model.modeling import LoraryForCausalLM
 from lorary.progress import progress_bars
 from lorary.router_training.data import Queries
 
-LABELS = ("facts", "loss")
+TEMPERATURE = 0.25
+"""Of the softmax over the losses, in nats a token."""
 _ROWS = 64  # a pass; nothing trains
 
 
@@ -59,19 +60,24 @@ def check_adapters(bank: MemoryBank) -> None:
         )
 
 
-def measure_losses(model: LoraryForCausalLM, held: Sequence[Queries], *, quiet: bool = False) -> None:
-    """Gives queries the losses of their answers under each memory of the composite; with a bar on standard error."""
-    known = [[i for i, example in enumerate(queries.examples) if example.answer is not None] for queries in held]
+def measure_losses(
+    model: LoraryForCausalLM, data: Sequence[Queries], *, quiet: bool = False
+) -> list[Float[Tensor, "_ memories"]]:
+    """The losses of the queries' answers under each memory of the composite, 0 without one; a bar on standard error."""
+    measured = []
+    known = [[i for i, example in enumerate(queries.examples) if example.answer is not None] for queries in data]
     with progress_bars(quiet) as bars:
         bar = bars.start("loss of each answer under each memory", sum(map(len, known)))
-        for queries, asked in zip(held, known, strict=True):
-            queries.losses, answers = torch.zeros(len(queries), len(model.memories)), queries.answers
+        for queries, answered in zip(data, known, strict=True):
+            losses, answers = torch.zeros(len(queries), len(model.memories)), queries.answers
             assert answers is not None, "losses need queries that were made with a model"
-            by_length = sorted(asked, key=lambda i: len(answers.rows[i].ids))  # padding is wasted work
+            by_length = sorted(answered, key=lambda i: len(answers.rows[i].ids))  # padding is wasted work
             for start in range(0, len(by_length), _ROWS):
                 part = by_length[start : start + _ROWS]
-                queries.losses[part] = answer_losses(model, answers, part)
+                losses[part] = answer_losses(model, answers, part)
                 bar.advance(len(part))
+            measured.append(losses)
+    return measured
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""Wordings: the trained wordings of a bank as the gate meets them in training, where a question must not find itself."""
+"""TrainedWordings: the trained wordings of a bank as the gate meets them in training, where a question must not find itself."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _AT_ONCE = 1024
 
 
 @dataclass(frozen=True)
-class Wordings:
+class TrainedWordings:
     """Every trained wording's embedding, the memory it belongs to, and which wording of its fact it is.
 
     A trained question is compared only with wordings at other places than its own: facts written from one list of
@@ -30,12 +30,12 @@ class Wordings:
     memories: int
 
     @staticmethod
-    def of(bank: MemoryBank) -> Wordings:
+    def of(bank: MemoryBank) -> TrainedWordings:
         """The wordings of a bank, in its order."""
         places = [i for memory in bank for fact in memory.facts for i in range(len(fact.trained))]
         owners = [number for number, memory in enumerate(bank) for _ in range(len(memory.keys))]
         keys = torch.cat([memory.keys for memory in bank if len(memory.keys)])
-        return Wordings(keys, torch.tensor(owners), torch.tensor(places), len(bank))
+        return TrainedWordings(keys, torch.tensor(owners), torch.tensor(places), len(bank))
 
     def left_out(self, key: Int[Tensor, " queries"]) -> Bool[Tensor, "queries wordings"]:
         """What each query is not compared with; nothing where its `key` is -1.
