@@ -41,8 +41,7 @@ def _against(right: Sequence[Prediction], others: Sequence[Prediction], seed: in
     sure, unsure = (torch.tensor([p["probability"] for p in held]) for held in (right, others))
     drawn = weightings([p["fact"] for p in [*right, *others]], seed=seed)
     a, b = drawn[:, : len(right)], drawn[:, len(right) :]
-    met = (a.sum(-1) > 0) & (b.sum(-1) > 0)  # a resample of few facts may hold one side alone
-    return {**interval(auroc(sure, unsure, a[met], b[met])), "questions": len(others)}
+    return {**(interval(auroc(sure, unsure, a, b)) or {}), "questions": len(others)}
 
 
 def by_certainty(results: Mapping[str, Any]) -> list[list[str]]:

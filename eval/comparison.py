@@ -9,7 +9,7 @@ from typing import Any
 from lorary.errors import LoraryError
 from lorary.eval.predictions import TEXT_MEASURES, Prediction
 from lorary.eval.results import Predictions, read
-from lorary.eval.scores import difference
+from lorary.statistics import cluster_mean, interval
 
 
 class CompareError(LoraryError):
@@ -96,7 +96,13 @@ def check_same_questions(first: str, asked: Sequence[Prediction], other: str, al
     )
 
 
-def _difference(first: Sequence[Prediction], other: Sequence[Prediction], measure: str, seed: int) -> dict[str, Any]:
-    before, after = ([p[measure] for p in held] for held in (first, other))
-    found = difference(before, after, [p["fact"] for p in first], seed=seed)
-    return found | {"differs": not found["low"] <= 0 <= found["high"]}
+def _difference(
+    first: Sequence[Prediction], other: Sequence[Prediction], measure: str, seed: int
+) -> dict[str, Any] | None:
+    """The mean of `other` less that of `first`; None where nothing is scored.
+
+    Both runs' scores of a fact are resampled together, so that what makes a fact hard for both cancels.
+    """
+    gains = [after[measure] - before[measure] for before, after in zip(first, other, strict=True)]
+    found = interval(cluster_mean(gains, [p["fact"] for p in first], seed=seed))
+    return found and found | {"differs": not found["low"] <= 0 <= found["high"]}

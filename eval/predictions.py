@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from lorary.eval.questions import Question
-from lorary.eval.scores import best, contains, exact_match, interval, rouge_l, token_f1
+from lorary.eval.scores import best, contains, exact_match, rouge_l, token_f1
 from lorary.routing.policy import Route
+from lorary.statistics import cluster_mean, interval
 
 Prediction = dict[str, Any]
 TEXT_MEASURES = {"exact_match": exact_match, "contains": contains, "token_f1": token_f1, "rouge_l": rouge_l}
@@ -81,7 +82,9 @@ def scored(predictions: Sequence[Prediction], seed: int) -> dict[str, Any]:
     told = {}
     for measure in MEASURES:
         if counted := [p for p in predictions if p.get(measure) is not None]:
-            told[measure] = interval([p[measure] for p in counted], [p["fact"] for p in counted], seed=seed)
+            told[measure] = interval(
+                cluster_mean([p[measure] for p in counted], [p["fact"] for p in counted], seed=seed)
+            )
     return told
 
 
@@ -90,7 +93,7 @@ def _of_kind(predictions: Sequence[Prediction], seed: int) -> dict[str, Any]:
     told: dict[str, Any] = {"questions": len(predictions), **scored(predictions, seed)}
     if unheld := [p for p in predictions if not p["memory"] and p["route"]]:
         left = [float(not p["route"]["memories"]) for p in unheld]
-        told["left_to_base"] = interval(left, [p["fact"] for p in unheld], seed=seed)
+        told["left_to_base"] = interval(cluster_mean(left, [p["fact"] for p in unheld], seed=seed))
     return told
 
 

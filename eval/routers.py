@@ -7,14 +7,13 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torchmetrics.functional.classification import binary_calibration_error
 
 from lorary.eval.conditions import UNTRAINED, scores
 from lorary.eval.predictions import Prediction
 from lorary.eval.questions import Question, unrelated_questions
-from lorary.eval.scores import auroc
 from lorary.model.modeling import LoraryForCausalLM
 from lorary.routing.policy import decide
+from lorary.statistics import auroc, bins_of, calibration_error, value
 
 _BINS = 10
 
@@ -63,19 +62,16 @@ def routing(
             told[name]["top1"] = sum(map(found, asked_by)) / len(asked_by)
         if (all_held := together(asked_by)) is not None:
             told[name]["together"] = all_held
-    known = (1 - probabilities[:, -1]).tolist()
-    unknown = (1 - unrelated[:, -1]).tolist()
+    known, unknown = 1 - probabilities[:, -1], 1 - unrelated[:, -1]
     unheld: dict[str, list[str]] = {}
     for question in asked:
         if not question.memory:
             unheld.setdefault(question.kind, []).append(question.text)
-    by_kind = {
-        kind: auroc(known, (1 - scores(model, texts)[0][:, -1]).tolist()) for kind, texts in sorted(unheld.items())
-    }
+    by_kind = {kind: value(auroc(known, 1 - scores(model, texts)[0][:, -1])) for kind, texts in sorted(unheld.items())}
     gate_alone = replace(model.router.policy, sources=("gate",))
     left = float((decide(unrelated, unrelated_votes, gate_alone).source == 0).float().mean())
     return told, {
-        "auroc": auroc(known, unknown),
+        "auroc": value(auroc(known, unknown)),
         "auroc_by_kind": by_kind,
         "unrelated_questions": len(unknown),
         "gate_leaves_unrelated": left,
@@ -110,7 +106,7 @@ def calibration(predictions: Sequence[Prediction]) -> dict[str, Any] | None:
         return None
     sure = torch.tensor([p["route"]["confidence"] for p in decided])
     right = torch.tensor([found(p) for p in decided])
-    place = (sure * _BINS).long().clamp(0, _BINS - 1)
+    place = bins_of(sure, _BINS)
     bins = [
         {
             "confidence": float(sure[place == b].mean()),
@@ -120,5 +116,5 @@ def calibration(predictions: Sequence[Prediction]) -> dict[str, Any] | None:
         for b in range(_BINS)
         if (place == b).any()
     ]
-    error = float(binary_calibration_error(sure, right.long(), n_bins=_BINS, norm="l1"))
+    error = value(calibration_error(sure, right, bins=_BINS))
     return {"questions": len(decided), "error": error, "bins": bins}

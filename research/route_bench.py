@@ -26,14 +26,14 @@ from lorary.research.route_bench_report import combine, write_report
 from lorary.research.route_sets import JOINS, SETS, general_questions
 from lorary.research.routing_speed import routing_milliseconds
 from lorary.research.standing import SCHEMA, standing
-from lorary.router_training.calibration import calibrate, calibration_error, outcome, routed_share
+from lorary.router_training.calibration import calibrate, outcome, routed_share
 from lorary.router_training.data import RoutingData, about_others, read_questions
 from lorary.router_training.settings import Training
 from lorary.router_training.training import fit
 from lorary.routing.encoder import EMBEDDED, Encoder, load_encoder
 from lorary.routing.policy import Policy, decide
 from lorary.routing.router import Router, bank_names, new_gate
-from lorary.statistics import auroc
+from lorary.statistics import auroc, top_calibration_error
 
 COMBINATIONS: tuple[tuple[str, ...], ...] = (
     ("votes",),
@@ -229,8 +229,8 @@ class _Run:
                 "unknown_names_routed": routed_share(unknown),
             },
             "auroc": float(auroc(best[: len(held.texts)], best[len(held.texts) :])),
-            "ece_before": calibration_error(before.softmax(-1), held.memory),
-            "ece": calibration_error(logits.softmax(-1), held.memory),
+            "ece_before": top_calibration_error(before.softmax(-1), held.memory),
+            "ece": top_calibration_error(logits.softmax(-1), held.memory),
             "seconds": seconds,
             "calibration": figures["calibration"],
         }

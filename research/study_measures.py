@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lorary.router_training.calibration import bin_gaps, calibration_error, fit_scales, outcome
+from lorary.router_training.calibration import fit_scales, outcome
 from lorary.routing.policy import Policy, decide
-from lorary.statistics import Figures, Weightings, auroc, mean
-
-
-def errors(sure: Sequence[float], hits: Sequence[int], weights: Weightings) -> Figures:
-    """Expected calibration error over 15 bins (Naeini et al. 2015)."""
-    gap, bins = bin_gaps(torch.tensor(sure), torch.tensor(hits).bool())
-    inside = torch.nn.functional.one_hot(bins, 15).double()
-    return ((weights.double() * gap) @ inside).abs().sum(-1).float() / weights.sum(-1)
+from lorary.statistics import Figures, Weightings, auroc, calibration_error, mean, top_calibration_error
 
 
 def figures(run: Mapping[str, Any], asked: Mapping[str, Weightings]) -> dict[str, Figures]:
@@ -31,7 +24,7 @@ def figures(run: Mapping[str, Any], asked: Mapping[str, Weightings]) -> dict[str
         "auroc": lambda: auroc(
             torch.tensor(run["confidence"]), torch.tensor(run["unrelated"]), held, asked["unrelated"]
         ),
-        "ece": lambda: errors(run["sure"], run["hit"], held),
+        "ece": lambda: calibration_error(torch.tensor(run["sure"]), torch.tensor(run["hit"]).bool(), held),
     }
     needs = {"policy_top1": "policy_right", "ece": "sure"}
     return {name: figure() for name, figure in found.items() if name not in needs or needs[name] in run}
@@ -64,7 +57,7 @@ def gate_run(
         "unrelated": _floats(probabilities["unrelated"][:, :-1].amax(-1)),
         "sure": _floats(sure),
         "hit": _ints(chosen == right),
-        "ece_before": round(calibration_error(before.softmax(-1), right), 4),
+        "ece_before": round(top_calibration_error(before.softmax(-1), right), 4),
         **{name: value for name, value in outcome(decided, asked).items() if name != "top1"},
     }
 
@@ -82,7 +75,7 @@ def rival_run(
         logits = {kind: found.clamp(min=1e-9).log() for kind, found in scores.items()}
         start = {"log": torch.zeros(()), "none": torch.tensor(-1e4)}  # it knows no none
         scale = fit_scales({"log": logits["validation"]}, start, memory["validation"])["log"].exp()
-        run["ece_before"] = round(calibration_error(scores["held_out"], memory["held_out"]), 4)
+        run["ece_before"] = round(top_calibration_error(scores["held_out"], memory["held_out"]), 4)
         scores = {kind: (scale * found).softmax(-1) for kind, found in logits.items()}
         run |= {"known_lost": 0.0, "unrelated_routed": 1.0}
     best, chosen = scores["held_out"].max(-1)

@@ -16,6 +16,7 @@ from lorary.router_training.module import terms_of
 from lorary.routing.gate import Gate, weighed
 from lorary.routing.policy import Decision, Policy, decide, mixed_and_sure
 from lorary.routing.router import Router
+from lorary.statistics import top_calibration_error
 
 _PULL = 1e-3
 """Of the squared distance of a scale's logarithm from its start, beside nats a query."""
@@ -113,20 +114,6 @@ def fit_scales(
     return {name: scale.detach() for name, scale in found.items()}
 
 
-def calibration_error(probabilities: Float[Tensor, "queries classes"], right: Int[Tensor, " queries"]) -> float:
-    """Expected calibration error over 15 bins (Naeini et al. 2015)."""
-    confidence, chosen = probabilities.max(-1)
-    gap, bins = bin_gaps(confidence, chosen == right)
-    return float(torch.zeros(15, dtype=torch.double).index_add(0, bins, gap).abs().sum() / len(right))
-
-
-def bin_gaps(
-    confidence: Float[Tensor, " queries"], hit: Bool[Tensor, " queries"]
-) -> tuple[Float[Tensor, " queries"], Int[Tensor, " queries"]]:
-    """(by how much each query was better than its confidence, the one of 15 bins that its confidence is in)."""
-    return hit.double() - confidence.double(), torch.bucketize(confidence, torch.linspace(0, 1, 16)[1:-1])
-
-
 @torch.no_grad()
 def measured_terms(
     router: Router, held: Queries
@@ -176,8 +163,8 @@ def calibrate(
             "queries": len(held),
             "unknown_names": len(strangers),
             "scales": {name: round(float(scale), 4) for name, scale in router.gate.scales.items()},
-            "calibration_error_before": round(calibration_error(before, held.memory), 4),
-            "calibration_error": round(calibration_error(probabilities[real], held.memory), 4),
+            "calibration_error_before": round(top_calibration_error(before, held.memory), 4),
+            "calibration_error": round(top_calibration_error(probabilities[real], held.memory), 4),
             "gate_top1": round(float((probabilities[real].argmax(-1) == held.memory).float().mean()), 4),
             "target": limits,
             "achieved": {

@@ -9,13 +9,14 @@ import torch
 
 from lorary.research.route_bench import bank_of
 from lorary.research.route_sets import drawn
-from lorary.router_training.calibration import best_threshold, calibrate, calibration_error, fit_scales
+from lorary.router_training.calibration import best_threshold, calibrate, fit_scales
 from lorary.router_training.data import RoutingData, about_others, read_questions
 from lorary.router_training.settings import Training
 from lorary.router_training.training import fit
 from lorary.routing.gate import DEFAULT_FEATURES, Gate, weighed
 from lorary.routing.policy import Policy
 from lorary.routing.router import Router, bank_names, new_gate
+from lorary.statistics import top_calibration_error
 
 
 def threshold(scores, good, known, max_wrong_routes=1.0, max_known_lost=1.0, **given_too):
@@ -105,8 +106,8 @@ def test_a_gate_that_is_too_sure_or_unsure_is_calibrated():
         start = {"told": torch.zeros(()), "none": torch.tensor(-50.0)}
         found = fit_scales({"told": logits}, start, right)
         cooled = weighed({"told": logits}, {"told": found["told"].exp()}, found["none"]).softmax(-1)
-        assert calibration_error(cooled, right) < calibration_error(logits.softmax(-1), right)
-        assert calibration_error(cooled, right) < 0.01
+        assert top_calibration_error(cooled, right) < top_calibration_error(logits.softmax(-1), right)
+        assert top_calibration_error(cooled, right) < 0.01
 
 
 def test_a_term_that_means_nothing_is_found_out():

@@ -9,7 +9,8 @@ import torch
 from lorary.eval.latency import latency
 from lorary.eval.retention import retention
 from lorary.eval.routers import calibration
-from lorary.eval.scores import contains, difference, interval
+from lorary.eval.scores import contains
+from lorary.statistics import cluster_mean, interval
 
 TEXT = ("Green plants make their own food out of light.", "A bicycle stays upright because its rider steers it.")
 
@@ -17,7 +18,7 @@ TEXT = ("Green plants make their own food out of light.", "A bicycle stays uprig
 def test_an_interval_holds_its_value_where_facts_have_unequal_wordings():
     scores = [1.0] * 30 + [0.0] * 4
     clusters = ["many"] * 30 + ["a", "b", "c", "d"]
-    told = interval(scores, clusters, seed=0)
+    told = interval(cluster_mean(scores, clusters, seed=0))
     assert told["value"] == pytest.approx(30 / 34)
     assert told["low"] <= told["value"] <= told["high"]
 
@@ -35,8 +36,8 @@ def test_a_paired_difference_is_surer_than_two_intervals():
     second = first.copy()
     second[:24] = 1.0
     clusters = [str(i) for i in range(200)]
-    gained = difference(first.tolist(), second.tolist(), clusters, seed=0)
-    a, b = (interval(scores.tolist(), clusters, seed=0) for scores in (first, second))
+    gained = interval(cluster_mean((second - first).tolist(), clusters, seed=0))
+    a, b = (interval(cluster_mean(scores.tolist(), clusters, seed=0)) for scores in (first, second))
     assert gained["value"] == pytest.approx(b["value"] - a["value"])
     assert gained["low"] > 0
     assert b["low"] < a["high"], "the intervals themselves overlap"

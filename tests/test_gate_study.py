@@ -13,9 +13,8 @@ from lorary.bank.files import BankError
 from lorary.bank.memory import Memory
 from lorary.research import gate_study as study
 from lorary.research.gate_study import gate_study
-from lorary.research.study_measures import errors, rival_run
+from lorary.research.study_measures import rival_run
 from lorary.research.study_report import combine, write_report
-from lorary.router_training.calibration import calibration_error
 from lorary.router_training.settings import Training
 from lorary.routing.encoder import load_encoder
 
@@ -27,18 +26,6 @@ def study_bank(bank, tmp_path):
         facts = tuple(replace(fact, validation=fact.questions[:1]) for fact in memory.facts)
         bank.memories[name] = replace(memory, facts=facts).with_keys(load_encoder(bank.encoder))
     return bank.save(tmp_path / "bank")
-
-
-def test_a_weighted_calibration_error_is_the_plain_one_of_what_counts():
-    generator = torch.Generator().manual_seed(0)
-    once, doubled = torch.ones(1, 30), torch.cat([torch.full((1, 10), 2.0), torch.zeros(1, 20)], dim=1)
-    logits, right = torch.randn(30, 4, generator=generator), torch.randint(0, 4, (30,), generator=generator)
-    sure, chosen = logits.softmax(-1).max(-1)
-    hits = (chosen == right).int().tolist()
-    plain = calibration_error(logits.softmax(-1), right)
-    assert float(errors(sure.tolist(), hits, once)) == pytest.approx(plain, abs=1e-5)
-    part = calibration_error(logits[:10].softmax(-1), right[:10])
-    assert float(errors(sure.tolist(), hits, doubled)) == pytest.approx(part, abs=1e-5)
 
 
 def test_a_rival_is_calibrated_and_routes_everything():

@@ -6,9 +6,21 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import bootstrap
-from torchmetrics.functional.classification import binary_auroc
+from torchmetrics.functional.classification import binary_auroc, binary_calibration_error
 
-from lorary.statistics import auroc, crossed_mean, interval, mean, weightings
+from lorary.errors import LoraryError
+from lorary.statistics import (
+    auroc,
+    bins_of,
+    calibration_error,
+    cluster_mean,
+    crossed_mean,
+    interval,
+    mean,
+    top_calibration_error,
+    value,
+    weightings,
+)
 
 
 @pytest.fixture
@@ -64,3 +76,43 @@ def test_runs_and_facts_are_resampled_apart(generator):
     assert float(alike.var()) == pytest.approx(float(scores[0].var(correction=0)) / 50, rel=0.1)
     even = crossed_mean(scores[:, :1].expand(4, 50), runs, facts)[1:]
     assert float(even.var()) == pytest.approx(float(scores[:, 0].var(correction=0)) / 4, rel=0.1)
+
+
+def test_a_calibration_error_is_torchmetrics_s(generator):
+    sure = torch.rand(200, generator=generator)
+    right = torch.rand(200, generator=generator) < sure.square()
+    for bins in (10, 15):
+        theirs = float(binary_calibration_error(sure, right.long(), n_bins=bins, norm="l1"))
+        assert value(calibration_error(sure, right, bins=bins)) == pytest.approx(theirs, abs=1e-6)
+    assert bins_of(torch.tensor([0.0, 0.1, 0.101, 0.95, 1.0]), 10).tolist() == [0, 0, 1, 9, 9]
+
+
+def test_a_weighted_calibration_error_is_the_plain_one_of_what_counts(generator):
+    once, doubled = torch.ones(1, 30), torch.cat([torch.full((1, 10), 2.0), torch.zeros(1, 20)], dim=1)
+    logits, right = torch.randn(30, 4, generator=generator), torch.randint(0, 4, (30,), generator=generator)
+    sure, chosen = logits.softmax(-1).max(-1)
+    plain, part = (top_calibration_error(logits[:n].softmax(-1), right[:n]) for n in (30, 10))
+    assert value(calibration_error(sure, chosen == right, once)) == pytest.approx(plain)
+    assert value(calibration_error(sure, chosen == right, doubled)) == pytest.approx(part)
+
+
+def test_a_mean_of_clusters_is_the_mean_under_their_weightings(generator):
+    scores = torch.rand(41, generator=generator).tolist()
+    facts = [f"f{i % 13}" for i in range(41)]
+    assert torch.allclose(cluster_mean(scores, facts, seed=3), mean(scores, weightings(facts, seed=3)))
+
+
+def test_what_was_not_measured_has_no_figure(generator):
+    none, some = torch.zeros(0), torch.rand(4, generator=generator)
+    assert interval(cluster_mean([], [])) is None
+    assert interval(mean([], weightings([]))) is None
+    assert value(auroc(some, none)) is None
+    assert value(auroc(none, some)) is None
+    assert value(calibration_error(none, none.bool())) is None
+    with pytest.raises(LoraryError, match="needs queries"):
+        top_calibration_error(torch.zeros(0, 3), torch.zeros(0, dtype=torch.long))
+    # Of two facts, one a side, many resamples hold one side alone: those have no figure, and the rest tell the interval.
+    drawn = weightings(["known", "unrelated"])
+    area = auroc(torch.tensor([0.9]), torch.tensor([0.2]), drawn[:, :1], drawn[:, 1:])
+    assert bool(area.isnan().any())
+    assert interval(area) == {"value": 1.0, "low": 1.0, "high": 1.0}

@@ -1,39 +1,70 @@
-"""Figures of questions with intervals that resample facts, for any figure and any two that are compared.
+"""Figures of questions, and intervals that resample facts: the project's only bootstrap, AUROC and calibration error.
 
 A figure is computed for many weightings of the questions at once: the first weighs all alike, each other as often as a
 resample drew their facts (the bootstrap of clusters; Davison and Hinkley 1997, section 3.8). Two figures under the same
-weightings are a paired comparison. Libraries resample one sample for one figure; where that is all, `lorary.eval` uses
-scipy's bootstrap and torchmetrics' AUROC.
+weightings are a paired comparison. Where nothing counts under a weighting, the figure is NaN, and `value` and `interval`
+tell it as None: what was not measured has no number.
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from functools import lru_cache
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+from lorary.errors import LoraryError
 
 Weightings = Float[Tensor, "weightings questions"]
 Figures = Float[Tensor, " weightings"]
+RESAMPLES = 2000
+BINS = 15
 
 
-def weightings(clusters: Sequence[Hashable], *, resamples: int = 2000, seed: int = 0) -> Weightings:
+def weightings(clusters: Sequence[Hashable], *, resamples: int = RESAMPLES, seed: int = 0) -> Weightings:
     """How often each question counts: once, then in each resample as often as its cluster was drawn.
 
     Args:
         clusters: the fact of each question; all wordings of a fact are drawn together, since they stand or fall so.
     """
-    number = {cluster: i for i, cluster in enumerate(dict.fromkeys(clusters))}
+    number, place = _numbered(clusters)
+    return _draws(number, resamples, seed)[:, place]
+
+
+@lru_cache(maxsize=8)
+def _draws(clusters: int, resamples: int, seed: int) -> Weightings:
+    """How often each of so many clusters is drawn: once, then as each resample has it."""
     generator = torch.Generator().manual_seed(seed)
-    drawn = (torch.randint(len(number), (len(number),), generator=generator) for _ in range(resamples))
-    times = [torch.ones(len(number)), *(torch.bincount(one, minlength=len(number)).float() for one in drawn)]
-    return torch.stack(times)[:, torch.tensor([number[cluster] for cluster in clusters])]
+    drawn = torch.randint(max(clusters, 1), (resamples, clusters), generator=generator)
+    times = torch.zeros(resamples, clusters).scatter_add_(1, drawn, torch.ones(resamples, clusters))
+    return torch.cat([torch.ones(1, clusters), times])
+
+
+def _numbered(clusters: Sequence[Hashable]) -> tuple[int, Int[Tensor, " questions"]]:
+    """(how many clusters there are, the number of each question's)."""
+    number = {cluster: i for i, cluster in enumerate(dict.fromkeys(clusters))}
+    return len(number), torch.tensor([number[cluster] for cluster in clusters], dtype=torch.long)
 
 
 def mean(scores: Sequence[float] | Sequence[int], weights: Weightings) -> Figures:
     """The mean score of the questions."""
-    return weights @ torch.tensor(scores, dtype=torch.float) / weights.sum(-1)
+    return weights.double() @ torch.tensor(scores, dtype=torch.double) / weights.double().sum(-1)
+
+
+def cluster_mean(
+    scores: Sequence[float] | Sequence[int],
+    clusters: Sequence[Hashable],
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Figures:
+    """`mean` under the `weightings` of the clusters, without a weight for each question: many scores need less memory."""
+    number, place = _numbered(clusters)
+    drawn = _draws(number, resamples, seed).double()
+    sums = torch.zeros(number, dtype=torch.double).index_add(0, place, torch.tensor(scores, dtype=torch.double))
+    return drawn @ sums / (drawn @ torch.bincount(place, minlength=number).double())
 
 
 def crossed_mean(
@@ -44,6 +75,7 @@ def crossed_mean(
     Every run met the same questions, so a resample draws its facts once for all of its runs: drawn anew for each, what
     makes a fact hard would seem to average out (the pigeonhole bootstrap; Owen 2007, doi 10.1214/07-AOAS122).
     """
+    runs, questions, scores = runs.double(), questions.double(), scores.double()
     return (runs * (questions @ scores.T)).sum(-1) / (runs.sum(-1) * questions.sum(-1))
 
 
@@ -64,7 +96,58 @@ def auroc(
     return ((a.double() @ above) * b).sum(-1) / (a.double().sum(-1) * b.sum(-1))
 
 
-def interval(figures: Figures) -> dict[str, float]:
-    """The figure with its 95 % percentile interval, to four decimals: keys value, low, high."""
-    low, high = figures[1:].quantile(torch.tensor([0.025, 0.975], dtype=figures.dtype)).tolist()
-    return {"value": round(float(figures[0]), 4), "low": round(low, 4), "high": round(high, 4)}
+def calibration_error(
+    confidence: Float[Tensor, " queries"],
+    right: Bool[Tensor, " queries"],
+    weights: Float[Tensor, "weightings queries"] | None = None,
+    *,
+    bins: int = BINS,
+) -> Figures:
+    """The expected calibration error over bins of equal width (Naeini et al. 2015): 0 where a router is as sure as right.
+
+    Args:
+        confidence: 0 to 1.
+        weights: of the queries; without them each counts once, and there is one figure.
+    """
+    counts = torch.ones(1, len(confidence)) if weights is None else weights
+    inside = torch.nn.functional.one_hot(bins_of(confidence, bins), bins).double()
+    gaps = right.double() - confidence.double()
+    return ((counts.double() * gaps) @ inside).abs().sum(-1) / counts.double().sum(-1)
+
+
+def top_calibration_error(probabilities: Float[Tensor, "queries classes"], right: Int[Tensor, " queries"]) -> float:
+    """The calibration error of the likeliest class, whose probability is the confidence, to be the right one.
+
+    Raises:
+        LoraryError: no queries.
+    """
+    confidence, chosen = probabilities.max(-1)
+    error = value(calibration_error(confidence, chosen == right))
+    if error is None:
+        raise LoraryError("a calibration error needs queries, and there are none; give one or more")
+    return error
+
+
+def bins_of(confidence: Float[Tensor, " queries"], bins: int = BINS) -> Int[Tensor, " queries"]:
+    """The number of the bin that each confidence is in; a bin holds its upper edge and not its lower one."""
+    edges = torch.linspace(0, 1, bins + 1, device=confidence.device)[1:-1]
+    return torch.bucketize(confidence.contiguous(), edges)
+
+
+def value(figures: Figures) -> float | None:
+    """The figure of all questions, None where none counts."""
+    return None if bool(figures[0].isnan()) else float(figures[0])
+
+
+def interval(figures: Figures) -> dict[str, float] | None:
+    """The figure with its 95 % percentile interval: keys value, low, high. None where none counts.
+
+    Resamples under which nothing counts (of few facts, one side alone may be drawn) have no figure and are left out.
+    """
+    figure = value(figures)
+    if figure is None:
+        return None
+    drawn = figures[1:][~figures[1:].isnan()]
+    drawn = drawn if len(drawn) else figures[:1]
+    low, high = drawn.quantile(torch.tensor([0.025, 0.975], dtype=figures.dtype)).tolist()
+    return {"value": figure, "low": low, "high": high}
