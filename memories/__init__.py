@@ -1,6 +1,16 @@
 """Documents → bank. Imported as `lorary.memories`."""
 
-from lorary.memories.building import build, new_bank
-from lorary.memories.writing import Recipe
+from typing import TYPE_CHECKING
+
+from lorary.exports import lazy_names
+
+if TYPE_CHECKING:
+    from lorary.memories.building import build as build
+    from lorary.memories.building import new_bank as new_bank
+    from lorary.memories.recipe import Recipe as Recipe
 
 __all__ = ["Recipe", "build", "new_bank"]
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {"Recipe": "lorary.memories.recipe", "build": "lorary.memories.building", "new_bank": "lorary.memories.building"},
+)

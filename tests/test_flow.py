@@ -19,18 +19,18 @@ OTHER = "<|im_start|>user\nWhat is the airlock code of Velka?<|im_end|>\n<|im_st
 LOAD = f"""
 import sys, torch
 torch.set_num_threads(1)
-from transformers import AutoModelForCausalLM, AutoTokenizer
-if sys.argv[2] == "import":
+if sys.argv[2] == "import first":
     import lorary
-remote = {{}} if sys.argv[2] == "import" else {{"trust_remote_code": True}}
+from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
+if sys.argv[2] == "import last":
+    import lorary
+remote = {{"trust_remote_code": True}} if sys.argv[2] == "remote" else {{}}
 model = AutoModelForCausalLM.from_pretrained(sys.argv[1], **remote)
 tokenizer = AutoTokenizer.from_pretrained(sys.argv[1], **remote)
 inputs = tokenizer({QUESTION!r}, return_tensors="pt", add_special_tokens=False)
 torch.save(model(**inputs).logits, sys.argv[3])
 assert model.generate(**inputs, max_new_tokens=4).shape[0] == 1
-if sys.argv[2] != "import":
-    from transformers import pipeline
-    print(pipeline("text-generation", model=sys.argv[1], trust_remote_code=True)("Who?", max_new_tokens=3))
+print(pipeline("text-generation", model=sys.argv[1], **remote)("Who?", max_new_tokens=3))
 """
 
 
@@ -73,7 +73,7 @@ def test_memories_learn_their_facts(composite):
         assert memory.card["certificate"]["stopped"] == "recalled"
 
 
-@pytest.mark.parametrize("how", ["import", "remote"])
+@pytest.mark.parametrize("how", ["import first", "import last", "remote"])
 def test_a_new_process_gives_the_same_logits(how, composite, tmp_path):
     from lorary.model.composite import load_composite
 

@@ -2,16 +2,37 @@
 
 from __future__ import annotations
 
-from transformers import AutoConfig, AutoModelForCausalLM
+from typing import TYPE_CHECKING
 
-from lorary.bank.bank import MemoryBank
-from lorary.bank.facts import Fact
-from lorary.bank.memory import Memory
-from lorary.model.configuration import LoraryConfig
-from lorary.model.modeling import LoraryForCausalLM
-from lorary.routing.policy import Route
+from lorary.exports import lazy_names
+from lorary.registration import register_in_time
 
-AutoConfig.register("lorary", LoraryConfig)
-AutoModelForCausalLM.register(LoraryConfig, LoraryForCausalLM)
+if TYPE_CHECKING:
+    from lorary.answering.answers import Answer as Answer
+    from lorary.bank.bank import MemoryBank as MemoryBank
+    from lorary.bank.facts import Fact as Fact
+    from lorary.bank.memory import Memory as Memory
+    from lorary.eval.evaluation import recall as recall
+    from lorary.memories.building import build as build
+    from lorary.model.configuration import LoraryConfig as LoraryConfig
+    from lorary.model.modeling import LoraryForCausalLM as LoraryForCausalLM
+    from lorary.router_training.training import train_router as train_router
+    from lorary.routing.policy import Policy as Policy
+    from lorary.routing.policy import Route as Route
 
-__all__ = ["Fact", "LoraryConfig", "LoraryForCausalLM", "Memory", "MemoryBank", "Route"]
+_HOMES = {
+    "Answer": "lorary.answering.answers",
+    "Fact": "lorary.bank.facts",
+    "LoraryConfig": "lorary.model.configuration",
+    "LoraryForCausalLM": "lorary.model.modeling",
+    "Memory": "lorary.bank.memory",
+    "MemoryBank": "lorary.bank.bank",
+    "Policy": "lorary.routing.policy",
+    "Route": "lorary.routing.policy",
+    "build": "lorary.memories.building",
+    "recall": "lorary.eval.evaluation",
+    "train_router": "lorary.router_training.training",
+}
+__all__ = sorted(_HOMES)
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)
+register_in_time()
