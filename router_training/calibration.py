@@ -14,7 +14,7 @@ from torch.nn import functional
 from lorary.router_training.data import Queries, RoutingData
 from lorary.router_training.module import terms_of
 from lorary.routing.gate import Gate, weighed
-from lorary.routing.policy import Decision, Policy, decide, mixed_and_sure
+from lorary.routing.policy import Decision, Policy, decide, mixed_and_sure, nearest_memory
 from lorary.routing.router import Router
 from lorary.statistics import top_calibration_error
 
@@ -195,7 +195,7 @@ def _thresholds(
     policy = replace(policy, t_gate=round(by_gate.value, 8))  # near 1 fewer digits would pass a gap
     left = best < policy.t_gate
     if bool(left.any()):
-        near, nearest = votes[left].max(-1)
+        near, nearest = nearest_memory(votes[left])
         routed = ~left & real
         by_index = best_threshold(
             near,

@@ -13,6 +13,8 @@ from torch.nn import functional
 FEATURES = ("embedding", "asked", "votes", "lexical", "names", "hidden")
 DEFAULT_FEATURES = ("embedding", "asked", "names")
 TOKEN_FEATURES = (*DEFAULT_FEATURES, "hidden")
+EQUAL = 1e-5
+"""Two scores that differ by less are a tie: the same wording, embedded in another batch, differs by about 1e-6."""
 
 
 def mixture_weights(
@@ -21,13 +23,17 @@ def mixture_weights(
     """The best memories' shares of 1 − p_none, 0 for all others.
 
     The best are the fewest that together have at least `top_p` of what is not none, and at most `top_k`
-    (nucleus; Holtzman et al. 2020, arXiv 1904.09751).
+    (nucleus; Holtzman et al. 2020, arXiv 1904.09751). Of memories that are equally likely all are among them or none:
+    which comes first would tell nothing of the query.
     """
     known = probabilities[..., :-1]
-    top = known.topk(min(top_k, known.shape[-1]), dim=-1)
+    top = known.topk(min(top_k + 1, known.shape[-1]), dim=-1)
     before = top.values.cumsum(-1) - top.values
-    kept = before < top_p * known.sum(-1, keepdim=True)
-    values = torch.where(kept, top.values, 0.0)
+    kept = (before < top_p * known.sum(-1, keepdim=True)) & (
+        torch.arange(top.values.shape[-1], device=known.device) < top_k
+    )
+    likeliest_left = top.values.masked_fill(kept, -1.0).amax(-1, keepdim=True)
+    values = torch.where(kept & (top.values > (1 + EQUAL) * likeliest_left), top.values, 0.0)
     shares = values / values.sum(-1, keepdim=True).clamp(min=1e-9) * (1 - probabilities[..., -1:])
     return torch.zeros_like(known).scatter(-1, top.indices, shares)
 

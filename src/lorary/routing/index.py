@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -12,69 +13,90 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from lorary.errors import LoraryError
+
 EXACT_UP_TO = 20_000
-_PROBES = 32
+PROBES = 32
+_CODE_BITS = 32
+"""An id holds its memory's code above these bits and the number of its fact within them."""
 
 
 class FactIndex:
-    """An inner-product index over one unit vector a trained wording; memories join and leave without a rebuild.
+    """An inner-product index over one unit vector a trained wording; memories join and leave.
 
-    Up to `exact_up_to` wordings it compares with every one (`kind` is "exact", and the order of facts does not matter);
-    above, with those in the 32 nearest of about 2·√n lists (`kind` is "ivf"; Sivic and Zisserman 2003). The change is
-    made once, when the size is passed; it is not HNSW, because FAISS cannot take vectors out of that.
+    What it answers depends on the memories that it holds now, never on those that it held before: a memory's code is
+    used once, and an id tells its memory and its fact, so nothing is kept beside the vectors.
+
+    Up to `exact_up_to` wordings it compares with every one (`kind` is "exact"); above, with those in the `probes` nearest
+    of about 2·√n lists (`kind` is "ivf"; Sivic and Zisserman 2003). The lists are made when a query first needs them, and
+    again when there are four times as many wordings, or a quarter; it is not HNSW, because FAISS cannot take vectors out
+    of that.
 
     Args:
         dimension: of the embeddings.
         neighbours: how many nearest wordings vote.
         exact_up_to: the greatest number of wordings that is searched exactly.
+        probes: how many lists are searched.
     """
 
-    def __init__(self, dimension: int, neighbours: int = 64, exact_up_to: int = EXACT_UP_TO) -> None:
-        self.dimension, self.neighbours, self.exact_up_to = dimension, neighbours, exact_up_to
-        self.kind = "exact"
-        self._index: Any = faiss.IndexIDMap2(faiss.IndexFlatIP(dimension))
-        self._codes: dict[str, int] = {}
-        # By id, which is never used twice: the memory's code and the number of the fact.
-        self._owner, self._fact = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
+    def __init__(
+        self, dimension: int, neighbours: int = 64, exact_up_to: int = EXACT_UP_TO, probes: int = PROBES
+    ) -> None:
+        self.dimension, self.neighbours, self.exact_up_to, self.probes = dimension, neighbours, exact_up_to, probes
+        self._vectors: Any = _exact(dimension)
+        self._codes: dict[str, int] = {}  # ascending, because a memory that joins again gets a new code at the end
+        self._next_code = 0
 
     def __len__(self) -> int:
-        return int(self._index.ntotal)
+        return int(self._vectors.ntotal)
+
+    @property
+    def kind(self) -> str:
+        """How it searches: "exact" or "ivf"."""
+        return "ivf" if _lists(self._vectors) else "exact"
 
     def add(self, memory: str, keys: Float[Tensor, "wordings embedding"], facts: Sequence[int]) -> None:
-        """Adds the wordings of `memory`, each with the number of its fact."""
-        if not len(keys):
-            return
-        code = self._codes.setdefault(memory, len(self._codes))
-        ids = np.arange(len(self._owner), len(self._owner) + len(keys))
-        self._index.add_with_ids(_rows(keys), ids)
-        self._owner = np.concatenate([self._owner, np.full(len(keys), code)])
-        self._fact = np.concatenate([self._fact, np.asarray(facts, dtype=np.int64)])
+        """Adds the wordings of `memory`, each with the number of its fact, in place of those that it had.
+
+        A key of zeros, of a wording that the encoder cannot read, is near nothing and left out.
+
+        Raises:
+            LoraryError: keys of another dimension, or a number of facts that is not that of the keys.
+        """
+        if len(facts) != len(keys) or (len(keys) and keys.shape[1] != self.dimension):
+            raise LoraryError(
+                f"memory {memory!r} has keys of shape {list(keys.shape)} and {len(facts)} numbers of facts; the index takes "
+                f"a number for each key of dimension {self.dimension}; embed its facts again with the bank's encoder"
+            )
+        self.remove(memory)
+        readable = keys.any(-1).cpu().numpy()
+        if readable.any():
+            code = self._codes[memory] = self._next_code
+            self._next_code += 1
+            ids = (code << _CODE_BITS) + np.asarray(facts, dtype=np.int64)
+            self._vectors.add_with_ids(_rows(keys)[readable], ids[readable])
 
     def remove(self, memory: str) -> None:
-        """Forgets all wordings of `memory`."""
-        gone = np.flatnonzero(self._owner == self._codes.pop(memory, -1))
-        self._index.remove_ids(faiss.IDSelectorBatch(gone))
-        self._owner[gone] = -2
+        """Forgets all wordings of `memory`, if it has any."""
+        code = self._codes.pop(memory, None)
+        if code is not None:
+            self._vectors.remove_ids(faiss.IDSelectorRange(code << _CODE_BITS, (code + 1) << _CODE_BITS))
 
     def _search(self, queries: Float[Tensor, "queries embedding"]) -> tuple[np.ndarray, np.ndarray]:
-        """(similarities, ids) of the nearest wordings, best first; where there are fewer, the id is -1."""
-        if self.kind == "exact" and len(self) > self.exact_up_to:
-            self._divide()
-        return self._index.search(_rows(queries), min(self.neighbours, len(self)))
+        """(similarities, ids) of the nearest wordings, best first; where there is none, the id is -1.
 
-    def _divide(self) -> None:
-        """Moves all vectors from the exact index into one of lists."""
-        flat, ids = self._index.index, faiss.vector_to_array(self._index.id_map)
-        keys = flat.reconstruct_n(0, flat.ntotal)
-        lists = int(2 * math.sqrt(len(keys)))
-        divided = faiss.IndexIVFFlat(
-            faiss.IndexFlatIP(self.dimension), self.dimension, lists, faiss.METRIC_INNER_PRODUCT
-        )
-        divided.cp.max_points_per_centroid = 64
-        divided.nprobe = _PROBES
-        divided.train(keys)
-        divided.add_with_ids(keys, ids)
-        self._index, self.kind = divided, "ivf"
+        A query of zeros, a text that the encoder cannot read, is near none.
+        """
+        vectors = self._vectors
+        wanted = int(2 * math.sqrt(vectors.ntotal)) if vectors.ntotal > self.exact_up_to else 0
+        lists = _lists(vectors)
+        if bool(wanted) != bool(lists) or not wanted <= 2 * lists <= 4 * wanted:
+            keys, ids = _contents(vectors)
+            vectors = _divided(keys, wanted, self.probes) if wanted else _exact(self.dimension)
+            vectors.add_with_ids(keys, ids)
+            self._vectors = vectors  # in one step, because other threads may search
+        scores, ids = vectors.search(_rows(queries), min(self.neighbours, vectors.ntotal))
+        return scores, np.where(queries.any(-1).cpu().numpy()[:, None], ids, -1)
 
     def nearby(
         self, queries: Float[Tensor, "queries embedding"], memories: Sequence[str]
@@ -86,13 +108,12 @@ class FactIndex:
         if len(self) == 0 or len(queries) == 0:
             return torch.full((len(queries), 1), -1.0), torch.zeros(len(queries), 1, dtype=torch.long)
         scores, ids = self._search(queries)
-        # Two places more than there are codes: -1 (no wording) and -2 (a wording that left) count from the end.
-        number = np.full(max(self._codes.values(), default=-1) + 3, -1, dtype=np.int64)
-        for i, name in enumerate(memories):
-            if name in self._codes:
-                number[self._codes[name]] = i
-        found = np.where(ids < 0, -1, number[self._owner[ids]])
-        return torch.from_numpy(np.where(found < 0, -1.0, scores).astype(np.float32)), torch.from_numpy(found.clip(0))
+        places = {name: place for place, name in enumerate(memories)}
+        codes = np.fromiter(self._codes.values(), dtype=np.int64)
+        owners = np.fromiter((places.get(name, -1) for name in self._codes), dtype=np.int64)
+        numbers = np.where(ids < 0, -1, owners[np.searchsorted(codes, ids.clip(0) >> _CODE_BITS)])
+        near = np.where(numbers < 0, -1.0, scores).astype(np.float32)
+        return torch.from_numpy(near), torch.from_numpy(numbers.clip(0))
 
     def votes(
         self, queries: Float[Tensor, "queries embedding"], memories: Sequence[str]
@@ -103,16 +124,48 @@ class FactIndex:
 
     def nearest(self, queries: Float[Tensor, "queries embedding"], facts: int) -> list[list[tuple[str, int, float]]]:
         """The nearest facts of each query, best first, each once: (memory, number of the fact, cosine similarity)."""
-        if len(self) == 0:
+        if len(self) == 0 or len(queries) == 0:
             return [[] for _ in queries]
         names = {code: name for name, code in self._codes.items()}
-        found = []
+        nearest = []
         for scores, ids in zip(*self._search(queries), strict=True):
-            best: dict[tuple[str, int], float] = {}
-            for score, i in zip(scores, ids[ids >= 0], strict=False):
-                best.setdefault((names[int(self._owner[i])], int(self._fact[i])), float(score))
-            found.append([(*owner, score) for owner, score in list(best.items())[:facts]])
-        return found
+            best: dict[int, float] = {}
+            for score, i in zip(scores[ids >= 0].tolist(), ids[ids >= 0].tolist(), strict=True):
+                best.setdefault(i, score)
+            first = itertools.islice(best.items(), facts)
+            nearest.append([(names[i >> _CODE_BITS], i & ((1 << _CODE_BITS) - 1), score) for i, score in first])
+        return nearest
+
+
+def _exact(dimension: int) -> Any:
+    """An empty index that compares with every vector."""
+    return faiss.IndexIDMap(faiss.IndexFlatIP(dimension))
+
+
+def _divided(keys: np.ndarray, lists: int, probes: int) -> Any:
+    """An empty index that compares with the vectors in the nearest lists, which it made for `keys`."""
+    dimension = keys.shape[1]
+    index = faiss.IndexIVFFlat(faiss.IndexFlatIP(dimension), dimension, lists, faiss.METRIC_INNER_PRODUCT)
+    index.cp.max_points_per_centroid = 64
+    index.nprobe = probes
+    index.train(keys)
+    return index
+
+
+def _lists(index: Any) -> int:
+    """How many lists an index has, 0 for an exact one."""
+    return int(getattr(index, "nlist", 0))
+
+
+def _contents(index: Any) -> tuple[np.ndarray, np.ndarray]:
+    """(vectors, ids) of an index, by id: in the order in which the memories joined."""
+    if not _lists(index):
+        return index.index.reconstruct_n(0, index.ntotal), faiss.vector_to_array(index.id_map)
+    lists = [(n, index.invlists.list_size(n)) for n in range(index.nlist) if index.invlists.list_size(n)]
+    ids = np.concatenate([faiss.rev_swig_ptr(index.invlists.get_ids(n), size).copy() for n, size in lists])
+    codes = [faiss.rev_swig_ptr(index.invlists.get_codes(n), size * index.code_size).copy() for n, size in lists]
+    order = ids.argsort(kind="stable")
+    return np.concatenate(codes).view(np.float32).reshape(len(ids), index.d)[order], ids[order]
 
 
 def _rows(vectors: Tensor) -> np.ndarray:

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lorary.routing.gate import mixture_weights
+from lorary.routing.gate import EQUAL, mixture_weights
 
 SOURCES = ("none", "gate", "index", "caller")
 DECIDERS = ("gate", "index")
@@ -111,6 +111,18 @@ def mixed_and_sure(
     return mixed, (probabilities[..., :-1] * (mixed != 0)).sum(-1)
 
 
+def nearest_memory(
+    votes: Float[Tensor, "*batch memories"],
+) -> tuple[Float[Tensor, "*batch"], Int[Tensor, "*batch"]]:
+    """(the best of the index's votes, the memory that has it); 0 where two memories share the best.
+
+    A tie is not a finding: which of the two comes first would tell nothing of the question.
+    """
+    near, nearest = votes.max(-1)
+    shared = (votes > near.unsqueeze(-1) - EQUAL).sum(-1) > 1
+    return near.masked_fill(shared, 0.0), nearest
+
+
 def decide(
     probabilities: Float[Tensor, "*batch memories_and_none"],
     votes: Float[Tensor, "*#batch memories"],
@@ -118,13 +130,13 @@ def decide(
 ) -> Decision:
     """Gate where it is confident, else index where it is similar enough, else none.
 
-    The confidence is the gate's probability of what it mixes, the index's similarity, or the gate's probability of none.
+    Neither decides between memories that it cannot tell apart (`mixture_weights`, `nearest_memory`). The confidence is the
+    gate's probability of what it mixes, the index's similarity, or the gate's probability of none.
     """
     mixed, best = mixed_and_sure(probabilities, policy)
-    near, nearest = votes.expand_as(probabilities[..., :-1]).max(-1)
-    by_gate = (best >= policy.t_gate) if "gate" in policy.sources else torch.zeros_like(best, dtype=torch.bool)
-    by_index = (near >= policy.t_index) if "index" in policy.sources else torch.zeros_like(by_gate)
-    by_index = by_index & ~by_gate
+    near, nearest = nearest_memory(votes.expand_as(probabilities[..., :-1]))
+    by_gate = (best >= policy.t_gate) & (best > 0) & ("gate" in policy.sources)
+    by_index = (near >= policy.t_index) & (near > 0) & ("index" in policy.sources) & ~by_gate
     one_hot = torch.nn.functional.one_hot(nearest, votes.shape[-1]).to(probabilities.dtype)
     weights = mixed * by_gate.unsqueeze(-1) + one_hot * by_index.unsqueeze(-1)
     confidence = torch.where(by_gate, best, torch.where(by_index, near, probabilities[..., -1]))
