@@ -1,4 +1,4 @@
-"""The `lorary` command: hands each subcommand to its folder, lazily."""
+"""The `lorary` command: hands each subcommand to its folder, which is imported only then."""
 
 from __future__ import annotations
 
@@ -6,64 +6,147 @@ import importlib
 import os
 import sys
 import warnings
+from collections.abc import Callable
 
-from lorary.progress import silence_loading_bars
+from lorary.errors import UsageError, one_line
 
+USE, TRAIN, EVALUATE, MORE = "use", "train", "evaluate", "more"
 COMMANDS = {
-    "build": ("lorary.memories.command", "facts → bank: writes a memory for each topic"),
-    "add": ("lorary.memories.command", "adds a stock PEFT LoRA folder to a bank"),
-    "merge": ("lorary.memories.command", "merges memories of a bank into one stock PEFT adapter"),
-    "capacity": ("lorary.research.commands", "measures how many facts a memory of each rank recalls"),
-    "wordings": ("lorary.research.commands", "measures what wordings, formats and generators of a fact's texts add"),
-    "plan": ("lorary.memories.command", "facts → how many memories, which rank, how many minutes and bytes"),
-    "train-router": ("lorary.router_training.command", "bank → composite: trains the gate, calibrates the policy"),
-    "route-bench": ("lorary.research.commands", "measures routers on generated sets of facts, no memory written"),
-    "route-facts": ("lorary.research.commands", "writes the facts of a generated set, to build a bank of"),
-    "gate-study": ("lorary.research.commands", "measures what labels and the language-model loss teach a gate"),
-    "rival-answers": ("lorary.research.commands", "lets PEFT's X-LoRA or Arrow answer questions over a bank"),
-    "rival-scores": ("lorary.research.commands", "PEFT's X-LoRA or Arrow on the questions of a gate study"),
-    "recall": ("lorary.eval.command", "composite → numbers: asks the held-out wordings under every condition"),
-    "task": ("lorary.eval.command", "writes facts and questions, made by seed or read from published formats"),
-    "compare": ("lorary.eval.command", "puts runs of the same questions side by side and marks what differs"),
-    "ask": ("lorary.commands", "asks a composite a question"),
-    "show": ("lorary.eval.command", "prints a run's table and five questions with the memories that answered"),
-    "demo": ("lorary.commands", "all of it on the shipped topics"),
+    "ask": (USE, "lorary.commands", "ask a composite a question"),
+    "chat": (USE, "lorary.commands", "talk to a composite, which tells the memory behind each answer"),
+    "route": (USE, "lorary.commands", "show which memory a question reaches, and why; nothing is generated"),
+    "list": (USE, "lorary.commands", "list the memories of a bank or composite"),
+    "new": (TRAIN, "lorary.memories.command", "start an empty bank over a base, to add adapters to"),
+    "build": (TRAIN, "lorary.memories.command", "facts → bank: write a memory for each topic"),
+    "add": (TRAIN, "lorary.memories.command", "add a stock PEFT LoRA adapter to a bank"),
+    "remove": (TRAIN, "lorary.memories.command", "take a memory out of a bank"),
+    "merge": (TRAIN, "lorary.memories.command", "merge memories of a bank into one stock PEFT adapter"),
+    "plan": (TRAIN, "lorary.memories.command", "facts → how many memories, of which rank, in how much time and space"),
+    "train-router": (TRAIN, "lorary.router_training.command", "bank → composite: train the gate, calibrate the policy"),
+    "recall": (EVALUATE, "lorary.eval.command", "composite → numbers: ask the held-out wordings"),
+    "compare": (EVALUATE, "lorary.eval.command", "put runs of the same questions side by side"),
+    "task": (EVALUATE, "lorary.eval.command", "write facts and questions, generated or from published data sets"),
+    "research": (MORE, "lorary.__main__", "run a study behind the project's numbers"),
+    "demo": (MORE, "lorary.commands", "all of it on the shipped topics"),
 }
+"""Command → (its group, the module that holds a function of its name, what it is for)."""
+HIDDEN = {
+    "show": "lorary.eval.command",
+    **dict.fromkeys(("capacity", "wordings", "route-bench", "route-facts"), "lorary.research.commands"),
+    **dict.fromkeys(("gate-study", "rival-answers", "rival-scores"), "lorary.research.commands"),
+}
+"""Commands that are about to become parts of others."""
+
+BUG, MISTAKE, STOPPED = 1, 2, 130
 
 
 def usage() -> str:
     """The help of the bare command."""
-    lines = ["usage: lorary COMMAND ...", "", "Memory for language models made of LoRA adapters.", "", "commands:"]
-    lines += [f"  {name:<14}{told}" for name, (_, told) in COMMANDS.items()]
-    return "\n".join([*lines, "", "`lorary COMMAND --help` tells a command's options."])
+    lines = [
+        "usage: lorary COMMAND ...",
+        "",
+        "Memory for language models made of LoRA adapters, behind a learned router.",
+    ]
+    for group in (USE, TRAIN, EVALUATE, MORE):
+        lines += ["", f"{group}:"]
+        lines += [f"  {name:<14}{purpose}" for name, (place, _, purpose) in COMMANDS.items() if place == group]
+    return "\n".join(
+        [*lines, "", "`lorary COMMAND --help` shows a command's options; --debug shows where an error arose."]
+    )
+
+
+def research(argv: list[str]) -> None:
+    """Runs a study."""
+    from lorary.research.commands import STUDIES
+
+    if not argv or argv[0] in ("-h", "--help"):
+        lines = ["usage: lorary research NAME ...", "", "The studies behind the project's numbers:", ""]
+        lines += [f"  {name:<14}{purpose}" for name, (_, purpose) in STUDIES.items()]
+        print("\n".join([*lines, "", "`lorary research NAME --help` shows a study's options."]))
+        return
+    if argv[0] not in STUDIES:
+        raise UsageError(f"unknown study {argv[0]!r}; the studies are {', '.join(STUDIES)}")
+    study, _ = STUDIES[argv[0]]
+    study(argv[1:])
+
+
+def command(name: str) -> Callable[[list[str]], None]:
+    """The function that runs a command. Raises UsageError for an unknown one."""
+    modules = {name: module for name, (_, module, _) in COMMANDS.items()} | HIDDEN
+    if name not in modules:
+        raise UsageError(f"unknown command {name!r}; the commands are {', '.join(COMMANDS)}")
+    module = modules[name]
+    return getattr(importlib.import_module(module), name.replace("-", "_"))
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs one subcommand; returns the exit status: 0 done, 2 bad input (one line on standard error)."""
-    argv = sys.argv[1:] if argv is None else argv
-    if not argv or argv[0] in ("-h", "--help"):
+    """Runs one command; returns the exit status.
+
+    0: done. 1: a bug of Lorary. 2: a mistake in what was given, one line on standard error. 130: stopped by the user.
+    """
+    arguments, debug = _without_debug(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help"):
         print(usage())
-        return 0 if argv else 2
-    if argv[0] not in COMMANDS:
-        print(f"lorary: error: unknown command {argv[0]!r}; the commands are {list(COMMANDS)}", file=sys.stderr)
-        return 2
+        return 0 if arguments else MISTAKE
+    _quieten_libraries()
+    try:
+        command(arguments[0])(arguments[1:])
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except SystemExit as ended:  # --help has been printed, or a step of the demo has told its error
+        return ended.code if isinstance(ended.code, int) else 0
+    except KeyboardInterrupt:
+        print("lorary: stopped; what was saved stays, and the same command goes on from there", file=sys.stderr)
+        return STOPPED
+    except Exception as error:
+        if debug:
+            raise
+        return _report(error)
+    return 0
+
+
+def _report(error: Exception) -> int:
+    """Prints one line about an error; returns the exit status that it means."""
+    # Libraries raise ValueError about what they are given, as we do: LoraryError is one.
+    if isinstance(error, (ValueError, OSError)):
+        print(f"lorary: error: {one_line(error)}", file=sys.stderr)
+        return MISTAKE
+    if isinstance(error, ModuleNotFoundError) and (extra := _extra_of(error.name or "")):
+        print(f'lorary: error: this needs {error.name!r}; run: pip install "lorary[{extra}]"', file=sys.stderr)
+        return MISTAKE
+    print(f"lorary: this is a bug of Lorary; --debug shows where: {one_line(error)}", file=sys.stderr)
+    return BUG
+
+
+EXTRAS = {
+    "eval": ("torchmetrics", "scipy", "rouge_score", "matplotlib", "jinja2"),
+    "embedded": ("gguf",),
+}
+"""Extra → the modules that only it installs."""
+
+
+def _extra_of(module: str) -> str | None:
+    """The extra that installs a missing module, None where it is no extra's."""
+    return next((extra for extra, modules in EXTRAS.items() if module.split(".")[0] in modules), None)
+
+
+def _without_debug(argv: list[str]) -> tuple[list[str], bool]:
+    """The arguments without --debug, which may stand anywhere before a bare `--`, and whether it was there."""
+    end = argv.index("--") if "--" in argv else len(argv)
+    options = [argument for argument in argv[:end] if argument != "--debug"]
+    return options + argv[end:], len(options) < end
+
+
+def _quieten_libraries() -> None:
+    """Lets other libraries say nothing that is not an error: what they warn of is ours to mind."""
+    from lorary.progress import silence_loading_bars
+
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     silence_loading_bars()
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")  # features are in memory
-    module = importlib.import_module(COMMANDS[argv[0]][0])
-    try:
-        getattr(module, argv[0].replace("-", "_"))(argv[1:])
-    except (ValueError, FileNotFoundError) as error:
-        if os.environ.get("LORARY_TRACEBACK"):
-            raise
-        print(f"lorary: error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("lorary: stopped; what was saved stays, and the same command goes on from there", file=sys.stderr)
-        return 130
-    return 0
 
 
 if __name__ == "__main__":

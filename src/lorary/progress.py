@@ -59,5 +59,5 @@ def progress_bars(quiet: bool = False) -> Iterator[ProgressBars]:
 
 def silence_loading_bars() -> None:
     """Turns other libraries' bars off for this process: loading takes seconds, and our own tell of what is long."""
-    # The environment variable is read when tqdm is imported, which importing `lorary` has done.
+    # tqdm reads its environment variable when it is imported, which may have been long ago.
     tqdm.__init__ = partialmethod(tqdm.__init__, disable=True)  # type: ignore[method-assign]
