@@ -161,3 +161,82 @@ def test_a_bad_question_of_squad_is_told_with_its_place(tmp_path):
     (tmp_path / "lines.json").write_text('{"question": "Who?", "answer": "Brisk"}\n{"question": "Who?"}\n')
     with pytest.raises(TaskError, match=r"question and answer lines are in a \.jsonl"):
         qa(str(tmp_path / "lines.json"))
+
+
+ROW = {"id": 1, "question": "Who cooks?", "answers": [{"text": "Halvard", "answer_start": 0}]}
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"data": [{"paragraphs": [{"context": "", "document_id": 7, "qas": [ROW]}]}]},
+        {"data": [{"title": None, "paragraphs": [{"qas": []}, {"qas": [ROW]}]}]},
+        [{"paragraphs": [{"qas": [ROW]}]}],
+        {"paragraphs": [{"qas": [ROW]}]},
+        {"data": [{"context": "Halvard cooks.", "qas": [ROW]}]},
+        [ROW | {"answers": {"text": ["Halvard"], "answer_start": [0]}}],
+        [ROW, {"question": "Who sails?", "answers": [{"text": "", "answer_start": -1}]}],
+        [ROW, {"question": "Who sails?", "is_impossible": True}],
+    ],
+    ids=["no title", "null title", "list", "one article", "paragraphs", "rows", "empty answer", "impossible"],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_squad_is_read_in_the_forms_that_tools_write(document, encoding, tmp_path):
+    file = tmp_path / "answers.json"
+    file.write_bytes(json.dumps(document).encode(encoding))
+    assert [(fact.topic, fact.question, fact.answer) for fact in qa(str(file)).facts] == [
+        ("answers", "Who cooks?", "Halvard")
+    ]
+
+
+def test_rows_of_the_datasets_library_are_read_from_lines(tmp_path):
+    row = {"id": "a", "title": "Ormen", "context": "", "question": "Who cooks?", "answers": {"text": ["Halvard"]}}
+    unknown = row | {"question": "Who sails?", "answers": {"text": []}}
+    (tmp_path / "squad.jsonl").write_text("\n".join(map(json.dumps, [row, unknown])))
+    made = qa(str(tmp_path / "squad.jsonl"))
+    assert [(fact.topic, fact.answer) for fact in made.facts] == [("Ormen", "Halvard")]
+    assert [line["kind"] for line in made.questions] == ["trained", "unanswerable"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("a.json", b"", "is empty"),
+        ("a.json", b'{"data": [', r"is not one JSON document \(Expecting value at line 1, column 11\)"),
+        ("a.json", b'{"question": "Who?"}\n{"question": "What?"}', "it holds a JSON object a line"),
+        ("a.json", "{'data': 'é'}".encode("latin-1"), "is not UTF-8 text"),
+        ("a.json", b'{"data": {}}', "'data' must be a list, it is {}"),
+        ("a.json", b'{"version": 2}', r"has none of \['data', 'paragraphs', 'qas', 'question'\], it has \['version'\]"),
+        ("a.json", b'{"data": [{"paragraphs": [{"qas": []}]}]}', "holds no question"),
+        (
+            "a.json",
+            b'[{"question": "Who?", "is_impossible": true}]',
+            r"none of its 1 questions has one answer \(1 have none",
+        ),
+        ("a.json", b'[{"question": "Who?", "answer": "Halvard"}]', "has no 'answers', it has .*lines are in a .jsonl"),
+        ("a.json", b'[{"question": "Who?", "answers": [{"text": 7}]}]', "whose 'text' is a string"),
+        ("a.jsonl", b'{"data": []}', "holds SQuAD's JSON"),
+        ("a.jsonl", b'{"question": "Who?", "answers": []}', r"'answers' is \[\]"),
+        ("a.jsonl", b'{"question": "Who?"}', r"it has \['question'\]"),
+    ],
+)
+def test_a_refusal_names_its_cause(name, content, told, tmp_path):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(TaskError, match=told):
+        qa(str(tmp_path / name))
+
+
+def test_a_task_never_replaces_another(tmp_path):
+    file = save(tmp_path / "counterfact.json", [record(0, "Danielle"), record(1, "Maurice")])
+    out = tmp_path / "out"
+    assert main(["task", "counterfact", file, "--shards=1", "--out", str(out)]) == 0
+    kept = {path.name: path.read_bytes() for path in out.iterdir()}
+    assert main(["task", "counterfact", file, "--shards=1", "--out", str(out)]) == 0, "the same once more"
+    with pytest.raises(TaskError, match="stands already and holds something else; give another folder"):
+        counterfact(file, shards=2).write(out)
+    (out / "questions.jsonl").write_text("own")
+    (out / "facts.jsonl").unlink()
+    with pytest.raises(TaskError, match=r"questions.jsonl stands already"):
+        counterfact(file, shards=1).write(out)
+    assert not (out / "facts.jsonl").exists(), "nothing is written before both are looked at"
+    assert (kept.keys(), (out / "questions.jsonl").read_text()) == ({"facts.jsonl", "questions.jsonl"}, "own")

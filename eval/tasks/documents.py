@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import re
@@ -11,7 +12,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-from lorary.bank.facts import read_lines
+from lorary.bank.facts import FactError, read_lines
 from lorary.eval.tasks.generated import TaskError
 from lorary.eval.tasks.published import answers_of
 
@@ -78,7 +79,7 @@ def _quality(source: Path) -> Iterator[Document]:
     Kinds are `choice` and `choice-hard`. The test set's gold labels are not published: those questions are left out.
     """
     by_article: dict[str, Document] = {}
-    for where, given in read_lines(source):
+    for where, given in _lines(source):
         try:
             name, article = str(given["article_id"]), given["article"]
             text = plain("".join(article) if isinstance(article, list) else article)
@@ -88,8 +89,19 @@ def _quality(source: Path) -> Iterator[Document]:
                 document.asked += [line] if line else []
                 document.unanswered += not line
         except (KeyError, TypeError, AttributeError) as error:
-            raise TaskError(f"{where}: is not a line of QuALITY's ({error!r}); give its file, or a .txt") from error
+            why = f"it has no {error}" if isinstance(error, KeyError) else f"a field is of another type: {error}"
+            raise TaskError(f"{where}: is not a line of QuALITY's ({why}); give its file, or a .txt") from error
     yield from by_article.values()
+
+
+def _lines(source: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The lines of QuALITY's file. Raises TaskError for another file: what is no .txt is taken for QuALITY's."""
+    try:
+        yield from read_lines(source)
+    except FactError as error:
+        raise TaskError(
+            f"{error}; a file of QuALITY's has a JSON object a line, and a text's name ends in .txt"
+        ) from error
 
 
 def _choice(told: dict[str, Any], where: str) -> dict[str, Any]:
@@ -97,8 +109,10 @@ def _choice(told: dict[str, Any], where: str) -> dict[str, Any]:
     question, options, label = told["question"].strip(), [o.strip() for o in told["options"]], told.get("gold_label")
     if label is None:
         return {}
-    if not 1 <= label <= len(options):
-        raise TaskError(f"{where}: the gold label of {question!r} is {label!r}, it must be 1 to {len(options)}")
+    if not isinstance(label, int) or not 1 <= label <= len(options):
+        raise TaskError(
+            f"{where}: the gold label of {question!r} is {label!r}, it must be a number from 1 to {len(options)}"
+        )
     kind = "choice-hard" if told.get("difficult") else "choice"
     return {"question": question, "options": options, "answer": options[label - 1], "kind": kind}
 
@@ -108,6 +122,10 @@ def _narrativeqa(source: Path, split: str | None) -> Iterator[Document]:
 
     The columns with tokenised text are left alone: the published scores are of plain answers, lower-cased.
     """
+    if not (source / _QAPS).is_file():
+        raise TaskError(
+            f"{source}: is a folder without {_QAPS}, so it is not NarrativeQA's; give that folder, a .txt, or QuALITY's file"
+        )
     asked: dict[str, list[dict[str, Any]]] = {}
     sets: dict[str, None] = {}
     for row in _rows(source / _QAPS, "document_id", "set", "question", "answer1", "answer2"):
@@ -116,6 +134,8 @@ def _narrativeqa(source: Path, split: str | None) -> Iterator[Document]:
             answers = [answer for answer in (row["answer1"].strip(), row["answer2"].strip()) if answer]
             line = {"question": row["question"].strip(), "answer": "", "accepted": answers[1:], "kind": "free"}
             asked.setdefault(row["document_id"], []).append(line | ({"answer": answers[0]} if answers else {}))
+    if not sets:
+        raise TaskError(f"{source / _QAPS}: holds no question; give NarrativeQA's own file")
     if not asked:
         raise TaskError(f"{source / _QAPS}: has no questions of split {split!r}; its splits are {[*sets]}")
     sizes = {row["document_id"]: row for row in _rows(source / _DOCUMENTS, "document_id", "story_file_size")}
@@ -149,15 +169,22 @@ def _rows(path: Path, *wanted: str) -> Iterator[dict[str, str]]:
 
 
 def _read(path: Path) -> str:
-    """The text of a file, which is UTF-8, or Windows' Western one, as older books and film scripts are."""
+    """The text of a file: UTF-8, UTF-16 with its mark, or Windows' Western one, as older books and film scripts are.
+
+    Raises:
+        TaskError: a file that cannot be read, or that is no text.
+    """
     try:
         raw = path.read_bytes()
     except OSError as error:
         raise TaskError(f"{path}: cannot be read ({error.strerror}); give a file or folder that is there") from error
     try:
-        return raw.decode("utf-8-sig")
+        text = raw.decode("utf-16" if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig")
     except UnicodeDecodeError:
-        return raw.decode("cp1252", errors="replace")
+        text = raw.decode("cp1252", errors="replace")
+    if "\0" in text:
+        raise TaskError(f"{path}: is no text (it holds NUL characters); give text, in UTF-8")
+    return text
 
 
 def plain(text: str) -> str:

@@ -40,18 +40,27 @@ class Task:
     notes: tuple[str, ...] = ()
 
     def write(self, out: Path) -> None:
-        """Writes `facts.jsonl` and `questions.jsonl` into `out`.
+        """Writes `facts.jsonl` and `questions.jsonl` into `out`; the same task may be written again, no other is replaced.
 
         Raises:
-            FactError: facts that contradict; TaskError: a folder that cannot be written.
+            FactError: facts that contradict; TaskError: a folder that cannot be written, or whose files hold something else.
         """
         group_by_topic(self.facts)
-        for name, lines in (("facts", [fact.to_json() for fact in self.facts]), ("questions", self.questions)):
-            text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-            try:
-                write_aside(out / f"{name}.jsonl", text.encode())
-            except OSError as error:
-                raise TaskError(f"{out}: cannot be written ({error.strerror}); give a folder") from error
+        lines = {"facts": [fact.to_json() for fact in self.facts], "questions": self.questions}
+        files = {
+            out / f"{name}.jsonl": "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in held).encode()
+            for name, held in lines.items()
+        }
+        try:
+            for path, content in files.items():
+                if path.exists() and path.read_bytes() != content:
+                    raise TaskError(
+                        f"{path} stands already and holds something else; give another folder, or remove it"
+                    )
+            for path, content in files.items():
+                write_aside(path, content)
+        except OSError as error:
+            raise TaskError(f"{out}: cannot be written ({error.strerror}); give a folder") from error
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence, Set
@@ -14,14 +13,16 @@ from typing import Any
 from lorary.bank.facts import Fact, parse_fact, read_lines
 from lorary.eval.questions import NEAR_COPY, similarity, words
 from lorary.eval.tasks.generated import Task, TaskError, asked, taught, unheld
+from lorary.eval.tasks.reading import SquadQuestion, json_document, squad_question, squad_questions, tidy
 
 
 def qa(source: str) -> Task:
     """Questions and answers from a file: SQuAD's JSON where its name ends in .json, else JSONL.
 
     A JSONL line has `question`, `answer` or `answers` (all are right, the first is taught), and what else a fact may
-    have. A SQuAD article is a topic, and its questions without an answer are asked as unknown ones. A question without
-    a held-out wording is asked as it is taught, and said to be. One that is given two answers is left out.
+    have. A SQuAD article is a topic, which without a title is called as the file is; questions without an answer are
+    asked as unknown ones. A question without a held-out wording is asked as it is taught, and said to be. One that is
+    given two answers is left out.
 
     Args:
         source: path of the file.
@@ -48,15 +49,32 @@ def qa(source: str) -> Task:
             line = asked(fact, "held-out", fact.held_out) if fact.held_out else taught(fact, "trained")
             questions.append(line | more)
     if not facts:
-        raise TaskError(f"{path}: holds no question with one answer; give some to build memories from")
+        raise TaskError(f"{path}: {_nothing(lines)}; give questions with one answer to build memories from")
     return Task(tuple(facts), tuple(questions), left_out(left))
 
 
-def _pairs(path: Path) -> Iterator[tuple[Fact, dict[str, Any]]]:
-    """(fact, further fields of its line of questions) of a JSONL file."""
+def _nothing(lines: Sequence[tuple[Fact | None, dict[str, Any]]]) -> str:
+    """Why a file's questions come to no fact."""
+    if not lines:
+        return "holds no question"
+    impossible = sum(fact is None for fact, _ in lines)
+    return (
+        f"none of its {len(lines)} questions has one answer ({impossible} have none, {len(lines) - impossible} several)"
+    )
+
+
+def _pairs(path: Path) -> Iterator[tuple[Fact | None, dict[str, Any]]]:
+    """(fact, further fields of its line of questions) of a JSONL file; without a fact where a question has no answer."""
+    topic = slug(path.stem)
     for where, given in read_lines(path):
+        if {*given} & {"data", "paragraphs", "qas"}:
+            raise TaskError(f"{where}: holds SQuAD's JSON ({sorted(given)}); give it a name that ends in .json")
+        if "context" in given or isinstance(given.get("answers"), dict):
+            title = str(given.get("title") or "").strip()
+            yield _of_squad(squad_question(given, title, where), slug(title) if title else topic)
+            continue
         answer, *accepted = answers_of(given, where)
-        yield parse_fact({**given, "answer": answer}, topic=slug(path.stem), where=where), {"accepted": accepted}
+        yield parse_fact({**given, "answer": answer}, topic=topic, where=where), {"accepted": accepted}
 
 
 def answers_of(given: dict[str, Any], where: str) -> list[str]:
@@ -67,35 +85,33 @@ def answers_of(given: dict[str, Any], where: str) -> list[str]:
     """
     if given.get("answers") and given.get("answer"):
         raise TaskError(f"{where}: has both 'answer' and 'answers'; give one of them")
-    answers = given.pop("answers", None) or [given.pop("answer", None)]
-    if not isinstance(answers, list) or not all(isinstance(answer, str) and answer.strip() for answer in answers):
-        raise TaskError(f"{where}: needs 'answer', a string, or 'answers', a list of strings; it has {answers!r}")
+    named = {key: given.pop(key) for key in ("answers", "answer") if key in given}
+    key, answers = next(((k, v) for k, v in named.items() if v), next(iter(named.items()), ("", None)))
+    answers = answers if key == "answers" else [answers]
+    if not key or not isinstance(answers, list) or not answers or not all(map(_is_text, answers)):
+        told = f"{key!r} is {named[key]!r}" if key else f"it has {sorted(given)}"
+        raise TaskError(f"{where}: needs 'answer', a string, or 'answers', a list of strings; {told}")
     return [answer.strip() for answer in answers]
 
 
+def _is_text(text: Any) -> bool:
+    return isinstance(text, str) and bool(text.strip())
+
+
 def _squad(path: Path) -> Iterator[tuple[Fact | None, dict[str, Any]]]:
-    """The same of SQuAD's JSON (Rajpurkar et al. 2016 and 2018); without a fact where a question has no answer."""
-    articles = _json(path, "an object with 'data', as SQuAD's; question and answer lines are in a .jsonl", _articles)
-    names = slugs([str(title) for title, _ in articles])
-    for title, questions in articles:
-        for number, told in enumerate(questions, 1):
-            where = f"{path}: {title}, question {number}"
-            try:
-                question = tidy(told["question"])
-                answers = list(dict.fromkeys(tidy(answer["text"]) for answer in told["answers"]))
-                impossible = told.get("is_impossible") or not answers
-            except (KeyError, TypeError, AttributeError) as error:
-                raise TaskError(f"{where} is not one of SQuAD's ({error!r}); give a file of that form") from error
-            if impossible:
-                yield None, unheld(question, "unanswerable")
-            else:
-                given = {"question": question, "answer": answers[0], "source": str(title)}
-                yield parse_fact(given, topic=names[str(title)], where=where), {"accepted": answers[1:]}
+    """The same of SQuAD's JSON."""
+    wanted = "an object with 'data', as SQuAD's; question and answer lines are in a .jsonl"
+    rows = squad_questions(json_document(path, wanted), path)
+    names = {"": slug(path.stem)} | slugs([row.title for row in rows if row.title])
+    for row in rows:
+        yield _of_squad(row, names[row.title])
 
 
-def _articles(told: Any) -> list[tuple[str, list[Any]]]:
-    """(title, questions) of each article of SQuAD's JSON."""
-    return [(article["title"], [q for part in article["paragraphs"] for q in part["qas"]]) for article in told["data"]]
+def _of_squad(row: SquadQuestion, topic: str) -> tuple[Fact | None, dict[str, Any]]:
+    if not row.answers:
+        return None, unheld(row.question, "unanswerable")
+    given = {"question": row.question, "answer": row.answers[0]} | ({"source": row.title} if row.title else {})
+    return parse_fact(given, topic=topic, where=row.where), {"accepted": list(row.answers[1:])}
 
 
 def counterfact(source: str, facts: int | None = None, shards: int = 4) -> Task:
@@ -147,7 +163,11 @@ def _records(path: Path, most: int | None, left: Counter[str]) -> list[_Record]:
     """The first records of a file; what contradicts an earlier one cannot be taught beside it, and is counted."""
     kept: dict[tuple[str, str], _Record] = {}
     prompts: set[frozenset[str]] = set()
-    for number, told in enumerate(_json(path, "a list of CounterFact's records", _listed)[:most], 1):
+    wanted = "a list of CounterFact's records"
+    document = json_document(path, wanted)
+    if not isinstance(document, list):
+        raise TaskError(f"{path}: holds {type(document).__name__}, not a list; give {wanted}")
+    for number, told in enumerate(document[:most], 1):
         record = _record(told, f"{path}: record {number}")
         if record.about in kept or words(record.prompt) in prompts:
             left["records on a subject and relation that an earlier one is on"] += 1
@@ -183,7 +203,8 @@ def _record(told: Any, where: str) -> _Record:
         whole = tidy(prompt.replace("{}", subject))
         case = str(told.get("case_id", where))
     except (KeyError, TypeError, AttributeError) as error:
-        raise TaskError(f"{where} is not one of CounterFact's ({error!r}); give a file of that form") from error
+        why = f"it has no {error}" if isinstance(error, KeyError) else f"a field is of another type: {error}"
+        raise TaskError(f"{where} is not one of CounterFact's ({why}); give a file of that form") from error
     if "{}" not in prompt or not subject or not new or not true or new == true:
         raise TaskError(
             f"{where} needs a prompt with {{}} for its subject, and two targets that differ; it has {rewrite}"
@@ -196,30 +217,9 @@ def _new(wording: frozenset[str], own: Sequence[frozenset[str]], everywhere: Set
     return wording not in everywhere and all(similarity(wording, held) < NEAR_COPY for held in own)
 
 
-def _listed(told: Any) -> list[Any]:
-    if not isinstance(told, list):
-        raise TypeError(f"it holds a {type(told).__name__}")
-    return told
-
-
-def _json(path: Path, wanted: str, records: Any) -> list[Any]:
-    """What `records` takes out of a JSON file. Raises TaskError for a file of another form."""
-    try:
-        return list(records(json.loads(path.read_text(encoding="utf-8-sig"))))
-    except OSError as error:
-        raise TaskError(f"{path}: cannot be read ({error.strerror}); give a file that holds {wanted}") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise TaskError(f"{path}: is not {wanted} ({error!r}); give a file of that form") from error
-
-
 def left_out(counted: Mapping[str, int]) -> tuple[str, ...]:
     """A line for each thing that was left out."""
     return tuple(f"left out: {number} {what}" for what, number in counted.items() if number)
-
-
-def tidy(text: str) -> str:
-    """The text with single spaces between its words, and none around it."""
-    return " ".join(text.split())
 
 
 def slugs(titles: Sequence[str]) -> dict[str, str]:
