@@ -68,9 +68,9 @@ def test_what_has_no_gold_label_is_left_out_and_told(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("line", "told"),
     [
-        ({"article": TEXT}, r"other.jsonl:2: is not a line of QuALITY's \(KeyError\('article_id'\)\)"),
+        ({"article": TEXT}, r"other.jsonl:2: is not a line of QuALITY's \(it has no 'article_id'\)"),
         (quality(gold_label=0), r"other.jsonl:2: the gold label of 'Who was the mayor\?' is 0, it must be 1 to 4"),
-        (quality(gold_label="2"), "other.jsonl:2: is not a line of QuALITY's"),
+        (quality(gold_label="2"), r"other.jsonl:2: the gold label of 'Who was the mayor\?' is '2', it must be 1 to 4"),
         (quality(options=None), "other.jsonl:2: is not a line of QuALITY's"),
     ],
 )
@@ -189,3 +189,24 @@ def test_options_that_do_not_go_with_the_source_are_refused(narrativeqa, tmp_pat
         longdoc(file, split="test")
     with pytest.raises(TaskError, match="leave --questions out"):
         longdoc(str(narrativeqa), questions=file)
+
+
+def test_a_text_is_read_in_the_encodings_that_people_save(tmp_path):
+    for encoding in ("utf-8", "utf-8-sig", "utf-16", "cp1252"):
+        (tmp_path / "own.txt").write_bytes("Café Ormen has lamps.".encode(encoding))
+        (document,) = read_documents(tmp_path / "own.txt")
+        assert document.text == "Café Ormen has lamps."
+    (tmp_path / "own.txt").write_bytes(b"PK\x03\x04\x00\x00")
+    with pytest.raises(TaskError, match="is no text"):
+        list(read_documents(tmp_path / "own.txt"))
+
+
+def test_what_is_no_document_is_told_by_its_cause(narrativeqa, tmp_path):
+    (tmp_path / "own.md").write_text("# A title")
+    with pytest.raises(TaskError, match=r"own.md:1: not JSON.*a text's name ends in .txt"):
+        longdoc(str(tmp_path / "own.md"))
+    with pytest.raises(TaskError, match=r"is a folder without qaps.csv, so it is not NarrativeQA's"):
+        longdoc(str(tmp_path))
+    (narrativeqa / "qaps.csv").write_text(",".join(QAPS) + "\n")
+    with pytest.raises(TaskError, match=r"qaps.csv: holds no question"):
+        longdoc(str(narrativeqa))

@@ -110,9 +110,7 @@ def _choice(told: dict[str, Any], where: str) -> dict[str, Any]:
     if label is None:
         return {}
     if not isinstance(label, int) or not 1 <= label <= len(options):
-        raise TaskError(
-            f"{where}: the gold label of {question!r} is {label!r}, it must be a number from 1 to {len(options)}"
-        )
+        raise TaskError(f"{where}: the gold label of {question!r} is {label!r}, it must be 1 to {len(options)}")
     kind = "choice-hard" if told.get("difficult") else "choice"
     return {"question": question, "options": options, "answer": options[label - 1], "kind": kind}
 

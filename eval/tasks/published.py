@@ -85,7 +85,7 @@ def answers_of(given: dict[str, Any], where: str) -> list[str]:
     """
     if given.get("answers") and given.get("answer"):
         raise TaskError(f"{where}: has both 'answer' and 'answers'; give one of them")
-    named = {key: given.pop(key) for key in ("answers", "answer") if key in given}
+    named: dict[str, Any] = {key: given.pop(key) for key in ("answers", "answer") if key in given}
     key, answers = next(((k, v) for k, v in named.items() if v), next(iter(named.items()), ("", None)))
     answers = answers if key == "answers" else [answers]
     if not key or not isinstance(answers, list) or not answers or not all(map(_is_text, answers)):
