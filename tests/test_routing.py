@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
 import pytest
 import torch
 
@@ -182,3 +185,56 @@ def test_a_follow_up_routes_to_the_memory_of_the_turn_before(composite, tokenize
     assert composite(**inputs).routes[0].memories == ("velka",)
     replaced = composite(**inputs, routing_text="Who founded the guild of lamplighters?")
     assert replaced.routes[0].memories == ("lamps",)
+
+
+CASTS = {
+    "half": lambda gate: gate.half(),
+    "bfloat16": lambda gate: gate.bfloat16(),
+    "to(float16)": lambda gate: gate.to(torch.float16),
+    "to(cpu, bfloat16)": lambda gate: gate.to("cpu", torch.bfloat16),
+    "to(tensor)": lambda gate: gate.to(torch.zeros((), dtype=torch.double)),
+    "double": lambda gate: gate.double(),
+    "float": lambda gate: gate.float(),
+    "type": lambda gate: gate.type(torch.half),
+    "to(cpu)": lambda gate: gate.to("cpu"),
+    "share_memory": lambda gate: gate.share_memory(),
+    "deepcopy": copy.deepcopy,
+    "pickle": lambda gate: pickle.loads(pickle.dumps(gate)),
+    "within a model": lambda gate: torch.nn.Sequential(gate, torch.nn.Linear(2, 2)).half()[0],
+}
+
+
+@pytest.mark.parametrize("cast", CASTS.values(), ids=CASTS)
+def test_a_gate_stays_in_fp32(cast):
+    torch.manual_seed(0)
+    gate = Gate(torch.randn(3, 5), 4, ("embedding", "votes", "hidden"))
+    torch.nn.init.normal_(gate.from_hidden)
+    given = unit(torch.randn(2, 5)), torch.rand(2, 3), torch.randn(2, 4)
+    before, state = gate(*given), {name: tensor.clone() for name, tensor in gate.state_dict().items()}
+    changed = cast(gate)
+    assert {tensor.dtype for tensor in changed.state_dict().values()} == {torch.float32}
+    assert all(torch.equal(tensor, state[name]) for name, tensor in changed.state_dict().items()), "not a bit is lost"
+    assert torch.equal(changed(*given), before)
+    other = cast(Gate(torch.randn(3, 5), 4, gate.features))
+    other.load_state_dict(changed.state_dict())
+    assert torch.equal(other(*given), before)
+
+
+def test_a_gate_moves_with_its_gradients():
+    gate = Gate(torch.randn(3, 5), 0)
+    assert {tensor.device.type for tensor in gate.to("meta", torch.half).state_dict().values()} == {"meta"}
+    again = gate.to_empty(device="cpu")
+    assert again.keys.device.type == "cpu"
+    assert again.keys.dtype == torch.float32
+    gate = Gate(torch.randn(3, 5), 0, ("embedding",))
+    gate(torch.randn(2, 5), torch.zeros(2, 3)).sum().backward()
+    assert gate.half().keys.grad.dtype == torch.float32
+
+
+def test_a_composite_that_is_cast_routes_as_before(composite, tokenizer):
+    inputs = tokenizer(prompt(tokenizer, "Who cooks at Velka station?"), return_tensors="pt", add_special_tokens=False)
+    routes = composite(**inputs).routes
+    for name in ("half", "bfloat16", "double", "float"):
+        cast = getattr(copy.deepcopy(composite), name)()
+        assert cast(**inputs).routes == routes
+        assert {weight.dtype for weight in cast.gate.parameters()} == {torch.float32}

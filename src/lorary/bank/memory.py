@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from torch import Tensor
 from lorary.bank.adapters import CONFIG, WEIGHTS, factors_of, read_adapter
 from lorary.bank.facts import Fact, parse_fact, read_lines
 from lorary.bank.files import to_json
-from lorary.routing.encoder import Encoder
+from lorary.routing.encoder import Encoder, EncoderWarning
 
 _CARD, _FACTS, _KEYS = "memory.json", "facts.jsonl", "keys.safetensors"
 
@@ -49,9 +50,17 @@ class Memory:
         return [wording for fact in self.facts for wording in fact.trained]
 
     def with_keys(self, encoder: Encoder) -> Memory:
-        """The same memory with its trained wordings embedded."""
+        """The same memory with its trained wordings embedded. Warns of those that the encoder cannot read."""
         asked = [(wording, i) for i, fact in enumerate(self.facts) for wording in fact.trained]
         keys = encoder.encode([wording for wording, _ in asked]) if asked else torch.zeros(0, encoder.dimension)
+        unread = [wording for (wording, _), readable in zip(asked, keys.any(-1).tolist(), strict=True) if not readable]
+        if unread:
+            warnings.warn(
+                f"{len(unread)} of {len(asked)} wordings of memory {self.name!r} hold what encoder {encoder.name!r} cannot "
+                f"read: {unread[0]!r}, for one; no question finds them: word them otherwise, or use another encoder",
+                EncoderWarning,
+                stacklevel=2,
+            )
         return replace(self, keys=keys, key_facts=tuple(i for _, i in asked))
 
     def files(self) -> dict[str, bytes]:

