@@ -62,11 +62,10 @@ def add(argv: list[str]) -> None:
     from lorary.bank.facts import read_facts
     from lorary.routing.encoder import load_encoder
 
-    bank = MemoryBank.load(given.bank)
     facts = tuple(read_facts(given.facts)) if given.facts else ()
-    encoder = load_encoder(bank.encoder) if facts else None
-    memory = bank.add(Path(given.adapter), name=given.name, facts=facts, encoder=encoder, same_base=given.same_base)
-    bank.save(given.bank)
+    with MemoryBank.change(given.bank) as bank:
+        encoder = load_encoder(bank.encoder) if facts else None
+        memory = bank.add(Path(given.adapter), name=given.name, facts=facts, encoder=encoder, same_base=given.same_base)
     print(f"{memory.name}: added, {len(facts)} facts; the bank holds {bank.names}")
 
 

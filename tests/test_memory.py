@@ -35,7 +35,7 @@ def test_a_memory_in_a_bank_opens_with_peft(bank, base, tmp_path):
     ("change", "told"),
     [
         ({"use_dora": True}, "use_dora"),
-        ({"bias": "all"}, "bias='all'"),
+        ({"bias": "some"}, "bias='some'"),
         ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
         ({"peft_type": "IA3"}, "'IA3'"),
         ({"init_lora_weights": "pissa_niter_4"}, "pissa"),

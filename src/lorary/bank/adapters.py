@@ -3,80 +3,135 @@
 from __future__ import annotations
 
 import json
-import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from lorary.errors import LoraryError
+from lorary.bank.lora_config import AdapterError, check_config, plain
+from lorary.bank.targets import rank, scaling, targets
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PREFIX = "base_model.model."
-# Settings that change what the adapter computes in a way that ΔW = scale · B A does not hold.
-_REFUSED = {
-    "use_dora": "DoRA rescales the base's own weights",
-    "modules_to_save": "whole modules are replaced",
-    "lora_bias": "the update has a bias",
-    "fan_in_fan_out": "its weights are stored transposed (Conv1D)",
-    "layer_replication": "it changes the base's layers",
-    "target_parameters": "it targets bare parameters, not linears",
-    "trainable_token_indices": "it replaces embeddings",
-    "alora_invocation_tokens": "it acts on some tokens only",
-    "arrow_config": "it is a router, not a memory",
-    "use_bdlora": "it is block-diagonal",
-    "velora_config": "it changes the update",
-    "kasa_config": "it changes the update",
+_PICKLE = "adapter_model.bin"
+_DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+_WRAPPERS = {"_orig_mod", "module", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
+"""What torch.compile, DDP, FSDP and activation checkpointing put into a module's path."""
+_FACTOR = re.compile(re.escape(PREFIX) + r"(.+)\.lora_([AB])\.weight")
+_NAMED_FACTOR = re.compile(r"(.+\.lora_[AB])\.([^.]+)\.weight")
+_TRAINING_ALONE = "lora_velora_embed"
+"""A buffer that VeLoRA's backward pass reads; at inference nothing does."""
+_OTHERS = {
+    "lora_magnitude_vector": "it belongs to DoRA, which rescales the base's own weights",
+    "lora_embedding_": "it adapts an embedding, not a linear of the decoder blocks",
+    ".modules_to_save": "it replaces a whole module",
+    ".bias": "it is a trained bias",
+    ".lora_": "it belongs to another kind of LoRA",
+    ".weight": "it is a whole weight (PEFT saves embeddings that were resized or targeted)",
 }
 
 
-class AdapterError(LoraryError):
-    """An adapter that cannot be a memory of this bank: says which, why, and what is allowed."""
-
-
 def read_adapter(folder: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """(adapter_config, tensors) of a stock PEFT LoRA folder. Raises AdapterError where it is not one, or refused."""
+    """(adapter_config, tensors) of a stock PEFT LoRA folder, as PEFT applies them at inference.
+
+    Where both `adapter_model.safetensors` and `adapter_model.bin` lie there, the first counts, as for PEFT.
+
+    Raises:
+        AdapterError: the folder is not one, or its update is not ΔW = scale · B A.
+    """
     folder = Path(folder)
     try:
-        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        config = json.loads((folder / CONFIG).read_bytes())
+        if not (folder / WEIGHTS).exists() and (folder / _PICKLE).exists():
+            raise AdapterError(_how_to_convert(folder))
         tensors = load_file(folder / WEIGHTS)
     except FileNotFoundError as error:
         missing = Path(error.filename or folder / WEIGHTS).name
         raise AdapterError(f"{folder} has no {missing}; a PEFT LoRA folder holds {CONFIG} and {WEIGHTS}") from error
-    except (json.JSONDecodeError, SafetensorError, UnicodeDecodeError) as error:
+    except AdapterError:
+        raise
+    except (OSError, ValueError, RecursionError, SafetensorError) as error:
         raise AdapterError(f"{folder} cannot be read ({error}); give a folder that PEFT saved") from error
     check_config(config, str(folder))
-    return config, tensors
+    return plain(config), _plain_names(tensors, str(folder))
 
 
-def check_config(config: Mapping[str, Any], where: str) -> None:
-    """Raises AdapterError for a kind of adapter that a weighted sum of low-rank updates cannot represent."""
-    if config.get("peft_type") != "LORA":
-        raise AdapterError(f"{where}: a {config.get('peft_type')!r} adapter cannot be a memory; it must be LORA")
-    for key, why in _REFUSED.items():
-        if config.get(key):
-            raise AdapterError(f"{where}: {key}={config[key]!r} cannot be represented ({why}); use plain LoRA")
-    if config.get("bias", "none") != "none":
-        raise AdapterError(f"{where}: bias={config['bias']!r} cannot be represented; use bias='none'")
-    start = config.get("init_lora_weights")
-    if isinstance(start, str) and start.split("_")[0] in ("pissa", "corda", "olora", "loftq"):
+def _how_to_convert(folder: Path) -> str:
+    code = (
+        "import torch; from safetensors.torch import save_file; "
+        f"save_file({{k: v.contiguous() for k, v in torch.load('{_PICKLE}', weights_only=True).items()}}, '{WEIGHTS}')"
+    )
+    return (
+        f"{folder} has no {WEIGHTS}, only {_PICKLE}; that is a pickle, which may run code when it is opened, so Lorary "
+        f'never opens it. If you trust it, convert it once in its folder: python -c "{code}"'
+    )
+
+
+def _plain_names(tensors: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
+    """The tensors under the names that PEFT saves: without wrappers' prefixes, and without the adapter's own name."""
+    named = dict[str, Tensor]()
+    for key, tensor in tensors.items():
+        name = ".".join(part for part in key.split(".") if part not in _WRAPPERS)
+        if match := _NAMED_FACTOR.fullmatch(name):
+            name = f"{match[1]}.weight"
+        if _TRAINING_ALONE in name:
+            continue
+        if name in named:
+            raise AdapterError(f"{where}: two tensors stand for {name!r}; give a folder with one adapter")
+        named[name] = tensor
+    return named
+
+
+def check_tensors(
+    config: Mapping[str, Any], tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, int]], where: str
+) -> None:
+    """Compares an adapter's tensors with its config and with the base.
+
+    Args:
+        shapes: the base's block linears, path → (d_in, d_out).
+
+    Raises:
+        AdapterError: a tensor that is no finite LoRA factor, one that the config does not target or gives another rank,
+            one that the base has no linear for, or a targeted linear without tensors.
+    """
+    factors = factors_of(config, tensors, shapes, where)
+    for key, tensor in tensors.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise AdapterError(
+                f"{where}: tensor {key!r} holds NaN or infinity, so every answer would be NaN; its training diverged "
+                "or its file is damaged; give an earlier checkpoint"
+            )
+    for path, (a, _) in factors.items():
+        if not targets(config, path):
+            told = {key: config[key] for key in _TARGETING if config.get(key) not in (None, [])}
+            raise AdapterError(
+                f"{where}: holds factors for {path}, which its config does not target ({told}), so PEFT would leave "
+                "them out; mend the config, or remove the tensors"
+            )
+        if len(a) != rank(config, path):
+            raise AdapterError(
+                f"{where}: {path} has rank {len(a)}, its config says {rank(config, path)} (r={config.get('r', 8)}, "
+                f"rank_pattern={config.get('rank_pattern') or {}}); mend the config: the scale depends on the rank"
+            )
+    bare = [path for path in shapes if path not in factors and targets(config, path)]
+    if bare:
         raise AdapterError(
-            f"{where}: init_lora_weights={start!r} changed the base's own weights; convert it to plain LoRA with PEFT"
+            f"{where}: its config targets {bare[0]} and {len(bare) - 1} more that have no factors; the file is "
+            "incomplete, or the config is of another adapter"
         )
 
 
-def scaling(config: Mapping[str, Any], path: str, r: int) -> float:
-    """The factor on B A for the module at `path`: α / r, or α / √r with rsLoRA (arXiv 2312.03732)."""
-    alpha = config.get("lora_alpha", 8)
-    for pattern, value in (config.get("alpha_pattern") or {}).items():
-        if re.match(rf"(.*\.)?({pattern})$", path):
-            alpha = value
-            break
-    return alpha / (math.sqrt(r) if config.get("use_rslora") else r)
+_TARGETING = ("target_modules", "exclude_modules", "layers_to_transform", "layers_pattern")
+
+
+def paths_of(names: Iterable[str]) -> dict[str, None]:
+    """The module paths that an adapter's tensors adapt, in order."""
+    return {match[1]: None for match in map(_FACTOR.fullmatch, names) if match}
 
 
 def factors_of(
@@ -90,16 +145,20 @@ def factors_of(
     Raises:
         AdapterError: a tensor that is not a LoRA factor of a block linear, or has another shape than the base's.
     """
-    found: dict[str, dict[str, Tensor]] = {}
+    pairs: dict[str, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
-        match = re.fullmatch(re.escape(PREFIX) + r"(.+)\.lora_([AB])\.weight", key)
+        match = _FACTOR.fullmatch(key)
         if match is None:
+            raise AdapterError(f"{where}: {_what_else(key)}")
+        if tensor.dtype not in _DTYPES or tensor.dim() != 2 or tensor.numel() == 0:
             raise AdapterError(
-                f"{where}: tensor {key!r} is no LoRA factor of a linear; only lora_A and lora_B are allowed"
+                f"{where}: tensor {key!r} is {str(tensor.dtype).removeprefix('torch.')} of shape {list(tensor.shape)}; "
+                "a factor is a matrix of floating-point numbers of 16 bits or more (an empty one was saved from a "
+                "shard; gather the shards and save again)"
             )
-        found.setdefault(match[1], {})[match[2]] = tensor
+        pairs.setdefault(match[1], {})[match[2]] = tensor
     factors = {}
-    for path, pair in found.items():
+    for path, pair in pairs.items():
         if set(pair) != {"A", "B"}:
             raise AdapterError(f"{where}: {path} has only lora_{next(iter(pair))}; it needs lora_A and lora_B")
         a, b = pair["A"], pair["B"]
@@ -112,7 +171,17 @@ def factors_of(
                 f"{where}: {path} is {a.shape[1]}→{b.shape[0]} in the adapter and {shapes[path][0]}→{shapes[path][1]} "
                 "in the base; the adapter is for another base"
             )
-        factors[path] = (a.float(), b.float() * scaling(config, path, a.shape[0]))
+        if len(a) != b.shape[1]:
+            raise AdapterError(f"{where}: {path} has lora_A of rank {len(a)} and lora_B of rank {b.shape[1]}")
+        factors[path] = (a.float(), b.float() * scaling(config, path, len(a)))
     if not factors:
         raise AdapterError(f"{where}: holds no LoRA factors")
     return factors
+
+
+def _what_else(key: str) -> str:
+    """Why a tensor is no factor, as an error tells it."""
+    if re.fullmatch(r"(.+)\.lora_[AB]\.weight", key):
+        return f"tensor {key!r} lacks the prefix {PREFIX!r}, so PEFT would leave it out; rename it as PEFT does"
+    why = next((why for part, why in _OTHERS.items() if part in key), "PEFT's LoRA has no tensor of that name")
+    return f"tensor {key!r} is no LoRA factor of a linear: {why}; only lora_A and lora_B are allowed"

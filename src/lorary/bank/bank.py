@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
-from lorary.bank.adapters import WEIGHTS, AdapterError, read_adapter
+from lorary.bank.adapters import read_adapter
 from lorary.bank.facts import NAME, NAME_RULE, Fact
-from lorary.bank.files import FORMAT, MANIFEST, BankError, hash_of, read_manifest, to_json, write_aside
+from lorary.bank.files import MANIFEST, BankError, hash_of, hash_of_file, place_inside, write_aside, writing
+from lorary.bank.manifest import Manifest, hash_of_manifest, read_manifest
 from lorary.bank.memory import Memory
+from lorary.bank.origin import check_base
+from lorary.base.layers import layer_of
 from lorary.routing.encoder import Encoder
-
-_CARD, _FACTS, _KEYS = "memory.json", "facts.jsonl", "keys.safetensors"
 
 
 @dataclass
@@ -31,6 +32,7 @@ class MemoryBank:
         encoder: name of the encoder that made the keys.
         split_layer: no memory adapts a layer below it.
         shapes: the base's block linears, path → (d_in, d_out).
+        stored: folder → (hash of its manifest, its memories), as this bank was last loaded from or saved to it.
     """
 
     base: str
@@ -40,6 +42,7 @@ class MemoryBank:
     layers_path: str
     revision: str | None = None
     memories: dict[str, Memory] = field(default_factory=dict)
+    stored: Mapping[str, tuple[str, Mapping[str, Memory]]] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
         return len(self.memories)
@@ -59,9 +62,7 @@ class MemoryBank:
     @property
     def split_layer(self) -> int:
         """The lowest decoder layer that a memory adapts (0 for an empty bank)."""
-        prefix = self.layers_path + "."
-        found = [int(p.removeprefix(prefix).split(".")[0]) for memory in self for p in memory.factors()]
-        return min(found, default=0)
+        return min((layer_of(path, self.layers_path) for memory in self for path in memory.paths), default=0)
 
     def with_encoder(self, encoder: Encoder) -> MemoryBank:
         """The same memories with keys by another encoder."""
@@ -87,100 +88,159 @@ class MemoryBank:
             same_base: take the adapter although it names its base otherwise (shapes are still checked).
 
         Raises:
-            AdapterError: DoRA, bias, modules_to_save, another base, another shape.
+            AdapterError: what the mixture would compute is not what PEFT computes, or the adapter is for another base.
             BankError: a bad or taken name, or facts without an encoder.
         """
+        where = None if isinstance(source, Memory) else str(source)
         if isinstance(source, Memory):
             memory = source
         else:
             folder = Path(source)
             config, tensors = read_adapter(folder)
-            self._check_base(config, str(folder), same_base)
+            if not same_base:
+                check_base(config, self.base, self.revision, self.fingerprint, str(folder))
             memory = Memory(name or folder.resolve().name, config, tensors, tuple(facts), card={"recipe": "imported"})
             if facts and encoder is None:
                 raise BankError(f"facts for {memory.name!r} need an encoder to make their keys; give encoder=")
-        if encoder is not None:
-            memory = memory.with_keys(encoder)
         if not NAME.fullmatch(memory.name):
             raise BankError(f"{memory.name!r} cannot name a memory; a name is {NAME_RULE}")
         if memory.name in self.memories and not replace_existing:
             raise BankError(f"the bank already holds {memory.name!r}; remove it first or give another name")
-        memory.factors(self.shapes)
+        memory.check(self.shapes, where)
+        if encoder is not None:
+            memory = memory.with_keys(encoder)
         self.memories[memory.name] = memory
         return memory
-
-    def _check_base(self, config: Mapping[str, Any], where: str, same_base: bool) -> None:
-        named = str(config.get("base_model_name_or_path") or "")
-        same = named == self.base or Path(named).name.lower() == Path(self.base).name.lower()
-        if not same and not same_base:
-            raise AdapterError(
-                f"{where}: is for the base {named!r}, the bank for {self.base!r}; "
-                "give same_base=True (--same-base) if these are two names of one model"
-            )
 
     def remove(self, name: str) -> Memory:
         """Takes a memory out and returns it."""
         self[name]
         return self.memories.pop(name)
 
-    def save(self, folder: str | Path) -> Path:
-        """Writes the bank; unchanged files stay, `bank.json` is written last, then what it no longer names goes."""
+    def save(self, folder: str | Path, *, overwrite: bool = False) -> Path:
+        """Writes the bank; unchanged files stay, `bank.json` is written last, then what it no longer names goes.
+
+        Args:
+            overwrite: put the bank in the place of another one that lies there.
+
+        Raises:
+            BankError: another writer holds the folder or changed it since this bank was loaded, or another bank lies
+                there whose memories this one lacks.
+        """
         folder = Path(folder)
-        old = read_manifest(folder) if (folder / MANIFEST).exists() else {}
-        before = {entry["name"]: entry["folder"] for entry in old.get("memories", [])}
-        hashes: dict[str, str] = {}
-        entries = []
-        for memory in self:
-            files = memory.files()
-            place = before.get(memory.name, f"memories/{memory.name}")
-            known = {file: old.get("files", {}).get(f"{place}/{file}") for file in files}
-            if any(known.values()) and known != {file: hash_of(content) for file, content in files.items()}:
-                # A folder that the old manifest names must stay whole until the new manifest is there.
-                place = f"memories/{memory.name}+{hash_of(files[WEIGHTS] + files[_FACTS])[:8]}"
-            for file, content in files.items():
-                path = f"{place}/{file}"
-                hashes[path] = hash_of(content)
-                if old.get("files", {}).get(path) != hashes[path]:
-                    write_aside(folder / path, content)
-            entries.append({"name": memory.name, "folder": place})
-        write_aside(folder / MANIFEST, to_json(self._header() | {"memories": entries, "files": hashes}))
-        for entry in {e["folder"] for e in old.get("memories", [])} - {e["folder"] for e in entries}:
-            shutil.rmtree(folder / entry, ignore_errors=True)
+        with writing(folder):
+            old = read_manifest(folder) if (folder / MANIFEST).exists() else None
+            stored = self._stored(folder, old, overwrite)
+            folders, files = dict[str, str](), dict[str, str]()
+            for memory in self:
+                if old is not None and stored.get(memory.name) is memory:
+                    folders[memory.name], hashes = old.folders[memory.name], old.hashes(memory.name)
+                else:
+                    folders[memory.name], hashes = _write(memory, folder, old, {*folders.values()})
+                files |= hashes
+            header = (self.base, self.revision, self.fingerprint, self.layers_path, self.shapes, self.encoder)
+            content = Manifest(*header, folders, files).to_bytes()
+            write_aside(folder / MANIFEST, content)
+            for place in {*(old.folders.values() if old else ())} - {*folders.values()}:
+                shutil.rmtree(folder / place, ignore_errors=True)
+            self._remember(folder, hash_of(content))
         return folder
 
-    def _header(self) -> dict[str, Any]:
-        base = {"name": self.base, "revision": self.revision, "fingerprint": self.fingerprint}
-        shapes = {path: list(shape) for path, shape in self.shapes.items()}
-        return {
-            "format_version": FORMAT,
-            "base": base | {"layers_path": self.layers_path, "linears": shapes},
-            "encoder": self.encoder,
-        }
+    def _stored(self, folder: Path, old: Manifest | None, overwrite: bool) -> Mapping[str, Memory]:
+        """The memories that lie in the folder as they were loaded or saved; raises BankError where others would be lost."""
+        known = self.stored.get(str(folder.resolve()))
+        if old is None or (overwrite and known is None):
+            return {}
+        if known is None:
+            if lost := [name for name in old.folders if name not in self.memories]:
+                raise BankError(
+                    f"{folder} holds another bank, with {lost}; load it and add to it, or give another folder"
+                )
+            return {}
+        manifest, memories = known
+        if manifest != hash_of_manifest(folder):
+            raise BankError(
+                f"the bank in {folder} was changed by another writer since it was loaded; load it again and make the "
+                "change there (`MemoryBank.change` holds it meanwhile)"
+            )
+        return memories
+
+    def _remember(self, folder: Path, manifest: str) -> None:
+        self.stored = {**self.stored, str(folder.resolve()): (manifest, dict(self.memories))}
+
+    @staticmethod
+    @contextmanager
+    def change(folder: str | Path) -> Iterator[MemoryBank]:
+        """The bank in `folder`, held for this writer alone; it is saved at the end unless an error is raised.
+
+        Raises:
+            BankError: what `load` and `save` raise.
+        """
+        read_manifest(Path(folder))
+        with writing(folder):
+            bank = MemoryBank.load(folder)
+            yield bank
+            bank.save(folder)
 
     @staticmethod
     def load(folder: str | Path) -> MemoryBank:
-        """The bank in `folder`. Raises BankError for a missing, newer or damaged one, naming the file."""
+        """The bank in `folder`.
+
+        Raises:
+            BankError: it is missing, newer or damaged, or names a file outside itself.
+            AdapterError: a memory's adapter is no longer accepted.
+        """
         folder = Path(folder)
-        manifest = read_manifest(folder)
-        for path, expected in manifest["files"].items():
-            file = (folder / path).resolve()
-            if folder.resolve() not in file.parents:
-                raise BankError(f"{folder / MANIFEST} names {path!r}, which lies outside the bank")
-            if not file.is_file():
-                raise BankError(f"{file} is missing; restore it, or build the bank again")
-            if hash_of(file.read_bytes()) != expected:
-                raise BankError(
-                    f"{file} is damaged (its sha256 is not the one in {MANIFEST}); restore it or build again"
-                )
-        base = manifest["base"]
-        shapes = {path: (d_in, d_out) for path, (d_in, d_out) in base["linears"].items()}
-        memories = {e["name"]: Memory.open(folder / e["folder"], e["name"]) for e in manifest["memories"]}
-        return MemoryBank(
-            base["name"],
-            base["fingerprint"],
-            manifest["encoder"],
-            shapes,
-            base["layers_path"],
-            base["revision"],
-            memories,
-        )
+        while True:
+            found = hash_of_manifest(folder)
+            try:
+                return _load(folder, found)
+            except BankError:
+                # A writer that commits meanwhile takes away what the manifest that was just read names.
+                if found == hash_of_manifest(folder):
+                    raise
+
+
+def _load(folder: Path, found: str | None) -> MemoryBank:
+    """The bank in `folder`, whose manifest has the hash `found`."""
+    manifest = read_manifest(folder)
+    for path, expected in manifest.files.items():
+        file = folder / path
+        if not file.is_file():
+            raise BankError(f"{file} is missing; restore it, or build the bank again")
+        if hash_of_file(file) != expected:
+            raise BankError(f"{file} is damaged (its sha256 is not the one in {MANIFEST}); restore it or build again")
+    memories = {name: Memory.open(folder / place, name) for name, place in manifest.folders.items()}
+    for name, memory in memories.items():
+        memory.check(manifest.linears, str(folder / manifest.folders[name]))
+    bank = MemoryBank(
+        manifest.base,
+        manifest.fingerprint,
+        manifest.encoder,
+        manifest.linears,
+        manifest.layers_path,
+        manifest.revision,
+        memories,
+    )
+    if found is not None:
+        bank._remember(folder, found)
+    return bank
+
+
+def _write(memory: Memory, folder: Path, old: Manifest | None, taken: set[str]) -> tuple[str, dict[str, str]]:
+    """(its folder in the bank, path → sha256 of its files), once they are written where they differ from the old."""
+    contents = memory.files()
+    hashes = {file: hash_of(content) for file, content in contents.items()}
+    if old is not None and memory.name in old.folders:
+        place = old.folders[memory.name]
+        if old.hashes(memory.name) == (same := {f"{place}/{file}": value for file, value in hashes.items()}):
+            return place, same
+    # A folder that the old manifest names must stay whole until the new manifest is there.
+    taken = taken | {*(old.folders.values() if old else ())}
+    place = f"memories/{memory.name}"
+    if place in taken:
+        place += "+" + hash_of("".join(hashes.values()).encode())[:8]
+    place_inside(folder, place)
+    for file, content in contents.items():
+        write_aside(folder / place / file, content)
+    return place, {f"{place}/{file}": value for file, value in hashes.items()}

@@ -11,20 +11,26 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
+from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from lorary.bank.adapters import CONFIG, WEIGHTS, factors_of, read_adapter
+from lorary.bank.adapters import CONFIG, WEIGHTS, check_tensors, factors_of, paths_of, read_adapter
 from lorary.bank.facts import Fact, parse_fact, read_lines
-from lorary.bank.files import to_json
+from lorary.bank.files import BankError, to_json
+from lorary.bank.lora_config import check_config
 from lorary.routing.encoder import Encoder, EncoderWarning
 
 _CARD, _FACTS, _KEYS = "memory.json", "facts.jsonl", "keys.safetensors"
+FILES = (CONFIG, WEIGHTS, _CARD, _FACTS, _KEYS)
+"""What lies in a memory's folder."""
 
 
 @dataclass(frozen=True)
 class Memory:
     """One topic: a stock PEFT LoRA adapter, its facts, an embedding of each trained wording, and a card.
+
+    A memory is never changed in place: a changed one is another object, which is how a bank knows what to write.
 
     Args:
         keys: [wordings, embedding], unit vectors.
@@ -43,6 +49,17 @@ class Memory:
     def factors(self, shapes: Mapping[str, tuple[int, int]] | None = None) -> dict[str, tuple[Tensor, Tensor]]:
         """The adapter's factors, scaled. Raises AdapterError where they do not fit `shapes`."""
         return factors_of(self.adapter_config, self.tensors, shapes, f"memory {self.name!r}")
+
+    def check(self, shapes: Mapping[str, tuple[int, int]], where: str | None = None) -> None:
+        """Raises AdapterError where what the mixture computes of the adapter is not what PEFT computes on this base."""
+        where = where or f"memory {self.name!r}"
+        check_config(self.adapter_config, where)
+        check_tensors(self.adapter_config, self.tensors, shapes, where)
+
+    @property
+    def paths(self) -> list[str]:
+        """The module paths that the adapter adapts."""
+        return list(paths_of(self.tensors))
 
     @property
     def wordings(self) -> list[str]:
@@ -68,7 +85,8 @@ class Memory:
         facts = "".join(json.dumps(fact.to_json(), ensure_ascii=False) + "\n" for fact in self.facts)
         keys = {"keys": self.keys.contiguous(), "facts": torch.tensor(self.key_facts, dtype=torch.long)}
         return {
-            CONFIG: to_json(self.adapter_config),
+            # In its own order: of two patterns that match a module, the first counts.
+            CONFIG: to_json(self.adapter_config, sort_keys=False),
             WEIGHTS: save({k: t.contiguous() for k, t in self.tensors.items()}, metadata={"format": "pt"}),
             _CARD: to_json({"topic": self.name, "version": 1, **self.card}),
             _FACTS: facts.encode(),
@@ -77,10 +95,33 @@ class Memory:
 
     @staticmethod
     def open(folder: Path, name: str) -> Memory:
-        """The memory in one folder of a bank."""
+        """The memory in one folder of a bank. Raises AdapterError, FactError or BankError, naming the file."""
         config, tensors = read_adapter(folder)
         lines = read_lines(folder / _FACTS)
         facts = tuple(parse_fact(given, topic=name, where=where) for where, given in lines)
-        keys = load((folder / _KEYS).read_bytes())
-        card = json.loads((folder / _CARD).read_text(encoding="utf-8"))
-        return Memory(name, config, tensors, facts, keys["keys"], tuple(keys["facts"].tolist()), card)
+        keys, key_facts = _read_keys(folder / _KEYS, len(facts))
+        return Memory(name, config, tensors, facts, keys, key_facts, _read_card(folder / _CARD))
+
+
+def _read_keys(file: Path, facts: int) -> tuple[Tensor, tuple[int, ...]]:
+    """(keys [wordings, embedding], the fact of each). Raises BankError for a file that holds something else."""
+    try:
+        tensors = load(file.read_bytes())
+        keys, key_facts = tensors["keys"].float(), tuple(map(int, tensors["facts"].tolist()))
+    except (OSError, SafetensorError, KeyError, TypeError) as error:
+        raise BankError(f"{file} holds no keys ({error}); restore it, or build the bank again") from error
+    if keys.dim() != 2 or len(keys) != len(key_facts) or not set(key_facts) <= set(range(facts)):
+        raise BankError(f"{file}: {list(keys.shape)} keys do not stand for {facts} facts; restore it or build again")
+    if not bool(torch.isfinite(keys).all()):
+        raise BankError(f"{file} holds NaN or infinity; restore it, or build the bank again")
+    return keys, key_facts
+
+
+def _read_card(file: Path) -> dict[str, Any]:
+    try:
+        card = json.loads(file.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise BankError(f"{file} is not JSON ({error}); restore it, or build the bank again") from error
+    if not isinstance(card, dict):
+        raise BankError(f"{file} holds {type(card).__name__}, not a JSON object; restore it, or build the bank again")
+    return card

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 
 import torch
 from torch import nn
@@ -63,8 +64,13 @@ def fingerprint(model: PreTrainedModel) -> str:
 
     Take it before mixtures are installed.
     """
-    digest = hashlib.sha256(model.config.model_type.encode())
-    for name, weight in sorted(model.named_parameters()):
+    return fingerprint_of(model.config.model_type, dict(model.named_parameters()))
+
+
+def fingerprint_of(model_type: str, weights: Mapping[str, torch.Tensor]) -> str:
+    """The fingerprint of a base of a family with these weights, by their names as parameters of the model."""
+    digest = hashlib.sha256(model_type.encode())
+    for name, weight in sorted(weights.items()):
         digest.update(f"{name}{tuple(weight.shape)}".encode())
         flat = weight.detach().flatten()
         sample = flat[:: max(1, flat.numel() // 64)][:64].to("cpu", torch.bfloat16)

@@ -155,7 +155,7 @@ def save_composite(model: LoraryForCausalLM, folder: Path, *, include_base: bool
     """Writes the composite; `bank.json`, which lists the memories, is written before what depends on it."""
     bank, config = model.router.bank, model.config
     folder.mkdir(parents=True, exist_ok=True)
-    bank.save(folder)
+    bank.save(folder, overwrite=True)
     gate = {name: tensor.detach().cpu().contiguous() for name, tensor in model.gate.state_dict().items()}
     write_aside(folder / _GATE, save(gate, metadata={"format": "pt"}))
     config.trained = bank.names
