@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any, NamedTuple
 
 import torch
@@ -15,7 +16,7 @@ from transformers import LogitsProcessorList
 from lorary.answering.answers import under
 from lorary.answering.likelihood import Likelihood, decoding
 from lorary.answering.passages import question_with
-from lorary.base.prompts import answer_text, around, prompt
+from lorary.base.prompts import answer_ids, around, padded, prompt, prompt_batch, prompt_ids
 from lorary.base.rows import positions
 from lorary.eval.lower_states import LowerStates
 from lorary.eval.shared_start import after, can_share, reading
@@ -84,7 +85,6 @@ class Asker:
         self.kept: dict[tuple[object, ...], Said] = {}
         self.judged: dict[tuple[object, ...], float] = {}
         self._start: tuple[object, RoutedCache] | None = None
-        model.tokenizer.padding_side = "left"
 
     def answers(self, asks: Sequence[Ask], advance: Callable[[int], None] = lambda _: None) -> list[Said]:
         """What was said to each, in order."""
@@ -148,9 +148,9 @@ class Asker:
     def _judge(self, batch: Sequence[Ask]) -> list[float]:
         tokenizer = self.model.tokenizer
         given = self._inputs(batch)
-        texts = [answer_text(tokenizer, ask.option).removesuffix(str(tokenizer.eos_token)) for ask in batch]
-        options = tokenizer(texts, return_tensors="pt", padding=True, padding_side="right", add_special_tokens=False)
-        options = options.to(self.model.device)
+        texts = [(prompt(tokenizer, ask.text), ask.option) for ask in batch]
+        rows = [answer_ids(tokenizer, text, option, ended=False) for text, option in texts]
+        options = padded(tokenizer, rows, "right").to(self.model.device)
         ids = torch.cat([given.pop("input_ids"), options.input_ids], 1)
         mask = torch.cat([given.pop("attention_mask"), options.attention_mask], 1)
         cache = given.get("past_key_values")
@@ -176,7 +176,7 @@ class Asker:
         else:
             given["routing_text"] = [ask.question for ask in batch]
         if not self._shares(batch[0]):
-            inputs = tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False).to(model.device)
+            inputs = prompt_batch(tokenizer, texts).to(model.device)
             ids, mask = inputs.input_ids, inputs.attention_mask
             given |= {"input_ids": ids, "attention_mask": mask}
             # A question alone is asked under many routes; with a context it hardly ever is.
@@ -184,14 +184,16 @@ class Asker:
                 weights = given["route_weights"]
                 given["past_key_values"] = self.lower.started(model, ids[:, :-1], mask[:, :-1], weights)
             return given
-        start = around(tokenizer, f"{batch[0].context}\n\n")[0].rstrip()
-        first = tokenizer(start, return_tensors="pt", add_special_tokens=False).to(model.device)
-        rest = [text.removeprefix(start) for text in texts]
-        inputs = tokenizer(rest, return_tensors="pt", padding=True, add_special_tokens=False).to(model.device)
+        start, *rows = prompt_ids(tokenizer, [around(tokenizer, f"{batch[0].context}\n\n")[0].rstrip(), *texts])
+        columns = zip(start, *(row[:-1] for row in rows), strict=False)
+        shared = [column[0] for column in takewhile(lambda column: len({*column}) == 1, columns)]
+        first = torch.tensor([shared], device=model.device)
+        inputs = padded(tokenizer, [row[len(shared) :] for row in rows], "left").to(model.device)
+        before = first.expand(len(batch), -1)
         return given | {
-            "input_ids": torch.cat([first.input_ids.expand(len(batch), -1), inputs.input_ids], 1),
-            "attention_mask": torch.cat([first.attention_mask.expand(len(batch), -1), inputs.attention_mask], 1),
-            "past_key_values": after(self._started(first.input_ids), model.config.text_config, len(batch)),
+            "input_ids": torch.cat([before, inputs.input_ids], 1),
+            "attention_mask": torch.cat([torch.ones_like(before), inputs.attention_mask], 1),
+            "past_key_values": after(self._started(first), model.config.text_config, len(batch)),
         }
 
     def _weights(self, batch: Sequence[Ask]) -> Tensor:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from lorary.base.prompts import prompt
+from lorary.base.prompts import prompt, prompt_batch
 from lorary.model.modeling import LoraryForCausalLM
 
 _Found = TypeVar("_Found")
@@ -37,7 +37,7 @@ def latency(model: LoraryForCausalLM, questions: Sequence[str], *, tokens: int =
 
 def _once(model: LoraryForCausalLM, text: str, routed: bool, tokens: int) -> dict[str, float]:
     """Seconds of each part of one answer."""
-    ids = model.tokenizer(prompt(model.tokenizer, text), return_tensors="pt", add_special_tokens=False)
+    ids = prompt_batch(model.tokenizer, [prompt(model.tokenizer, text)])
     given: dict[str, Any] = {"adapter_names": ["__base__"]}
     route = embedded = 0.0
     if routed and model.config.granularity == "query" and "hidden" not in model.gate.features:

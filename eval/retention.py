@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from lorary.answering.answers import under
 from lorary.base.layers import decoder_layers
+from lorary.base.prompts import prompt_batch
 from lorary.base.rows import lower, skipped
 from lorary.eval.conditions import CONDITIONS, Condition, policy_of, routes
 from lorary.eval.questions import Question
@@ -57,7 +58,7 @@ def damage(
     kl: dict[str, float] = {}
     tokens = 0
     for number, paragraph in enumerate(paragraphs):
-        ids = model.tokenizer(paragraph, return_tensors="pt").input_ids.to(model.device)
+        ids = prompt_batch(model.tokenizer, [paragraph]).input_ids.to(model.device)
         hidden = lower(model.base, model.config.split_layer, ids)  # whatever the route: run once for all conditions
         base = _predicted(model, hidden, adapter_names=["__base__"])
         tokens += ids.shape[1] - 1

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from transformers import PreTrainedTokenizerBase
 
 from lorary.bank.facts import Fact, FactError
-from lorary.base.prompts import answer_text, prompt
+from lorary.base.prompts import answer_ids, first_tokens, prompt, prompt_ids
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,9 @@ def with_validation(fact: Fact, count: int) -> Fact:
 
 def tokenise(tokenizer: PreTrainedTokenizerBase, memory: int, fact: int, question: str, answer: str) -> Row:
     """The row that asks `question` and answers `answer`."""
-    asked = tokenizer(prompt(tokenizer, question), add_special_tokens=False).input_ids
-    said = tokenizer(answer_text(tokenizer, answer), add_special_tokens=False).input_ids
-    return Row(memory, fact, (*asked, *said), len(asked))
+    text = prompt(tokenizer, question)
+    ids = prompt_ids(tokenizer, [text])[0]
+    return Row(memory, fact, (*ids, *answer_ids(tokenizer, text, answer)), len(ids))
 
 
 def thinned(wording: str, share: float, chance: random.Random) -> str:
@@ -83,9 +83,9 @@ def rows(
 
 
 def _told(tokenizer: PreTrainedTokenizerBase, memory: int, fact: int, statement: str) -> Row:
-    """The row that learns a statement as text: every token but the first, which nothing leads to."""
-    ids = tokenizer(statement + str(tokenizer.eos_token), add_special_tokens=False).input_ids
-    return Row(memory, fact, tuple(ids), 1, counted=False)
+    """The row that learns a statement as text: every token that another leads to."""
+    ids = prompt_ids(tokenizer, [statement + str(tokenizer.eos_token or "")])[0]
+    return Row(memory, fact, tuple(ids), max(1, len(first_tokens(tokenizer))), counted=False)
 
 
 def validation_rows(tokenizer: PreTrainedTokenizerBase, memories: Sequence[Sequence[Fact]]) -> list[Row]:

@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from lorary.bank.facts import Fact
 from lorary.base.loading import Base
+from lorary.base.prompts import prompt_batch
 
 _EXAMPLES = (
     "Each question is asked again in other words.\n\n"
@@ -44,7 +45,7 @@ def reword(
             for start in range(0, len(facts), _TOGETHER):
                 some = facts[start : start + _TOGETHER]
                 asked = [_EXAMPLES.format(question=fact.question) for fact in some]
-                inputs = tokenizer(asked, return_tensors="pt", padding=True, add_special_tokens=False)
+                inputs = prompt_batch(tokenizer, asked)
                 generate: Any = base.model.generate
                 output = generate(
                     input_ids=inputs.input_ids.to(base.model.device),

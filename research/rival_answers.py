@@ -19,7 +19,7 @@ from lorary.bank.bank import MemoryBank
 from lorary.bank.facts import FactError, parse_fact, read_lines
 from lorary.bank.files import MANIFEST, BankError, hash_of, to_json, write_aside
 from lorary.base.loading import Base
-from lorary.base.prompts import longest_answer, prompt
+from lorary.base.prompts import longest_answer, prompt, prompt_batch
 from lorary.memories.rows import tokenise
 from lorary.model.composite import base_of
 from lorary.progress import ProgressBars, progress_bars
@@ -193,7 +193,7 @@ def greedy(
     for start in range(0, len(order), _TOGETHER):
         part = order[start : start + _TOGETHER]
         given = [texts[number] for number in part]
-        inputs = tokenizer(given, return_tensors="pt", padding=True, padding_side="left", add_special_tokens=False)
+        inputs = prompt_batch(tokenizer, given)
         output = model.generate(
             input_ids=inputs.input_ids.to(model.device),
             attention_mask=inputs.attention_mask.to(model.device),

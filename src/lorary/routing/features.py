@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from lorary.base.prompts import prompt
+from lorary.base.prompts import prompt, prompt_ids
 from lorary.base.rows import lower
 
 _AT_ONCE = 32
@@ -53,11 +53,11 @@ def pooled_prompts(
     found = torch.zeros(len(questions), base.config.get_text_config().hidden_size)
     prompts = [prompt(tokenizer, question) for question in questions]
     by_length: dict[int, list[tuple[int, list[int]]]] = {}
-    for row, ids in enumerate(tokenizer(prompts, add_special_tokens=False).input_ids if prompts else []):
+    for row, ids in enumerate(prompt_ids(tokenizer, prompts)):
         by_length.setdefault(len(ids), []).append((row, ids))
     for alike in by_length.values():
         for start in range(0, len(alike), _AT_ONCE):
-            rows, ids = zip(*alike[start : start + _AT_ONCE], strict=True)
-            hidden = lower(base, split_layer, torch.tensor(ids, device=base.device))
+            rows, batch = zip(*alike[start : start + _AT_ONCE], strict=True)
+            hidden = lower(base, split_layer, torch.tensor(batch, device=base.device))
             found[list(rows)] = running_mean(hidden.cpu(), counted_tokens(hidden.shape))[0][:, -1]
     return found
