@@ -6,10 +6,12 @@ import re
 from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from lorary.bank.bank import MemoryBank
 from lorary.bank.facts import FactError, parse_fact, read_lines
+
+if TYPE_CHECKING:
+    from lorary.bank.bank import MemoryBank
 
 NEAR_COPY = 0.9
 """Similarity from which a question counts as trained on."""

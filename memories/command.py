@@ -1,116 +1,188 @@
-"""The commands `build`, `add`, `merge`, `capacity`, `wordings` and `plan`."""
+"""The commands that change a bank: `new`, `build`, `add`, `remove`, `merge`; and `plan`, which tells what one will take."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-from jsonargparse import ArgumentParser
+from lorary.memories.recipe import Recipe
+from lorary.options import Options, made, taken
 
-from lorary.base.loading import EMBEDDED
-from lorary.memories.writing import Recipe
-from lorary.routing.encoder import EMBEDDED as EMBEDDED_ENCODER
+
+def _add_base(parser: Options) -> None:
+    parser.add_argument(
+        "--base", metavar="NAME", help="base model: a hub id, a local folder; by default the embedded one"
+    )
+    parser.add_argument("--encoder", metavar="NAME", help="sentence encoder that makes the keys; likewise")
+    parser.add_argument("--revision", metavar="NAME", help="revision of a base from a hub")
+    parser.add_argument("--local-files-only", action="store_true", help="never ask a hub")
+
+
+def new(argv: list[str]) -> None:
+    """Starts a bank without a memory."""
+    parser = Options(
+        "new",
+        "Starts an empty bank over a base, for people who have adapters already: `lorary add` puts them in, "
+        "`lorary train-router` trains their gate. Only the base is read, for its shapes and its fingerprint.",
+        "BANK",
+    )
+    parser.add_argument("bank", metavar="BANK", help="folder of the bank, which must not hold one yet")
+    _add_base(parser)
+    options = parser.parse_args(argv)
+    from lorary.bank.files import MANIFEST, BankError
+    from lorary.base.loading import EMBEDDED, load_base
+    from lorary.memories.building import new_bank
+    from lorary.routing.encoder import EMBEDDED as EMBEDDED_ENCODER
+    from lorary.routing.encoder import load_encoder
+
+    if (Path(options.bank) / MANIFEST).exists():
+        raise BankError(
+            f"{options.bank} holds a bank already; `lorary list {options.bank}` shows it; give another folder"
+        )
+    encoder = load_encoder(options.encoder or EMBEDDED_ENCODER, options.local_files_only)
+    source = taken(options, "revision", "local_files_only")
+    bank = new_bank(load_base(options.base or EMBEDDED, **source), encoder.name)
+    bank.save(options.bank)
+    print(f"bank: {options.bank}, empty, over {bank.base}")
+    print(f"next: lorary add {options.bank} ADAPTER --facts FILE")
 
 
 def build(argv: list[str]) -> None:
     """Writes a bank from facts."""
-    parser = ArgumentParser(prog="lorary build", description="Writes a memory for each topic into a bank.")
-    parser.add_argument("facts", type=str, nargs="+", help="JSONL files of facts, or folders of them")
-    parser.add_argument("--out", type=str, required=True, help="folder of the bank; a run that stopped goes on there")
-    parser.add_argument("--base", type=str, default=EMBEDDED, help="hub id, local folder or the embedded default")
-    parser.add_argument("--encoder", type=str, default=EMBEDDED_ENCODER, help="likewise, for the sentence encoder")
-    parser.add_argument("--revision", type=str | None, default=None, help="of a base from a hub")
-    parser.add_argument("--local-files-only", action="store_true", help="never ask a hub")
-    parser.add_argument(
-        "--as-one", type=str | None, default=None, help="one memory of this name for all facts, to compare with"
+    parser = Options(
+        "build",
+        "Writes a memory for each topic into a bank. What stands there already and has not changed is kept, so the same "
+        "command goes on where it was stopped.",
+        "FACTS ... --out BANK",
     )
-    parser.add_argument("--processes", type=int | None, default=None, help="that write side by side; one a core")
+    parser.add_argument("facts", metavar="FACTS", nargs="+", help="JSONL files of facts, or folders of them")
+    parser.add_argument("--out", metavar="BANK", required=True, help="folder of the bank")
+    _add_base(parser)
+    parser.add_argument("--as-one", metavar="NAME", help="one memory of this name for all facts, to compare with")
+    parser.add_argument(
+        "--processes", type=int, metavar="N", help="memories written side by side; by default one a core"
+    )
     parser.add_argument("--fresh", action="store_true", help="write every memory anew")
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
-    parser.add_argument("--json", action="store_true", help="print the certificates as JSON")
-    parser.add_class_arguments(Recipe)
-    given = parser.parse_args(argv)
+    parser.add_quiet()
+    parser.add_json("the certificates")
+    parser.add_record(Recipe, "how memories are written")
+    options = parser.parse_args(argv)
+    recipe = made(Recipe, options)  # a bad value is told before anything is imported or read
     from lorary.memories.building import build as run
 
-    fields = {name: getattr(given, name) for name in Recipe.__dataclass_fields__}
-    fields["target_modules"] = tuple(fields["target_modules"]) if fields["target_modules"] else None
-    fields["formats"] = tuple(fields["formats"])
-    passed = ("out", "base", "encoder", "revision", "local_files_only", "as_one", "processes", "fresh", "quiet")
-    bank = run(given.facts, recipe=Recipe(**fields), **{name: getattr(given, name) for name in passed})
+    passed = taken(options, "out", "base", "encoder", "revision", "local_files_only", "as_one", "processes", "fresh")
+    bank = run(options.facts, recipe=recipe, quiet=options.quiet, **passed)
     cards = {memory.name: memory.card.get("certificate", {}) for memory in bank}
-    if given.json:
+    if options.json:
         print(json.dumps(cards))
         return
     for name, card in cards.items():
-        share = card.get("recall_validation_wordings", float("nan"))
-        told = f"{card.get('facts', 0)} facts, {share:.0%} recalled under validation wordings"
-        print(f"{name}: {told} ({card.get('stopped', 'imported')} after {card.get('epochs', 0)} epochs)")
-    print(f"bank: {given.out}")
+        print(f"{name}: {_certified(card)}")
+    print(f"bank: {options.out}")
+
+
+def _certified(card: Mapping[str, Any]) -> str:
+    """What a certificate tells, for people."""
+    if not card:
+        return "imported, no recall measured"
+    recall = card.get("recall_validation_wordings")
+    measured = "recall not measured: its facts have too few wordings" if recall is None else f"{recall:.0%} recalled"
+    under = "" if recall is None else " under validation wordings"
+    return f"{card['facts']} facts, {measured}{under} ({card['stopped']} after {card['epochs']} epochs)"
 
 
 def add(argv: list[str]) -> None:
     """Adds a stock PEFT LoRA folder to a bank."""
-    parser = ArgumentParser(prog="lorary add", description="Adds a stock PEFT LoRA folder to a bank.")
-    parser.add_argument("bank", type=str, help="folder of the bank")
-    parser.add_argument("adapter", type=str, help="a folder that PEFT saved")
-    parser.add_argument("--name", type=str | None, default=None, help="of the memory; the folder's name by default")
-    parser.add_argument("--facts", type=str | None, default=None, help="JSONL of what it holds, to route by")
+    parser = Options(
+        "add",
+        "Adds a stock PEFT LoRA adapter to a bank or composite, as a memory. Its facts are what it is routed by; without "
+        "them it answers only where a caller names it.",
+        "BANK ADAPTER [--facts FILE]",
+    )
+    parser.add_argument("bank", metavar="BANK", help="folder of the bank or composite")
+    parser.add_argument("adapter", metavar="ADAPTER", help="a folder that PEFT saved")
+    parser.add_argument("--name", metavar="NAME", help="name of the memory; by default the adapter's folder's")
+    parser.add_argument("--facts", metavar="FILE", help="JSONL of facts that it holds, to route by")
     parser.add_argument("--same-base", action="store_true", help="its base is the bank's under another name")
-    given = parser.parse_args(argv)
+    options = parser.parse_args(argv)
     from lorary.bank.bank import MemoryBank
     from lorary.bank.facts import read_facts
     from lorary.routing.encoder import load_encoder
 
-    facts = tuple(read_facts(given.facts)) if given.facts else ()
-    with MemoryBank.change(given.bank) as bank:
+    facts = tuple(read_facts(options.facts)) if options.facts else ()
+    with MemoryBank.change(options.bank) as bank:
         encoder = load_encoder(bank.encoder) if facts else None
-        memory = bank.add(Path(given.adapter), name=given.name, facts=facts, encoder=encoder, same_base=given.same_base)
-    print(f"{memory.name}: added, {len(facts)} facts; the bank holds {bank.names}")
+        memory = bank.add(Path(options.adapter), facts=facts, encoder=encoder, **taken(options, "name", "same_base"))
+    print(f"{memory.name}: added, {len(facts)} facts; the bank holds {', '.join(bank.names)}")
+    if not facts:
+        print("it has no facts to be routed by; only a caller that names it reaches it (--facts FILE)")
+
+
+def remove(argv: list[str]) -> None:
+    """Takes a memory out of a bank."""
+    parser = Options("remove", "Takes a memory out of a bank or composite, and deletes its folder there.", "BANK NAME")
+    parser.add_argument("bank", metavar="BANK", help="folder of the bank or composite")
+    parser.add_argument("name", metavar="NAME", help="name of the memory; `lorary list BANK` shows them")
+    options = parser.parse_args(argv)
+    from lorary.bank.bank import MemoryBank
+    from lorary.model.composite import is_composite, load_composite
+
+    if is_composite(options.bank):
+        MemoryBank.load(options.bank)[options.name]  # an unknown name is told before the base is loaded
+        model = load_composite(options.bank)
+        model.remove_memory(options.name)
+        model.save_pretrained(options.bank)
+        left = model.memories
+    else:
+        with MemoryBank.change(options.bank) as bank:
+            bank.remove(options.name)
+        left = bank.names
+    print(f"{options.name}: removed; the bank holds {', '.join(left) or 'no memory'}")
 
 
 def merge(argv: list[str]) -> None:
     """Merges memories of a bank into one stock PEFT adapter."""
-    parser = ArgumentParser(prog="lorary merge", description="Merges memories of a bank into one stock PEFT adapter.")
-    parser.add_argument("bank", type=str, help="folder of the bank or composite")
-    parser.add_argument("--out", type=str, required=True, help="folder of the adapter")
-    parser.add_argument("--how", type=str, default="exact", help="exact, ties or linear")
-    parser.add_argument("--memories", type=str, nargs="+", default=None, help="which; all by default")
-    parser.add_argument("--weights", type=float, nargs="+", default=None, help="of each; equal by default")
-    parser.add_argument("--density", type=float, default=0.2, help="share of entries that ties keeps")
-    given = parser.parse_args(argv)
+    parser = Options("merge", "Merges memories of a bank into one stock PEFT adapter.", "BANK --out ADAPTER")
+    parser.add_argument("bank", metavar="BANK", help="folder of the bank or composite")
+    parser.add_argument("--out", metavar="ADAPTER", required=True, help="folder of the adapter")
+    parser.add_argument(
+        "--how", choices=("exact", "ties", "linear"), default="exact", help="exact keeps the sum of all updates"
+    )
+    parser.add_argument("--memories", metavar="NAME", nargs="+", help="which memories; by default all")
+    parser.add_argument("--weights", metavar="X", type=float, nargs="+", help="weight of each; by default equal")
+    parser.add_argument("--density", metavar="X", type=float, default=0.2, help="share of entries that ties keeps")
+    options = parser.parse_args(argv)
     from lorary.memories.merging import merge as run
 
-    passed = {name: getattr(given, name) for name in ("out", "how", "memories", "weights", "density")}
-    print(f"adapter: {run(given.bank, **passed)}")
+    print(f"adapter: {run(options.bank, **taken(options, 'out', 'how', 'memories', 'weights', 'density'))}")
 
 
 def plan(argv: list[str]) -> None:
     """Tells what a corpus will take."""
-    parser = ArgumentParser(
-        prog="lorary plan",
-        description="Tells how many memories, of which rank, how many minutes and bytes these facts take, from a "
-        "measured study, with the working of each number. Nothing is written.",
+    parser = Options(
+        "plan",
+        "Tells how many memories, of which rank, how many minutes and bytes these facts take, from a measured study, with "
+        "the working of each number. Nothing is written.",
+        "FACTS ...",
     )
-    parser.add_argument("facts", type=str, nargs="+", help="JSONL files of facts, or folders of them")
+    parser.add_argument("facts", metavar="FACTS", nargs="+", help="JSONL files of facts, or folders of them")
     parser.add_argument(
-        "--capacity",
-        type=str | None,
-        default=None,
-        help="folder that `lorary capacity` wrote; else the shipped study",
+        "--capacity", metavar="FOLDER", help="study of `lorary research capacity` to go by; by default the shipped one"
     )
-    parser.add_argument(
-        "--recall", type=float | None, default=None, help="share of facts to recall; the study's by default"
-    )
-    parser.add_argument("--json", action="store_true", help="print the plan as JSON")
-    given = parser.parse_args(argv)
+    parser.add_argument("--recall", metavar="X", type=float, help="share of facts to recall; by default the study's")
+    parser.add_json("the plan")
+    options = parser.parse_args(argv)
     from lorary.memories.building import read_topics
     from lorary.memories.capacity_report import tell, working
     from lorary.memories.planning import plan as run
 
-    found = run(read_topics(given.facts), capacity=given.capacity, recall=given.recall)
-    if not given.json:
-        print(tell(found))
+    planned = run(read_topics(options.facts), capacity=options.capacity, recall=options.recall)
+    if not options.json:
+        print(tell(planned))
         return
-    told = {**asdict(found), "working": [line.strip() for line in working(found, found.options[0])]}
-    print(json.dumps({**told, "study": {k: v for k, v in told["study"].items() if k != "cells"}}, ensure_ascii=False))
+    fields = {**asdict(planned), "working": [line.strip() for line in working(planned, planned.options[0])]}
+    fields["study"] = {name: value for name, value in fields["study"].items() if name != "cells"}
+    print(json.dumps(fields, ensure_ascii=False))

@@ -1,40 +1,44 @@
-"""The commands `train-router`, `route-bench`, `route-facts` and `gate-study`."""
+"""The command `train-router`."""
 
 from __future__ import annotations
 
 import json
 import logging
 
-from jsonargparse import ArgumentParser
-
+from lorary.options import Options, made, taken
 from lorary.router_training.settings import Training
 
 
 def train_router(argv: list[str]) -> None:
     """Trains a gate for a bank."""
-    parser = ArgumentParser(prog="lorary train-router", description="Trains the gate of a bank and saves a composite.")
-    parser.add_argument("bank", type=str, help="folder of the bank")
-    parser.add_argument("--out", type=str, required=True, help="folder of the composite")
-    parser.add_argument("--unrelated", type=str | None, default=None, help="JSONL of questions that no memory answers")
-    parser.add_argument("--init-from", type=str | None, default=None, help="a composite whose gate to start from")
-    parser.add_argument("--resume", type=str | None, default=None, help="a checkpoint to go on from")
-    parser.add_argument(
-        "--encoder", type=str | None, default=None, help="another than the bank's; the facts are embedded anew"
+    parser = Options(
+        "train-router",
+        "Trains the gate of a bank, calibrates its policy and saves a composite: what `lorary ask` and from_pretrained load.",
+        "BANK --out COMPOSITE",
     )
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
-    parser.add_argument("--json", action="store_true", help="print policy and calibration as JSON")
-    parser.add_class_arguments(Training)
-    given = parser.parse_args(argv)
+    parser.add_argument("bank", metavar="BANK", help="folder of the bank")
+    parser.add_argument("--out", metavar="COMPOSITE", required=True, help="folder of the composite")
+    parser.add_argument(
+        "--unrelated", metavar="FILE", help="JSONL of questions that no memory answers; by default shipped ones"
+    )
+    parser.add_argument("--init-from", metavar="COMPOSITE", help="composite whose gate to start from")
+    parser.add_argument("--resume", metavar="FILE", help="checkpoint to go on from")
+    parser.add_argument(
+        "--encoder", metavar="NAME", help="another encoder than the bank's; the facts are embedded anew with it"
+    )
+    parser.add_quiet()
+    parser.add_json("policy and calibration")
+    parser.add_record(Training, "how the gate is trained")
+    options = parser.parse_args(argv)
+    training = made(Training, options)  # a bad value is told before anything is read
     from lorary.router_training.training import train_router as run
 
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # it greets at INFO, and sets that at import
-    fields = {name: getattr(given, name) for name in Training.__dataclass_fields__}
-    fields["features"] = tuple(fields["features"]) if fields["features"] else None
-    common = {name: getattr(given, name) for name in ("unrelated", "init_from", "resume", "encoder", "quiet")}
-    model = run(given.bank, out=given.out, training=Training(**fields), **common)
-    told = model.config.router_training
-    if given.json:
-        print(json.dumps({"policy": model.config.policy, "calibration": told["calibration"]}))
+    common = taken(options, "out", "unrelated", "init_from", "resume", "encoder", "quiet")
+    model = run(options.bank, training=training, **common)
+    calibration = model.config.router_training["calibration"]
+    if options.json:
+        print(json.dumps({"policy": model.config.policy, "calibration": calibration}))
         return
-    print(f"gate over {len(model.memories)} memories; policy {model.config.policy}; {told['calibration']}")
-    print(f"composite: {given.out}")
+    print(f"gate over {len(model.memories)} memories; policy {model.config.policy}; {calibration}")
+    print(f"composite: {options.out}")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lorary.routing.gate import DEFAULT_FEATURES, TOKEN_FEATURES
-
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
@@ -62,4 +60,6 @@ class Training:
 
     def gate_features(self) -> tuple[str, ...]:
         """The features that the gate gets."""
+        from lorary.routing.gate import DEFAULT_FEATURES, TOKEN_FEATURES  # imports torch; the options need none
+
         return self.features or (TOKEN_FEATURES if self.granularity == "token" else DEFAULT_FEATURES)

@@ -13,7 +13,6 @@ from lorary.bank.facts import Fact
 from lorary.eval.tasks.documents import Document, read_documents
 from lorary.eval.tasks.generated import Task, TaskError, taught
 from lorary.eval.tasks.published import slug
-from lorary.routing.lexicon import Lexicon
 
 _SENTENCE = re.compile(
     r"(?:(?<=[.!?])|(?<=[.!?][\"'”’)]))(?<!\b[A-Z]\.)(?<!\b[MDS][rst]\.)(?<!\bMrs\.)\s+(?=[\"'“‘(]?[A-Z0-9])"
@@ -125,6 +124,8 @@ def _nearest(asked: Sequence[dict[str, Any]], pieces: Sequence[Sequence[str]]) -
     """The number of the chunk that is nearest to each question with its answer, by BM25."""
     if not asked:
         return []
+    from lorary.routing.lexicon import Lexicon  # imports torch, which the task's --help needs not
+
     lexicon = Lexicon()
     lexicon.add("pieces", [" ".join(piece) for piece in pieces])
     return [int(best) for best in lexicon.scores([f"{line['question']} {line['answer']}" for line in asked]).argmax(-1)]

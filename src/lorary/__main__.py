@@ -37,6 +37,9 @@ HIDDEN = {
 }
 """Commands that are about to become parts of others."""
 
+FUNCTIONS = {"list": "list_memories"}
+"""The commands whose function cannot have their name."""
+
 BUG, MISTAKE, STOPPED = 1, 2, 130
 
 
@@ -76,7 +79,8 @@ def command(name: str) -> Callable[[list[str]], None]:
     if name not in modules:
         raise UsageError(f"unknown command {name!r}; the commands are {', '.join(COMMANDS)}")
     module = modules[name]
-    return getattr(importlib.import_module(module), name.replace("-", "_"))
+    function = FUNCTIONS.get(name, name.replace("-", "_"))
+    return getattr(importlib.import_module(module), function)
 
 
 def main(argv: list[str] | None = None) -> int:

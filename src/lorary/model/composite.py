@@ -113,6 +113,24 @@ def load_composite(
     return model
 
 
+def load_router(folder: str | Path) -> tuple[Router, LoraryConfig]:
+    """(the router of the composite in a folder, the composite's configuration); the base is not loaded.
+
+    Raises:
+        BankError: what is missing, damaged or does not fit.
+    """
+    place = Path(folder)
+    bank = MemoryBank.load(place)
+    if not is_composite(place):
+        raise BankError(
+            f"{folder} holds a bank without a gate; `lorary train-router {folder} --out COMPOSITE` trains one"
+        )
+    config, own = LoraryConfig.from_pretrained(place), place / _ENCODER
+    encoder = load_encoder(str(own)) if own.is_dir() else None
+    gate = _load_gate(place, bank, config, encoder).requires_grad_(False)
+    return Router(bank, gate, config.routing_policy(), lambda: encoder or load_encoder(bank.encoder)), config
+
+
 def read_gate(folder: Path) -> tuple[dict[str, Tensor], list[str], tuple[str, ...]]:
     """(the saved gate's tensors, the memories that its keys stand for, its features). Raises BankError where there is
     none, or one that reads what no gate reads now."""
