@@ -1,114 +1,120 @@
-"""The commands `recall`, `show`, `compare` and `task`."""
+"""The commands `recall`, `compare` and `task`; and `show`, by which the demo prints its last screen."""
 
 from __future__ import annotations
 
+import importlib
 import json
-from argparse import RawDescriptionHelpFormatter
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
-from jsonargparse import ArgumentParser, DefaultHelpFormatter
+from lorary.errors import UsageError
+from lorary.options import Options, made, positionals
 
-from lorary.eval.conditions import ALL, CONDITIONS, EACH, FIRST, PARTS
+TASKS = {
+    "phonebook": "lorary.eval.tasks.generated",
+    "profiles": "lorary.eval.tasks.generated",
+    "twohop": "lorary.eval.tasks.generated",
+    "unknown": "lorary.eval.tasks.generated",
+    "story": "lorary.eval.tasks.story",
+    "twotopics": "lorary.eval.tasks.two_topics",
+    "qa": "lorary.eval.tasks.published",
+    "counterfact": "lorary.eval.tasks.published",
+    "longdoc": "lorary.eval.tasks.long_documents",
+}
+"""Task → the module that holds a function of its name."""
 
 
-class _AsItIs(DefaultHelpFormatter, RawDescriptionHelpFormatter):
-    """Keeps the lines of a description and an epilog."""
+def _conditions() -> str:
+    """The conditions and what each means, for the help of `recall`."""
+    from lorary.eval.conditions import CONDITIONS
+
+    return "conditions:\n" + "\n".join(f"  {name:<18}{condition.meaning}" for name, condition in CONDITIONS.items())
 
 
-def recall(argv: list[str]) -> None:
-    """Scores a composite."""
-    parser = ArgumentParser(
-        prog="lorary recall",
-        description="Asks the held-out wordings under every condition; the same command goes on where it stopped.",
-        epilog="conditions:\n" + "\n".join(f"  {name:<18}{told.meaning}" for name, told in CONDITIONS.items()),
-        formatter_class=_AsItIs,
+def _recall_options() -> Options:
+    parser = Options(
+        "recall",
+        "Asks the held-out wordings under each condition and writes results.json, predictions.jsonl and report.md. The same "
+        "command goes on where it stopped.",
+        "COMPOSITE --out RUN",
+        epilog=_conditions,
     )
-    parser.add_argument("composite", type=str, help="a composite, a bank, or a folder of stock PEFT adapters")
-    parser.add_argument("--out", type=str, required=True, help="folder of the results")
-    parser.add_argument(
-        "--base",
-        type=str | None,
-        default=None,
-        help="hub id or local folder of the base; by default what the composite or bank names",
-    )
-    parser.add_argument(
+    add = parser.add_argument
+    add("composite", metavar="COMPOSITE", help="a composite, a bank, or a folder of stock PEFT adapters")
+    add("--out", metavar="RUN", required=True, help="folder of the results")
+    add("--base", metavar="NAME", help="where the base is, if not where the composite or bank says")
+    add(
         "--questions",
-        type=str | None,
-        default=None,
-        help="JSONL to ask instead of the bank's held-out wordings, such as `lorary task` writes; what was trained on is refused",
+        metavar="FILE",
+        help="JSONL to ask instead of the bank's held-out wordings, as `lorary task` writes it; what was trained on is "
+        "refused",
     )
-    parser.add_argument(
+    add(
         "--conditions",
-        type=str,
+        metavar="NAME",
         nargs="+",
-        default=None,
-        help=f"who answers, and with what in the prompt; of those below, `{EACH}` (each memory alone) and `{ALL}` (everything); "
-        f"by default {', '.join(FIRST)}, or without a gate what needs none",
+        help="who answers, and with what in the prompt, of those below; `each` is each memory alone, `all` is everything; by "
+        "default base, oracle, gate, index, policy, uniform and shuffled, or without a gate what needs none",
     )
-    parser.add_argument(
+    add(
         "--also",
-        type=str,
+        metavar="BANK",
         nargs="+",
         default=[],
         help="further banks over the same base, such as one LoRA for all topics: each of their memories answers all questions",
     )
-    parser.add_argument(
+    add(
         "--answers",
-        type=str,
-        action="append",
-        default=[],
         metavar="NAME=FILE",
-        help="answers of another system to the same questions, told as a condition of that name; JSONL with `question` and "
-        "`answer` a line, as `lorary rival-answers` writes it; may be given several times",
-    )
-    parser.add_argument(
-        "--text",
-        type=str | None,
-        default=None,
-        help="text file to measure the damage to other text on; by default a shipped one",
-    )
-    parser.add_argument(
-        "--counts", type=int, nargs="+", default=[], help="also ask in smaller banks of so many memories, such as 2 4 8"
-    )
-    parser.add_argument(
-        "--merges",
-        type=int,
         nargs="+",
+        action="extend",
         default=[],
-        help="also ask under so many memories merged into one, such as 1 2 3",
+        help="answers of other systems to the same questions, each a condition of that name; JSONL with `question` and "
+        "`answer` a line",
     )
-    parser.add_argument(
+    add("--text", metavar="FILE", help="text to measure the damage to other text on; by default a shipped one")
+    add("--counts", metavar="N", type=int, nargs="+", default=[], help="also ask in smaller banks of so many memories")
+    add(
+        "--merges", metavar="N", type=int, nargs="+", default=[], help="also ask under so many memories merged into one"
+    )
+    parts = ["questions", "retention", "latency"]
+    add(
         "--parts",
-        type=str,
+        metavar="NAME",
         nargs="+",
-        default=list(PARTS),
-        help=f"what to measure, of {', '.join(PARTS)} (answers, damage to other text, times)",
+        default=parts,
+        help="what to measure: answers, damage to other text, times",
     )
-    parser.add_argument(
-        "--passages",
-        type=int,
-        default=3,
-        help="how many passages the index or BM25 puts before a question, where the condition has them",
-    )
-    parser.add_argument(
+    add("--passages", metavar="N", type=int, default=3, help="passages before a question, where the condition has them")
+    add(
         "--free-tokens",
+        metavar="N",
         type=int,
         default=32,
         help="tokens beyond the longest answer's, where the base answers in its own words",
     )
-    parser.add_argument("--batch-size", type=int, default=128, help="questions a batch; fewer where prompts are long")
-    parser.add_argument(
-        "--seed", type=int, default=0, help="of the wrong memories, the studies' groups and the bootstrap"
+    add("--batch-size", metavar="N", type=int, default=128, help="questions a batch; fewer where prompts are long")
+    add(
+        "--seed",
+        metavar="N",
+        type=int,
+        default=0,
+        help="seed for wrong memories, the studies' groups and the bootstrap",
     )
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
-    parser.add_argument("--json", action="store_true", help="print the results as JSON")
-    given = parser.parse_args(argv)
+    parser.add_quiet()
+    parser.add_json("the results")
+    return parser
+
+
+def recall(argv: list[str]) -> None:
+    """Scores a composite."""
+    options = _recall_options().parse_args(argv)
     from lorary.eval.evaluation import recall as run
     from lorary.eval.given import named_files
     from lorary.eval.report import write_report
 
-    settings = given.as_dict()
+    settings = vars(options)
     as_json = settings.pop("json")
     settings["answers"] = named_files(settings["answers"])
     results = run(settings.pop("composite"), **settings)
@@ -117,22 +123,20 @@ def recall(argv: list[str]) -> None:
 
 def show(argv: list[str]) -> None:
     """Prints the table of a run and five questions."""
-    parser = ArgumentParser(
-        prog="lorary show", description="Prints a run's table and five questions with their routes."
-    )
-    parser.add_argument("results", type=str, help="folder that `lorary recall` wrote")
-    parser.add_argument("--totals", type=str | None, default=None, help="JSON of figures of the whole run to record")
-    given = parser.parse_args(argv)
+    parser = Options("show", "Prints a run's table and five questions with their routes.", "RUN")
+    parser.add_argument("results", metavar="RUN", help="folder that `lorary recall` wrote")
+    parser.add_argument("--totals", metavar="JSON", help="figures of the whole run to record")
+    options = parser.parse_args(argv)
     from rich.console import Console
     from rich.table import Table
 
     from lorary.eval.report import rich_table
     from lorary.eval.results import read, write
 
-    folder = Path(given.results)
+    folder = Path(options.results)
     results, predictions = read(folder)
-    if given.totals:
-        totals = json.loads(given.totals)
+    if options.totals:
+        totals = json.loads(options.totals)
         results["seconds"].update(totals["seconds"])
         results["peak_rss_mib"] = max(results["peak_rss_mib"], totals["peak_rss_mib"])
         write(results, predictions, folder)
@@ -151,62 +155,69 @@ def show(argv: list[str]) -> None:
 
 def compare(argv: list[str]) -> None:
     """Prints runs side by side."""
-    parser = ArgumentParser(prog="lorary compare", description="Puts runs of the same questions side by side.")
+    parser = Options("compare", "Puts runs of the same questions side by side and marks what differs.", "RUN RUN ...")
     parser.add_argument(
-        "runs", type=str, nargs="+", help="folders that `lorary recall` wrote; the first is the measure"
+        "runs", metavar="RUN", nargs="+", help="folders that `lorary recall` wrote; the first is the measure"
     )
     parser.add_argument(
         "--condition",
-        type=str,
+        metavar="NAME",
         default="policy",
-        help="the condition that is compared; with --pool, the one that the others are compared to",
+        help="condition that is compared; with --pool, the one that the others are compared to",
     )
-    parser.add_argument(
-        "--pool", action="store_true", help="tell the runs as one: they are seeds of the same experiment"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap")
-    parser.add_argument("--json", action="store_true", help="print the comparison as JSON")
-    given = parser.parse_args(argv)
-    if given.pool:
+    parser.add_argument("--pool", action="store_true", help="tell the runs as one: they are seeds of one experiment")
+    parser.add_argument("--seed", metavar="N", type=int, default=0, help="seed for the bootstrap")
+    parser.add_json("the comparison")
+    options = parser.parse_args(argv)
+    if options.pool:
         from lorary.eval.pooled import pool, pooled
 
-        one = pool(given.runs, against=given.condition, seed=given.seed)
-        print(json.dumps(one) if given.json else pooled(one))
+        together = pool(options.runs, against=options.condition, seed=options.seed)
+        print(json.dumps(together) if options.json else pooled(together))
         return
     from lorary.eval.comparison import compare as run
     from lorary.eval.report import compared
 
-    told = run(given.runs, condition=given.condition, seed=given.seed)
-    print(json.dumps(told) if given.json else compared(told))
+    comparison = run(options.runs, condition=options.condition, seed=options.seed)
+    print(json.dumps(comparison) if options.json else compared(comparison))
+
+
+def _maker(name: str) -> Any:
+    """The function that makes a task's facts and questions."""
+    return getattr(importlib.import_module(TASKS[name]), name)
+
+
+def _described(name: str) -> tuple[str, str]:
+    """(the first line, the whole) of what a task is, without its arguments."""
+    described = str(_maker(name).__doc__).partition("Args:")[0].strip()
+    return described.partition("\n")[0].removesuffix("."), described
 
 
 def task(argv: list[str]) -> None:
     """Writes a task's facts and questions."""
-    from lorary.eval.tasks import generated as tasks
-    from lorary.eval.tasks import long_documents as longdoc
-    from lorary.eval.tasks import published as formats
-    from lorary.eval.tasks import story
-    from lorary.eval.tasks import two_topics as twotopics
-
-    made_by_seed = (tasks.phonebook, tasks.profiles, tasks.twohop, tasks.unknown, story.story, twotopics.twotopics)
-    makers = (*made_by_seed, formats.qa, formats.counterfact, longdoc.longdoc)
-    by_name = {make.__name__: make for make in makers}
-    parser = ArgumentParser(prog="lorary task", description="Writes facts to build from and questions to ask.")
-    names = parser.add_subcommands(dest="name")
-    for name, make in by_name.items():
-        told, _, more = str(make.__doc__).partition("Args:")[0].strip().partition("\n")
-        one = ArgumentParser(description=f"{told} {' '.join(more.split())}")
-        one.add_argument("--out", type=str, required=True, help="folder of facts.jsonl and questions.jsonl")
-        one.add_function_arguments(make, as_group=False, as_positional=True)
-        names.add_subcommand(name, one, help=told)
-    given = parser.parse_args(argv)
-    settings = given[given.name].as_dict()
-    out = Path(settings.pop("out"))
-    made = by_name[given.name](**settings)
-    made.write(out)
-    kinds = Counter(line["kind"] for line in made.questions for _ in line.get("held_out", (line["question"],)))
-    topics = len({fact.topic for fact in made.facts})
-    for note in made.notes:
+    if not argv or argv[0] in ("-h", "--help"):
+        lines = [
+            "usage: lorary task NAME --out FOLDER [options]",
+            "",
+            "Writes facts to build from and questions to ask:",
+            "",
+        ]
+        lines += [f"  {name:<14}{_described(name)[0]}" for name in TASKS]
+        print("\n".join([*lines, "", "`lorary task NAME --help` shows a task's options."]))
+        return
+    name, *argv = argv
+    if name not in TASKS:
+        raise UsageError(f"unknown task {name!r}; the tasks are {', '.join(TASKS)}")
+    make = _maker(name)
+    parser = Options(f"task {name}", _described(name)[1], f"{positionals(make)} --out FOLDER")
+    parser.add_argument("--out", metavar="FOLDER", required=True, help="folder of facts.jsonl and questions.jsonl")
+    parser.add_record(make, "what is made")
+    options = parser.parse_args(argv)
+    made_task, out = made(make, options), Path(options.out)
+    made_task.write(out)
+    counts = Counter(line["kind"] for line in made_task.questions for _ in line.get("held_out", (line["question"],)))
+    topics = len({fact.topic for fact in made_task.facts})
+    for note in made_task.notes:
         print(note)
-    print(f"{len(made.facts)} facts on {topics} topics: {out / 'facts.jsonl'}")
-    print(f"questions ({', '.join(f'{count} {kind}' for kind, count in kinds.items())}): {out / 'questions.jsonl'}")
+    print(f"{len(made_task.facts)} facts on {topics} topics: {out / 'facts.jsonl'}")
+    print(f"questions ({', '.join(f'{count} {kind}' for kind, count in counts.items())}): {out / 'questions.jsonl'}")

@@ -40,7 +40,7 @@ RECIPE = {"split_layer": 1, "lr": 0.02, "max_epochs": 60, "validation_wordings":
 def build(folder):
     """Runs `lorary build` over the pico base."""
     places = [str(folder / "facts"), "--out", str(folder / "bank"), "--base", str(folder / "base"), "--quiet"]
-    return main(["build", *places, *(f"--{name}={value}" for name, value in RECIPE.items())])
+    return main(["build", *places, *(f"--{name.replace('_', '-')}={value}" for name, value in RECIPE.items())])
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def composite(run, tokenizer):
         lines = [json.dumps(fact.to_json()) for fact in facts]
         (folder / "facts" / f"{topic}.jsonl").write_text("\n".join(lines) + "\n")
     assert build(folder) == 0
-    out = ["--out", str(folder / "composite"), "--max_epochs", "4", "--quiet"]
+    out = ["--out", str(folder / "composite"), "--max-epochs", "4", "--quiet"]
     assert main(["train-router", str(folder / "bank"), *out]) == 0
     return folder / "composite"
 

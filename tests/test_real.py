@@ -50,14 +50,14 @@ def test_a_memory_is_written_and_recalled(tmp_path, capsys):
         str(tmp_path / "ormen.jsonl"),
         "--out",
         bank,
-        "--validation_wordings",
+        "--validation-wordings",
         "0",
-        "--max_epochs",
+        "--max-epochs",
         "40",
         "--quiet",
     ]
     assert main(facts) == 0
-    assert main(["train-router", bank, "--out", composite, "--max_epochs", "3", "--quiet"]) == 0
+    assert main(["train-router", bank, "--out", composite, "--max-epochs", "3", "--quiet"]) == 0
     capsys.readouterr()
     assert main(["ask", composite, CREW[0][0], "--json"]) == 0
     told = json.loads(capsys.readouterr().out)

@@ -46,18 +46,26 @@ class Options(ArgumentParser):
         command: its name, after `lorary`.
         description: what it does and what it writes.
         usage: what must be given, such as `BANK --out COMPOSITE`.
+        epilog: makes what stands below the options; called where a user asks for help, since it may import much.
     """
 
-    def __init__(self, command: str, description: str, usage: str, epilog: str | None = None) -> None:
+    def __init__(self, command: str, description: str, usage: str, epilog: Callable[[], str] | None = None) -> None:
         prog = f"lorary {command}"
         super().__init__(
             prog=prog,
-            usage=f"{prog} {usage} [options]",
+            usage=" ".join(f"{prog} {usage} [options]".split()),
             description=_wrapped(description),
-            epilog=epilog,
             allow_abbrev=False,
+            add_help=False,
             formatter_class=_Help,
         )
+        self.add_argument("-h", "--help", action="help", help="show this help")
+        self._make_epilog = epilog
+        self._positionals.title = "what it takes"
+
+    def format_help(self) -> str:
+        self.epilog = self._make_epilog() if self._make_epilog else None
+        return super().format_help()
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message}; `{self.prog} --help` shows what it takes")
@@ -90,7 +98,7 @@ def add_parameters(
         kind, many = _kind(hints[name])
         settings: dict[str, Any] = {"help": helps.get(name, "").replace("%", "%%")}
         if parameter.default is inspect.Parameter.empty:
-            parser.add_argument(name, type=kind, metavar=name.upper().replace("_", "-"), **settings)
+            parser.add_argument(name, type=kind, metavar=_shown(name), **settings)
             continue
         settings["default"] = parameter.default
         if kind is bool:
@@ -100,6 +108,16 @@ def add_parameters(
         else:
             settings |= {"type": kind, "metavar": _METAVARS[kind]} | ({"nargs": "+"} if many else {})
         parser.add_argument(f"--{name.replace('_', '-')}", dest=name, **settings)
+
+
+def positionals(function: Callable[..., Any]) -> str:
+    """The arguments of a function that have no default, as a usage shows them."""
+    parameters = inspect.signature(function).parameters.items()
+    return " ".join(_shown(name) for name, p in parameters if p.default is inspect.Parameter.empty)
+
+
+def _shown(name: str) -> str:
+    return name.upper().replace("_", "-")
 
 
 def made(record: Callable[..., Any], options: Namespace, *, skip: Iterable[str] = ()) -> Any:
@@ -136,7 +154,7 @@ def _helps(function: Callable[..., Any]) -> dict[str, str]:
 
 
 def _wrapped(text: str) -> str:
-    """A description that the formatter keeps line by line, at most 100 columns wide."""
+    """A description that the formatter keeps line by line, at most 79 columns wide."""
     import textwrap
 
-    return "\n".join(textwrap.fill(" ".join(part.split()), 100) for part in text.split("\n\n"))
+    return "\n".join(textwrap.fill(" ".join(part.split()), 79) for part in text.split("\n\n"))
