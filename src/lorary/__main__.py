@@ -89,15 +89,13 @@ def main(argv: list[str] | None = None) -> int:
     0: done. 1: a bug of Lorary. 2: a mistake in what was given, one line on standard error. 130: stopped by the user.
     """
     arguments, debug = _without_debug(sys.argv[1:] if argv is None else argv)
-    if not arguments or arguments[0] in ("-h", "--help"):
-        print(usage())
-        return 0 if arguments else MISTAKE
-    _quieten_libraries()
     try:
-        command(arguments[0])(arguments[1:])
+        status = _run(arguments)
         sys.stdout.flush()
+        return status
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except SystemExit as ended:  # --help has been printed, or a step of the demo has told its error
         return ended.code if isinstance(ended.code, int) else 0
     except KeyboardInterrupt:
@@ -107,6 +105,15 @@ def main(argv: list[str] | None = None) -> int:
         if debug:
             raise
         return _report(error)
+
+
+def _run(arguments: list[str]) -> int:
+    """Runs the command that the arguments name; returns the exit status."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(usage())
+        return 0 if arguments else MISTAKE
+    _quieten_libraries()
+    command(arguments[0])(arguments[1:])
     return 0
 
 
@@ -117,14 +124,16 @@ def _report(error: Exception) -> int:
         print(f"lorary: error: {one_line(error)}", file=sys.stderr)
         return MISTAKE
     if isinstance(error, ModuleNotFoundError) and (extra := _extra_of(error.name or "")):
-        print(f'lorary: error: this needs {error.name!r}; run: pip install "lorary[{extra}]"', file=sys.stderr)
+        needs = f"this needs the package of {error.name!r}, which is not installed"
+        print(f'lorary: error: {needs}; run: pip install "lorary[{extra}]"', file=sys.stderr)
         return MISTAKE
     print(f"lorary: this is a bug of Lorary; --debug shows where: {one_line(error)}", file=sys.stderr)
     return BUG
 
 
 EXTRAS = {
-    "eval": ("torchmetrics", "scipy", "rouge_score", "matplotlib", "jinja2"),
+    "eval": ("rouge_score", "matplotlib", "jinja2"),
+    "research": ("jsonargparse",),
     "embedded": ("gguf",),
 }
 """Extra → the modules that only it installs."""

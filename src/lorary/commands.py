@@ -180,6 +180,7 @@ def route(argv: list[str]) -> None:
     )
     parser.add_argument("composite", metavar="COMPOSITE", help="folder of the composite")
     parser.add_argument("question", metavar="QUESTION", help="the question to route")
+    parser.add_argument("--base", metavar="NAME", help="where the base is, if the gate reads it")
     parser.add_json("route, reason and all scores")
     options = parser.parse_args(argv)
     from lorary.model.composite import load_composite, load_router
@@ -189,7 +190,7 @@ def route(argv: list[str]) -> None:
     router, config = load_router(options.composite)
     hidden = None
     if "hidden" in router.gate.features:
-        model = load_composite(options.composite)
+        model = load_composite(options.composite, **taken(options, "base"))
         hidden = pooled_prompts(model.base, model.tokenizer, config.split_layer, [options.question])
     explanation = explain(router, options.question, hidden)
     print(json.dumps(explanation.to_json(), ensure_ascii=False) if options.json else _explained(explanation))
@@ -233,7 +234,9 @@ def list_memories(argv: list[str]) -> None:
     for memory in memories:
         recall = memory["certificate"].get("recall_validation_wordings")
         measured = "not measured" if recall is None else f"{recall:.0%}"
-        size = f"{memory['bytes'] / 2**20:.1f} MiB"
+        size = (
+            f"{memory['bytes'] / 2**20:.1f} MiB" if memory["bytes"] >= 2**20 else f"{memory['bytes'] / 2**10:.0f} KiB"
+        )
         counts = [str(memory[name]) for name in ("facts", "wordings", "rank")]
         rows.append([memory["name"], *counts, size, measured, memory["origin"]])
     print(f"base: {bank.base}\nencoder: {bank.encoder}\n")

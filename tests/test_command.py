@@ -1,0 +1,200 @@
+"""The command: a bank from adapters alone, what it holds, why a question is routed, a chat; helps that import no torch."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from conftest import ADAPTERS, FACTS, pico_model, save_adapter
+
+from lorary.__main__ import COMMANDS, EXTRAS, main
+from lorary.bank.bank import MemoryBank
+
+GOLDEN = Path(__file__).parent / "golden"
+TORCH_FREE = [name for name in COMMANDS if name not in ("recall", "research")]
+
+
+@pytest.fixture(scope="module")
+def place(tokenizer, tmp_path_factory):
+    """A base, two stock adapters with their facts, and the bank that the commands made of them."""
+    folder = tmp_path_factory.mktemp("command")
+    model = pico_model()
+    model.save_pretrained(folder / "base")
+    tokenizer.save_pretrained(folder / "base")
+    assert main(["new", str(folder / "bank"), "--base", str(folder / "base")]) == 0
+    for seed, name in enumerate(("ormen", "velka")):
+        adapter = save_adapter(model, folder / name, seed, **ADAPTERS[name])
+        lines = [json.dumps(fact.to_json()) for fact in FACTS[name]]
+        (folder / f"{name}.jsonl").write_text("\n".join(lines))
+        assert (
+            main(["add", str(folder / "bank"), str(adapter), "--facts", f"{folder / name}.jsonl", "--same-base"]) == 0
+        )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def composite(place):
+    out = ["--out", str(place / "composite"), "--max-epochs", "2", "--quiet"]
+    assert main(["train-router", str(place / "bank"), *out]) == 0
+    return place / "composite"
+
+
+def printed(capsys, *argv: object) -> str:
+    capsys.readouterr()
+    assert main([str(argument) for argument in argv]) == 0
+    return capsys.readouterr().out
+
+
+def test_a_bank_of_adapters_alone(place, capsys):
+    listed = json.loads(printed(capsys, "list", place / "bank", "--json"))
+    assert [memory["name"] for memory in listed["memories"]] == ["ormen", "velka"]
+    first = listed["memories"][0]
+    wordings = sum(len(fact.trained) for fact in FACTS["ormen"])
+    assert (first["facts"], first["wordings"], first["rank"], first["origin"]) == (2, wordings, 2, "imported")
+    table = printed(capsys, "list", place / "bank").splitlines()
+    assert table[0] == f"base: {place / 'base'}"
+    assert table[-1].split()[0] == "velka"
+    assert "not measured" in table[-1]
+    assert main(["new", str(place / "bank"), "--base", str(place / "base")]) == 2
+    assert "holds a bank already" in capsys.readouterr().err
+
+
+def test_a_route_is_explained(composite, capsys):
+    from lorary.model.composite import load_composite
+
+    question = "Who cooks at Ormen station?"
+    told = json.loads(printed(capsys, "route", composite, question, "--json"))
+    model = load_composite(composite)
+    query = model.router.query([question])
+    logits = model.router.logits(query)[0].tolist()
+    for name, logit in zip(model.memories, logits, strict=False):
+        scores = told["memories"][name]
+        assert scores["logit"] == pytest.approx(logit, abs=1e-4)
+        assert sum(scores["terms"].values()) == pytest.approx(scores["logit"], abs=1e-4)
+    assert told["none"]["logit"] == pytest.approx(logits[-1], abs=1e-4)
+    assert told["route"]["memories"] == ["ormen"]
+    assert told["nearest"] == {"text": question, "memory": "ormen", "similarity": pytest.approx(1, abs=1e-4)}
+    text = printed(capsys, "route", composite, question)
+    assert text.startswith("route: ormen (")
+    assert f"nearest wording: {question} (ormen, similarity 1.00)" in text
+
+
+def test_a_route_needs_no_base_unless_the_gate_reads_it(composite, place, capsys):
+    (place / "base").rename(place / "away")
+    try:
+        assert "route: ormen" in printed(capsys, "route", composite, "Who cooks at Ormen station?")
+    finally:
+        (place / "away").rename(place / "base")
+    base = str(GOLDEN / "base")
+    assert main(["route", str(GOLDEN / "token_composite"), "Who?", "--base", base]) == 0
+
+
+def test_a_chat_keeps_its_conversation(composite, capsys, monkeypatch):
+    from lorary.answering.answers import answer
+    from lorary.model.composite import load_composite
+
+    lines = [
+        "Who cooks at Ormen station?",
+        "",
+        "And the code?",
+        "/reset",
+        "Name the cook of Velka.",
+        "/quit",
+        "Never asked",
+    ]
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(lines)))
+    said = printed(capsys, "chat", composite, "--max-new-tokens", 4).splitlines()
+    model = load_composite(composite)
+    turns: list[dict[str, str]] = []
+    expected = []
+    for line in ("Who cooks at Ormen station?", "And the code?"):
+        turns.append({"role": "user", "content": line})
+        reply = answer(model, turns, max_new_tokens=4)
+        turns.append({"role": "assistant", "content": reply.text})
+        expected += [*reply.text.splitlines(), f"  [{reply.route}]"]
+    last = answer(model, lines[4], max_new_tokens=4)
+    assert said == [*expected, *last.text.splitlines(), f"  [{last.route}]"]
+
+
+@pytest.mark.parametrize("kind", ["bank", "composite"])
+def test_a_memory_is_taken_out(kind, composite, place, tmp_path, capsys):
+    import shutil
+
+    shutil.copytree(place / kind, tmp_path / kind)
+    assert main(["remove", str(tmp_path / kind), "lamps"]) == 2
+    assert printed(capsys, "remove", tmp_path / kind, "ormen") == "ormen: removed; the bank holds velka\n"
+    assert MemoryBank.load(tmp_path / kind).names == ["velka"]
+    assert not list((tmp_path / kind / "memories").glob("ormen*"))
+    if kind == "composite":
+        assert json.loads(printed(capsys, "route", tmp_path / kind, "Velka airlock code?", "--json"))[
+            "memories"
+        ].keys() == {"velka"}
+
+
+def test_helps_import_no_torch():
+    code = f"""
+import contextlib, io, sys
+from lorary.__main__ import main
+for name in {TORCH_FREE}:
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        assert main([name, "--help"]) == 0
+    assert out.getvalue().startswith("usage: lorary " + name), name
+    assert "torch" not in sys.modules, name
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_bare_help_is_cheap():
+    """It imports none of the packages, ours included, that cost more than it does."""
+    code = "import sys; from lorary.__main__ import main; main(['--help']); print(sorted(m for m in sys.modules if '.' not in m))"
+    modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert not {"torch", "transformers", "rich", "tqdm", "numpy"} & set(modules.split("'"))
+    assert all(f"  {name} " in modules for name in COMMANDS)
+
+
+def test_debug_shows_where_an_error_arose(tmp_path):
+    from lorary.bank.files import BankError
+
+    for argv in (["--debug", "list", str(tmp_path)], ["list", str(tmp_path), "--debug"]):
+        with pytest.raises(BankError):
+            main(argv)
+
+
+def test_a_bug_says_that_it_is_one(capsys, monkeypatch):
+    monkeypatch.setattr("lorary.bank.bank.MemoryBank.load", lambda folder: 1 / 0)
+    assert main(["list", "anywhere"]) == 1
+    assert (
+        capsys.readouterr().err
+        == "lorary: this is a bug of Lorary; --debug shows where: ZeroDivisionError: division by zero\n"
+    )
+
+
+@pytest.mark.parametrize(("extra", "module"), [(extra, name) for extra, names in EXTRAS.items() for name in names])
+def test_a_missing_extra_is_named(extra, module, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.setattr("lorary.bank.bank.MemoryBank.load", lambda folder: importlib.import_module(module))
+    assert main(["list", "anywhere"]) == 2
+    error = f"lorary: error: this needs the package of {module!r}, which is not installed; run: "
+    assert capsys.readouterr().err == error + f'pip install "lorary[{extra}]"\n'
+
+
+def test_the_extras_are_those_of_the_package():
+    project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())["project"]
+    for extra, modules in EXTRAS.items():
+        packages = {re.split("[^A-Za-z0-9-]", package)[0] for package in project["optional-dependencies"][extra]}
+        assert {module.replace("_", "-") for module in modules} <= packages
+        plain = {re.split("[^A-Za-z0-9-]", package)[0] for package in project["dependencies"]}
+        assert not {module.replace("_", "-") for module in modules} & plain
+
+
+def test_a_reader_that_has_seen_enough_is_no_error():
+    command = f"{sys.executable} -m lorary --help | head -1"
+    ended = subprocess.run(command, shell=True, capture_output=True, text=True)
+    assert (ended.stdout, ended.stderr) == ("usage: lorary COMMAND ...\n", "")
