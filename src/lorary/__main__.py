@@ -14,8 +14,8 @@ USE, TRAIN, EVALUATE, MORE = "use", "train", "evaluate", "more"
 COMMANDS = {
     "ask": (USE, "lorary.commands", "ask a composite a question"),
     "chat": (USE, "lorary.commands", "talk to a composite, which tells the memory behind each answer"),
-    "route": (USE, "lorary.commands", "show which memory a question reaches, and why; nothing is generated"),
-    "list": (USE, "lorary.commands", "list the memories of a bank or composite"),
+    "route": (USE, "lorary.inspection", "show which memory a question reaches, and why; nothing is generated"),
+    "list": (USE, "lorary.inspection", "list the memories of a bank or composite"),
     "new": (TRAIN, "lorary.memories.command", "start an empty bank over a base, to add adapters to"),
     "build": (TRAIN, "lorary.memories.command", "facts → bank: write a memory for each topic"),
     "add": (TRAIN, "lorary.memories.command", "add a stock PEFT LoRA adapter to a bank"),

@@ -1,0 +1,113 @@
+"""The commands that look into a bank or composite, `list` and `route`: nothing is answered or changed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from lorary.options import Options, taken
+
+if TYPE_CHECKING:
+    from lorary.bank.memory import Memory
+    from lorary.routing.explanation import Explanation
+
+_SHOWN = 8
+"""Memories that `lorary route` shows of many."""
+
+
+def route(argv: list[str]) -> None:
+    """Shows which memory a question reaches, and why."""
+    parser = Options(
+        "route",
+        "Shows which memory a question reaches and why: each term's part of the gate's logits, the index's nearest wording, "
+        "and the thresholds. Nothing is generated; the base is loaded only where the gate reads its hidden state.",
+        'COMPOSITE "QUESTION"',
+    )
+    parser.add_argument("composite", metavar="COMPOSITE", help="folder of the composite")
+    parser.add_argument("question", metavar="QUESTION", help="the question to route")
+    parser.add_argument("--base", metavar="NAME", help="where the base is, if the gate reads it")
+    parser.add_json("route, reason and all scores")
+    options = parser.parse_args(argv)
+    from lorary.model.composite import load_composite, load_router
+    from lorary.routing.explanation import explain
+    from lorary.routing.features import pooled_prompts
+
+    router, config = load_router(options.composite)
+    hidden = None
+    if "hidden" in router.gate.features:
+        model = load_composite(options.composite, **taken(options, "base"))
+        hidden = pooled_prompts(model.base, model.tokenizer, config.split_layer, [options.question])
+    explanation = explain(router, options.question, hidden)
+    print(json.dumps(explanation.to_json(), ensure_ascii=False) if options.json else _explained(explanation))
+
+
+def _explained(explanation: Explanation) -> str:
+    """An explanation for people."""
+    policy, nearest = explanation.policy, explanation.nearest
+    memories = dict(list(explanation.memories.items())[:_SHOWN])
+    terms = list(next(iter(memories.values())).terms) if memories else []
+    rows = [["memory", "probability", "logit", *terms, "index"]]
+    for name, scores in memories.items():
+        parts = [f"{scores.terms[term]:.2f}" for term in terms]
+        rows.append([name, f"{scores.probability:.3f}", f"{scores.logit:.2f}", *parts, f"{scores.similarity:.2f}"])
+    none = explanation.none
+    rows.append(["none", f"{none.probability:.3f}", f"{none.logit:.2f}", *("" for _ in terms), ""])
+    lines = [f"route: {explanation.route}", f"why: {explanation.reason}", "", *_columns(rows)]
+    if len(memories) < len(explanation.memories):
+        lines.append(f"and {len(explanation.memories) - len(memories)} more memories that are less likely")
+    lines += ["", f"thresholds: gate {policy.t_gate:.2f}, index {policy.t_index:.2f}"]
+    if nearest is not None:
+        lines.append(f"nearest wording: {nearest.text} ({nearest.memory}, similarity {nearest.similarity:.2f})")
+    return "\n".join(lines)
+
+
+def list_memories(argv: list[str]) -> None:
+    """Lists the memories of a bank or composite."""
+    parser = Options("list", "Lists the memories of a bank or composite.", "BANK")
+    parser.add_argument("bank", metavar="BANK", help="folder of the bank or composite")
+    parser.add_json("the memories")
+    options = parser.parse_args(argv)
+    from lorary.bank.bank import MemoryBank
+
+    bank = MemoryBank.load(options.bank)
+    memories = [_described(memory) for memory in bank]
+    if options.json:
+        header = {"base": bank.base, "revision": bank.revision, "encoder": bank.encoder}
+        print(json.dumps({**header, "memories": memories}, ensure_ascii=False))
+        return
+    rows = [["memory", "facts", "wordings", "rank", "size", "recall", "origin"]]
+    for memory in memories:
+        recall = memory["certificate"].get("recall_validation_wordings")
+        measured = "not measured" if recall is None else f"{recall:.0%}"
+        size = (
+            f"{memory['bytes'] / 2**20:.1f} MiB" if memory["bytes"] >= 2**20 else f"{memory['bytes'] / 2**10:.0f} KiB"
+        )
+        counts = [str(memory[name]) for name in ("facts", "wordings", "rank")]
+        rows.append([memory["name"], *counts, size, measured, memory["origin"]])
+    print(f"base: {bank.base}\nencoder: {bank.encoder}\n")
+    print("\n".join(_columns(rows)) if memories else "no memory yet; `lorary add` and `lorary build` put some in")
+
+
+def _described(memory: Memory) -> dict[str, Any]:
+    """What is told of a memory: its recall under validation wordings is in its certificate, where it was measured."""
+    tensors = memory.tensors.values()
+    return {
+        "name": memory.name,
+        "facts": len(memory.facts),
+        "wordings": len(memory.wordings),
+        "rank": max((min(tensor.shape) for tensor in tensors), default=0),
+        "bytes": sum(tensor.nbytes for tensor in tensors),
+        "origin": "imported" if memory.card.get("recipe") == "imported" else "built",
+        "certificate": dict(memory.card.get("certificate", {})),
+    }
+
+
+def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows as lines with aligned columns: the first column to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for first, *others in rows:
+        aligned = (cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True))
+        lines.append("  ".join([first.ljust(widths[0]), *aligned]).rstrip())
+    return lines
