@@ -16,7 +16,7 @@ from torch import Tensor
 from lorary.bank.adapters import PREFIX
 from lorary.bank.bank import MemoryBank
 from lorary.bank.facts import NAME, NAME_RULE, Fact, FactError, group_by_topic, read_facts
-from lorary.bank.files import MANIFEST, BankError
+from lorary.bank.files import MANIFEST, BankError, writing
 from lorary.bank.memory import Memory
 from lorary.base.layers import block_linears, fingerprint, layer_of, layers_path, mlp_targets
 from lorary.base.loading import EMBEDDED, Base, load_base
@@ -81,29 +81,30 @@ def build(
     where: dict[str, Any] = {"revision": revision, "local_files_only": local_files_only}
     loaded = load_base(base, **where) if isinstance(base, str) else base
     found = fingerprint(loaded.model)
-    bank = _open(out, loaded, found, encoder)
-    sources = {topic: _source(group, recipe, found) for topic, group in topics.items()}
-    missing = [t for t in topics if fresh or t not in bank.memories or bank[t].card.get("source") != sources[t]]
-    split_layer = recipe.split_layer if recipe.split_layer is not None else default_split(loaded.model)
-    held = {t: tuple(with_validation(f, recipe.validation_wordings) for f in topics[t]) for t in missing}
-    groups = [missing[i : i + recipe.memories_at_once] for i in range(0, len(missing), recipe.memories_at_once)]
-    order = [*dict.fromkeys((*bank.names, *missing))]
-    processes = side_by_side(len(groups), processes if isinstance(base, str) else 1, loaded.model.device)
-    with progress_bars(quiet) as bars:
-        reports = [bars.start(f"writing {_named(group)}", recipe.max_epochs).report for group in groups]
-        told = [[held[t] for t in group] for group in groups]
-        recipes = [recipe] * len(groups)
-        for made in write_groups(loaded, where, told, recipes, split_layer, reports, processes):
-            results = made.written
-            for topic, result in zip(groups[made.number], results, strict=True):
-                memory = to_memory(topic, held[topic], result, loaded, recipe, split_layer)
-                card = {**memory.card, "source": sources[topic], "seconds": round(made.seconds / len(results), 1)}
-                memory = Memory(topic, memory.adapter_config, memory.tensors, held[topic], card=card)
-                bank.add(memory, encoder=load_encoder(encoder), replace_existing=True)
-            # Groups end in any order; the bank's must not depend on it.
-            bank.memories = {name: bank.memories[name] for name in order if name in bank.memories}
-            bank.save(out)
-    return bank
+    with writing(out):  # for the whole run: a change by another writer would forbid to save what was trained
+        bank = _open(out, loaded, found, encoder)
+        sources = {topic: _source(group, recipe, found) for topic, group in topics.items()}
+        missing = [t for t in topics if fresh or t not in bank.memories or bank[t].card.get("source") != sources[t]]
+        split_layer = recipe.split_layer if recipe.split_layer is not None else default_split(loaded.model)
+        held = {t: tuple(with_validation(f, recipe.validation_wordings) for f in topics[t]) for t in missing}
+        groups = [missing[i : i + recipe.memories_at_once] for i in range(0, len(missing), recipe.memories_at_once)]
+        order = [*dict.fromkeys((*bank.names, *missing))]
+        processes = side_by_side(len(groups), processes if isinstance(base, str) else 1, loaded.model.device)
+        with progress_bars(quiet) as bars:
+            reports = [bars.start(f"writing {_named(group)}", recipe.max_epochs).report for group in groups]
+            told = [[held[t] for t in group] for group in groups]
+            recipes = [recipe] * len(groups)
+            for made in write_groups(loaded, where, told, recipes, split_layer, reports, processes):
+                results = made.written
+                for topic, result in zip(groups[made.number], results, strict=True):
+                    memory = to_memory(topic, held[topic], result, loaded, recipe, split_layer)
+                    card = {**memory.card, "source": sources[topic], "seconds": round(made.seconds / len(results), 1)}
+                    memory = Memory(topic, memory.adapter_config, memory.tensors, held[topic], card=card)
+                    bank.add(memory, encoder=load_encoder(encoder), replace_existing=True)
+                # Groups end in any order; the bank's must not depend on it.
+                bank.memories = {name: bank.memories[name] for name in order if name in bank.memories}
+                bank.save(out)
+        return bank
 
 
 def _named(group: Sequence[str]) -> str:

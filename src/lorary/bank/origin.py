@@ -9,11 +9,9 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForCausalLM
 
 from lorary.bank.lora_config import AdapterError
 from lorary.base.layers import BaseError, fingerprint_of
-from lorary.base.loading import EMBEDDED, embedded_file
 
 _HINT = "give same_base=True (--same-base) if these are two names of one model"
 
@@ -50,6 +48,9 @@ def check_base(config: Mapping[str, Any], base: str, revision: str | None, finge
 
 def _folder_of(base: str) -> Path | None:
     """The folder that the bank's base is loaded from, resolved; transformers names the embedded base so, too."""
+    # Here, because the Auto classes import the composite, and so this module, in the middle of their own import.
+    from lorary.base.loading import EMBEDDED, embedded_file
+
     if base != EMBEDDED:
         return Path(base).resolve()
     try:
@@ -63,6 +64,8 @@ def fingerprint_of_folder(folder: Path) -> str | None:
 
     A model without memory gives the parameters' names and shapes, and of each weight a sample is read from its file.
     """
+    from transformers import AutoConfig, AutoModelForCausalLM
+
     try:
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder, local_files_only=True))

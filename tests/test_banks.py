@@ -1,0 +1,251 @@
+"""A bank and its folder: nothing outside is touched, whatever bank.json says, and two writers do not mix."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+from conftest import ADAPTERS, FACTS, empty_bank, save_adapter
+
+from lorary.bank.bank import MemoryBank
+from lorary.bank.files import BankError, hash_of, writing
+from lorary.bank.memory import Memory
+from lorary.errors import LoraryError
+from lorary.model.composite import assemble
+
+HOLD = """
+import sys, time
+from lorary.bank.files import writing
+with writing(sys.argv[1]):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.fixture
+def stored(bank, tmp_path):
+    return bank.save(tmp_path / "bank")
+
+
+def rewrite(folder, change):
+    """Changes the decoded bank.json in place."""
+    file = folder / "bank.json"
+    content = json.loads(file.read_text())
+    change(content)
+    file.write_text(json.dumps(content))
+
+
+def places(content, path=()):
+    """The path of every value in decoded JSON."""
+    yield path
+    items = content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else ()
+    for key, value in items:
+        yield from places(value, (*path, key))
+
+
+def test_no_malformed_manifest_ends_in_a_traceback(stored):
+    """Every value of bank.json in turn is replaced by one of another type, and left out."""
+    file = stored / "bank.json"
+    content = json.loads(file.read_text())
+    content["base"]["linears"] = dict([*content["base"]["linears"].items()][:2])
+    for path in [path for path in places(content) if path]:
+        for value in (None, 3, -1, "x", "../x", [], {}, [{}], "left out"):
+            changed = json.loads(json.dumps(content))
+            holder = changed
+            for key in path[:-1]:
+                holder = holder[key]
+            holder[path[-1]] = value
+            if value == "left out":
+                del holder[path[-1]]
+            file.write_text(json.dumps(changed))
+            try:
+                MemoryBank.load(stored)
+            except LoraryError:
+                continue
+            assert path[-1] in ("name", "fingerprint", "layers_path", "encoder", "revision"), (path, value)
+    for whole in ("[]", "3", "null", "{", "[" * 100_000, '{"format_version": 1}'):
+        file.write_text(whole)
+        with pytest.raises(BankError, match=r"bank\.json"):
+            MemoryBank.load(stored)
+
+
+@pytest.mark.parametrize(
+    "folder",
+    [
+        "../outside",
+        "OUTSIDE",
+        ".",
+        "",
+        "memories",
+        "memories/..",
+        "memories/../../outside",
+        "memories/velka",
+        "memories/a/b",
+    ],
+)
+def test_a_memory_s_folder_outside_the_bank_is_refused_before_anything_is_done(folder, stored, bank, tmp_path):
+    outside = shutil.copytree(stored / "memories" / "ormen", tmp_path / "outside")
+    folder = folder.replace("OUTSIDE", str(outside))
+
+    def point_elsewhere(content):
+        content["memories"][0]["folder"] = folder
+        files = content["files"].items()
+        content["files"] = {path.replace("memories/ormen", folder): value for path, value in files}
+
+    rewrite(stored, point_elsewhere)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(BankError, match="lies outside the bank's memories, or is named twice"):
+        MemoryBank.load(stored)
+    bank.remove("ormen")
+    with pytest.raises(BankError, match="lies outside the bank's memories, or is named twice"):
+        bank.save(stored)
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_links_that_lead_outside_are_refused(stored, bank, base, tmp_path):
+    outside = tmp_path / "outside"
+    (stored / "memories" / "ormen").rename(outside)
+    (stored / "memories" / "ormen").symlink_to(outside)
+    bank.remove("ormen")
+    for act in (lambda: MemoryBank.load(stored), lambda: bank.save(stored)):
+        with pytest.raises(BankError, match="is a link or lies outside"):
+            act()
+    assert len(list(outside.iterdir())) == 5
+    (stored / "memories" / "ormen").unlink()
+    outside.rename(stored / "memories" / "ormen")
+    file = stored / "memories" / "velka" / "facts.jsonl"
+    shutil.move(file, tmp_path / "facts.jsonl")
+    file.symlink_to(tmp_path / "facts.jsonl")
+    with pytest.raises(BankError, match="is a link that leads outside"):
+        MemoryBank.load(stored)
+    fresh = tmp_path / "fresh"
+    fresh.mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (fresh / "memories").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(BankError, match="is a link or lies outside"):
+        bank.save(fresh)
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+def test_a_bank_in_the_hub_s_cache_loads_though_its_files_are_links(stored, bank, tmp_path):
+    """The cache keeps each file once under `blobs`, and links to it from the folder of a revision."""
+    cache = tmp_path / "models--owner--bank"
+    place = shutil.copytree(stored, cache / "snapshots" / "abc")
+    (cache / "blobs").mkdir()
+    for file in [file for file in place.rglob("*") if file.is_file()]:
+        blob = cache / "blobs" / hash_of(str(file).encode())
+        shutil.move(file, blob)
+        file.symlink_to(blob)
+    assert MemoryBank.load(place).names == bank.names
+
+
+def test_a_second_writer_waits_or_is_refused_until_the_first_ends(stored):
+    first = subprocess.Popen([sys.executable, "-c", HOLD, str(stored)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert first.stdout.readline() == "held\n"
+        with pytest.raises(BankError, match="another process is writing the bank"), writing(stored, wait=0.1):
+            pass
+        assert MemoryBank.load(stored).names, "reading needs no lock"
+    finally:
+        first.kill()
+        first.wait()
+    with writing(stored, wait=5.0), writing(stored, wait=0.1):
+        pass  # the lock went with its process, and one writer may hold it twice
+
+
+def test_writers_that_change_a_bank_at_once_lose_nothing(stored, bank, base, tmp_path):
+    names = [f"more-{n}" for n in range(6)]
+    folders = [save_adapter(base.model, tmp_path / name, n, **ADAPTERS["ormen"]) for n, name in enumerate(names)]
+
+    def add(folder):
+        with MemoryBank.change(stored) as changed:
+            changed.add(folder, same_base=True)
+
+    with ThreadPoolExecutor(len(folders)) as pool:
+        list(pool.map(add, folders))
+    assert {*MemoryBank.load(stored).names} == {*bank.names, *names}
+    assert not list(stored.rglob("*.part"))
+
+
+def test_a_bank_that_another_writer_changed_is_not_saved_over(stored, adapter_folders):
+    first, second = MemoryBank.load(stored), MemoryBank.load(stored)
+    first.add(adapter_folders["ormen"], name="first", same_base=True)
+    first.save(stored)
+    second.add(adapter_folders["ormen"], name="second", same_base=True)
+    with pytest.raises(BankError, match="changed by another writer since it was loaded"):
+        second.save(stored)
+    first.remove("first")
+    first.save(stored)
+    assert MemoryBank.load(stored).names == ["ormen", "velka", "lamps"]
+
+
+def test_a_change_that_fails_is_not_saved(stored, adapter_folders):
+    def change():
+        with MemoryBank.change(stored) as changed:
+            changed.remove("ormen")
+            changed.add(adapter_folders["velka"], same_base=True)
+
+    with pytest.raises(BankError, match="already holds 'velka'"):
+        change()
+    assert MemoryBank.load(stored).names == ["ormen", "velka", "lamps"]
+
+
+def test_another_bank_is_not_saved_over_unless_it_is_asked_for(stored, base, adapter_folders):
+    other = empty_bank(base)
+    other.add(adapter_folders["ormen"], name="other", same_base=True)
+    with pytest.raises(BankError, match="holds another bank, with"):
+        other.save(stored)
+    other.save(stored, overwrite=True)
+    assert MemoryBank.load(stored).names == ["other"]
+    assert [folder.name for folder in (stored / "memories").iterdir()] == ["other"]
+
+
+def test_a_memory_that_takes_another_s_folder_name_gets_its_own(stored, adapter_folders):
+    def swap(content):
+        for entry, folder in zip(
+            content["memories"], ("memories/later", "memories/velka", "memories/lamps"), strict=True
+        ):
+            old = entry["folder"]
+            content["files"] = {path.replace(old, folder): value for path, value in content["files"].items()}
+            entry["folder"] = folder
+
+    rewrite(stored, swap)
+    (stored / "memories" / "ormen").rename(stored / "memories" / "later")
+    with MemoryBank.change(stored) as changed:
+        changed.add(adapter_folders["velka"], name="later", same_base=True)
+    again = MemoryBank.load(stored)
+    assert again.names == ["ormen", "velka", "lamps", "later"]
+    assert again["ormen"].facts == FACTS["ormen"]
+
+
+def test_unchanged_memories_are_not_written_or_hashed_again(stored, bank, adapter_folders, monkeypatch):
+    written, files = [], Memory.files
+    monkeypatch.setattr(Memory, "files", lambda self: written.append(self.name) or files(self))
+    for known in (bank, MemoryBank.load(stored)):
+        known.save(stored)
+    assert written == []
+    again = MemoryBank.load(stored)
+    again.add(adapter_folders["ormen"], name="new", same_base=True)
+    again.save(stored)
+    again.save(stored)
+    assert written == ["new"]
+
+
+def test_the_order_of_patterns_survives(base, encoder, tmp_path):
+    """Two patterns match a module, and the first decides; sorted by name the other one would."""
+    folder = save_adapter(base.model, tmp_path / "a", r=2, target_modules=["up_proj"])
+    file = folder / "adapter_config.json"
+    patterns = {"up_proj": 40, "mlp.up_proj": 2}
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"alpha_pattern": patterns}))
+    bank = empty_bank(base)
+    bank.add(folder, same_base=True)
+    ids = torch.arange(4, 24).unsqueeze(0)
+    expected = assemble(bank, base, encoder=encoder)(input_ids=ids, adapter_names=["a"]).logits
+    again = MemoryBank.load(bank.save(tmp_path / "bank"))
+    assert list(again["a"].adapter_config["alpha_pattern"]) == list(patterns)
+    assert torch.equal(assemble(again, base, encoder=encoder)(input_ids=ids, adapter_names=["a"]).logits, expected)
