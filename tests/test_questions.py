@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
+import torch
 
 from lorary.base.followups import follows_up
+from lorary.base.prompts import prompt
 from lorary.base.questions import last_question, question_of, questions_in
+from lorary.routing.encoder import readable
 
 OIL = "Which oil do the lamplighters burn?"
 LAYOUTS = {
@@ -55,6 +60,33 @@ def test_the_last_question_of_a_list(layout):
 def test_another_text_is_left_as_it_is(text):
     assert questions_in(text) == []
     assert last_question(text) == text
+
+
+LONG = "The keepers of Velka wrote down what they saw. " * 60
+
+
+@pytest.mark.parametrize(
+    "text",
+    [f"{LONG}\n\n{OIL}", f"{OIL}\n\n{LONG}", f"{LONG}{OIL}", f"Who cooks?\n{LONG}\n{OIL}\nAnswer briefly.\n{LONG}"],
+    ids=["behind", "before", "in one line", "in the middle"],
+)
+def test_of_a_text_longer_than_the_encoder_reads_the_part_that_asks_routes(composite, encoder, text):
+    assert readable(encoder, [text]) == [OIL]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # nothing is left unread in silence, or with a warning
+        short, long = composite.router.query([OIL, text]).embedding
+    assert torch.equal(short, long)
+    ids = composite.tokenizer(prompt(composite.tokenizer, OIL), return_tensors="pt").input_ids
+    assert composite(ids, routing_text=text).routes == composite(ids).routes
+
+
+def test_a_text_that_fits_is_read_whole_and_of_one_long_sentence_its_end(encoder):
+    assert readable(encoder, [f"{LONG[:400]}\n{OIL}"]) == [f"{LONG[:400]}\n{OIL}"]
+    (end,) = readable(encoder, ["word " * 400 + "who founded the guild"])
+    assert end.endswith("who founded the guild")
+    assert encoder.lengths([end])[0] <= encoder.longest
+    (chinese,) = readable(encoder, ["灯" * 600 + "谁做饭"])
+    assert chinese.endswith("谁做饭")
 
 
 FOLLOWING = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from lorary.base.followups import follows_up
 
@@ -23,6 +23,7 @@ _LABELS = (
 """Pairs of what stands before a question and before its answer where a text is a list of such."""
 _ANSWERS = "|".join(dict.fromkeys(word for _, labels in _LABELS for word in labels.split("|") if len(word) > 1))
 _OPTIONS = re.compile(r"\n\s*(?:(?:choices|options)\b|\(?A[.):])", re.IGNORECASE)
+_ASKS = re.compile(r"[?？؟]")
 _CUE = re.compile(r"(?:^|\n)[ \t]*([^\s:：][^\n:：]{0,24}[:：])\s*$")
 
 
@@ -41,6 +42,22 @@ def last_question(text: str) -> str:
     """The last question of a text that lists questions with their answers; the whole text where it is no such list."""
     asked = questions_in(text)
     return asked[-1] if asked else text
+
+
+def asking_part(text: str, fits: Callable[[str], bool]) -> str:
+    """The part of a text too long to be read whole that asks: its last line with a question mark, else its last line.
+
+    Of a line that is too long itself it is the last sentence, chosen alike, and of that as much of the end as fits. A text
+    that fits is left as it is.
+    """
+    for separator in (r"\n+", r"(?<=[.!?])\s+|(?<=[。！？؟])"):
+        if fits(text):
+            return text
+        pieces = [piece for piece in re.split(separator, text.strip()) if piece]
+        text = next((piece for piece in reversed(pieces) if _ASKS.search(piece)), pieces[-1])
+    while not fits(text):
+        text = text[len(text) // 4 + 1 :]
+    return text.strip()
 
 
 def questions_in(text: str) -> list[str]:

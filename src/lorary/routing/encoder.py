@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from lorary.base.questions import asking_part
 from lorary.errors import LoraryError
 
 EMBEDDED = "embedded:all-minilm-l6-v2"
@@ -167,6 +168,15 @@ class _Pieces:
 def _tells(character: str) -> bool:
     """Whether a character is a letter, a digit or a symbol."""
     return unicodedata.category(character)[0] in "LNS"
+
+
+def readable(encoder: Encoder, texts: Sequence[str]) -> list[str]:
+    """The texts; of one that is longer than the encoder reads, the part that asks (`questions.asking_part`)."""
+    longest, lengths = getattr(encoder, "longest", None), getattr(encoder, "lengths", None)
+    if longest is None or lengths is None:
+        return list(texts)
+    # A word piece is a letter or more, so most texts need not be counted.
+    return [asking_part(text, lambda part: len(part) <= longest or lengths([part])[0] <= longest) for text in texts]
 
 
 def embedded_folder() -> Path:

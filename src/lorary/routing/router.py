@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lorary.bank.bank import MemoryBank
 from lorary.bank.memory import Memory
-from lorary.routing.encoder import Encoder
+from lorary.routing.encoder import Encoder, readable
 from lorary.routing.features import running_mean
 from lorary.routing.gate import Gate, cosines
 from lorary.routing.policy import Decision, Policy, decide
@@ -118,7 +118,11 @@ class Router:
 
     @torch.no_grad()
     def query(self, texts: Sequence[str]) -> Query:
-        """What the gate's features need of `texts`; equal texts, and what is left without names, are encoded once."""
+        """What the gate's features need of `texts`; equal texts, and what is left without names, are encoded once.
+
+        Of a text that is longer than the encoder reads, the part that asks counts, for all features alike.
+        """
+        texts = readable(self.get_encoder(), texts)
         rows = {text: row for row, text in enumerate(dict.fromkeys(texts))}
         distinct, features, device = list(rows), self.gate.features, self.gate.none.device
         bare = self.without_names(distinct) if "asked" in features else []
