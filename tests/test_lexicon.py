@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import math
+import pickle
+from random import Random
+
 import bm25s
 import pytest
 import torch
@@ -34,6 +39,60 @@ def test_scores_are_bm25_s_as_a_share_of_what_the_words_weigh(lexicon):
         plain = torch.from_numpy(reference.get_scores([w for w in words if w in reference.vocab_dict]))
         assert torch.allclose(row / row.max(), plain / plain.max(), atol=1e-5)
     assert 0 < float(scores.max()) < 1
+
+
+def dense_votes(bank, texts, memories):
+    """The votes by the library's own matrix, every text with every wording."""
+    tokenize = {"stopwords": "en", "return_ids": False, "show_progress": False}
+    owners = [name for name, wordings in bank.items() for _ in wordings]
+    words = bm25s.tokenize([wording for wordings in bank.values() for wording in wordings], **tokenize)
+    votes = torch.zeros(len(texts), len(memories))
+    if not any(words):
+        return votes
+    library = bm25s.BM25()
+    library.index(words, show_progress=False)
+    for row, asked in zip(votes, bm25s.tokenize(list(texts), **tokenize), strict=True):
+        counts = [sum(word in wording for wording in words) for word in asked]
+        most = sum(math.log(1 + (len(words) - count + 0.5) / (count + 0.5)) for count in counts)
+        known = [word for word in asked if word in library.vocab_dict]
+        for owner, score in zip(owners, library.get_scores(known) / most if known else [], strict=bool(known)):
+            if owner in memories:
+                row[memories.index(owner)] = max(row[memories.index(owner)], torch.tensor(score))
+    return votes
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_after_any_changes_the_votes_are_those_of_the_library_s_dense_matrix(seed):
+    """Bit for bit: words that repeat, wordings without words, memories that come again, leave unknown or are empty."""
+    chance, lexicon, bank = Random(seed), Lexicon(), {}
+    words = [f"word{number}" for number in range(30)] + ["the", "of"]
+
+    def sentences(count):
+        return [" ".join(chance.choices(words, k=chance.randrange(9))) for _ in range(count)]
+
+    for _ in range(25):
+        name, wordings = chance.choice("abcd"), sentences(chance.choice([0, 1, 12]))
+        bank.pop(name, None)
+        if chance.random() < 0.3:
+            lexicon.remove(name)
+        else:
+            lexicon.add(name, wordings)
+            if wordings:
+                bank[name] = wordings
+        texts, memories = [*sentences(4), "word1 word1 word1 unknown", ""], ["d", "b", "unknown", "a"]
+        expected = dense_votes(bank, texts, memories)
+        assert torch.equal(lexicon.votes(texts, memories), expected)
+        assert lexicon.scores(texts).shape == (len(texts), len(lexicon)) == (6, sum(map(len, bank.values())))
+    for other in (copy.deepcopy(lexicon), pickle.loads(pickle.dumps(lexicon))):
+        assert torch.equal(other.votes(texts, memories), expected)
+
+
+def test_wordings_are_exchanged_in_place(lexicon):
+    other = Lexicon()
+    for memory, wordings in HELD.items():
+        other.add(memory, ["Nothing else."] * len(wordings) if memory == "ormen" else wordings)
+    lexicon.replace("ormen", ["Nothing else."] * 3)
+    assert torch.equal(lexicon.scores(TEXTS), other.scores(TEXTS))
 
 
 def test_the_best_wording_votes_for_its_memory(lexicon):
