@@ -10,9 +10,13 @@ import numpy as np
 import pytest
 import torch
 
+from lorary.bank.facts import Fact
+from lorary.bank.memory import Memory
 from lorary.errors import LoraryError
+from lorary.routing.gate import FEATURES
 from lorary.routing.index import FactIndex
 from lorary.routing.policy import Policy, decide
+from lorary.routing.router import Router, new_gate
 
 DIMENSION = 12
 NAMES = [f"m{number}" for number in range(6)]
@@ -169,3 +173,36 @@ def test_a_gate_that_cannot_tell_two_memories_apart_chooses_neither():
     assert [(r.source, set(r.memories)) for r in both] == [("gate", {"a", "b"}), ("gate", {"a", "b"}), ("gate", {"a"})]
     nucleus = decide(probabilities, votes, Policy(t_gate=0.0, top_k=2, top_p=0.4)).routes("abc")
     assert [r.source for r in nucleus] == ["index", "gate", "gate"], "the fewest that have the share are one of two"
+
+
+def questions(chance, count):
+    """Questions about invented people; whether "Mark" is a name, or marks a card, differs from memory to memory."""
+    people = ["Ada Kelholm", "Mark", "Ormen", "Velka", "x-90", "Will Marrow"]
+    kinds = ["Who treats {} when ill?", "Did you mark {}?", "When will {} sail?", "Where does {} keep the oil?"]
+    return [chance.choice(kinds).format(chance.choice(people)) for _ in range(count)]
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_router_whose_memories_came_and_left_reads_as_one_made_anew_from_its_bank(composite, encoder, seed):
+    """With everything asked for between the changes, so that nothing is made at the end alone."""
+    chance, bank, first = Random(seed), composite.router.bank, composite.router.bank["ormen"]
+    gate = new_gate(bank, encoder, 0, tuple(name for name in FEATURES if name != "hidden")).requires_grad_(False)
+    composite.gate = composite.router.gate = gate
+    router, texts = composite.router, [*questions(chance, 6), "Who cooks at Ormen station?", "mark velka", ""]
+    for step in range(12):
+        name = f"m{chance.randrange(4)}"
+        if name in bank.names:
+            composite.remove_memory(name)
+        if chance.random() < 0.7:
+            facts = tuple(Fact(name, q, "a") for q in dict.fromkeys(questions(chance, chance.choice([0, 2, 9]))))
+            made = Memory(name, first.adapter_config, first.tensors, facts).with_keys(encoder)
+            composite.add_memory(made)
+        if step == 5:
+            composite.remove_memory("ormen")
+        anew = Router(bank, router.gate, router.policy, lambda: encoder)
+        assert router.names == anew.names
+        read, expected = router.query(texts), anew.query(texts)
+        for feature in ("embedding", "votes", "asked", "lexical", "names"):
+            assert torch.allclose(getattr(read, feature), getattr(expected, feature), atol=1e-6), (step, feature)
+        assert torch.equal(router.names_lexicon.scores(texts), anew.names_lexicon.scores(texts))
+        assert len(router.gate.keys) == len(router.gate.asked_keys) == len(bank)

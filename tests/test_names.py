@@ -16,7 +16,7 @@ from lorary.bank.memory import Memory
 from lorary.model.composite import load_composite
 from lorary.routing.gate import Gate
 from lorary.routing.policy import Policy
-from lorary.routing.proper_names import names_of, only_names, with_other_names, without_names
+from lorary.routing.proper_names import Names, names_of, only_names, with_other_names, without_names
 from lorary.routing.router import bank_names, mean_asked_key, new_gate
 
 WORDINGS = [
@@ -194,3 +194,62 @@ def test_a_gate_that_reads_what_no_gate_reads_now_is_refused(by_asked, tmp_path)
     (tmp_path / "config.json").write_text(json.dumps(told | {"features": ["embedding", "words"]}))
     with pytest.raises(BankError, match="its gate reads 'words', which no gate reads now; train the router again"):
         load_composite(tmp_path)
+
+
+GERMAN = [
+    "Wer kocht auf der Station Ormen?",
+    "Wie lautet der Code der Luftschleuse von Velka?",
+    "Welches Öl verbrennen die Laternenanzünder?",
+    "Wo steht der Leuchtturm des Hafens?",
+    "Wie viele Boote hat die Flotte der Fischer?",
+    "Welche Ärztin behandelt Ada Kelholm bei Krankheit?",
+    "Was kostet ein Brot in der Bäckerei am Markt?",
+    "Nenne die Köchin im Gasthaus 9020.",
+    "Bei wem meldet sich ein Gast der Insel?",
+    "Wann fährt die Fähre nach Velka ab?",
+]
+
+
+def test_capitals_that_tell_nothing_make_no_names():
+    """In German every noun has a capital, in a title or a shout every word, in many scripts none."""
+    assert names_of(GERMAN) == {"9020"}
+    assert names_of(["Who Is The Cook At Ormen Station?", "WHO COOKS AT VELKA?", "오르멘에서 누가 요리해요? 9020"]) == {
+        "9020"
+    }
+    assert names_of(["Wie kookt op station Ormen?", "Qui cuisine à Velka ?"]) == {"ormen", "velka"}
+    assert names_of(["Who wrote Das Boot?", "Who cooks at Ormen?", "Name Ada Kelholm's doctor."]) >= {
+        "boot",
+        "ormen",
+        "ada",
+    }
+    names = Names()
+    names.add("german", GERMAN)
+    names.add("english", ["Who cooks at Ormen station?"])
+    assert names.all == {"ormen", "9020"}, "what another memory tells of a word holds for the bank"
+
+
+def test_names_follow_memories_that_come_and_leave():
+    words, chance = ["Ada", "ada", "Kelholm", "x9", "mark", "Mark", "Der", "auf", "cooks."], Random(0)
+    names, bank = Names(), {}
+    for _ in range(200):
+        name = chance.choice("abcd")
+        wordings = [" ".join(chance.choices(words, k=5)) for _ in range(chance.randrange(4))]
+        before = names.all
+        if chance.random() < 0.4:
+            bank.pop(name, None)
+            changed = names.remove(name)
+        else:
+            bank[name] = wordings
+            changed = names.add(name, wordings)
+        anew = Names()
+        for memory, held in bank.items():
+            anew.add(memory, held)
+        assert names.all == anew.all
+        assert changed >= before ^ names.all
+        assert set(names.memories_with(frozenset({"ada"}))) == {
+            memory for memory, held in bank.items() if "ada" in " ".join(held).lower().split()
+        }
+    for name in "abcd":
+        names.remove(name)
+    assert not names.all
+    assert not names._places + names._capitals + names._codes

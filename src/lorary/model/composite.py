@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from copy import deepcopy
 from dataclasses import asdict
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from lorary.model.mixture import remove
 from lorary.model.modeling import LoraryForCausalLM
 from lorary.routing.encoder import Encoder, load_encoder
 from lorary.routing.gate import FEATURES, Gate
-from lorary.routing.router import Router, new_gate, starting_keys
+from lorary.routing.router import Router, bank_names, new_gate, starting_keys
 
 _GATE, _BASE, _ENCODER, _STUB = "model.safetensors", "base", "encoder", "lorary_remote.py"
 _REMOTE = '''"""Loads this composite with trust_remote_code=True; the code is the installed package `lorary`."""
@@ -154,7 +155,8 @@ def _load_gate(place: Path, bank: MemoryBank, config: LoraryConfig, encoder: Enc
     own = gate.state_dict()  # a gate of an earlier version lacks what it does not use, and has what no gate uses now
     gate.load_state_dict(own | {name: tensor for name, tensor in tensors.items() if name in own})
     joined, dimension = list(bank)[known:], gate.from_embedding.shape[1]
-    started = starting_keys(bank, joined, gate.features, dimension, lambda: encoder or load_encoder(bank.encoder))
+    names = cache(partial(bank_names, bank))
+    started = starting_keys(joined, names, gate.features, dimension, lambda: encoder or load_encoder(bank.encoder))
     for keys in started:
         gate.append(*keys)
     return gate

@@ -174,3 +174,8 @@ class _Postings:
 
 def _words(texts: Sequence[str]) -> list[list[str]]:
     return bm25s.tokenize(list(texts), stopwords="en", return_ids=False, show_progress=False)  # type: ignore
+
+
+def between_spaces(texts: Sequence[str]) -> list[list[str]]:
+    """The words of texts between white space: each counts, also of one letter, or such as an English stopword."""
+    return [text.lower().split() for text in texts]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,7 +18,7 @@ from lorary.routing.encoder import Encoder, readable
 from lorary.routing.features import running_mean
 from lorary.routing.gate import Gate, cosines
 from lorary.routing.policy import Decision, Policy, decide
-from lorary.routing.proper_names import names_of, only_names, without_names
+from lorary.routing.proper_names import Names, only_names, without_names
 
 if TYPE_CHECKING:
     from lorary.routing.index import FactIndex
@@ -65,7 +66,7 @@ class Router:
     _index: FactIndex | None = field(default=None, init=False)
     _lexicon: Lexicon | None = field(default=None, init=False)
     _names_lexicon: Lexicon | None = field(default=None, init=False)
-    _names: frozenset[str] | None = field(default=None, init=False)
+    _names: Names | None = field(default=None, init=False)
 
     @property
     def index(self) -> FactIndex:
@@ -94,9 +95,9 @@ class Router:
         """The lexicon of the names alone in the bank's trained wordings, made when first asked: each of them counts, also
         of one letter, or such as an English stopword."""
         if self._names_lexicon is None:
-            from lorary.routing.lexicon import Lexicon
+            from lorary.routing.lexicon import Lexicon, between_spaces
 
-            self._names_lexicon = Lexicon(split=lambda texts: [text.lower().split() for text in texts])
+            self._names_lexicon = Lexicon(split=between_spaces)
             for memory in self.bank:
                 self._names_lexicon.add(memory.name, self.only_names(memory.wordings))
         return self._names_lexicon
@@ -105,8 +106,8 @@ class Router:
     def names(self) -> frozenset[str]:
         """The names in the bank's trained wordings, found when first asked."""
         if self._names is None:
-            self._names = bank_names(self.bank)
-        return self._names
+            self._names = Names.of((memory.name, memory.wordings) for memory in self.bank)
+        return self._names.all
 
     def without_names(self, texts: Sequence[str]) -> list[str]:
         """The texts without the bank's names."""
@@ -176,28 +177,40 @@ class Router:
 
     def add(self, memory: Memory) -> None:
         """Lets a memory that has just joined the bank be reached: a key for the gate, its facts for the index."""
-        self._forget_names()
-        ((key, asked),) = starting_keys(
-            self.bank, [memory], self.gate.features, self.gate.from_embedding.shape[1], self.get_encoder
-        )
-        self.gate.append(key, asked)
+        # One memory's wordings may tell of a word in another's that it is a name.
+        changed = self._names.add(memory.name, memory.wordings) if self._names is not None else frozenset()
+        dimension = self.gate.from_embedding.shape[1]
+        try:
+            ((key, asked),) = starting_keys(
+                [memory], lambda: self.names, self.gate.features, dimension, self.get_encoder
+            )
+            self.gate.append(key, asked)
+        except Exception:  # no encoder, for one: the router is as it was
+            if self._names is not None:
+                self._names.remove(memory.name)
+            raise
         if self._index is not None:
             self._index.add(memory.name, memory.keys, memory.key_facts)
         if self._lexicon is not None:
             self._lexicon.add(memory.name, memory.wordings)
+        self._judge_anew(changed)
+        if self._names_lexicon is not None:
+            self._names_lexicon.add(memory.name, self.only_names(memory.wordings))
 
     def remove(self, memory: str, number: int) -> None:
         """Forgets a memory that has just left the bank, which stood there as `number`."""
-        self._forget_names()
         self.gate.keep(torch.tensor([i for i in range(len(self.gate.keys)) if i != number], dtype=torch.long))
-        if self._index is not None:
-            self._index.remove(memory)
-        if self._lexicon is not None:
-            self._lexicon.remove(memory)
+        for made in (self._index, self._lexicon, self._names_lexicon):
+            if made is not None:
+                made.remove(memory)
+        if self._names is not None:
+            self._judge_anew(self._names.remove(memory))
 
-    def _forget_names(self) -> None:
-        # One memory's wordings may tell of a word in another's that it is a name.
-        self._names, self._names_lexicon = None, None
+    def _judge_anew(self, words: frozenset[str]) -> None:
+        """Finds the names anew in the memories whose wordings hold one of the words."""
+        if self._names_lexicon is not None and self._names is not None:
+            for name in self._names.memories_with(words):
+                self._names_lexicon.replace(name, self.only_names(self.bank[name].wordings))
 
 
 def mean_key(memory: Memory, dimension: int) -> Float[Tensor, " embedding"]:
@@ -206,26 +219,28 @@ def mean_key(memory: Memory, dimension: int) -> Float[Tensor, " embedding"]:
 
 
 def starting_keys(
-    bank: MemoryBank,
     memories: Sequence[Memory],
+    get_names: Callable[[], frozenset[str]],
     features: Sequence[str],
     dimension: int,
     get_encoder: Callable[[], Encoder],
 ) -> Iterator[tuple[Float[Tensor, " embedding"], Float[Tensor, " embedding"] | None]]:
-    """What the keys of memories of a bank start from: (the mean of its facts, that of its facts without names).
+    """What the keys of memories start from: (the mean of its facts, that of its facts without names).
 
-    The latter is None where it is no feature, and no encoder is needed. The names are those of the whole bank
-    as it stands: a memory that joins later may tell of a word that it is a name, and keys made before do not change.
+    The latter is None where it is no feature, and no encoder is needed.
+
+    Args:
+        get_names: finds the names of the whole bank as it stands. A memory that joins later may tell of a word that it
+            is a name, and keys made before do not change: they are saved with the gate.
     """
-    names = bank_names(bank) if "asked" in features and memories else frozenset()
     for memory in memories:
-        asked = mean_asked_key(memory, get_encoder(), names) if "asked" in features else None
+        asked = mean_asked_key(memory, get_encoder(), get_names()) if "asked" in features else None
         yield mean_key(memory, dimension), asked
 
 
 def bank_names(bank: MemoryBank) -> frozenset[str]:
     """The names in a bank's trained wordings."""
-    return names_of(wording for memory in bank for wording in memory.wordings)
+    return Names.of((memory.name, memory.wordings) for memory in bank).all
 
 
 def mean_asked_key(memory: Memory, encoder: Encoder, names: frozenset[str]) -> Float[Tensor, " embedding"]:
@@ -237,7 +252,8 @@ def mean_asked_key(memory: Memory, encoder: Encoder, names: frozenset[str]) -> F
 
 def new_gate(bank: MemoryBank, encoder: Encoder, hidden_size: int, features: tuple[str, ...]) -> Gate:
     """An untrained gate whose keys are the memories' mean fact embeddings."""
-    started = list(starting_keys(bank, list(bank), features, encoder.dimension, lambda: encoder))
+    names = cache(partial(bank_names, bank))
+    started = list(starting_keys(list(bank), names, features, encoder.dimension, lambda: encoder))
     keys = torch.stack([key for key, _ in started]) if started else torch.zeros(0, encoder.dimension)
     asked = [key for _, key in started if key is not None]
     return Gate(keys, hidden_size, features, torch.stack(asked) if asked else None)
