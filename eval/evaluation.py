@@ -13,6 +13,7 @@ from typing import Any
 
 from lorary.bank.bank import MemoryBank
 from lorary.bank.memory import Memory
+from lorary.bank.merging import MergeError, merged
 from lorary.eval import results as stored
 from lorary.eval import studies
 from lorary.eval.certainty import certainty
@@ -20,7 +21,6 @@ from lorary.eval.comparison import within
 from lorary.eval.conditions import ALL, EACH, PARTS, Condition, choose, known, routes
 from lorary.eval.given import read_given, score
 from lorary.eval.latency import latency
-from lorary.eval.merging import MergeError, merged
 from lorary.eval.prior import by_prior
 from lorary.eval.questions import held_out, unrelated_text
 from lorary.eval.retention import damage, retention

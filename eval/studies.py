@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from lorary.bank.bank import MemoryBank
+from lorary.bank.merging import COMBINED, MergeError, merged
 from lorary.eval.conditions import CONDITIONS, routes
-from lorary.eval.merging import HOWS, MergeError, merged
 from lorary.eval.predictions import Prediction, scored
 from lorary.eval.questions import Question, headline
 from lorary.eval.routers import found
@@ -22,7 +22,7 @@ from lorary.routing.router import Router
 
 ROUTED = ("oracle", "gate", "index", "policy")
 """Conditions whose recall is told against the number of memories in the bank."""
-MERGES = ("exact", "sum", *HOWS)
+MERGES = ("exact", "sum", *COMBINED)
 """Ways to merge: the exact mean of updates, their exact sum, and PEFT's."""
 Group = tuple[str, ...]
 
@@ -112,7 +112,7 @@ def _rows(
 
 def _under(run: Run, how: str, group: Group, asked: Sequence[Question]) -> list[Prediction]:
     """The predictions of questions under a merge of a group."""
-    if how not in HOWS:
+    if how not in COMBINED:
         weight = 1.0 if how == "sum" else 1 / len(group)
         given = [Route(group, (weight,) * len(group), "caller", 1.0)] * len(asked)
         return answered(how, asked, given, run.asker, new_tokens=run.new_tokens)

@@ -10,11 +10,11 @@ from torch.nn import functional
 
 from lorary.bank.bank import MemoryBank
 from lorary.bank.facts import Fact
+from lorary.bank.merging import merged
 from lorary.base.prompts import longest_answer, prompt
 from lorary.eval import recall
 from lorary.eval import results as stored
 from lorary.eval.conditions import choose, routes, scores
-from lorary.eval.merging import merged
 from lorary.eval.questions import held_out
 from lorary.eval.run import bank_of, instead
 from lorary.eval.sources import Source

@@ -10,10 +10,10 @@ from conftest import FACTS, empty_bank, pico_model, save_adapter
 from peft import PeftModel
 
 from lorary.__main__ import main
+from lorary.bank.merging import MergeError, merged, ties
 from lorary.base.prompts import prompt
 from lorary.eval import recall
 from lorary.eval.conditions import CONDITIONS, choose
-from lorary.eval.merging import MergeError, merged, ties
 from lorary.eval.run import bank_of, instead
 from lorary.model.composite import assemble
 
