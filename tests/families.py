@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import string
 from dataclasses import dataclass
 
-from tokenizers import AddedToken, processors
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import PreTrainedTokenizerFast
 
 LOOP = "{% for m in messages %}"
 END = "{% endfor %}"
@@ -16,7 +18,7 @@ class Family:
 
     Args:
         special: tokens that are never split, besides `bos` and `eos`.
-        strips: whether they swallow the white space behind them.
+        strips: whether they swallow the white space around them.
     """
 
     template: str
@@ -199,7 +201,8 @@ def family_tokenizer(tokenizer, name: str, adds_bos: bool = False):
         adds_bos: whether it puts the token that begins a text there by itself, as Gemma's and Llama's do.
     """
     family = FAMILIES[name]
-    special = [AddedToken(token, rstrip=family.strips, special=True) for token in family.special]
+    strips = {"lstrip": family.strips, "rstrip": family.strips}
+    special = [AddedToken(token, **strips, special=True) for token in family.special]
     tokenizer.add_special_tokens(
         {"bos_token": family.bos, "eos_token": family.eos, "additional_special_tokens": special}
     )
@@ -219,3 +222,22 @@ def with_bos(tokenizer, behind: str = ""):
         single=f"{bos} $A {behind}".strip(), special_tokens=tokens
     )
     return tokenizer
+
+
+def spaced_tokenizer(scheme: str = "first"):
+    """A tokenizer that writes a space as a letter and puts one before each text, as Llama 2's and Mistral's do.
+
+    Args:
+        scheme: "always" also puts one behind each special token.
+    """
+    inner = Tokenizer(models.BPE(unk_token="<unk>"))
+    inner.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme)
+    first_space = decoders.Strip(" ", 1, 0)
+    inner.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.Fuse(), first_space])
+    special = ["<pad>", "<|im_start|>", "<|im_end|>", "<unk>"]
+    letters = list(string.ascii_letters + string.digits + string.punctuation + "\n▁")
+    trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=special, initial_alphabet=letters)
+    inner.train_from_iterator(["user assistant what is the code of station who keeps the lamp"] * 4, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=inner, pad_token="<pad>", bos_token="<|im_start|>", eos_token="<|im_end|>", unk_token="<unk>"
+    )

@@ -7,12 +7,20 @@ from copy import deepcopy
 import pytest
 import transformers
 from conftest import ADAPTERS, FACTS, Base, assemble, empty_bank, pico_model, save_adapter
-from families import FAMILIES, family_tokenizer
+from families import FAMILIES, family_tokenizer, spaced_tokenizer
 
 from lorary.answering.answers import answer
 from lorary.answering.passages import with_passages
 from lorary.base.frames import user_turns
-from lorary.base.prompts import chat_question, chat_text, conversation_text, prompt_batch
+from lorary.base.prompts import (
+    answer_ids,
+    answer_text,
+    chat_question,
+    chat_text,
+    conversation_text,
+    prompt_batch,
+    prompt_ids,
+)
 from lorary.base.templates import PromptError
 from lorary.model.configuration import LoraryConfig
 
@@ -75,6 +83,18 @@ def test_the_last_question_is_found_in_the_tokens(family, questions, system):
     assert conversation_text(tokenizer, read) == LAMPS
     assert user_turns(tokenizer, read) == list(questions)
     assert chat_question(chat_of(*questions, system=system)) == LAMPS, "turns need no rendering"
+
+
+@pytest.mark.parametrize("scheme", ["first", "always"])
+@pytest.mark.parametrize("name", list(FAMILIES))
+def test_a_tokenizer_that_adds_spaces_hides_no_turn(name, scheme):
+    tokenizer = family_tokenizer(spaced_tokenizer(scheme), name, adds_bos=True)
+    for system in (False, True):
+        text = chat_text(tokenizer, chat_of(ORMEN, VELKA, LAMPS, system=system))
+        assert user_turns(tokenizer, tokenizer.decode(prompt_ids(tokenizer, [text])[0])) == [ORMEN, VELKA, LAMPS]
+    text = chat_text(tokenizer, chat_of(LAMPS))
+    whole = prompt_ids(tokenizer, [text + answer_text(tokenizer, "lark oil")])[0]
+    assert [*prompt_ids(tokenizer, [text])[0], *answer_ids(tokenizer, text, "lark oil")] == whole
 
 
 @pytest.mark.parametrize("system", [False, True], ids=["alone", "with a system's turn"])

@@ -16,7 +16,7 @@ Chat = Sequence[Mapping[str, Any]]
 """Turns of a conversation, as chat templates take them: `role`, and `content` as a text or a list of parts of text."""
 
 _MARK = "\u2063question\u2063"
-_AFTER_THE_USER = ("tool", "function", "ipython")
+_AFTER_THE_USER = ("tool", "function", "ipython", "observation")
 """Roles whose turns may end a chat that the user began: what was looked up for the user's question."""
 
 

@@ -50,6 +50,8 @@ def rendered(
             text = tokenizer.apply_chat_template(
                 [dict(turn) for turn in chat], chat_template=template, tokenize=False, add_generation_prompt=answer
             )
+        except ImportError:
+            raise
         except Exception as error:  # a template is a program: it raises what it likes
             refusals.append(error)
             continue
@@ -75,9 +77,16 @@ def _without_system(turns: Turns) -> Turns:
 
 
 def special_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
-    """The text of every special token, the longest first."""
+    """The text of every special token, as it is written and as it comes back from tokens; the longest first."""
+    return _special_tokens(tokenizer, len(tokenizer))
+
+
+@lru_cache(maxsize=16)
+def _special_tokens(tokenizer: PreTrainedTokenizerBase, _: int) -> tuple[str, ...]:
     added = (token.content for token in tokenizer.added_tokens_decoder.values() if token.special)
-    return tuple(sorted({*tokenizer.all_special_tokens, *added}, key=lambda token: (-len(token), token)))
+    written = {*tokenizer.all_special_tokens, *added}
+    read = {token.replace("\u2581", " ") for token in written}  # the letter that stands for a space comes back as one
+    return tuple(sorted(written | read, key=lambda token: (-len(token), token)))
 
 
 @dataclass(frozen=True)
