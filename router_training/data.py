@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -99,7 +99,7 @@ class Queries(Dataset[int]):
         read: gives the hidden state of questions, where it is a feature; the model's by default.
 
     Attributes:
-        target: a distribution over the memories and none for each example; None, unless set, trains on its memory.
+        target: a distribution over the memories and none for each example; None, unless set: its memory.
     """
 
     def __init__(
@@ -172,6 +172,28 @@ def about_others(texts: Sequence[str], names: frozenset[str], seed: int) -> list
     return [other for text, other in told if other != text]
 
 
+class TrainLoader(DataLoader[int]):
+    """Batches of the examples' numbers, collated, that go on within an epoch: the state says how many were drawn."""
+
+    drawn, start = 0, 0
+
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+        start, self.start = self.start, 0  # of this iterator alone, though it may never be asked for a batch
+        return self._from(start)
+
+    def _from(self, start: int) -> Iterator[Batch]:
+        for number, indices in enumerate(self.batch_sampler or (), 1):
+            self.drawn = number
+            if number > start:
+                yield self.collate_fn(indices)
+
+    def state_dict(self) -> dict[str, int]:
+        return {"drawn": self.drawn}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self.start = state["drawn"]
+
+
 class RoutingData(lightning.LightningDataModule):
     """Trained wordings and unrelated questions to train on; validation wordings and kept questions to calibrate on.
 
@@ -231,7 +253,7 @@ class RoutingData(lightning.LightningDataModule):
         # The first of a step, which are drawn anew for each epoch; devices take turns at its queries.
         seen = len(range(rank, self.language_rows, devices))
         collate = self.trained.collate
-        return DataLoader(self.trained, size, sampler=order, collate_fn=lambda chosen: collate(chosen, chosen[:seen]))
+        return TrainLoader(self.trained, size, sampler=order, collate_fn=lambda chosen: collate(chosen, chosen[:seen]))
 
     def val_dataloader(self) -> DataLoader[int]:
         share = min(1.0, self.language_rows / self.batch_size)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import torch
@@ -9,8 +10,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lorary.bank.bank import MemoryBank
-from lorary.bank.files import BankError
+from lorary.bank.files import MANIFEST, BankError
+from lorary.errors import LoraryError
 from lorary.model.composite import read_gate
+from lorary.routing.encoder import encoder_name
 from lorary.routing.gate import Gate
 
 _PENALTY = 1e-3
@@ -53,13 +56,33 @@ def ridge(
     return torch.linalg.solve(inputs.T @ inputs + scale * torch.eye(inputs.shape[1]), inputs.T @ targets).T
 
 
-def start_from(gate: Gate, bank: MemoryBank, folder: Path) -> None:
+def start_from(gate: Gate, bank: MemoryBank, folder: Path, *, by_token: bool = False) -> None:
     """Gives a new gate the weights of the trained one in a composite's folder; new memories keep their own keys.
 
+    Args:
+        by_token: whether the new gate decides at each token.
+
     Raises:
-        BankError: that gate reads embeddings or hidden states of another size.
+        BankError: no gate is there, or it reads embeddings or hidden states of another kind or size.
     """
-    trained, names, features = read_gate(folder)
+    trained, names, features = _read_gate(folder)
+    manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    if encoder_name(manifest.get("encoder", bank.encoder)) != encoder_name(bank.encoder):
+        raise BankError(
+            f"{folder}: its gate reads embeddings of {manifest['encoder']!r}, this bank's are of {bank.encoder!r}; "
+            "start from a composite with the same encoder, or give it with --encoder"
+        )
+    reads_hidden = "hidden" in features and "hidden" in gate.features
+    if reads_hidden and manifest.get("fingerprint", bank.fingerprint) != bank.fingerprint:
+        raise BankError(
+            f"{folder}: its gate reads hidden states of another base than {bank.base!r}; start from a composite over the "
+            "same base, or from nothing"
+        )
+    if by_token and reads_hidden and bool(trained.get("hidden_mean", torch.zeros(1)).any()):
+        raise BankError(
+            f"{folder}: its gate reads the hidden states of whole queries, not of tokens; start from a composite that was "
+            "trained with --granularity token, or from nothing"
+        )
     own = gate.state_dict()
     given = {
         name: tensor for name, tensor in trained.items() if name in own and "keys" not in name and own[name].numel()
@@ -81,3 +104,13 @@ def start_from(gate: Gate, bank: MemoryBank, folder: Path) -> None:
         else:
             given["keys"][number] = gate.project(own["keys"][number])
     gate.load_state_dict(own | given)
+
+
+def _read_gate(folder: Path) -> tuple[dict[str, Tensor], list[str], tuple[str, ...]]:
+    """What `read_gate` gives, and an error of one kind where a file of the folder is damaged."""
+    try:
+        return read_gate(folder)
+    except LoraryError:
+        raise
+    except Exception as error:  # the libraries that read config and tensors have errors of many kinds
+        raise BankError(f"{folder}: its gate cannot be read ({error}); give another composite's folder") from error

@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from lorary.model.modeling import LoraryForCausalLM
 from lorary.router_training.data import Batch
+from lorary.router_training.resuming import KEY, to_validation
 from lorary.routing.gate import Gate, mixture_weights
 
 
@@ -95,6 +96,7 @@ class GateTraining(lightning.LightningModule):
         lr: learning rate of the first epoch, halved with each further one; the projection of the embedding has a tenth,
             since it starts from a good place.
         model: the composite, for the language-model loss.
+        record: what each checkpoint tells of the training (`resuming.record`).
     """
 
     def __init__(
@@ -104,9 +106,11 @@ class GateTraining(lightning.LightningModule):
         *,
         lr: float,
         model: LoraryForCausalLM | None = None,
+        record: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.gate, self.weights, self.lr = gate, weights, lr
+        self.record = dict(record or {})
         self._model = (model,)  # in a tuple: neither moved, nor saved, nor trained by Lightning
 
     def terms(self, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
@@ -160,7 +164,9 @@ class GateTraining(lightning.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["state_dict"] = as_of_now(checkpoint["state_dict"], self.gate)
+        to_validation(checkpoint)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Only the gate: `_model` is hidden from Lightning, so nothing frozen can be here."""
         assert all(name.startswith("gate.") for name in checkpoint["state_dict"])
+        checkpoint[KEY] = self.record

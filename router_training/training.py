@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import lightning
-import torch
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 
 from lorary.bank.bank import MemoryBank
@@ -18,10 +18,14 @@ from lorary.base.loading import Base, load_base
 from lorary.model.composite import assemble
 from lorary.model.configuration import LoraryConfig
 from lorary.model.modeling import LoraryForCausalLM
+from lorary.progress import progress_bars
+from lorary.randomness import seeded
 from lorary.router_training.calibration import calibrate
+from lorary.router_training.callbacks import LOSS, Advance, BestGate, quiet_lightning
 from lorary.router_training.data import RoutingData, read_questions
 from lorary.router_training.initial import start_from, start_reading
 from lorary.router_training.module import GateTraining, Weights, as_of_now
+from lorary.router_training.resuming import CheckpointError, check, epochs_begun, read_checkpoint, record
 from lorary.router_training.settings import Training
 from lorary.routing.encoder import load_encoder
 from lorary.routing.router import Router
@@ -41,60 +45,70 @@ def train_router(
 ) -> LoraryForCausalLM:
     """Trains a gate for a bank, calibrates the policy, saves the composite at `out` and returns it.
 
+    The caller's random numbers go on after it as if nothing had been drawn; `training.seed` rules those in it.
+
     Args:
         unrelated: JSONL of questions that no memory answers; a shipped set by default.
         init_from: folder of a composite whose gate to start from; memories of the same name keep their keys.
-        resume: a checkpoint (of the gate alone) to go on from.
+        resume: a checkpoint to go on from, which an earlier run left under its `out/training/checkpoints`.
         encoder: another than the bank's: the composite's facts are embedded anew, the bank stays as it is.
 
     Raises:
         EncoderError: an encoder that cannot be loaded.
-        BankError: an empty bank, one whose memories hold no facts to train on, or a gate of another encoder.
+        BankError: an empty bank, one whose memories hold no facts to train on, or a gate of another encoder or base.
+        CheckpointError: `resume` is no checkpoint of this training.
     """
     training = training or Training()
-    opened = MemoryBank.load(bank) if isinstance(bank, (str, Path)) else bank
-    if not any(memory.facts for memory in opened):
+    if resume is not None:
+        if init_from is not None:
+            raise CheckpointError(
+                "--resume and --init-from are both given, but a checkpoint holds a gate of its own; "
+                "give --resume to go on with that training, or --init-from to start another"
+            )
+        read_checkpoint(resume)  # what cannot be read is told before anything is loaded
+    bank = MemoryBank.load(bank) if isinstance(bank, (str, Path)) else bank
+    if not any(memory.facts for memory in bank):
         raise BankError("the bank holds no memory with facts, so there is nothing to train a gate on; add facts first")
-    if encoder is not None and (other := load_encoder(encoder)).name != opened.encoder:
-        opened = opened.with_encoder(other)
+    if encoder is not None and (other := load_encoder(encoder)).name != bank.encoder:
+        bank = bank.with_encoder(other)
     questions = read_questions(unrelated)
     began = time.perf_counter()
-    loaded = base or load_base(opened.base, revision=opened.revision)
-    mixed = {"top_k": training.top_k, "top_p": training.top_p}
+    with seeded(training.seed):
+        model = _untrained(bank, base or load_base(bank.base, revision=bank.revision), training)
+        if init_from is not None:
+            start_from(model.gate, bank, Path(init_from), by_token=training.granularity == "token")
+        needs_model = training.language_weight > 0 or "hidden" in model.gate.features
+        data = RoutingData(
+            model.router,
+            questions,
+            batch_size=training.batch_size,
+            seed=training.seed,
+            model=model if needs_model else None,
+            unknown_names=training.unknown_names,
+        )
+        trainer = fit(model.router, data, training, Path(out), model=model, resume=resume, quiet=quiet)
+        limits = {"max_wrong_routes": training.max_wrong_routes, "max_known_lost": training.max_known_lost}
+        figures = calibrate(model.router, data, **limits)
+        model.config.policy |= figures["policy"]
+        model.router.policy = model.config.routing_policy()
+        seconds = round(time.perf_counter() - began, 1)
+        model.config.router_training = {**asdict(training), "seconds": seconds, **figures}
+        if trainer.is_global_zero:
+            model.save_pretrained(out)
+    return model
+
+
+def _untrained(bank: MemoryBank, base: Base, training: Training) -> LoraryForCausalLM:
+    """The composite of a bank, with a gate that nothing trained."""
     config = LoraryConfig(
-        text_config=loaded.model.config,
+        text_config=base.model.config,
         granularity=training.granularity,
         features=training.gate_features(),
-        policy=mixed,
-        split_layer=opened.split_layer,
-        trained=opened.names,
+        policy={"top_k": training.top_k, "top_p": training.top_p},
+        split_layer=bank.split_layer,
+        trained=bank.names,
     )
-    model = assemble(opened, loaded, config=config)
-    if init_from is not None:
-        start_from(model.gate, opened, Path(init_from))
-        if training.granularity == "token" and bool(model.gate.hidden_mean.any()):
-            raise BankError(
-                f"{init_from}: its gate reads the hidden states of whole queries, not of tokens; start from a composite "
-                "that was trained with --granularity token, or from nothing"
-            )
-    needs_model = training.language_weight > 0 or "hidden" in model.gate.features
-    data = RoutingData(
-        model.router,
-        questions,
-        batch_size=training.batch_size,
-        seed=training.seed,
-        model=model if needs_model else None,
-        unknown_names=training.unknown_names,
-    )
-    trainer = fit(model.router, data, training, Path(out), model=model, resume=resume, quiet=quiet)
-    limits = {"max_wrong_routes": training.max_wrong_routes, "max_known_lost": training.max_known_lost}
-    figures = calibrate(model.router, data, **limits)
-    config.policy = {**figures["policy"], **mixed}
-    model.router.policy = config.routing_policy()
-    config.router_training = {**asdict(training), "seconds": round(time.perf_counter() - began, 1), **figures}
-    if trainer.is_global_zero:
-        model.save_pretrained(out)
-    return model
+    return assemble(bank, base, config=config)
 
 
 def fit(
@@ -110,12 +124,22 @@ def fit(
 ) -> lightning.Trainer:
     """Runs Lightning's Trainer on the router's gate; checkpoints and CSV logs lie under `out/training`.
 
-    The gate of the epoch with the lowest validation loss stays (without validation wordings, that of the last).
+    The gate of the epoch with the lowest validation loss stays (without validation wordings, that of the last). A run that
+    is resumed from any of its checkpoints ends with the gate that it would have had without the cut.
 
     Args:
+        resume: a checkpoint to go on from; what it was trained on and with must be the same, but not for how long.
         callbacks: more of Lightning's, beside those that the training needs.
+
+    Raises:
+        CheckpointError: `resume` is no checkpoint of this training.
     """
-    lightning.seed_everything(training.seed, verbose=False)
+    own = record(router, training, data.trained, data.validation)
+    epochs = training.max_epochs
+    if resume is not None:
+        checkpoint = read_checkpoint(resume)
+        check(resume, checkpoint, own, router.gate)
+        epochs = max(epochs, epochs_begun(checkpoint))  # what is behind a run cannot be taken back
     weights = Weights(
         language=training.language_weight,
         route=training.route_weight,
@@ -123,25 +147,11 @@ def fit(
         balance=training.balance_weight,
         z=training.z_weight,
     )
-    module = GateTraining(router.gate, weights, lr=training.lr, model=model)
+    module = GateTraining(router.gate, weights, lr=training.lr, model=model, record=own)
     data.language_rows = training.language_rows if training.language_weight else 0
-    folder = out / "training"
-    best, own = _callbacks(folder, data, training, quiet)
-    trainer = lightning.Trainer(
-        max_epochs=training.max_epochs,
-        accelerator=training.accelerator,
-        devices=training.devices,
-        strategy=training.strategy,
-        precision=training.precision,  # type: ignore[arg-type]
-        callbacks=[*own, *callbacks],
-        logger=CSVLogger(folder, name="logs"),
-        log_every_n_steps=1,
-        enable_progress_bar=not quiet,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        inference_mode=False,  # what mixtures keep from a validation pass must serve a training step
-        use_distributed_sampler=False,  # the data makes its own, which one process has too
-    )
+    judged = bool((data.validation.memory < data.wordings.memories).any())
+    best = BestGate(training.patience) if judged else None
+    steps = epochs * math.ceil(len(data.trained) / training.batch_size)
     router.gate.requires_grad_(False)
     # Only what the features use: with many devices, torch waits for the gradient of everything that is to be trained.
     for weight in (router.gate.none, *(w for feature in router.gate.features for w in router.gate.parts_of(feature))):
@@ -151,34 +161,49 @@ def fit(
         start_reading(router.gate, data.trained.pooled, data.trained.embedding, centred=centred)
     router.gate.train()
     try:
-        trainer.fit(module, datamodule=data, ckpt_path=str(resume) if resume else None, weights_only=True)
+        with seeded(training.seed), quiet_lightning(), progress_bars(quiet) as bars:
+            bar = Advance(bars.start("training the gate", steps))
+            used = [bar, *([best] if best else []), _checkpoints(out / "training", judged), *callbacks]
+            trainer = _trainer(training, epochs, out / "training", used)
+            place = str(Path(resume).resolve()) if resume is not None else None
+            trainer.fit(module, datamodule=data, ckpt_path=place, weights_only=True)
     finally:
         router.gate.requires_grad_(False).eval()
-    if best.monitor and best.best_model_path:
-        state = torch.load(best.best_model_path, weights_only=True)["state_dict"]
-        kept = as_of_now(state, router.gate)
+    if best is not None and best.weights:
+        kept = as_of_now(best.weights, router.gate)
         router.gate.load_state_dict({name.removeprefix("gate."): tensor for name, tensor in kept.items()})
     if model is not None:
         model.eval()
     return trainer
 
 
-def _callbacks(
-    folder: Path, data: RoutingData, training: Training, quiet: bool
-) -> tuple[ModelCheckpoint, list[lightning.Callback]]:
-    """(the one that knows the best epoch, all)."""
-    judged = bool((data.validation.memory < data.wordings.memories).any())
-    best = ModelCheckpoint(
+def _trainer(
+    training: Training, epochs: int, folder: Path, callbacks: Sequence[lightning.Callback]
+) -> lightning.Trainer:
+    return lightning.Trainer(
+        max_epochs=epochs,
+        accelerator=training.accelerator,
+        devices=training.devices,
+        strategy=training.strategy,
+        precision=training.precision,  # type: ignore[arg-type]
+        callbacks=list(callbacks),
+        logger=CSVLogger(folder, name="logs"),
+        log_every_n_steps=1,
+        enable_progress_bar=False,  # ours tells of the whole training, Lightning's of an epoch
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        inference_mode=False,  # what mixtures keep from a validation pass must serve a training step
+        use_distributed_sampler=False,  # the data makes its own, which one process has too
+    )
+
+
+def _checkpoints(folder: Path, judged: bool) -> ModelCheckpoint:
+    """Leaves the best epoch's checkpoint and the last one's."""
+    return ModelCheckpoint(
         folder / "checkpoints",
         filename="gate-{epoch}",
-        monitor="validation/loss" if judged else None,
+        monitor=LOSS if judged else None,
         save_last=True,
         save_on_train_epoch_end=not judged,
         enable_version_counter=False,
     )
-    callbacks: list[lightning.Callback] = [best]
-    if judged:
-        callbacks.append(EarlyStopping("validation/loss", patience=training.patience))
-    if not quiet:
-        callbacks.append(RichProgressBar())
-    return best, callbacks
