@@ -19,7 +19,7 @@ from lorary.bank.files import BankError
 from lorary.base.rows import SplitRows
 from lorary.model.modeling import LoraryForCausalLM
 from lorary.progress import progress_bars
-from lorary.router_training.data import Queries
+from lorary.router_training.queries import Queries
 
 TEMPERATURE = 0.25
 """Of the softmax over the losses, in nats a token."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lorary.base.loading import Base
 from lorary.base.rows import default_split
-from lorary.router_training.data import Read
+from lorary.router_training.queries import Read
 from lorary.routing.features import pooled_prompts
 
 

@@ -14,7 +14,8 @@ from lorary.bank.bank import MemoryBank
 from lorary.bank.files import BankError, write_aside
 from lorary.model.modeling import LoraryForCausalLM
 from lorary.research.route_sets import general_questions
-from lorary.router_training.data import Example, Queries, RoutingData
+from lorary.router_training.data import RoutingData
+from lorary.router_training.queries import Example, Queries
 
 KINDS = ("validation", "held_out", "unrelated")
 """What is measured on; unrelated questions are some that no gate trains or is calibrated on."""

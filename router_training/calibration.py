@@ -11,8 +11,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from lorary.router_training.data import Queries, RoutingData
+from lorary.router_training.data import RoutingData
 from lorary.router_training.module import terms_of
+from lorary.router_training.queries import Queries
 from lorary.routing.gate import Gate, weighed
 from lorary.routing.policy import Decision, Policy, decide, mixed_and_sure, nearest_memory
 from lorary.routing.router import Router

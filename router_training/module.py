@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from lorary.model.modeling import LoraryForCausalLM
-from lorary.router_training.data import Batch
+from lorary.router_training.queries import Batch
 from lorary.router_training.resuming import KEY, to_validation
 from lorary.routing.gate import Gate, mixture_weights
 

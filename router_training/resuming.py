@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from lorary.errors import LoraryError
-from lorary.router_training.data import Queries
+from lorary.router_training.queries import Queries
 from lorary.router_training.settings import Training
 from lorary.routing.gate import Gate
 from lorary.routing.router import Router

@@ -1,0 +1,139 @@
+"""Queries: questions with the features that the gate reads of them, worked out once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.utils.data import Dataset
+from transformers import PreTrainedTokenizerBase
+
+from lorary.base.prompts import answer_ids, prompt, prompt_ids
+from lorary.base.rows import SplitRows
+from lorary.model.modeling import LoraryForCausalLM
+from lorary.router_training.trained_wordings import TrainedWordings
+from lorary.routing.features import pooled_prompts
+from lorary.routing.router import Router
+
+Read = Callable[[Sequence[str]], Tensor]
+"""Sentences → a vector each, [sentences, dimension]: embeddings, or of questions the hidden states at the split, pooled."""
+
+
+@dataclass  # not frozen: Lightning moves its tensors to the device in place
+class Batch:
+    """Queries with their features; `memory` is the right one's number, or that of none (= the number of memories).
+
+    `asked`, `lexical` and `names` are there if they are features of the gate, `pooled` if the hidden state is.
+
+    Args:
+        target: a distribution over the memories and none to train on, in place of the one right memory.
+        answers: the tokens of all queries and their answers, where there is a model.
+        answered: of the queries whose answers the language-model loss sees: place in the batch → row of `answers`.
+    """
+
+    embedding: Float[Tensor, "batch embedding"]
+    votes: Float[Tensor, "batch memories"]
+    memory: Int[Tensor, " batch"]
+    pooled: Float[Tensor, "batch hidden"] | None
+    target: Float[Tensor, "batch memories_and_none"] | None = None
+    asked: Float[Tensor, "batch embedding"] | None = None
+    lexical: Float[Tensor, "batch memories"] | None = None
+    names: Float[Tensor, "batch memories"] | None = None
+    answers: SplitRows | None = None
+    answered: dict[int, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Example:
+    """One query: its text, its memory, its answer (None for an unrelated question), its number among the wordings."""
+
+    text: str
+    memory: int
+    answer: str | None = None
+    key: int = -1
+
+
+@dataclass(frozen=True)
+class AnswerRow:
+    """A question's tokens, and from `start` on those of its answer; that of an unrelated question is empty."""
+
+    ids: tuple[int, ...]
+    start: int
+
+
+class Queries(Dataset[int]):
+    """Examples with their features, computed once: base and encoder run once a query, not once an epoch.
+
+    Args:
+        model: tokenizes prompts and answers for the language-model loss; where there is none, it cannot be had.
+        read: gives the hidden state of questions, where it is a feature; the model's by default.
+
+    Attributes:
+        target: a distribution over the memories and none for each example; None, unless set: its memory.
+    """
+
+    def __init__(
+        self,
+        router: Router,
+        wordings: TrainedWordings,
+        examples: Sequence[Example],
+        model: LoraryForCausalLM | None,
+        read: Read | None = None,
+    ) -> None:
+        self.examples = list(examples)
+        self.memory = torch.tensor([example.memory for example in examples], dtype=torch.long)
+        self.key = torch.tensor([example.key for example in examples], dtype=torch.long)
+        texts = [example.text for example in examples]
+        features, encode = router.gate.features, router.get_encoder().encode
+        self.embedding = wordings.keys[self.key.clamp(min=0)]  # the bank holds those of its own wordings
+        new = (self.key < 0).nonzero().squeeze(-1).tolist()
+        self.embedding[new] = encode([texts[i] for i in new])
+        self.votes = wordings.votes(self.embedding, self.key)
+        self.asked = encode(router.without_names(texts)) if "asked" in features else None
+        self.lexical = wordings.lexical(router.lexicon, texts, self.key) if "lexical" in features else None
+        self.names = None
+        if "names" in features:
+            self.names = wordings.lexical(router.names_lexicon, router.only_names(texts), self.key)
+        self.target: Tensor | None = None
+        self.answers, self.pooled = None, None
+        if model is not None:
+            rows = [_row(model.tokenizer, example) for example in examples]
+            self.answers = SplitRows(model.base, model.config.split_layer, rows, int(model.tokenizer.pad_token_id))
+            read = read or partial(pooled_prompts, model.base, model.tokenizer, model.config.split_layer)
+        if "hidden" in features:
+            assert read is not None, "the feature 'hidden' needs a model"
+            self.pooled = read(texts)
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def __getitem__(self, index: int) -> int:
+        return index
+
+    def collate(self, indices: list[int], answered: Collection[int] | None = None) -> Batch:
+        """The batch of the examples given by number.
+
+        Args:
+            answered: the examples whose answers the language-model loss sees; None means all.
+        """
+        pooled = self.pooled[indices] if self.pooled is not None else None
+        known = self.embedding[indices], self.votes[indices], self.memory[indices]
+        names = ("target", "asked", "lexical", "names")
+        maybe: dict[str, Any] = {
+            name: None if (told := getattr(self, name)) is None else told[indices] for name in names
+        }
+        seen = indices if answered is None else answered
+        rows = {place: i for place, i in enumerate(indices) if i in seen and self.examples[i].answer is not None}
+        return Batch(*known, pooled, **maybe, answers=self.answers, answered=rows)
+
+
+def _row(tokenizer: PreTrainedTokenizerBase, example: Example) -> AnswerRow:
+    text = prompt(tokenizer, example.text)
+    ids = prompt_ids(tokenizer, [text])[0]
+    answer = answer_ids(tokenizer, text, example.answer) if example.answer is not None else []
+    return AnswerRow((*ids, *answer), len(ids))
