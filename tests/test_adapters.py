@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -170,7 +171,7 @@ REFUSED += [
     ({"target_modules": [1]}, "target_modules"),
     ({"target_modules": []}, "does not target"),
     ({"target_modules": ["q_proj"]}, "up_proj, which its config does not target"),
-    ({"target_modules": ["q_proj", "up_proj", "v_proj"]}, "targets .*v_proj and 1 more that have no factors"),
+    ({"target_modules": ["q_proj", "up_proj", "v_proj"]}, "targets .*v_proj and 1 more without factors"),
     ({"layers_to_transform": [0]}, r"layers.1.*which its config does not target"),
     ({"layers_to_transform": 0}, r"layers.1.*which its config does not target"),
     ({"layers_to_transform": ["0"]}, "layers_to_transform"),
@@ -193,6 +194,14 @@ def test_a_config_that_says_something_else_is_refused(change, told, base, tmp_pa
     with pytest.raises(AdapterError, match=told):
         bank.add(edit(folder, **change), same_base=True)
     assert bank.names == []
+
+
+@pytest.mark.parametrize("bias", ["all", "lora_only"])
+def test_trained_biases_are_refused(bias, base, tmp_path):
+    model = pico_model("gpt_neox")
+    folder = save_adapter(model, tmp_path / "a", r=2, target_modules=["query_key_value"], bias=bias)
+    with pytest.raises(AdapterError, match="it is a trained bias"):
+        empty_bank(replace(base, model=model)).add(folder, same_base=True)
 
 
 @pytest.mark.parametrize("content", [b"[]", b"3", b"{", b"\xff\xfe\xff", b"[" * 100_000, b"", b'{"r": 2}'])

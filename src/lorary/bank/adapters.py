@@ -99,14 +99,14 @@ def check_tensors(
         AdapterError: a tensor that is no finite LoRA factor, one that the config does not target or gives another rank,
             one that the base has no linear for, or a targeted linear without tensors.
     """
-    factors = factors_of(config, tensors, shapes, where)
+    pairs = _pairs_of(tensors, shapes, where)
     for key, tensor in tensors.items():
-        if not bool(torch.isfinite(tensor).all()):
+        if not bool(torch.isfinite(tensor.float()).all()):
             raise AdapterError(
                 f"{where}: tensor {key!r} holds NaN or infinity, so every answer would be NaN; its training diverged "
                 "or its file is damaged; give an earlier checkpoint"
             )
-    for path, (a, _) in factors.items():
+    for path, (a, _) in pairs.items():
         if not targets(config, path):
             told = {key: config[key] for key in _TARGETING if config.get(key) not in (None, [])}
             raise AdapterError(
@@ -118,11 +118,11 @@ def check_tensors(
                 f"{where}: {path} has rank {len(a)}, its config says {rank(config, path)} (r={config.get('r', 8)}, "
                 f"rank_pattern={config.get('rank_pattern') or {}}); mend the config: the scale depends on the rank"
             )
-    bare = [path for path in shapes if path not in factors and targets(config, path)]
+    bare = [path for path in shapes if path not in pairs and targets(config, path)]
     if bare:
         raise AdapterError(
-            f"{where}: its config targets {bare[0]} and {len(bare) - 1} more that have no factors; the file is "
-            "incomplete, or the config is of another adapter"
+            f"{where}: its config targets {bare[0]}{f' and {len(bare) - 1} more' if bare[1:] else ''} without factors; "
+            "the file is incomplete, or the config is of another adapter"
         )
 
 
@@ -145,7 +145,15 @@ def factors_of(
     Raises:
         AdapterError: a tensor that is not a LoRA factor of a block linear, or has another shape than the base's.
     """
-    pairs: dict[str, dict[str, Tensor]] = {}
+    pairs = _pairs_of(tensors, shapes, where)
+    return {path: (a.float(), b.float() * scaling(config, path, len(a))) for path, (a, b) in pairs.items()}
+
+
+def _pairs_of(
+    tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, int]] | None, where: str
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """Module path → (A [r, d_in], B [d_out, r]) as they are stored. Raises AdapterError as `factors_of` does."""
+    sides: dict[str, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         match = _FACTOR.fullmatch(key)
         if match is None:
@@ -156,9 +164,9 @@ def factors_of(
                 "a factor is a matrix of floating-point numbers of 16 bits or more (an empty one was saved from a "
                 "shard; gather the shards and save again)"
             )
-        pairs.setdefault(match[1], {})[match[2]] = tensor
-    factors = {}
-    for path, pair in pairs.items():
+        sides.setdefault(match[1], {})[match[2]] = tensor
+    pairs = {}
+    for path, pair in sides.items():
         if set(pair) != {"A", "B"}:
             raise AdapterError(f"{where}: {path} has only lora_{next(iter(pair))}; it needs lora_A and lora_B")
         a, b = pair["A"], pair["B"]
@@ -173,10 +181,10 @@ def factors_of(
             )
         if len(a) != b.shape[1]:
             raise AdapterError(f"{where}: {path} has lora_A of rank {len(a)} and lora_B of rank {b.shape[1]}")
-        factors[path] = (a.float(), b.float() * scaling(config, path, len(a)))
-    if not factors:
+        pairs[path] = (a, b)
+    if not pairs:
         raise AdapterError(f"{where}: holds no LoRA factors")
-    return factors
+    return pairs
 
 
 def _what_else(key: str) -> str:
