@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lorary.exports import lazy_names
-from lorary.registration import register_in_time
+from lorary.registration import register
 
 if TYPE_CHECKING:
     from lorary.answering.answers import Answer as Answer
@@ -35,4 +35,4 @@ _HOMES = {
 }
 __all__ = sorted(_HOMES)
 __getattr__, __dir__ = lazy_names(__name__, _HOMES)
-register_in_time()
+register()

@@ -1,33 +1,47 @@
 """Lets transformers' Auto classes know `lorary` without importing either of them early.
 
-`lorary.model.configuration` and `lorary.model.modeling` register their classes, as every extension of transformers does.
-This module sees to it that they are imported in time: as soon as the modules of transformers that hold the registries are,
-whether that was before `import lorary` or comes after it. Importing them at once would cost seconds and is needless for
-`lorary --help` or for reading a bank.
+transformers keeps tables of names, model type → class name, and imports a module when a class is first asked for. `lorary` is
+entered there as its own models are, with this package in the place of the module: its names, too, come when asked for. So
+nothing is imported that is not used, and nothing of ours is imported while a module of ours is half way through its imports.
+The entries are made as soon as the tables are there, whether that was before `import lorary` or comes after it.
 """
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
-REGISTERED_WITH = {
-    "transformers.models.auto.configuration_auto": "lorary.model.configuration",
-    "transformers.models.auto.modeling_auto": "lorary.model.modeling",
+_TYPE, _CONFIG, _MODEL = "lorary", "LoraryConfig", "LoraryForCausalLM"
+
+
+def _enter_configuration(tables: ModuleType) -> None:
+    tables.CONFIG_MAPPING_NAMES[_TYPE] = _CONFIG
+    # Where transformers looks for the classes of a model type.
+    sys.modules[f"transformers.models.{_TYPE}"] = sys.modules["lorary"]
+
+
+def _enter_model(tables: ModuleType) -> None:
+    tables.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[_TYPE] = _MODEL
+    # Made from the configurations' names when the table was; they may have lacked ours then.
+    tables.MODEL_FOR_CAUSAL_LM_MAPPING._reverse_config_mapping[_CONFIG] = _TYPE
+
+
+_ENTER: dict[str, Callable[[ModuleType], None]] = {
+    "transformers.models.auto.configuration_auto": _enter_configuration,
+    "transformers.models.auto.modeling_auto": _enter_model,
 }
-"""The module that holds a registry → the module of ours that registers with it."""
+"""The module that holds a table → what enters `lorary` there."""
 
 
-class _ThenOurs(Loader):
-    """Loads a module as its own loader does, then imports ours, which registers with it."""
+class _ThenEnter(Loader):
+    """Loads a module as its own loader does, then makes the entry."""
 
-    def __init__(self, loader: Loader, ours: str) -> None:
-        self.loader, self.ours = loader, ours
+    def __init__(self, loader: Loader, enter: Callable[[ModuleType], None]) -> None:
+        self.loader, self.enter = loader, enter
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
         return self.loader.create_module(spec)
@@ -38,31 +52,31 @@ class _ThenOurs(Loader):
         if module.__spec__ is not None:
             module.__spec__.loader = self.loader
         self.loader.exec_module(module)
-        importlib.import_module(self.ours)
+        self.enter(module)
 
 
-class _Registries(MetaPathFinder):
-    """Finds the modules that hold the registries, each once, through the finders that stand behind this one."""
+class _Tables(MetaPathFinder):
+    """Finds the modules that hold the tables, each once, through the finders that stand behind this one."""
 
-    def __init__(self, awaited: dict[str, str]) -> None:
+    def __init__(self, awaited: dict[str, Callable[[ModuleType], None]]) -> None:
         self.awaited = awaited
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        ours = self.awaited.pop(fullname, None)
-        if ours is None:
+        enter = self.awaited.pop(fullname, None)
+        if enter is None:
             return None
         spec = importlib.util.find_spec(fullname)
         if spec is not None and spec.loader is not None:
-            spec.loader = _ThenOurs(spec.loader, ours)
+            spec.loader = _ThenEnter(spec.loader, enter)
         return spec
 
 
-def register_in_time() -> None:
-    """Imports what registers with registries that are there, and waits for the others."""
-    awaited = {registry: ours for registry, ours in REGISTERED_WITH.items() if registry not in sys.modules}
+def register() -> None:
+    """Enters `lorary` in the tables that are there, and waits for the others."""
+    awaited = {name: enter for name, enter in _ENTER.items() if name not in sys.modules}
     if awaited:
-        sys.meta_path.insert(0, _Registries(awaited))
-    for registry in REGISTERED_WITH.keys() - awaited.keys():
-        importlib.import_module(REGISTERED_WITH[registry])
+        sys.meta_path.insert(0, _Tables(awaited))
+    for name in _ENTER.keys() - awaited.keys():
+        _ENTER[name](sys.modules[name])

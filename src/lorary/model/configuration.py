@@ -65,6 +65,3 @@ class LoraryConfig(PretrainedConfig):
         if "sources" in known:
             known["sources"] = tuple(known["sources"])
         return Policy(**{k: v for k, v in known.items() if k in Policy.__dataclass_fields__})
-
-
-AutoConfig.register("lorary", LoraryConfig)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, GenerationMixin, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import GenerationMixin, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.cache_utils import Cache
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
@@ -253,6 +253,3 @@ class LoraryForCausalLM(PreTrainedModel, GenerationMixin):
         from lorary.model.composite import save_composite
 
         save_composite(self, Path(save_directory), include_base=include_base)
-
-
-AutoModelForCausalLM.register(LoraryConfig, LoraryForCausalLM)
