@@ -56,6 +56,12 @@ def test_a_fact_needs_no_torch():
     assert python("import sys, lorary; lorary.Fact; print('torch' in sys.modules)") == "False"
 
 
+def test_a_module_of_ours_may_be_the_first_to_import_transformers():
+    """Its own imports are half way then, so none of ours may be imported in return."""
+    first = "import lorary.answering.heatmap, lorary.routing.router"
+    assert python(first + "\n" + REGISTERED) == "lorary.model.configuration lorary.model.modeling"
+
+
 @pytest.mark.parametrize(
     "order", [BEFORE, AFTER, OURS_FIRST], ids=["transformers-first", "lorary-first", "a-class-first"]
 )

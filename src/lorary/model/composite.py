@@ -17,6 +17,7 @@ from lorary.bank.bank import MemoryBank
 from lorary.bank.files import MANIFEST, BankError, write_aside
 from lorary.base.layers import fingerprint
 from lorary.base.loading import Base, BaseError, load_base
+from lorary.errors import reading
 from lorary.model.configuration import LoraryConfig
 from lorary.model.mixture import remove
 from lorary.model.modeling import LoraryForCausalLM
@@ -100,18 +101,30 @@ def load_composite(
     """
     place = _local(folder, revision, local_files_only)
     bank = MemoryBank.load(place)
-    config = config if isinstance(config, LoraryConfig) else LoraryConfig.from_pretrained(place)
+    config = config if isinstance(config, LoraryConfig) else _configuration(place)
     own = place / _BASE
     name = base or (str(own) if own.is_dir() else bank.base)
     kwargs: dict[str, Any] = {"dtype": dtype or unused.get("torch_dtype"), "device_map": device_map}
     loaded = load_base(name, revision=bank.revision, local_files_only=local_files_only, **kwargs)
-    tokenizer = AutoTokenizer.from_pretrained(place) if not own.is_dir() else loaded.tokenizer
+    with reading(f"the tokenizer in {place}", _AGAIN):
+        tokenizer = AutoTokenizer.from_pretrained(place) if not own.is_dir() else loaded.tokenizer
     loaded = Base(bank.base, bank.revision, loaded.model, tokenizer)
     encoder = load_encoder(str(place / _ENCODER)) if (place / _ENCODER).is_dir() else None
     gate = _load_gate(place, bank, config, encoder)
     model = assemble(bank, loaded, encoder=encoder, gate=gate.to(loaded.model.device), config=config)
     model.name_or_path = str(folder)
     return model
+
+
+_AGAIN = "restore it, or train the router again"
+
+
+def _configuration(place: Path) -> LoraryConfig:
+    """The configuration of the composite in a folder."""
+    if not (place / "config.json").is_file():
+        raise BankError(f"{place / 'config.json'} is missing; {_AGAIN}")
+    with reading(place / "config.json", _AGAIN):
+        return LoraryConfig.from_pretrained(place)
 
 
 def load_router(folder: str | Path) -> tuple[Router, LoraryConfig]:
@@ -126,7 +139,7 @@ def load_router(folder: str | Path) -> tuple[Router, LoraryConfig]:
         raise BankError(
             f"{folder} holds a bank without a gate; `lorary train-router {folder} --out COMPOSITE` trains one"
         )
-    config, own = LoraryConfig.from_pretrained(place), place / _ENCODER
+    config, own = _configuration(place), place / _ENCODER
     encoder = load_encoder(str(own)) if own.is_dir() else None
     gate = _load_gate(place, bank, config, encoder).requires_grad_(False)
     return Router(bank, gate, config.routing_policy(), lambda: encoder or load_encoder(bank.encoder)), config
@@ -137,23 +150,25 @@ def read_gate(folder: Path) -> tuple[dict[str, Tensor], list[str], tuple[str, ..
     none, or one that reads what no gate reads now."""
     if not is_composite(folder):
         raise BankError(f"{folder} holds no gate; give a folder that `lorary train-router` wrote")
-    config = LoraryConfig.from_pretrained(folder)
+    config = _configuration(folder)
     if unknown := sorted({*config.features} - {*FEATURES}):
         raise BankError(f"{folder}: its gate reads {unknown[0]!r}, which no gate reads now; train the router again")
-    return load_file(folder / _GATE), list(config.trained), tuple(config.features)
+    with reading(folder / _GATE, _AGAIN):
+        return load_file(folder / _GATE), list(config.trained), tuple(config.features)
 
 
 def _load_gate(place: Path, bank: MemoryBank, config: LoraryConfig, encoder: Encoder | None) -> Gate:
     """The saved gate, with a key for each memory that joined the folder's bank since (`lorary add`)."""
     tensors, *_ = read_gate(place)
     known = len(config.trained)
-    if bank.names[:known] != config.trained or len(tensors["keys"]) != known:
+    if bank.names[:known] != config.trained or len(tensors.get("keys", ())) != known:
         raise BankError(
             f"{place}: its gate stands for {config.trained}, its bank holds {bank.names}; train the router again"
         )
-    gate = Gate(tensors["keys"], tensors["from_hidden"].shape[1], tuple(config.features))
-    own = gate.state_dict()  # a gate of an earlier version lacks what it does not use, and has what no gate uses now
-    gate.load_state_dict(own | {name: tensor for name, tensor in tensors.items() if name in own})
+    with reading(place / _GATE, _AGAIN):
+        gate = Gate(tensors["keys"], tensors["from_hidden"].shape[1], tuple(config.features))
+        own = gate.state_dict()  # a gate of an earlier version lacks what it does not use, and has what no gate uses now
+        gate.load_state_dict(own | {name: tensor for name, tensor in tensors.items() if name in own})
     joined, dimension = list(bank)[known:], gate.from_embedding.shape[1]
     names = cache(partial(bank_names, bank))
     started = starting_keys(joined, names, gate.features, dimension, lambda: encoder or load_encoder(bank.encoder))
