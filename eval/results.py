@@ -14,6 +14,7 @@ import torch
 
 from lorary.bank.facts import read_lines
 from lorary.bank.files import MANIFEST, write_aside
+from lorary.errors import LoraryError, reading
 from lorary.eval.page import page
 from lorary.eval.predictions import Prediction
 from lorary.eval.questions import NEAR_COPY, Question, headline
@@ -114,15 +115,22 @@ def read(folder: Path) -> tuple[dict[str, Any], Predictions]:
     """(results, predictions by condition) of a run. Raises ValueError for what is not one of this version."""
     if not (folder / "results.json").is_file():
         raise ValueError(f"{folder} holds no results.json; give a folder that `lorary recall` wrote")
-    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    again = "run `lorary recall` again"
+    with reading(folder / "results.json", again):
+        results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+        if not isinstance(results, dict):
+            raise LoraryError(
+                f"{folder / 'results.json'} must hold a JSON object, this one is {type(results).__name__}"
+            )
     if results.get("schema") != SCHEMA:
         raise ValueError(
             f"{folder / 'results.json'} has schema {results.get('schema')!r}, this version reads {SCHEMA}; "
             "run `lorary recall` again"
         )
     predictions: Predictions = {}
-    for _, told in read_lines(folder / "predictions.jsonl"):
-        predictions.setdefault(told["condition"], []).append(told)
+    with reading(folder / "predictions.jsonl", again):
+        for _, prediction in read_lines(folder / "predictions.jsonl"):
+            predictions.setdefault(prediction["condition"], []).append(prediction)
     return results, predictions
 
 

@@ -15,6 +15,7 @@ from lorary.answering.answers import under
 from lorary.base.layers import decoder_layers
 from lorary.base.prompts import prompt_batch
 from lorary.base.rows import lower, skipped
+from lorary.errors import LoraryError
 from lorary.eval.conditions import CONDITIONS, Condition, policy_of, routes
 from lorary.eval.questions import Question
 from lorary.model.modeling import LoraryForCausalLM
@@ -72,6 +73,8 @@ def damage(
                 routed = _predicted(model, hidden, **_routed(model, route, paragraph))
             loss[name] = loss.get(name, 0.0) + _loss(routed, ids)
             kl[name] = kl.get(name, 0.0) + float(functional.kl_div(routed, base, reduction="sum", log_target=True))
+    if not tokens:
+        raise LoraryError("the text to measure the damage on has no paragraph of two tokens; give paragraphs of prose")
     told = {f"perplexity_{name}": math.exp(total / tokens) for name, total in loss.items()}
     return {**told, **{f"kl_{name}": total / tokens for name, total in kl.items()}, "tokens": tokens}
 

@@ -109,10 +109,12 @@ def add(argv: list[str]) -> None:
     parser.add_argument("--same-base", action="store_true", help="its base is the bank's under another name")
     options = parser.parse_args(argv)
     from lorary.bank.bank import MemoryBank
-    from lorary.bank.facts import read_facts
+    from lorary.bank.facts import FactError, read_facts
     from lorary.routing.encoder import load_encoder
 
     facts = tuple(read_facts(options.facts)) if options.facts else ()
+    if options.facts and not facts:
+        raise FactError(f"{options.facts} holds no fact; give a JSONL file of facts, or leave --facts out")
     with MemoryBank.change(options.bank) as bank:
         encoder = load_encoder(bank.encoder) if facts else None
         memory = bank.add(Path(options.adapter), facts=facts, encoder=encoder, **taken(options, "name", "same_base"))

