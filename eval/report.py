@@ -10,6 +10,7 @@ from rich.table import Table
 from lorary.eval.certainty import by_certainty
 from lorary.eval.predictions import MEASURES
 from lorary.eval.prior import THIRDS
+from lorary.tables import markdown_table
 
 
 def value_in(score: Mapping[str, float]) -> str:
@@ -47,7 +48,7 @@ def _seconds(scores: dict[str, Any]) -> str:
 
 def table(results: Mapping[str, Any]) -> str:
     """The Markdown table of conditions, with 95 % intervals."""
-    return markdown(_rows(results))
+    return markdown_table(_rows(results))
 
 
 def rich_table(results: Mapping[str, Any]) -> Table:
@@ -231,7 +232,7 @@ def compared(told: Mapping[str, Any]) -> str:
         rows.append([name, *cells, *changes.get(run["run"], ["–"] * len(measures))])
     asked = f"Condition {told['condition']}: {told['questions']} questions on {told['facts']} facts."
     means = f"Differences are to {first}, by a paired bootstrap over facts; bold where the 95 % interval excludes 0."
-    return "\n".join([markdown(rows), "", asked, means])
+    return "\n".join([markdown_table(rows), "", asked, means])
 
 
 def change(score: Mapping[str, Any]) -> str:
@@ -240,15 +241,9 @@ def change(score: Mapping[str, Any]) -> str:
     return f"**{shown}**" if score["differs"] else shown
 
 
-def markdown(rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table, its head first."""
-    lines = [rows[0], ["---"] * len(rows[0]), *rows[1:]] if rows else []
-    return "\n".join(f"| {' | '.join(row)} |" for row in lines)
-
-
 def write_report(results: Mapping[str, Any]) -> str:
     """The whole report in Markdown."""
     parts = ["# Recall", *([table(results)] if results["conditions"] else [])]
     for title, rows in tables(results).items():
-        parts += [f"## {title}", markdown(rows)]
+        parts += [f"## {title}", markdown_table(rows)]
     return "\n\n".join([*parts, "\n".join(notes(results))]) + "\n"

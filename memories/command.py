@@ -178,12 +178,12 @@ def plan(argv: list[str]) -> None:
     parser.add_json("the plan")
     options = parser.parse_args(argv)
     from lorary.memories.building import read_topics
-    from lorary.memories.capacity_report import tell, working
     from lorary.memories.planning import plan as run
+    from lorary.memories.planning import tell_plan, working
 
     planned = run(read_topics(options.facts), capacity=options.capacity, recall=options.recall)
     if not options.json:
-        print(tell(planned))
+        print(tell_plan(planned))
         return
     fields = {**asdict(planned), "working": [line.strip() for line in working(planned, planned.options[0])]}
     fields["study"] = {name: value for name, value in fields["study"].items() if name != "cells"}

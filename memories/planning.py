@@ -1,106 +1,29 @@
-"""A capacity study as it lies on disk, and the plan it gives for a corpus: how many memories, which rank, what cost."""
+"""The plan that a capacity study gives for a corpus: how many memories, which rank, what cost, with the working."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
-from itertools import groupby
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from lorary.bank.facts import Fact
 from lorary.base.loading import load_base
+from lorary.errors import LoraryError
+from lorary.memories.capacity_study import SHIPPED, CapacityStudy, Cell, read_capacity
+from lorary.memories.recipe import Recipe
 from lorary.memories.rows import rows, with_validation
-from lorary.memories.studies import Header, StudyError, header_of, read_results
-from lorary.memories.writing import Recipe
+from lorary.tables import markdown_table
 
-SCHEMA = 2
-SHIPPED = Path(__file__).with_name("capacity.json")
-"""The study that a plan is made from where none is given, in installs that ship one."""
 KEY_BYTES = 4 * 384
 """Bytes of one wording's key under the default encoder: 384 numbers in fp32."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Cell:
-    """One memory of the study.
-
-    Args:
-        load: facts in it.
-        recall_trained: share of its facts recalled under every trained wording, by greedy decoding.
-        recall_unseen: share recalled under a wording that no fact was trained on.
-        seconds: of writing above the split; of memories written together, each one's share by row tokens.
-        processor_seconds: the same in processor time; fewer on a busy machine, more where several threads work.
-        bytes: of its adapter file.
-        answer_tokens: of all its answers, each with the token that ends it.
-        row_tokens: of all its rows (every trained wording with its answer), which one pass reads.
-        shown: times that a fact was shown, on average over its facts; what is certain already is shown less often.
-    """
-
-    rank: int
-    load: int
-    seed: int
-    recall_trained: float
-    recall_unseen: float
-    seconds: float
-    processor_seconds: float
-    bytes: int
-    parameters: int
-    answer_tokens: int
-    row_tokens: int
-    shown: float
-
-
-@dataclass(kw_only=True)
-class Study(Header):
-    """All cells that were measured, and what made them; `recall` is the share that defines the knee."""
-
-    recall: float
-    cells: list[Cell]
-
-    def to_json(self) -> dict[str, Any]:
-        knees = {str(rank): getattr(self.knee(rank, self.recall), "load", None) for rank in self.ranks}
-        return {
-            "study": "capacity",
-            **asdict(self),
-            "knees": knees,
-            "seeds": sorted({cell.seed for cell in self.cells}),
-        }
-
-    @property
-    def ranks(self) -> list[int]:
-        return sorted({cell.rank for cell in self.cells})
-
-    def points(self, rank: int) -> list[Cell]:
-        """The cells of one rank by load, averaged over seeds."""
-        held = sorted((c for c in self.cells if c.rank == rank), key=lambda c: c.load)
-        return [_mean(list(group)) for _, group in groupby(held, key=lambda c: c.load)]
-
-    def knee(self, rank: int, recall: float) -> Cell | None:
-        """The mean cell of the largest load whose mean recall under unseen wordings is at least `recall`, or None."""
-        return next((cell for cell in reversed(self.points(rank)) if cell.recall_unseen >= recall), None)
-
-
-def _mean(cells: Sequence[Cell]) -> Cell:
-    """The mean cell of several seeds; counts are rounded, the seed is the number of seeds."""
-    told: dict[str, Any] = {"seed": len(cells)}
-    for name in (field.name for field in fields(Cell) if field.name != "seed"):
-        mean = sum(getattr(cell, name) for cell in cells) / len(cells)
-        told[name] = mean if isinstance(getattr(cells[0], name), float) else round(mean)
-    return Cell(**told)
-
-
-def read_study(place: str | Path) -> Study:
-    """The study in a folder that `lorary capacity` wrote, or in its `results.json`. Raises StudyError for what is not."""
-    path, told = read_results(place, "capacity", SCHEMA)
-    try:
-        return Study(**header_of(told), recall=told["recall"], cells=[Cell(**cell) for cell in told["cells"]])
-    except (KeyError, TypeError) as error:
-        raise StudyError(f"{path} is not a whole study ({error}); run `lorary capacity` again") from None
+class PlanError(LoraryError):
+    """A study that no plan can be made from: says why and what to do."""
 
 
 @dataclass(frozen=True)
@@ -153,11 +76,11 @@ def parts_of(topic: Topic, limit: Cell) -> int:
     return max(math.ceil(topic.facts / limit.load), math.ceil(topic.answer_tokens / limit.answer_tokens))
 
 
-def options(topics: Sequence[Topic], study: Study, recall: float) -> list[Option]:
+def options(topics: Sequence[Topic], study: CapacityStudy, recall: float) -> list[Option]:
     """What the corpus takes at each rank that reaches `recall`, best first: fewest memories, then fewest bytes.
 
     Raises:
-        StudyError: no rank reaches it.
+        PlanError: no rank reaches it.
     """
     found = []
     for rank in study.ranks:
@@ -184,7 +107,7 @@ def options(topics: Sequence[Topic], study: Study, recall: float) -> list[Option
         )
     if not found:
         best = max(study.cells, key=lambda cell: cell.recall_unseen)
-        raise StudyError(
+        raise PlanError(
             f"no rank of the study recalls {recall:g} of its facts under unseen wordings; the best is rank {best.rank} "
             f"with {best.recall_unseen:.2f} of {best.load} facts; give a lower --recall, or a larger study"
         )
@@ -198,7 +121,7 @@ class Plan:
     topics: list[Topic]
     options: list[Option]
     recall: float
-    study: Study
+    study: CapacityStudy
     source: str
 
 
@@ -217,16 +140,16 @@ def plan(
         tokenizer: of the study's base, which is loaded by default.
 
     Raises:
-        StudyError: no such study, or no rank of it reaches `recall`.
+        PlanError: no such study, or no rank of it reaches `recall`.
     """
     if capacity is None and not SHIPPED.exists():
-        raise StudyError(
-            "no study is shipped with this version; measure one by `lorary capacity --out FOLDER` and give it as "
+        raise PlanError(
+            "no study is shipped with this version; measure one by `lorary research capacity --out FOLDER` and give it as "
             "--capacity FOLDER"
         )
-    study = read_study(capacity or SHIPPED)
+    study = read_capacity(capacity or SHIPPED)
     if not study.cells:
-        raise StudyError(f"{capacity} holds no finished cell yet; let `lorary capacity` go on")
+        raise PlanError(f"{capacity} holds no finished cell yet; let `lorary research capacity` go on")
     made, wanted = study.configuration, study.recall if recall is None else recall
     counted = count_topics(tokenizer or load_base(made["base"], revision=made.get("revision")).tokenizer, topics)
     found = options(counted, study, wanted)
@@ -242,6 +165,72 @@ def passes() -> int:
     return Recipe().max_epochs + 1
 
 
-def token_seconds(study: Study, cell: Cell) -> float:
+def token_seconds(study: CapacityStudy, cell: Cell) -> float:
     """Seconds a row token and pass; of wall clock and processor the lesser, since others may have kept it waiting."""
     return min(cell.seconds, cell.processor_seconds) / (cell.row_tokens * int(study.configuration["exposures"]))
+
+
+def tell_plan(plan: Plan) -> str:
+    """The plan in words: what to do, then each number with its formula, then the other ranks."""
+    best, study, many = plan.options[0], plan.study, len(plan.topics)
+    facts, answers = sum(t.facts for t in plan.topics), sum(t.answer_tokens for t in plan.topics)
+    split = [f"{name} into {parts}" for name, parts in best.parts.items() if parts > 1]
+    machine, alpha = study.machine, best.rank * study.configuration["alpha_over_rank"]
+    lines = [
+        f"{best.memories} memories of rank {best.rank}, {megabytes(best.adapter_bytes + best.key_bytes)}, "
+        f"at most {best.minutes:.0f} minutes: lorary build FACTS --out BANK --r {best.rank} --lora_alpha {alpha}",
+        *([f"Topics to split first: {', '.join(split)}."] if split else []),
+        "",
+        f"By {plan.source} ({study.made}, base {study.configuration['base']}, seeds "
+        f"{sorted({c.seed for c in study.cells})}, {machine['cpu']}, {machine['threads']} threads"
+        f"{', not finished' if study.partial else ''}):",
+        "",
+        f"  corpus    {facts} facts in {many} topics, {answers} answer tokens",
+        *working(plan, best),
+        "",
+        f"All ranks whose memories recall {plan.recall:g} of some load, fewest memories first, then fewest bytes:",
+        "",
+        markdown_table(
+            [
+                ["rank", "knee", "memories", "size", "minutes", "recall there"],
+                *(
+                    [
+                        str(o.rank),
+                        f"{o.knee.load}{'+' if o.largest else ''} facts",
+                        str(o.memories),
+                        megabytes(o.adapter_bytes + o.key_bytes),
+                        f"{o.minutes:.0f}",
+                        f"{o.expected:.2f}",
+                    ]
+                    for o in plan.options
+                ),
+            ]
+        ),
+    ]
+    return "\n".join(lines)
+
+
+def working(plan: Plan, option: Option) -> list[str]:
+    """Each number of an option with the formula that gave it."""
+    held, tokens = option.knee, sum(t.row_tokens for t in plan.topics)
+    more = ", the largest load measured, so more may fit" if option.largest else ""
+    made = plan.study.configuration
+    wordings = sum(t.wordings for t in plan.topics)
+    a_fact = wordings / sum(t.facts for t in plan.topics)
+    return [
+        f"  knee      {held.load} facts or {held.answer_tokens} answer tokens a memory: rank {option.rank} recalled "
+        f"{held.recall_unseen:.2f} >= {plan.recall:g} of them under an unseen wording{more}",
+        f"  memories  sum over topics of max(ceil(facts / {held.load}), ceil(answer tokens / {held.answer_tokens})) "
+        f"= {option.memories}",
+        f"  bytes     {option.memories} memories x {held.bytes:,} + {wordings:,} wordings x "
+        f"{option.key_bytes // wordings:,} (keys to route by) = {option.adapter_bytes + option.key_bytes:,}",
+        f"  minutes   {tokens:,} row tokens x {passes()} passes x {1000 * token_seconds(plan.study, held):.2f} ms / 60,000 "
+        f"= {option.minutes:.1f}, of one process of that machine; a memory that recalls all of its facts stops earlier",
+        f"  recall    {option.expected:.2f} by the line between the study's loads, for invented facts in "
+        f"{made['wordings']} wordings; yours have {a_fact:.1f} to train on, and oblique questions are harder",
+    ]
+
+
+def megabytes(count: int) -> str:
+    """Bytes as people read them."""
+    return f"{count / 1e6:.1f} MB"

@@ -20,14 +20,15 @@ from lorary.bank.adapters import PREFIX
 from lorary.bank.facts import Fact
 from lorary.base.loading import EMBEDDED, Base, load_base
 from lorary.base.rows import default_split
-from lorary.memories.capacity_report import report
+from lorary.memories.capacity_study import SCHEMA, STUDY, CapacityStudy, Cell, read_capacity
 from lorary.memories.groups import Result, side_by_side, write_groups
-from lorary.memories.planning import SCHEMA, Cell, Study, read_study
 from lorary.memories.rows import rows
-from lorary.memories.studies import NEVER, RESULTS, heading, reporter, save
 from lorary.memories.writing import Recipe, Written
 from lorary.progress import progress_bars
+from lorary.research.capacity_report import tell_capacity
+from lorary.research.memory_study import NEVER, PLOT, StudyError, check_positive, heading, reporter, settings_in
 from lorary.research.plots import recall_by_load
+from lorary.resume import REPORT, go_on, write_results
 
 # What is asked of a person, under two names, and what its values look like.
 _KEYS = (
@@ -66,12 +67,12 @@ class Grid:
     """What is measured.
 
     Args:
-        ranks: LoRA ranks.
-        loads: facts a memory.
-        seeds: how many sets of facts and first weights, from seed 0.
+        ranks: LoRA ranks to measure.
+        loads: numbers of facts a memory to measure.
+        seeds: sets of facts and first weights to measure, from seed 0.
         exposures: passes over the trained wordings of each fact, the same for all loads.
         wordings: trained wordings a fact, 1 to 8.
-        recall: the share of facts that a memory must recall under an unseen wording; the knee is the largest such load.
+        recall: share of facts that a memory must recall under an unseen wording; the knee is the largest such load.
     """
 
     ranks: tuple[int, ...] = (1, 2, 4, 8, 16)
@@ -83,13 +84,11 @@ class Grid:
 
     def __post_init__(self) -> None:
         for name in ("ranks", "loads", "seeds", "exposures"):
-            given = getattr(self, name)
-            if not given or min(given if isinstance(given, tuple) else [given]) < 1:
-                raise ValueError(f"{name} must be positive, {given} given")
+            check_positive(name, getattr(self, name))
         if not 1 <= self.wordings <= len(_TRAINED):
-            raise ValueError(f"wordings must be 1 to {len(_TRAINED)}, {self.wordings} given")
+            raise StudyError(f"wordings must be 1 to {len(_TRAINED)}, {self.wordings} given")
         if not 0 < self.recall <= 1:
-            raise ValueError(f"recall must be a share above 0 and at most 1, {self.recall} given")
+            raise StudyError(f"recall must be a share above 0 and at most 1, {self.recall} given")
 
 
 def invented_facts(count: int, seed: int, wordings: int = len(_TRAINED)) -> list[Fact]:
@@ -128,14 +127,14 @@ def _word(random: Random) -> str:
     return "".join([*syllables, random.choice("lmnrsx")]).capitalize()
 
 
-def capacity(
+def measure_capacity(
     out: str | Path,
     *,
     grid: Grid | None = None,
     base: str | Base = EMBEDDED,
     processes: int | None = None,
     quiet: bool = False,
-) -> Study:
+) -> CapacityStudy:
     """Measures every cell of the grid; writes `results.json`, `report.md` and `recall.png` into `out` after each group.
 
     Cells that stand in `out` already, under the same settings, are kept.
@@ -144,7 +143,7 @@ def capacity(
         processes: that write groups of memories side by side, where the base is given by name; None: one a core.
 
     Raises:
-        StudyError: `out` holds a study under other settings.
+        ResumeError: `out` holds a study under other settings, or files of somebody else.
     """
     grid, place = grid or Grid(), Path(out)
     loaded = load_base(base) if isinstance(base, str) else base
@@ -206,7 +205,7 @@ def recipe_of(grid: Grid, rank: int, seed: int = 0) -> Recipe:
 
 def cells_of(base: Base, pack: Sequence[Place], facts: Sequence[Sequence[Fact]], made: Result) -> list[Cell]:
     """The cells of one written group, whose memories shared the passes over the base and so share its seconds."""
-    cells = [_cell(base, *told) for told in zip(pack, facts, made.written, strict=True)]
+    cells = [_cell(base, *cell) for cell in zip(pack, facts, made.written, strict=True)]
     tokens = sum(cell.row_tokens for cell in cells)
     shares = [(cell, cell.row_tokens / tokens) for cell in cells]
     clock, processor = made.seconds, made.processor_seconds
@@ -233,7 +232,7 @@ def _cell(base: Base, place: Place, facts: Sequence[Fact], written: Written) -> 
     )
 
 
-def _begin(place: Path, grid: Grid, base: Base, processes: int) -> Study:
+def _begin(place: Path, grid: Grid, base: Base, processes: int) -> CapacityStudy:
     """The study that stands in `place`, to go on with, or an empty one."""
     recipe = asdict(recipe_of(grid, 1))
     configuration: dict[str, Any] = {
@@ -243,14 +242,12 @@ def _begin(place: Path, grid: Grid, base: Base, processes: int) -> Study:
         "alpha_over_rank": recipe["lora_alpha"],
         **{name: recipe[name] for name in ("target_modules", "lr", "thinned_copies", "thinned_share")},
     }
-    fresh = Study(**heading(SCHEMA, base, configuration, processes), recall=grid.recall, cells=[])
-    if (place / RESULTS).exists():
-        stands = read_study(place)
-        stands.check_same(fresh, str(place))
-        fresh.cells.extend(stands.cells)
+    fresh = CapacityStudy(**heading(SCHEMA, base, configuration, processes), recall=grid.recall, cells=[])
+    if go_on(place, STUDY, SCHEMA, settings_in(fresh), writes=(REPORT, PLOT)) is not None:
+        fresh.cells.extend(read_capacity(place).cells)
     return fresh
 
 
-def _write(study: Study, place: Path) -> None:
+def _write(study: CapacityStudy, place: Path) -> None:
     study.cells.sort(key=lambda cell: (cell.rank, cell.load, cell.seed))
-    save(place, study.to_json(), report(study), {"recall.png": recall_by_load(study)})
+    write_results(place, study.to_json(), {REPORT: tell_capacity(study).encode(), PLOT: recall_by_load(study)})

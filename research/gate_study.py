@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
@@ -14,17 +15,17 @@ import torch
 from safetensors.torch import load_file, save
 
 from lorary.bank.bank import MemoryBank
-from lorary.bank.files import hash_of, to_json, write_aside
+from lorary.bank.files import hash_of, write_aside
 from lorary.base.loading import load_base
 from lorary.model.composite import assemble
 from lorary.model.configuration import LoraryConfig
 from lorary.progress import progress_bars
+from lorary.research.gate_study_measures import KINDS, gate_run, measured_on, rival_run, study_questions
+from lorary.research.gate_study_report import figures_by_router, tell_gates
 from lorary.research.labels import TEMPERATURE, agreement, check_adapters, measure_losses, soft_labels
-from lorary.research.standing import SCHEMA, standing
-from lorary.research.study_measures import gate_run, rival_run
-from lorary.research.study_questions import KINDS, measured_on, study_questions, write_questions
-from lorary.research.study_report import combine, write_report
-from lorary.research.study_rivals import RIVALS, rival
+from lorary.research.memory_study import StudyError
+from lorary.research.rivals import PEFT, RIVALS, Budget, Task, weigh
+from lorary.resume import REPORT, go_on, write_results
 from lorary.router_training.calibration import calibrate, scored
 from lorary.router_training.data import RoutingData, read_questions
 from lorary.router_training.settings import Training
@@ -40,6 +41,9 @@ ARMS: dict[str, dict[str, Any]] = {
 }
 """What a gate is trained by → what that changes in the training of "both"."""
 
+STUDY = "gate-study"
+SCHEMA = 3
+LOSSES = "losses.safetensors"
 VARIED = ("seed", "patience")
 """Settings that the study sets itself."""
 
@@ -63,64 +67,62 @@ def gate_study(
     Args:
         seeds: how many, from 0.
         arms: of `ARMS`.
-        rivals: of `RIVALS`; each runs in a process of its own and needs peft.
+        rivals: of `RIVALS`; they run after the gates, one at a time, over a base that is loaded anew for each.
         training: of the arm "both"; a `language_weight` of 0 is taken as 1.
         unrelated: JSONL of questions that no memory answers, to train and calibrate on; a shipped set by default.
 
     Raises:
-        ValueError: an unknown arm or rival, or a folder that holds a study under other settings.
+        StudyError: an unknown arm or rival.
+        ResumeError: a folder that holds a study under other settings, or files of somebody else.
         BankError: a memory without an adapter, or no held-out or validation wordings.
     """
     for given, known, what in ((arms, ARMS, "arm"), (rivals, RIVALS, "rival")):
         if wrong := [name for name in given if name not in known]:
-            raise ValueError(f"{what} {wrong[0]!r} is unknown; choose from {list(known)}")
+            raise StudyError(f"{what} {wrong[0]!r} is unknown; choose from {list(known)}")
     training = training or Training()
     training = replace(training, patience=training.max_epochs, language_weight=training.language_weight or 1.0)
-    study = _Study(Path(bank), Path(out), training, read_questions(unrelated))
+    study = _Study(MemoryBank.load(bank), Path(out), training, read_questions(unrelated))
     study.open(seeds)
-    wanted = [(arm, seed) for seed in range(seeds) for arm in arms if f"{arm}/{seed}" not in study.results["runs"]]
-    if wanted:
-        study.train(wanted, quiet)
-    for name in rivals:
-        for seed in range(seeds if name == "xlora" else 1):  # Arrow draws nothing that matters, and trains nothing
-            if f"{name}/{seed}" not in study.results["runs"]:
-                study.meet(name, seed, quiet)
+    with torch.random.fork_rng():  # the caller's random numbers go on as if there had been no study
+        wanted = [(arm, seed) for seed in range(seeds) for arm in arms if f"{arm}/{seed}" not in study.results["runs"]]
+        if wanted:
+            study.train(wanted, quiet)
+        for name in rivals:
+            for seed in range(seeds if name == "xlora" else 1):  # Arrow draws nothing that matters, and trains nothing
+                if not study.met(name, seed):
+                    study.meet(name, seed, quiet)
     study.write()
     return study.results
 
 
 class _Study:
-    def __init__(self, bank: Path, out: Path, training: Training, unrelated: list[str]) -> None:
-        self.place, self.out, self.training, self.unrelated = bank, out, training, unrelated
-        self.bank = MemoryBank.load(bank)
-        check_adapters(self.bank)
-        self.asked = study_questions(self.bank)
+    def __init__(self, bank: MemoryBank, out: Path, training: Training, unrelated: list[str]) -> None:
+        self.bank, self.out, self.training, self.unrelated = bank, out, training, unrelated
+        check_adapters(bank)
+        self.questions = study_questions(bank)
         self.results: dict[str, Any] = {}
         self.targets: list[torch.Tensor] = []
 
     def open(self, seeds: int) -> None:
-        """Takes up what stands in the folder, and writes the questions."""
+        """Takes up what stands in the folder."""
         content = b"".join(part for memory in self.bank for part in memory.files().values())
         settings = {
-            "schema": SCHEMA,
             "bank": hash_of(content),
             "unrelated": hash_of("\n".join(self.unrelated).encode()),
             "label_temperature": TEMPERATURE,
             **{name: value for name, value in asdict(self.training).items() if name not in VARIED},
         }
-        self.results = {"settings": settings, "runs": {}, "rivals": {}}
-        if (stands := standing(self.out, settings, "a study")) is not None:
-            self.results = stands
+        fresh = {"study": STUDY, "schema": SCHEMA, "settings": settings, "runs": {}, "rivals": {}}
+        stands = go_on(self.out, STUDY, SCHEMA, {"settings": settings}, writes=(REPORT, LOSSES))
+        self.results = fresh if stands is None else stands
         memories = {"memories": len(self.bank), "facts": sum(len(memory.facts) for memory in self.bank)}
-        asked = {kind: len(asked.texts) for kind, asked in self.asked.items()}
-        self.results |= {"base": self.bank.base, "counts": {**memories, **asked}, "seeds": seeds}
-        self.results["facts"] = {kind: self.asked[kind].facts for kind in KINDS}
-        write_questions(self.out / "questions.jsonl", self.asked, self.bank.names)
+        counts = {kind: len(questions.texts) for kind, questions in self.questions.items()}
+        self.results |= {"base": self.bank.base, "counts": {**memories, **counts}, "seeds": seeds}
+        self.results["facts"] = {kind: self.questions[kind].facts for kind in KINDS}
 
     def write(self) -> None:
-        self.results["routers"], self.results["differences"] = combine(self.results)
-        write_aside(self.out / "results.json", to_json(self.results))
-        write_aside(self.out / "report.md", write_report(self.results).encode())
+        self.results["routers"], self.results["differences"] = figures_by_router(self.results)
+        write_results(self.out, self.results, {REPORT: tell_gates(self.results).encode()})
 
     def train(self, wanted: Sequence[tuple[str, int]], quiet: bool) -> None:
         """Trains and measures the gates of (arm, seed) pairs."""
@@ -141,7 +143,7 @@ class _Study:
             model=self.model,
             unknown_names=training.unknown_names,
         )
-        self.measured = measured_on(self.model, self.data, self.asked)
+        self.measured = measured_on(self.model, self.data, self.questions)
         self.results["runs"]["index/0"] = rival_run(
             {kind: queries.votes for kind, queries in self.measured.items()}, self._memory(), shares=False
         )
@@ -154,13 +156,16 @@ class _Study:
                 advance = partial(bar.advance, 1, f"{arm}, seed {seed}")
                 self.results["runs"][f"{arm}/{seed}"] = self._gate(arm, seed, advance)
                 self.write()
+        # A rival loads the base anew, and two of it may be more than there is room for.
+        del self.model, self.data, self.measured
+        gc.collect()
 
     def _memory(self) -> dict[str, torch.Tensor]:
-        return {kind: self.asked[kind].memory for kind in KINDS}
+        return {kind: self.questions[kind].memory for kind in KINDS}
 
     def _measure_losses(self, quiet: bool) -> None:
         """The targets by loss: the answers' losses under each memory, measured once and kept in `losses.safetensors`."""
-        data, path = (self.data.trained, self.data.validation), self.out / "losses.safetensors"
+        data, path = (self.data.trained, self.data.validation), self.out / LOSSES
         if path.is_file():
             kept = load_file(path)
             losses = [kept["trained"], kept["validation"]]
@@ -188,14 +193,14 @@ class _Study:
         seconds = time.perf_counter() - began
         limits = {"max_wrong_routes": training.max_wrong_routes, "max_known_lost": training.max_known_lost}
         before = scored(router, self.measured["held_out"])[0]
-        found = calibrate(router, data, **limits)
+        calibrated = calibrate(router, data, **limits)
         after = {kind: scored(router, queries) for kind, queries in self.measured.items()}
-        policy = Policy(**found["policy"], top_k=training.top_k, top_p=training.top_p)
+        policy = Policy(**calibrated["policy"], top_k=training.top_k, top_p=training.top_p)
         logits, votes = ({kind: pair[i] for kind, pair in after.items()} for i in range(2))
         if arm == "soft-labels":
             seconds += self.results.get("losses_seconds", 0.0)
         run = gate_run(logits, votes, self._memory(), policy, before)
-        return run | {"seconds": round(seconds, 1), "steps": trainer.global_step, "policy": found["policy"]}
+        return run | {"seconds": round(seconds, 1), "steps": trainer.global_step, "policy": calibrated["policy"]}
 
     def _router(self) -> Router:
         """A router with an untrained gate, over the study's index."""
@@ -204,17 +209,32 @@ class _Study:
         gate = new_gate(self.bank, encoder, hidden, self.training.gate_features()).requires_grad_(False)
         return Router(self.bank, gate, Policy(), lambda: encoder)
 
+    def met(self, name: str, seed: int) -> bool:
+        """Whether a rival has weighed the memories, or has refused them under the version of PEFT that is installed."""
+        key = f"{name}/{seed}"
+        refused = self.results["rivals"].get(key, {})
+        return key in self.results["runs"] or ("refused" in refused and refused["peft"] == PEFT)
+
     def meet(self, name: str, seed: int, quiet: bool) -> None:
         """Lets a rival weigh the memories, for as many seconds as the slowest gate of that seed was trained."""
         runs = self.results["runs"]
         spent = [runs[f"{arm}/{seed}"]["seconds"] for arm in ARMS if f"{arm}/{seed}" in runs]
-        budget = {"seconds": max(spent, default=60.0), "batch_size": self.training.batch_size, "lr": self.training.lr}
-        told, scores = rival(name, seed, self.place, self.out, budget, quiet)
-        self.results["rivals"][f"{name}/{seed}"] = told
-        if scores is not None:
-            counts = [len(self.asked[kind].texts) for kind in KINDS]
-            by_kind = dict(zip(KINDS, scores.split(counts), strict=True))
-            runs[f"{name}/{seed}"] = rival_run(by_kind, self._memory(), shares=True) | {"seconds": told["seconds"]}
+        seconds = {"seconds": max(spent)} if spent else {}
+        budget = Budget(**seconds, batch_size=self.training.batch_size, lr=self.training.lr)
+        known = self.questions["trained"]
+        task = Task(
+            trained=[(text, answer) for text, answer in zip(known.texts, known.answers, strict=True) if answer],
+            asked=[text for kind in KINDS for text in self.questions[kind].texts],
+        )
+        with progress_bars(quiet) as bars:
+            bar = bars.start(f"rival {name}, seed {seed}, trains at most {budget.seconds:.0f} s", 1)
+            run, weights = weigh(name, self.bank, task, budget, seed=seed)
+            bar.advance()
+        self.results["rivals"][f"{name}/{seed}"] = run | {"as_long_as_gates": bool(spent)}
+        if weights is not None:
+            counts = [len(self.questions[kind].texts) for kind in KINDS]
+            by_kind = dict(zip(KINDS, weights.split(counts), strict=True))
+            runs[f"{name}/{seed}"] = rival_run(by_kind, self._memory(), shares=True) | {"seconds": run["seconds"]}
         self.write()
 
 

@@ -29,12 +29,12 @@ _LONGEST = 28
 
 
 def reword(
-    base: Base, facts: Sequence[Fact], count: int, *, seed: int = 0, told: Callable[[int], None] = lambda _: None
+    base: Base, facts: Sequence[Fact], count: int, *, seed: int = 0, advance: Callable[[int], None] = lambda _: None
 ) -> list[tuple[str, ...]]:
     """At most `count` wordings of each fact's first question, the same for a seed; fewer where the base finds no more.
 
     Args:
-        told: called with the number of facts that were just done.
+        advance: is called with the number of facts that were just done.
     """
     tokenizer, found = base.tokenizer, list[tuple[str, ...]]()
     ends = [int(tokenizer.eos_token_id), *_line_ends(tokenizer)]
@@ -61,7 +61,7 @@ def reword(
                 )
                 said = tokenizer.batch_decode(output[:, inputs.input_ids.shape[1] :], skip_special_tokens=True)
                 found += [keep(f, said[2 * count * i : 2 * count * (i + 1)], count) for i, f in enumerate(some)]
-                told(len(some))
+                advance(len(some))
     finally:
         tokenizer.padding_side = side
     return found

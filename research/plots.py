@@ -8,15 +8,15 @@ from collections.abc import Mapping, Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lorary.memories.planning import Study
+from lorary.memories.capacity_study import CapacityStudy
 
 _COLOURS = ("#9ecae8", "#5aa5d8", "#2f7ed8", "#1f5aa8", "#0f3468")
 _MARKS = "osD^v"
-Point = tuple[float, float, float]
-"""A share with its interval: (value, low, high)."""
+Point = Mapping[str, float]
+"""A share with its interval: value, low and high."""
 
 
-def recall_by_load(study: Study) -> bytes:
+def recall_by_load(study: CapacityStudy) -> bytes:
     """A PNG: recall (y, 0 to 1) against facts a memory (x, by powers of two), a line a rank.
 
     Whole lines are unseen wordings, broken ones every trained wording; the grey line is the share that defines the knee.
@@ -53,7 +53,7 @@ def recall_by_texts(
     left, right = figure.subplots(1, 2, width_ratios=(1, 0.9))
     _intervals(left, list(unseen), list(unseen.values()))
     left.plot(
-        list(unseen), [value for value, _, _ in unseen.values()], "o-", color=_COLOURS[2], label="held-out wordings"
+        list(unseen), [share["value"] for share in unseen.values()], "o-", color=_COLOURS[2], label="held-out wordings"
     )
     left.plot(list(trained), list(trained.values()), "--", color=_COLOURS[1], linewidth=1, label="trained wordings")
     _doubling(left, sorted({*unseen, *trained}), "wordings of a fact that were trained on")
@@ -61,9 +61,9 @@ def recall_by_texts(
     if unseen:
         left.legend(frameon=False, loc="lower right")
     names = list(others)
-    for place, (value, low, high) in enumerate(others.values()):
-        right.plot([low, high], [place, place], color=_COLOURS[2], linewidth=1.5, alpha=0.5)
-        right.plot([value], [place], "o", color=_COLOURS[2], clip_on=False)
+    for place, share in enumerate(others.values()):
+        right.plot([share["low"], share["high"]], [place, place], color=_COLOURS[2], linewidth=1.5, alpha=0.5)
+        right.plot([share["value"]], [place], "o", color=_COLOURS[2], clip_on=False)
     right.set_yticks(range(len(names)), names)
     right.set_ylim(max(1, len(names)) - 0.5, -0.5)  # from the first name down; there may be none yet
     right.set_xlim(0, 1.02)
@@ -77,8 +77,8 @@ def recall_by_texts(
 
 
 def _intervals(axes: Axes, x: Sequence[int], points: Sequence[Point]) -> None:
-    for at, (_, low, high) in zip(x, points, strict=True):
-        axes.plot([at, at], [low, high], color=_COLOURS[2], linewidth=1.5, alpha=0.5)
+    for at, share in zip(x, points, strict=True):
+        axes.plot([at, at], [share["low"], share["high"]], color=_COLOURS[2], linewidth=1.5, alpha=0.5)
 
 
 def _doubling(axes: Axes, ticks: Sequence[int], label: str) -> None:

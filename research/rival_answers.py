@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,10 +24,13 @@ from lorary.base.prompts import longest_answer, prompt, prompt_batch
 from lorary.memories.rows import tokenise
 from lorary.model.composite import base_of
 from lorary.progress import ProgressBars, progress_bars
-from lorary.research.rivals import RIVALS, adapter_folders
+from lorary.research.rivals import Budget, adapter_folders, check_rival
+from lorary.resume import ResumeError, check_same, read_results
 
 _TOGETHER = 32
 """Questions a batch: Arrow computes every memory's update of every token, so that memory bounds it."""
+STUDY = "rivals"
+SCHEMA = 1
 _VERSIONS = ("lorary", "torch", "transformers", "peft")
 Pair = tuple[str, str | None]
 """A question and its answer, None where there is nothing to recall."""
@@ -38,42 +42,52 @@ def rival_answers(
     rival: str,
     out: str | Path,
     questions: str | Path | None = None,
-    seconds: float = 60.0,
-    batch_size: int = 64,
-    lr: float = 3e-3,
+    budget: Budget | None = None,
     seed: int = 0,
     base: Base | None = None,
     quiet: bool = False,
 ) -> dict[str, Any]:
-    """What there is to tell of a rival's run; its greedy answers are written to `out`, and what is told beside it.
+    """What a rival's run took; its greedy answers are written to `out`, and what the run took beside it.
 
     The prompt is the one that memories are asked with, and an answer may be as long as `lorary recall` lets theirs be.
-    A line is an object of `question` and `answer`; of the same name, `.json` for `.jsonl`, is the file of what is told.
+    A line is an object of `question` and `answer`; of the same name, `.json` for `.jsonl`, is the file of what the run took.
+    Answers that stand there and were made with the same settings are not made again.
 
     Args:
         questions: JSONL as `lorary recall --questions` takes it; the bank's held-out wordings where it is None.
-        seconds: that X-LoRA trains on the bank's trained wordings, its preparation apart; Arrow trains nothing.
-        batch_size: rows a step of that training.
-        lr: of AdamW; it falls to nothing over the training.
+        budget: of X-LoRA's training on the bank's trained wordings; Arrow trains nothing.
         seed: of X-LoRA's first weights and its order of rows, and of the vectors that Arrow's search starts from.
         base: the bank's, loaded; it is left changed.
 
     Raises:
-        ValueError: an unknown rival or an impossible number; FactError: nothing to ask; BankError: nothing to train
-            X-LoRA on, or no bank; RivalError: a bank that the rival cannot route over. Nothing is written then.
+        FactError: nothing to ask; BankError: nothing to train X-LoRA on, or no bank; RivalError: an unknown rival, an
+            impossible number, or a bank that the rival cannot route over; ResumeError: a file is in the way. Nothing is
+            written then.
     """
-    place, training = Path(out), {"seconds": seconds, "batch_size": batch_size, "lr": lr}
-    _check(rival, place, training)
+    place, budget = Path(out), budget or Budget()
+    check_rival(rival)
+    if place.suffix != ".jsonl":
+        raise ResumeError(f"--out must be a .jsonl file, beside which a .json file tells of the run; {out} given")
     opened = MemoryBank.load(bank)
     if rival == "xlora" and not any(fact.trained for memory in opened for fact in memory.facts):
         raise BankError(f"{bank} holds no facts to train X-LoRA on; give a bank whose memories have facts")
     asked = list(_held_out(opened) if questions is None else read_asked(Path(questions)))
     if not any(answer for _, answer in asked):
         raise FactError("there are no held-out wordings to ask; add 'held_out' to the facts, or give --questions")
+    settings = {
+        "rival": rival,
+        "seed": seed,
+        "budget": asdict(budget) if rival == "xlora" else None,
+        "bank_sha256": hash_of((Path(bank) / MANIFEST).read_bytes()),
+        "questions_sha256": hash_of(json.dumps(asked).encode()),
+        "versions": {name: version(name) for name in _VERSIONS},
+    }
+    if (stands := _standing(place, settings)) is not None:
+        return stands
     loaded = base_of(opened, base)
-    torch.manual_seed(seed)
-    with TemporaryDirectory() as work, progress_bars(quiet) as bars:
-        model, trained = _prepared(rival, opened, loaded, adapter_folders(opened, Path(work)), training, seed, bars)
+    with TemporaryDirectory() as work, progress_bars(quiet) as bars, torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model, trained = _prepared(rival, opened, loaded, adapter_folders(opened, Path(work)), budget, seed, bars)
         new_tokens, began = (
             longest_answer(loaded.tokenizer, {said for _, said in asked if said}) + 1,
             time.perf_counter(),
@@ -81,34 +95,38 @@ def rival_answers(
         texts = list(dict.fromkeys(text for text, _ in asked))
         bar = bars.start(f"{rival} answers", len(texts))
         said = greedy(model, loaded.tokenizer, texts, new_tokens, bar.advance)
-    told = {
-        "rival": rival,
-        "seed": seed,
+    took = {
+        "study": STUDY,
+        "schema": SCHEMA,
+        "settings": settings,
         **trained,
         "memories": len(opened),
         "questions": len(texts),
         "new_tokens": new_tokens,
         "seconds_answering": round(time.perf_counter() - began, 1),
-        "bank_sha256": hash_of((Path(bank) / MANIFEST).read_bytes()),
-        "versions": {name: version(name) for name in _VERSIONS},
     }
     lines = [
         json.dumps({"question": q, "answer": a}, ensure_ascii=False) + "\n" for q, a in zip(texts, said, strict=True)
     ]
+    write_aside(place.with_suffix(".json"), to_json(took))  # first, because it says that the answers are this run's
     write_aside(place, "".join(lines).encode())
-    write_aside(place.with_suffix(".json"), to_json(told))
-    return told
+    return took
 
 
-def _check(rival: str, out: Path, training: dict[str, Any]) -> None:
-    if rival not in RIVALS:
-        raise ValueError(f"rival {rival!r} is unknown; choose from {list(RIVALS)}")
-    if out.suffix != ".jsonl":
-        raise ValueError(f"--out must be a .jsonl file, beside which a .json file tells of the run; {out} given")
-    if training["seconds"] < 0 or training["batch_size"] < 1 or training["lr"] <= 0:
-        raise ValueError(
-            f"X-LoRA cannot train with {training}; give 0 seconds or more, a batch size of 1 or more, lr above 0"
-        )
+def _standing(answers: Path, settings: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What the run took whose answers stand in a file, or None where there are none.
+
+    Raises:
+        ResumeError: they were made with other settings, or one of the two files is no such run's.
+    """
+    run = answers.with_suffix(".json")
+    if not run.exists():
+        if answers.exists():
+            raise ResumeError(f"{answers} stands there without {run.name}, which says what made it; give another file")
+        return None
+    took = read_results(run, STUDY, SCHEMA)
+    check_same(took, {"settings": settings}, str(run))
+    return took if answers.exists() else None
 
 
 def _held_out(bank: MemoryBank) -> Iterator[Pair]:
@@ -146,7 +164,7 @@ def _prepared(
     bank: MemoryBank,
     base: Base,
     folders: Sequence[Path],
-    training: dict[str, Any],
+    budget: Budget,
     seed: int,
     bars: ProgressBars,
 ) -> tuple[PeftModel, dict[str, Any]]:
@@ -164,19 +182,19 @@ def _prepared(
         for wording in fact.trained
     ]
     model = new_xlora(base, folders)
-    bar = bars.start("xlora trains", round(training["seconds"]))
+    bar = bars.start("xlora trains", round(budget.seconds))
     steps, spent = train(
         model,
         rows,
         int(base.tokenizer.pad_token_id),
-        **training,
-        order=random.Random(seed),
+        budget,
+        random.Random(seed),
         spent_so_far=lambda so_far: bar.progress.update(bar.task, completed=so_far),
     )
-    bar.progress.update(bar.task, completed=training["seconds"])
+    bar.progress.update(bar.task, completed=budget.seconds)
     parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    told = {"budget": training, "seconds_training": round(spent, 1), "steps": steps}
-    return model, told | {"trained_wordings": len(rows), "trained_parameters": parameters}
+    took = {"seconds_training": round(spent, 1), "steps": steps}
+    return model, took | {"trained_wordings": len(rows), "trained_parameters": parameters}
 
 
 @torch.no_grad()

@@ -1,40 +1,67 @@
-"""Rivals: how PEFT's own routers, X-LoRA and Arrow, weigh the memories of a bank for the questions of a gate study.
-
-The study and this folder meet on disk. The study's folder holds `questions.jsonl` (each line a `kind`, a `question`, its
-`memory` and its `answer`); here `rivals/NAME-SEED.safetensors` is written (`scores`: a weight of each memory for each
-question that is not of the kind "trained", in order), then `rivals/NAME-SEED.json` with what there is to tell.
-"""
+"""Rivals: how PEFT's own routers, X-LoRA and Arrow, weigh the memories of a bank for questions."""
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import peft
 import torch
 from jaxtyping import Float
-from safetensors.torch import save
 from torch import Tensor
 
 from lorary.bank.adapters import CONFIG, WEIGHTS
 from lorary.bank.bank import MemoryBank
-from lorary.bank.facts import read_lines
-from lorary.bank.files import BankError, to_json, write_aside
+from lorary.bank.files import write_aside
 from lorary.base.loading import Base
 from lorary.errors import LoraryError
 from lorary.memories.rows import Row, tokenise
 from lorary.model.composite import base_of
 
 RIVALS = ("xlora", "arrow")
+PEFT = version("peft")
 _EVALUATED = 32  # rows a pass where nothing trains
 
 
 class RivalError(LoraryError):
     """A bank that a rival cannot route over: says why."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """What X-LoRA may spend on its training; Arrow trains nothing.
+
+    Args:
+        seconds: seconds of training on trained wordings, the preparation apart; Arrow trains nothing.
+        batch_size: rows a training step.
+        lr: AdamW learning rate, which falls to nothing over the training.
+
+    Raises:
+        RivalError: nothing could be trained so.
+    """
+
+    seconds: float = 60.0
+    batch_size: int = 64
+    lr: float = 3e-3
+
+    def __post_init__(self) -> None:
+        if not (self.seconds >= 0 and self.batch_size >= 1 and self.lr > 0):
+            raise RivalError(
+                f"X-LoRA cannot train with {self}; give 0 seconds or more, a batch size of 1 or more, and lr above 0"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """Questions with their answers to train on, and questions to weigh the memories for."""
+
+    trained: Sequence[tuple[str, str]]
+    asked: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -85,67 +112,48 @@ def over_tokens(
     return torch.einsum("bsm,bs->bm", weights.float(), real) / real.sum(-1, keepdim=True)
 
 
-def rival_scores(
-    bank: str | Path,
-    *,
-    study: str | Path,
-    rival: str,
-    seed: int = 0,
-    seconds: float = 60.0,
-    batch_size: int = 64,
-    lr: float = 3e-3,
-    base: Base | None = None,
-) -> dict[str, Any]:
-    """What there is to tell of a rival on a study's questions; the weights that it gave lie in the study's folder.
+def check_rival(rival: str) -> None:
+    """Raises RivalError for an unknown one."""
+    if rival not in RIVALS:
+        raise RivalError(f"rival {rival!r} is unknown; choose from {list(RIVALS)}")
+
+
+def weigh(
+    rival: str, bank: MemoryBank, task: Task, budget: Budget, *, seed: int = 0, base: Base | None = None
+) -> tuple[dict[str, Any], Float[Tensor, "questions memories"] | None]:
+    """(what a rival's run took, its weights of the memories for each question; None where it refuses the bank).
 
     Args:
-        seconds: that X-LoRA may train, its own preparation apart; Arrow trains nothing.
+        seed: of first weights and order; the caller's random numbers are as they were afterwards.
+        base: the bank's, loaded; it is left changed.
 
     Raises:
-        ValueError: an unknown rival.
-        BankError: the folder holds no questions, or questions of another bank.
+        RivalError: an unknown rival.
     """
-    if rival not in RIVALS:
-        raise ValueError(f"rival {rival!r} is unknown; choose from {list(RIVALS)}")
-    opened, place = MemoryBank.load(bank), Path(study) / "rivals"
-    lines = _read(Path(study) / "questions.jsonl", opened)
-    loaded = base_of(opened, base)
-    told: dict[str, Any] = {"rival": rival, "seed": seed, "peft": peft.__version__}
-    with TemporaryDirectory() as work:
-        contest = _contest(opened, lines, loaded, Path(work))
+    check_rival(rival)
+    loaded, run = base_of(bank, base), {"rival": rival, "seed": seed, "peft": PEFT}
+    with TemporaryDirectory() as work, torch.random.fork_rng():
         torch.manual_seed(seed)
         try:
-            outcome = _run(rival, loaded, contest, seconds=seconds, batch_size=batch_size, lr=lr, seed=seed)
+            outcome = _outcome(rival, loaded, _contest(bank, task, loaded, Path(work)), budget, seed)
         except RivalError as error:
-            told["refused"] = str(error)
-        else:
-            told |= {"seconds": outcome.seconds, "steps": outcome.steps, "rows": outcome.rows, "total": outcome.total}
-            content = save({"scores": outcome.scores.contiguous()}, metadata={"format": "pt"})
-            write_aside(place / f"{rival}-{seed}.safetensors", content)
-    write_aside(place / f"{rival}-{seed}.json", to_json(told))
-    return told
+            return run | {"refused": str(error)}, None
+        finally:
+            gc.collect()
+    took = {"seconds": outcome.seconds, "steps": outcome.steps, "rows": outcome.rows, "total": list(outcome.total)}
+    return run | took, outcome.scores
 
 
-def _run(rival: str, base: Base, contest: Contest, **training: Any) -> Outcome:
+def _outcome(rival: str, base: Base, contest: Contest, budget: Budget, seed: int) -> Outcome:
     if rival == "arrow":
         from lorary.research.arrow import arrow_outcome
 
         began = time.perf_counter()
-        found = arrow_outcome(base, contest, training["seed"])
-        return Outcome(found.scores, found.total, seconds=round(time.perf_counter() - began, 1))
+        outcome = arrow_outcome(base, contest, seed)
+        return replace(outcome, seconds=round(time.perf_counter() - began, 1))
     from lorary.research.xlora import xlora_outcome
 
-    return xlora_outcome(base, contest, **training)
-
-
-def _read(path: Path, bank: MemoryBank) -> list[dict[str, Any]]:
-    """The study's questions. Raises BankError where there are none, or none that this bank can answer."""
-    if not path.is_file():
-        raise BankError(f"{path} is missing; `lorary gate-study` writes it")
-    lines = [given for _, given in read_lines(path)]
-    if other := sorted({line["memory"] for line in lines if line["memory"]} - set(bank.names)):
-        raise BankError(f"{path}: asks for {other[0]!r}, which the bank does not hold; give the study's bank")
-    return lines
+    return xlora_outcome(base, contest, budget, seed)
 
 
 def adapter_folders(bank: MemoryBank, work: Path) -> list[Path]:
@@ -158,14 +166,8 @@ def adapter_folders(bank: MemoryBank, work: Path) -> list[Path]:
     return folders
 
 
-def _contest(bank: MemoryBank, lines: Sequence[dict[str, Any]], base: Base, work: Path) -> Contest:
-    names = bank.names
-    trained, asked = list[Row](), list[Row]()
-    for line in lines:
-        owner = names.index(line["memory"]) if line["memory"] else len(names)
-        row = tokenise(base.tokenizer, owner, 0, line["question"], line["answer"] or "")
-        if line["kind"] != "trained":
-            asked.append(Row(owner, 0, row.ids[: row.start], row.start))
-        elif line["answer"]:
-            trained.append(row)
+def _contest(bank: MemoryBank, task: Task, base: Base, work: Path) -> Contest:
+    trained = [tokenise(base.tokenizer, 0, i, question, answer) for i, (question, answer) in enumerate(task.trained)]
+    prompts = [tokenise(base.tokenizer, 0, i, question, "") for i, question in enumerate(task.asked)]
+    asked = [replace(row, ids=row.ids[: row.start]) for row in prompts]
     return Contest(adapter_folders(bank, work), trained, asked, int(base.tokenizer.pad_token_id))

@@ -15,17 +15,16 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lorary.bank.bank import MemoryBank
-from lorary.bank.facts import Fact, group_by_topic
-from lorary.bank.files import to_json, write_aside
+from lorary.bank.facts import Fact
 from lorary.bank.memory import Memory
 from lorary.base.layers import fingerprint
 from lorary.base.loading import Base
+from lorary.research.memory_study import StudyError
 from lorary.research.remembered import Remembered, hidden_states
-from lorary.research.route_bench_report import combine, write_report
-from lorary.research.route_sets import JOINS, SETS, general_questions
+from lorary.research.route_bench_report import figures_by_set, tell_routing
+from lorary.research.route_sets import JOINS, SETS, bare_bank, general_questions
 from lorary.research.routing_speed import routing_milliseconds
-from lorary.research.standing import SCHEMA, standing
+from lorary.resume import REPORT, go_on, write_results
 from lorary.router_training.calibration import calibrate, outcome, routed_share
 from lorary.router_training.data import RoutingData, about_others, read_questions
 from lorary.router_training.settings import Training
@@ -35,6 +34,8 @@ from lorary.routing.policy import Policy, decide
 from lorary.routing.router import Router, bank_names, new_gate
 from lorary.statistics import auroc, top_calibration_error
 
+STUDY = "route-bench"
+SCHEMA = 3
 COMBINATIONS: tuple[tuple[str, ...], ...] = (
     ("votes",),
     ("embedding", "votes", "lexical"),
@@ -51,7 +52,7 @@ HIDDEN: tuple[tuple[str, ...], ...] = (("hidden",), ("embedding", "hidden"), ("e
 
 
 @dataclass(frozen=True)
-class Asked:
+class EmbeddedQuestions:
     """Questions of one kind with their embeddings; `memory` is the right one's number, that of none for unrelated."""
 
     texts: list[str]
@@ -81,18 +82,22 @@ def route_bench(
             to choose features by. Their runs stand apart, as a set of their own.
 
     Raises:
-        ValueError: an unknown set, or a folder that holds a benchmark under other settings.
+        StudyError: an unknown set.
+        ResumeError: a folder that holds a benchmark under other settings, or files of somebody else.
     """
     if unknown := sorted(set(sets) - set(SETS)):
-        raise ValueError(f"unknown set {unknown[0]!r}; choose from {list(SETS)}")
+        raise StudyError(f"unknown set {unknown[0]!r}; choose from {list(SETS)}")
     training, place = training or Training(), Path(out)
     settings: dict[str, Any] = {
         name: getattr(training, name) for name in ("max_epochs", "patience", "batch_size", "lr", "unknown_names")
     }
     loaded = encoder or load_encoder(EMBEDDED)
-    settings |= {"schema": SCHEMA, "encoder": loaded.name}
-    settings |= {} if base is None else {"base": base.name, "fingerprint": fingerprint(base.model)}
-    results: dict[str, Any] = standing(place, settings, "a benchmark") or {"settings": settings, "runs": {}}
+    settings |= {"encoder": loaded.name, "base": None, "fingerprint": None}
+    if base is not None:
+        settings |= {"base": base.name, "fingerprint": fingerprint(base.model)}
+    stands = go_on(place, STUDY, SCHEMA, {"settings": settings})
+    fresh: dict[str, Any] = {"study": STUDY, "schema": SCHEMA, "settings": settings, "runs": {}}
+    results = fresh if stands is None else stands
     encodes, hidden = Remembered(loaded.encode, loaded.dimension, loaded.name), hidden_states(base)
     wanted = [
         (name, seed, fold)
@@ -103,8 +108,9 @@ def route_bench(
     for name, seed, fold in wanted:
         key = f"{name}/{seed}" if fold is None else f"{name}, folds/{seed}/{fold}"
         if key not in results["runs"]:
-            run = _Run(SETS[name](seed, fold), encodes, training, seed, place / "training", hidden)
-            results["runs"][key] = run.measure()
+            with torch.random.fork_rng():  # the caller's random numbers go on as if there had been no benchmark
+                run = _Run(SETS[name](seed, fold), encodes, training, seed, place / "training", hidden)
+                results["runs"][key] = run.measure()
             _write(results, place)
     if "milliseconds_a_query" not in results:
         results["milliseconds_a_query"] = routing_milliseconds()
@@ -113,17 +119,8 @@ def route_bench(
 
 
 def _write(results: dict[str, Any], place: Path) -> None:
-    results["sets"] = combine(results["runs"])
-    write_aside(place / "results.json", to_json(results))
-    write_aside(place / "report.md", write_report(results).encode())
-
-
-def bank_of(facts: Sequence[Fact], encoder: Encoder) -> MemoryBank:
-    """A bank of memories without adapters, a topic each, to route among."""
-    bank = MemoryBank("none", "", encoder.name, {}, "")
-    for topic, held in group_by_topic(facts).items():
-        bank.memories[topic] = Memory(topic, {}, {}, held).with_keys(encoder)
-    return bank
+    results["sets"] = figures_by_set(results["runs"])
+    write_results(place, results, {REPORT: tell_routing(results).encode()})
 
 
 class _Run:
@@ -140,7 +137,7 @@ class _Run:
     ) -> None:
         self.encoder, self.training, self.seed, self.place = encoder, training, seed, place
         self.hidden, self.combinations = hidden, COMBINATIONS + (HIDDEN if hidden.dimension else ())
-        self.bank = bank_of(facts, encoder)
+        self.bank = bare_bank(facts, encoder)
         self.joins = self.bank.memories.pop(JOINS, None)
         self.validation = self._asked("validation")
         self.held_out = self._asked("held_out")
@@ -150,10 +147,10 @@ class _Run:
         names = bank_names(self.bank)
         self.strangers = self._unheld(about_others(self.held_out.texts, names, self.seed + 1000))
 
-    def _unheld(self, texts: list[str]) -> Asked:
-        return Asked(texts, torch.full((len(texts),), len(self.bank)), texts, self.encoder.encode(texts))
+    def _unheld(self, texts: list[str]) -> EmbeddedQuestions:
+        return EmbeddedQuestions(texts, torch.full((len(texts),), len(self.bank)), texts, self.encoder.encode(texts))
 
-    def _asked(self, kind: str, memories: Sequence[Memory] | None = None, start: int = 0) -> Asked:
+    def _asked(self, kind: str, memories: Sequence[Memory] | None = None, start: int = 0) -> EmbeddedQuestions:
         rows = [
             (wording, number, f"{memory.name}/{i}")
             for number, memory in enumerate(self.bank if memories is None else memories, start)
@@ -161,7 +158,7 @@ class _Run:
             for wording in getattr(fact, kind)
         ]
         texts, numbers, facts = ([row[i] for row in rows] for i in range(3))
-        return Asked(texts, torch.tensor(numbers), facts, self.encoder.encode(texts))  # type: ignore[arg-type]
+        return EmbeddedQuestions(texts, torch.tensor(numbers), facts, self.encoder.encode(texts))  # type: ignore[arg-type]
 
     def measure(self) -> dict[str, Any]:
         """Each router's figures by name, and which fact each held-out question asks."""
@@ -235,9 +232,9 @@ class _Run:
             "calibration": figures["calibration"],
         }
 
-    def _logits(self, router: Router, asked: Asked) -> Float[Tensor, "queries memories_and_none"]:
-        hidden = self.hidden.encode(asked.texts) if "hidden" in router.gate.features else None
-        return router.logits(router.query(asked.texts), hidden)
+    def _logits(self, router: Router, questions: EmbeddedQuestions) -> Float[Tensor, "queries memories_and_none"]:
+        hidden = self.hidden.encode(questions.texts) if "hidden" in router.gate.features else None
+        return router.logits(router.query(questions.texts), hidden)
 
     @torch.no_grad()
     def _join(self, router: Router) -> dict[str, float]:

@@ -6,14 +6,20 @@ seed, two of the others (by the seed) are for validation, the rest is trained.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 from typing import Any
 
-from lorary.bank.facts import Fact, group_by_topic, read_lines
+from lorary.bank.bank import MemoryBank
+from lorary.bank.facts import Fact, FactError, group_by_topic, read_lines
+from lorary.bank.files import write_aside
+from lorary.bank.memory import Memory
+from lorary.resume import ResumeError
 from lorary.router_training.data import read_questions
+from lorary.routing.encoder import Encoder
 
 _BOOK = (
     "What is {who}'s phone number?",
@@ -40,7 +46,7 @@ def relations() -> list[Relation]:
 
 
 def _lines(name: str) -> list[dict[str, Any]]:
-    return [told for _, told in read_lines(Path(__file__).parent / name)]
+    return [line for _, line in read_lines(Path(__file__).parent / name)]
 
 
 def _names(random: Random, count: int, *, people: bool) -> list[str]:
@@ -136,16 +142,36 @@ def drawn(name: str, seed: int, facts_a_topic: int | None = None) -> list[Fact]:
     """The facts of a set, without the topic that joins later; of each topic all, or so many, drawn by the seed.
 
     Raises:
-        ValueError: more facts of a topic than it has, or none.
+        FactError: more facts of a topic than it has, or none.
     """
     topics = {topic: facts for topic, facts in group_by_topic(SETS[name](seed)).items() if topic != JOINS}
     most = min(map(len, topics.values()))
     count = most if facts_a_topic is None else facts_a_topic
     if not 1 <= count <= most:
-        raise ValueError(f"{count} facts a topic cannot be drawn from the set {name!r}; give 1 to {most}")
+        raise FactError(f"{count} facts a topic cannot be drawn from the set {name!r}; give 1 to {most}")
     random = Random(seed)
     numbers = {topic: sorted(random.sample(range(len(facts)), count)) for topic, facts in topics.items()}
     return [topics[topic][number] for topic, chosen in numbers.items() for number in chosen]
+
+
+def bare_bank(facts: Sequence[Fact], encoder: Encoder) -> MemoryBank:
+    """A bank of memories without adapters, a topic each, to route among."""
+    bank = MemoryBank("none", "", encoder.name, {}, "")
+    for topic, held in group_by_topic(facts).items():
+        bank.memories[topic] = Memory(topic, {}, {}, held).with_keys(encoder)
+    return bank
+
+
+def write_facts(facts: Sequence[Fact], file: Path) -> None:
+    """Writes the facts as JSONL. A file that holds the same stays as it is.
+
+    Raises:
+        ResumeError: the file holds something else.
+    """
+    content = "".join(json.dumps(fact.to_json(), ensure_ascii=False) + "\n" for fact in facts).encode()
+    if file.exists() and (not file.is_file() or file.read_bytes() != content):
+        raise ResumeError(f"{file} holds something else, and it would be overwritten; give another file as --out")
+    write_aside(file, content)
 
 
 def general_questions() -> list[str]:

@@ -1,134 +1,175 @@
-"""The study of wordings as it lies on disk: what each setting and seed gave, and what they tell together."""
+"""The study of wordings: what the number, the format and the source of a fact's texts add to its recall.
+
+Every setting shows each fact equally often, in steps of as many rows and under the same learning rates, so that more
+texts are not more training. Held-out wordings are scored and choose nothing.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import lorary.memories
+from lorary.bank.facts import Fact
+from lorary.bank.files import hash_of
+from lorary.base.loading import EMBEDDED, Base, load_base
+from lorary.base.rows import default_split
+from lorary.memories.building import read_topics
+from lorary.memories.groups import Result, side_by_side, write_groups
+from lorary.memories.recipe import Recipe
+from lorary.memories.rows import rows
+from lorary.memories.writing import Hits
+from lorary.progress import ProgressBars, progress_bars
+from lorary.research.memory_study import PLOT, heading, reporter, settings_in
+from lorary.research.paraphrases import reword
+from lorary.research.plots import recall_by_texts
+from lorary.research.wording_design import PASSES, Design, Setting, check, recipe_of, reference, settings_of, texts_of
+from lorary.research.wording_report import tell_wordings
+from lorary.research.wording_results import SCHEMA, STUDY, Measured, WordingStudy, read_wordings
+from lorary.resume import REPORT, go_on, write_results
 
-from lorary.memories.studies import Header, StudyError, header_of, read_results
-from lorary.memories.tables import paired_difference, wilson
-from lorary.research.wordings_design import Setting
-
-SCHEMA = 1
-
-
-@dataclass(frozen=True, kw_only=True)
-class Measured:
-    """One memory of the study; recall is the share of (fact, wording) pairs that greedy decoding answers.
-
-    Args:
-        texts: that a fact had on average.
-        trained: recall under the texts that were trained on and ask for the answer; None where none does.
-        validation, unseen: recall under validation and held-out wordings, which nothing trained on.
-        facts: recall of each fact under its held-out wordings.
-        seconds: of writing, the asking between passes among them.
-        processor_seconds: the same in processor time.
-    """
-
-    setting: str
-    seed: int
-    texts: float
-    trained: float | None
-    validation: float
-    unseen: float
-    facts: tuple[float, ...]
-    seconds: float
-    processor_seconds: float
+SAMPLES = Path(str(lorary.memories.__file__)).with_name("samples")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Summary:
-    """A setting over its seeds.
+def measure_wordings(
+    out: str | Path,
+    *,
+    facts: Sequence[str | Path] = (SAMPLES,),
+    design: Design | None = None,
+    base: str | Base = EMBEDDED,
+    processes: int | None = None,
+    quiet: bool = False,
+) -> WordingStudy:
+    """Measures every setting with every seed; writes `results.json`, `report.md` and `recall.png` into `out` after each.
+
+    What stands in `out` already, under the same settings, is kept.
 
     Args:
-        low, high: of the 95 % interval of `unseen` over facts.
-        seeds: `unseen` of each seed.
-        gain: (mean, low, high) of the paired difference to the reference, over facts; None for the reference itself.
+        facts: JSONL files, or folders of them; the first of each topic's are one memory.
+        processes: that write memories side by side, where the base is given by name; None: one a core.
+
+    Raises:
+        FactError: facts that lack what a setting needs, before anything is trained.
+        ResumeError: `out` holds a study under other settings, or files of somebody else.
     """
-
-    setting: Setting
-    texts: float
-    trained: float | None
-    validation: float
-    unseen: float
-    low: float
-    high: float
-    seeds: tuple[float, ...]
-    gain: tuple[float, float, float] | None
-    seconds: float
-
-
-@dataclass(kw_only=True)
-class WordingStudy(Header):
-    """All memories that were measured; `written` are the base's wordings by question."""
-
-    reference: str
-    settings: list[Setting]
-    questions: list[str]
-    written: dict[str, list[str]]
-    rows: list[Measured]
-
-    def to_json(self) -> dict[str, Any]:
-        told = {"seeds": sorted({row.seed for row in self.rows}), "summary": [asdict(s) for s in self.summaries()]}
-        return {"study": "wordings", **asdict(self), **told}
-
-    def add_settings(self, settings: Sequence[Setting], where: str) -> None:
-        """Adds settings that are not there yet. Raises StudyError where one of that name is another."""
-        for setting in settings:
-            stands = next((s for s in self.settings if s.name == setting.name), None)
-            if stands not in (None, setting):
-                raise StudyError(f"{where} holds {stands}, not {setting}; give another folder, or the same settings")
-        ours = {setting.name for setting in settings}
-        self.settings = [*settings, *(s for s in self.settings if s.name not in ours)]
-
-    def summaries(self) -> list[Summary]:
-        """What each measured setting gave, in the order of the settings."""
-        held = {s.name: [row for row in self.rows if row.setting == s.name] for s in self.settings}
-        return [self._summary(s, held[s.name], held.get(self.reference, [])) for s in self.settings if held[s.name]]
-
-    def _summary(self, setting: Setting, rows: Sequence[Measured], others: Sequence[Measured]) -> Summary:
-        unseen = float(np.mean([row.unseen for row in rows]))
-        trained = [row.trained for row in rows if row.trained is not None]
-        # Seeds that only one of the two has yet would compare draws of wordings too.
-        both = {row.seed for row in rows} & {row.seed for row in others}
-        gain = None
-        if both and setting.name != self.reference:
-            gain = paired_difference(*(_by_fact([r for r in of if r.seed in both]) for of in (others, rows)))
-        low, high = wilson(unseen, len(self.questions))
-        return Summary(
-            setting=setting,
-            texts=float(np.mean([row.texts for row in rows])),
-            trained=float(np.mean(trained)) if trained else None,
-            validation=float(np.mean([row.validation for row in rows])),
-            unseen=unseen,
-            low=low,
-            high=high,
-            seeds=tuple(row.unseen for row in rows),
-            gain=gain,
-            seconds=float(np.mean([row.seconds for row in rows])),
-        )
+    design, place = design or Design(), Path(out)
+    used = [fact for topic in read_topics(facts).values() for fact in topic[: design.facts_a_topic]]
+    settings = settings_of(design)
+    check(settings, used)
+    loaded = load_base(base) if isinstance(base, str) else base
+    planned = [(setting, seed) for seed in range(design.seeds) for setting in settings]
+    at_once = side_by_side(len(planned), processes if isinstance(base, str) else 1, loaded.model.device)
+    study = _begin(place, design, settings, used, loaded, at_once)
+    stand = {(row.setting, row.seed) for row in study.rows}
+    missing = [(setting, seed) for setting, seed in planned if (setting.name, seed) not in stand]
+    with progress_bars(quiet) as bars:
+        if any(setting.written for setting, _ in missing):
+            _let_base_write(study, loaded, used, design.texts - 1, bars)
+        _measure(study, place, loaded, design, used, missing, at_once, bars)
+    study.partial = False
+    _write(study, place)
+    return study
 
 
-def _by_fact(rows: Sequence[Measured]) -> list[float]:
-    """Recall of each fact, averaged over seeds."""
-    return list(map(float, np.mean([row.facts for row in rows], axis=0)))
+def _let_base_write(study: WordingStudy, base: Base, facts: Sequence[Fact], count: int, bars: ProgressBars) -> None:
+    """Adds the base's wordings of each fact to the study, where they are not there yet."""
+    if set(study.written) == {fact.question for fact in facts}:
+        return
+    bar = bars.start("the base words questions", len(facts))
+    found = reword(base, facts, count, advance=bar.advance)
+    study.written = {fact.question: list(said) for fact, said in zip(facts, found, strict=True)}
 
 
-def read_wordings(place: str | Path) -> WordingStudy:
-    """The study in a folder that `lorary wordings` wrote. Raises StudyError for what is not."""
-    path, told = read_results(place, "wordings", SCHEMA)
-    try:
-        return WordingStudy(
-            **header_of(told),
-            reference=told["reference"],
-            settings=[Setting(**{**given, "formats": tuple(given["formats"])}) for given in told["settings"]],
-            questions=told["questions"],
-            written=told["written"],
-            rows=[Measured(**{**row, "facts": tuple(row["facts"])}) for row in told["rows"]],
-        )
-    except (KeyError, TypeError) as error:
-        raise StudyError(f"{path} is not a whole study ({error}); run `lorary wordings` again") from None
+def _measure(
+    study: WordingStudy,
+    place: Path,
+    base: Base,
+    design: Design,
+    used: Sequence[Fact],
+    missing: Sequence[tuple[Setting, int]],
+    processes: int,
+    bars: ProgressBars,
+) -> None:
+    """Writes and scores a memory for each of `missing`; the study is saved after each."""
+    recipes = [recipe_of(design, setting, seed) for setting, seed in missing]
+    memories = [[texts_of(fact, setting, seed, study.written) for fact in used] for setting, seed in missing]
+    bar = bars.start("measuring wordings", PASSES * len(used) * len(missing))
+    reports = [reporter(bar, len(used), f"{setting.name}, seed {seed}") for setting, seed in missing]
+    groups = [[facts] for facts in memories]
+    for made in write_groups(base, {}, groups, recipes, default_split(base.model), reports, processes):
+        recipe, facts, (setting, seed) = recipes[made.number], memories[made.number], missing[made.number]
+        kept = {"copies": recipe.thinned_copies, "share": recipe.thinned_share, "seed": recipe.seed}
+        texts = len(rows(base.tokenizer, [facts], formats=recipe.formats, **kept)) / len(facts)
+        study.rows.append(_measured(setting, seed, texts, used, made))
+        _write(study, place)
+
+
+def _measured(setting: Setting, seed: int, texts: float, facts: Sequence[Fact], made: Result) -> Measured:
+    [written] = made.written
+    # Of each fact, validation wordings were asked first, then the held-out ones.
+    cut = [len(asked) - len(fact.held_out) for asked, fact in zip(written.validation, facts, strict=True)]
+    parts = list(zip(written.validation, cut, strict=True))
+    recalled = [sum(asked[at:]) / len(asked[at:]) for asked, at in parts]  # each fact has a held-out wording
+    return Measured(
+        setting=setting.name,
+        seed=seed,
+        texts=round(texts, 2),
+        trained=_share(written.trained),
+        validation=_share([asked[:at] for asked, at in parts]),
+        unseen=round(sum(recalled) / len(recalled), 4),
+        facts=tuple(round(share, 4) for share in recalled),
+        seconds=round(made.seconds, 1),
+        processor_seconds=round(made.processor_seconds, 1),
+    )
+
+
+def _share(hits: Hits | Sequence[Sequence[bool]]) -> float | None:
+    """The mean over facts of the share of their wordings that were answered; None where no fact has a wording."""
+    shares = [sum(wordings) / len(wordings) for wordings in hits if wordings]
+    return round(sum(shares) / len(shares), 4) if shares else None
+
+
+def _begin(
+    place: Path, design: Design, settings: list[Setting], facts: Sequence[Fact], base: Base, processes: int
+) -> WordingStudy:
+    """The study that stands in `place`, to go on with, or an empty one."""
+    recipe = asdict(Recipe())
+    configuration: dict[str, Any] = {
+        "exposures": design.exposures,
+        "passes": PASSES,
+        "reference": reference(design).name,
+        "facts": len(facts),
+        "sha256": hash_of(json.dumps([fact.to_json() for fact in facts], sort_keys=True).encode()),
+        **{name: recipe[name] for name in ("validation_wordings", "r", "lora_alpha", "target_modules", "lr")},
+        "rows_a_step": recipe["batch_size"],
+        "thinned_share": recipe["thinned_share"],
+    }
+    fresh = WordingStudy(
+        **heading(SCHEMA, base, configuration, processes),
+        reference=reference(design).name,
+        settings=[],
+        questions=[fact.question for fact in facts],
+        written={},
+        rows=[],
+    )
+    if go_on(place, STUDY, SCHEMA, settings_in(fresh), writes=(REPORT, PLOT)) is not None:
+        stands = read_wordings(place)
+        fresh.settings, fresh.written, fresh.rows = stands.settings, stands.written, stands.rows
+    fresh.add_settings(settings, str(place))
+    return fresh
+
+
+def _write(study: WordingStudy, place: Path) -> None:
+    study.rows.sort(key=lambda row: (row.setting, row.seed))
+    summaries = study.summaries()
+    numbers = sorted((s for s in summaries if s.setting.part == "number"), key=lambda s: s.setting.wordings)
+    plot = recall_by_texts(
+        {s.setting.wordings: s.trained for s in numbers if s.trained is not None},
+        {s.setting.wordings: s.unseen for s in numbers},
+        {s.setting.name: s.unseen for s in summaries if s.setting.part != "number"},
+        next((s.unseen["value"] for s in numbers if s.setting.name == study.reference), None),
+    )
+    write_results(place, study.to_json(), {REPORT: tell_wordings(study).encode(), PLOT: plot})

@@ -7,8 +7,7 @@ from functools import partial
 import pytest
 import torch
 
-from lorary.research.route_bench import bank_of
-from lorary.research.route_sets import drawn
+from lorary.research.route_sets import bare_bank, drawn
 from lorary.router_training.calibration import best_threshold, calibrate, fit_scales
 from lorary.router_training.data import RoutingData, about_others, read_questions
 from lorary.router_training.settings import Training
@@ -71,7 +70,7 @@ def test_what_was_made_up_parts_but_does_not_count_as_wrong():
 
 @pytest.fixture(scope="module")
 def asked(encoder):
-    bank = bank_of(drawn("overlapping", 0, 6), encoder)
+    bank = bare_bank(drawn("overlapping", 0, 6), encoder)
     gate = partial(new_gate, bank, encoder, 0, DEFAULT_FEATURES)
     names = bank_names(bank)
     known = [wording for memory in bank for fact in memory.facts for wording in fact.held_out]

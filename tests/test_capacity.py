@@ -13,11 +13,11 @@ from lorary.__main__ import main
 from lorary.bank.facts import group_by_topic
 from lorary.base import rows as split_rows
 from lorary.memories import groups, writing
-from lorary.memories.planning import read_study
+from lorary.memories.capacity_study import read_capacity
 from lorary.memories.store import states_of
-from lorary.memories.studies import StudyError
 from lorary.memories.writing import Recipe, Written, write
-from lorary.research.capacity import Grid, capacity, invented_facts, packs, recipe_of, shown_again
+from lorary.research.capacity import Grid, invented_facts, measure_capacity, packs, recipe_of, shown_again
+from lorary.resume import ResumeError
 
 SMALL = Grid(ranks=(1, 4), loads=(2, 4), exposures=3, wordings=2)
 
@@ -68,6 +68,7 @@ def test_a_study_makes_as_many_passes_whatever_the_load_and_tells_what_was_shown
 def test_a_whole_run_goes_on_cell_by_cell(base, tmp_path, monkeypatch, capsys):
     folder = tmp_path / "study"
     arguments = [
+        "research",
         "capacity",
         "--out",
         str(folder),
@@ -81,7 +82,7 @@ def test_a_whole_run_goes_on_cell_by_cell(base, tmp_path, monkeypatch, capsys):
         "1",
         "--quiet",
     ]
-    assert main([*arguments, "--ranks", "1", "--loads", "2,4", "--json"]) == 0
+    assert main([*arguments, "--ranks", "1", "--loads", "2", "4", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told == json.loads((folder / "results.json").read_text())
     assert [(c["rank"], c["load"], c["seed"]) for c in told["cells"]] == [(1, 2, 0), (1, 4, 0)]
@@ -90,25 +91,25 @@ def test_a_whole_run_goes_on_cell_by_cell(base, tmp_path, monkeypatch, capsys):
 
     written = []
     monkeypatch.setattr(groups, "write", lambda *given: written.append(given[1]) or write(*given))
-    assert main([*arguments, "--ranks", "1,4", "--loads", "2,4"]) == 0
+    assert main([*arguments, "--ranks", "1", "4", "--loads", "2", "4"]) == 0
     assert [[len(facts) for facts in group] for group in written] == [[2], [4]], "what stands is not measured again"
     assert "| 4 | 4 |" in capsys.readouterr().out
     assert "| 4 | 4 |" in (folder / "report.md").read_text()
     assert (folder / "recall.png").read_bytes().startswith(b"\x89PNG")
 
-    study = read_study(folder)
+    study = read_capacity(folder)
     one, four = study.points(1)[1], study.points(4)[1]
     assert four.parameters == 4 * one.parameters
     assert 4 * four.parameters < four.bytes < 4 * four.parameters + 4000, "fp32 and a header"
     assert (one.answer_tokens, one.row_tokens) == (four.answer_tokens, four.row_tokens)
 
-    assert main([*arguments[:5], "--exposures", "5"]) == 2
-    assert "holds a study with exposures 3, not 5" in capsys.readouterr().err
+    assert main([*arguments[:6], "--exposures", "5"]) == 2
+    assert "holds a run with exposures 3, not 5" in capsys.readouterr().err
 
 
 def test_two_processes_measure_what_one_measures(base, tmp_path):
     def told(processes):
-        study = capacity(tmp_path / str(processes), grid=SMALL, base=base.name, processes=processes, quiet=True)
+        study = measure_capacity(tmp_path / str(processes), grid=SMALL, base=base.name, processes=processes, quiet=True)
         assert study.machine["processes"] == processes
         return [replace(cell, seconds=0.0, processor_seconds=0.0) for cell in study.cells]
 
@@ -124,8 +125,8 @@ def test_a_stopped_run_is_partial_and_keeps_its_groups(base, tmp_path, monkeypat
     torch_ones = torch.ones
     monkeypatch.setattr(groups, "write", stops)
     with pytest.raises(KeyboardInterrupt):
-        capacity(tmp_path, grid=SMALL, base=base, quiet=True)
-    study = read_study(tmp_path)
+        measure_capacity(tmp_path, grid=SMALL, base=base, quiet=True)
+    study = read_capacity(tmp_path)
     assert study.partial
     assert {cell.rank for cell in study.cells} == {1}
     assert "**Partial**" in (tmp_path / "report.md").read_text()
@@ -134,30 +135,42 @@ def test_a_stopped_run_is_partial_and_keeps_its_groups(base, tmp_path, monkeypat
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        (["--ranks", "2,x"], "--ranks takes whole numbers with commas between, such as 4,8; '2,x' given"),
-        (["--loads", "0,5"], "loads must be positive"),
+        (["--loads", "0", "5"], "loads must be positive"),
         (["--wordings", "9"], "wordings must be 1 to 8, 9 given"),
         (["--recall", "1.2"], "recall must be a share"),
     ],
 )
 def test_bad_settings_are_told(given, says, tmp_path, capsys):
-    assert main(["capacity", "--out", str(tmp_path), *given]) == 2
+    assert main(["research", "capacity", "--out", str(tmp_path), *given]) == 2
     assert says in capsys.readouterr().err
     assert not any(tmp_path.iterdir())
 
 
+def test_lists_take_spaces(tmp_path, capsys):
+    assert main(["research", "capacity", "--out", str(tmp_path), "--ranks", "2,4"]) == 2
+    assert "argument --ranks: invalid int value: '2,4'" in capsys.readouterr().err
+
+
+def test_a_report_of_somebody_else_is_not_overwritten(base, tmp_path):
+    (tmp_path / "report.md").write_text("mine")
+    with pytest.raises(ResumeError, match="would be overwritten"):
+        measure_capacity(tmp_path, grid=SMALL, base=base, quiet=True)
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("report.md", "mine")]
+
+
 def test_what_is_no_study_is_refused(tmp_path):
-    with pytest.raises(StudyError, match="cannot be read"):
-        read_study(tmp_path)
+    with pytest.raises(ResumeError, match="cannot be read"):
+        read_capacity(tmp_path)
     for text, says in (
         ("{", "is not JSON"),
-        ('{"schema": 9}', "has schema 9"),
-        ('{"schema": 2, "study": "capacity"}', "is not a whole study"),
-        ('{"schema": 2, "study": "wordings"}', "was written by `lorary wordings`, not `lorary capacity`"),
+        ('{"study": "capacity", "schema": 9}', "has schema 9"),
+        ('{"schema": 2}', "holds no results of this program"),
+        ('{"schema": 2, "study": "capacity"}', "is not a whole capacity study"),
+        ('{"schema": 2, "study": "wordings"}', "holds results of 'wordings', not of 'capacity'"),
     ):
         (tmp_path / "results.json").write_text(text)
-        with pytest.raises(StudyError, match=says):
-            read_study(tmp_path)
+        with pytest.raises(ResumeError, match=says):
+            read_capacity(tmp_path)
 
 
 def test_facts_that_groups_share_run_below_the_split_once(base, monkeypatch):

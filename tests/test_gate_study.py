@@ -13,8 +13,8 @@ from lorary.bank.files import BankError
 from lorary.bank.memory import Memory
 from lorary.research import gate_study as study
 from lorary.research.gate_study import gate_study
-from lorary.research.study_measures import rival_run
-from lorary.research.study_report import combine, write_report
+from lorary.research.gate_study_measures import rival_run
+from lorary.research.gate_study_report import figures_by_router, tell_gates
 from lorary.router_training.settings import Training
 from lorary.routing.encoder import load_encoder
 
@@ -62,23 +62,23 @@ def run_of(right, seconds=1.0):
 def test_differences_are_paired_over_facts_and_mean_over_seeds():
     runs = {"labels/0": run_of([1, 1, 0, 1]), "labels/1": run_of([1, 1, 0, 0]), "both/0": run_of([1, 1, 1, 1])}
     results = results_of(runs)
-    routers, differences = combine(results)
+    routers, differences = figures_by_router(results)
     assert routers["labels"]["top1"]["value"] == pytest.approx(5 / 8)
     assert routers["labels"]["top1"]["seeds"] == [0.75, 0.5]
     assert routers["labels"]["auroc"]["value"] == pytest.approx(7 / 8)
     gain = differences["labels → both"]["top1"]
     assert gain["value"] == pytest.approx(3 / 8)
     assert gain["low"] >= 0, "no resample of facts can make it worse"
-    text = write_report(results | {"routers": routers, "differences": differences})
+    text = tell_gates(results | {"routers": routers, "differences": differences})
     assert "| gate: labels alone | 0.6250 (" in text
     assert "| gate: labels alone → gate: labels and language-model loss | " in text
 
 
 def test_a_whole_study_goes_on_where_it_stopped(study_bank, tmp_path, capsys, monkeypatch):
     place = tmp_path / "study"
-    given = ["--max_epochs", "1", "--batch_size", "8", "--quiet", "--json"]
-    command = ["gate-study", str(study_bank), "--out", str(place)]
-    assert main([*command, "--seeds", "1", "--rivals", "[]", "--arms", "[labels,both]", *given]) == 0
+    given = ["--max-epochs", "1", "--batch-size", "8", "--quiet", "--json"]
+    command = ["research", "gate-study", str(study_bank), "--out", str(place)]
+    assert main([*command, "--seeds", "1", "--rivals", "--arms", "labels", "both", *given]) == 0
     first = json.loads((place / "results.json").read_text())
     assert set(first["runs"]) == {"labels/0", "both/0", "index/0"}
     capsys.readouterr()
@@ -112,7 +112,7 @@ def test_a_whole_study_goes_on_where_it_stopped(study_bank, tmp_path, capsys, mo
     assert "- Arrow (PEFT) did not run: PEFT refuses these adapters" in report
     monkeypatch.setattr(study, "load_base", lambda *_, **__: pytest.fail("all of it stands"))
     assert main([*command, "--seeds", "1", *given]) == 0
-    with pytest.raises(ValueError, match=r"another lr: 0\.003, not 0\.1"):
+    with pytest.raises(ValueError, match=r"with lr 0\.003, not 0\.1"):
         gate_study(study_bank, out=place, seeds=1, training=Training(max_epochs=1, batch_size=8, lr=0.1))
 
 

@@ -69,6 +69,12 @@ def test_transformers_knows_the_classes(order):
     assert python(order + "\n" + REGISTERED) == "lorary.model.configuration lorary.model.modeling"
 
 
+@pytest.mark.parametrize("first", ["bank.bank", "bank.origin", "base.loading", "model.composite"])
+def test_any_module_may_be_the_first_that_is_imported(first):
+    """The Auto classes import ours in the middle of whatever asked for them, which must not be half imported then."""
+    assert python(f"import lorary.{first}\n" + REGISTERED) == "lorary.model.configuration lorary.model.modeling"
+
+
 def test_the_registries_keep_their_own_loaders():
     """What reads a module's source through its loader (inspect, pickling tools) must not meet ours."""
     code = "import lorary, inspect, transformers.models.auto.modeling_auto as m; "

@@ -18,7 +18,8 @@ from lorary.eval import recall
 from lorary.eval.results import read
 from lorary.model.composite import assemble
 from lorary.research.rival_answers import greedy, read_asked, rival_answers
-from lorary.research.rivals import RivalError
+from lorary.research.rivals import Budget, RivalError
+from lorary.resume import ResumeError
 
 HELD_OUT = [wording for facts in FACTS.values() for fact in facts for wording in fact.held_out]
 
@@ -30,16 +31,22 @@ def answers(file):
 @pytest.mark.parametrize("rival", ["xlora", "arrow"])
 def test_a_rival_s_answers_stand_in_the_table(rival, alike, tmp_path, capsys):
     file, budget = tmp_path / "said" / f"{rival}.jsonl", ["--seconds", "1", "--batch-size", "2", "--seed", "1"]
-    assert main(["rival-answers", str(alike[0]), "--rival", rival, "--out", str(file), *budget, "--quiet"]) == 0
+    assert main(["research", "rivals", str(alike[0]), "--rival", rival, "--out", str(file), *budget, "--quiet"]) == 0
     assert "2 questions answered" in capsys.readouterr().out
     told = json.loads(file.with_suffix(".json").read_text())
     assert (told["questions"], told["memories"]) == (2, 3)
     if rival == "xlora":
-        assert told["budget"] == {"seconds": 1.0, "batch_size": 2, "lr": 3e-3}
+        assert told["settings"]["budget"] == {"seconds": 1.0, "batch_size": 2, "lr": 3e-3}
         assert (told["steps"] > 0, told["trained_wordings"], told["seconds_training"] >= 1.0) == (True, 12, True)
     else:
         assert told["top_k"] == 3
         assert "steps" not in told
+    before = file.read_bytes(), file.with_suffix(".json").read_bytes()
+    again = ["research", "rivals", str(alike[0]), "--rival", rival, "--out", str(file), "--quiet"]
+    assert main([*again, *budget]) == 0, "what stands is not answered again"
+    assert main([*again, *budget[:-1], "2"]) == 2
+    assert "holds a run with seed 1, not 2" in capsys.readouterr().err
+    assert (file.read_bytes(), file.with_suffix(".json").read_bytes()) == before
     given = ["--conditions", "base", "--parts", "questions", "--answers", f"{rival}={file}", "--quiet"]
     assert main(["recall", str(alike[0]), "--out", str(tmp_path / "run"), *given]) == 0
     assert f"| {rival}: answered elsewhere, {rival}.jsonl |" in capsys.readouterr().out
@@ -60,7 +67,7 @@ def test_over_one_memory_a_rival_answers_as_the_oracle(rival, base, encoder, tmp
     recall(assemble(bank, base, encoder=encoder), out=tmp_path, conditions=("oracle",), parts=("questions",), **given)
     oracle = {p["question"]: p["said"] for p in read(tmp_path)[1]["oracle"]}
     place = bank.save(tmp_path / "bank")
-    rival_answers(place, rival=rival, out=tmp_path / "said.jsonl", seconds=0.0, base=base, **given)
+    rival_answers(place, rival=rival, out=tmp_path / "said.jsonl", budget=Budget(seconds=0.0), base=base, **given)
     assert answers(tmp_path / "said.jsonl") == oracle
     assert len(set(oracle.values())) > 1
 
@@ -122,7 +129,6 @@ def test_what_cannot_be_answered_is_refused_and_nothing_written(bank, base, tmp_
         rival_answers(place, rival="arrow", out=out, base=replace(base, model=pico_model(seed=1)), quiet=True)
     for given, told in (
         ({"rival": "moe"}, "rival 'moe' is unknown"),
-        ({"rival": "xlora", "batch_size": 0}, "X-LoRA cannot train with"),
         ({"rival": "xlora", "out": tmp_path / "said.json"}, "must be a .jsonl file"),
         ({"rival": "arrow", "questions": tmp_path / "none.jsonl"}, "none.jsonl: cannot be read"),
     ):
@@ -135,6 +141,11 @@ def test_what_cannot_be_answered_is_refused_and_nothing_written(bank, base, tmp_
     empty.add(tmp_path / "adapters" / "ormen", same_base=True)
     with pytest.raises(BankError, match="holds no facts to train X-LoRA on"):
         rival_answers(empty.save(tmp_path / "empty"), rival="xlora", out=out)
-    assert main(["rival-answers", place, "--rival", "arrow", "--out", str(out), "--quiet"]) == 2
+    out.write_text("mine")
+    with pytest.raises(ResumeError, match=r"stands there without said\.json"):
+        rival_answers(place, rival="arrow", out=out)
+    assert out.read_text() == "mine"
+    out.unlink()
+    assert main(["research", "rivals", place, "--rival", "arrow", "--out", str(out), "--quiet"]) == 2
     assert "lorary: error: PEFT refuses" in capsys.readouterr().err
     assert not list(tmp_path.glob("said*"))

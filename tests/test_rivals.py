@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -15,27 +15,20 @@ from peft.tuners.lora.arrow import ArrowLoraLinearLayer, create_arrow_model
 from peft.tuners.lora.config import ArrowConfig
 from safetensors.torch import load_file
 
-from lorary.__main__ import main
-from lorary.bank.files import BankError
+from lorary.bank.bank import MemoryBank
 from lorary.base.loading import BaseError, load_base
 from lorary.research.arrow import arrow_outcome, coefficients, new_arrow
-from lorary.research.rivals import Contest, RivalError, over_tokens, rival_scores
+from lorary.research.rivals import Budget, Contest, RivalError, Task, over_tokens, weigh
 from lorary.research.xlora import new_xlora, scalings_of
 
 IDS = torch.randint(3, 300, (2, 7), generator=torch.Generator().manual_seed(0))
 
 
-def write_questions(folder):
-    folder.mkdir()
-    rows = [
-        {"kind": kind, "question": question, "memory": topic, "answer": fact.answer}
-        for topic, facts in FACTS.items()
-        for fact in facts
-        for kind, question in [("trained", fact.question), ("held_out", fact.questions[0])]
-    ]
-    rows.append({"kind": "unrelated", "question": "How tall is a giraffe?", "memory": None, "answer": None})
-    (folder / "questions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return folder
+TASK = Task(
+    trained=[(fact.question, fact.answer) for facts in FACTS.values() for fact in facts],
+    asked=[*(fact.questions[0] for facts in FACTS.values() for fact in facts), "How tall is a giraffe?"],
+)
+SHORT = Budget(seconds=1.0, batch_size=2)
 
 
 def fresh(base):
@@ -43,58 +36,47 @@ def fresh(base):
 
 
 @pytest.mark.parametrize("rival", ["xlora", "arrow"])
-def test_a_rival_s_weights_lie_in_the_study_s_folder(rival, alike, tmp_path, capsys):
-    study = write_questions(tmp_path / "study")
-    given = ["--study", str(study), "--rival", rival, "--seconds", "1", "--batch_size", "2", "--seed", "1"]
-    assert main(["rival-scores", str(alike[0]), *given]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told == json.loads((study / "rivals" / f"{rival}-1.json").read_text())
-    scores = load_file(study / "rivals" / f"{rival}-1.safetensors")["scores"]
-    assert scores.shape == (7, 3), "six held-out questions and the unrelated one"
-    assert torch.allclose(scores.sum(-1), torch.ones(7), atol=1e-3), "it cannot abstain"
-    assert told["total"] == pytest.approx([1, 1], abs=1e-3)
-    assert (told["steps"] > 0) == (rival == "xlora")
-    assert told["rows"] == 2 * told["steps"]
+def test_a_rival_weighs_every_memory_for_every_question(rival, alike):
+    before = torch.get_rng_state()
+    run, weights = weigh(rival, MemoryBank.load(alike[0]), TASK, SHORT, seed=1)
+    assert torch.equal(torch.get_rng_state(), before), "the caller's random numbers are its own"
+    assert weights.shape == (7, 3), "six questions and the unrelated one"
+    assert torch.allclose(weights.sum(-1), torch.ones(7), atol=1e-3), "it cannot abstain"
+    assert run["total"] == pytest.approx([1, 1], abs=1e-3)
+    assert (run["rival"], run["seed"], run["peft"]) == (rival, 1, version("peft"))
+    assert (run["steps"] > 0) == (rival == "xlora")
+    assert run["rows"] == 2 * run["steps"]
 
 
-def test_x_lora_learns_its_classifier_alone(alike, base, tmp_path):
-    study, scores = write_questions(tmp_path / "study"), []
+def test_x_lora_learns_its_classifier_alone(alike, base):
+    found = []
     for seconds in (0.0, 1.0):
-        told = rival_scores(alike[0], study=study, rival="xlora", seconds=seconds, base=fresh(base))
-        assert (told["steps"] > 0) == (seconds > 0)
-        scores.append(load_file(study / "rivals" / "xlora-0.safetensors")["scores"])
-    assert not torch.allclose(*scores)
+        run, weights = weigh("xlora", MemoryBank.load(alike[0]), TASK, Budget(seconds=seconds), base=fresh(base))
+        assert (run["steps"] > 0) == (seconds > 0)
+        found.append(weights)
+    assert not torch.allclose(*found)
     model = new_xlora(fresh(base), alike[1])
     trained = {name for name, weight in model.named_parameters() if weight.requires_grad}
     assert trained
     assert all("xlora_classifier" in name for name in trained)
 
 
-def test_a_wrong_study_is_named(alike, tmp_path):
-    with pytest.raises(BankError, match="gate-study"):
-        rival_scores(alike[0], study=tmp_path, rival="arrow")
-    with pytest.raises(ValueError, match="rival 'moe' is unknown"):
-        rival_scores(alike[0], study=tmp_path, rival="moe")
-    study = write_questions(tmp_path / "study")
-    text = (study / "questions.jsonl").read_text()
-    (study / "questions.jsonl").write_text(text.replace('"velka"', '"tresk"'))
-    with pytest.raises(BankError, match="asks for 'tresk'"):
-        rival_scores(alike[0], study=study, rival="arrow")
-
-
-def test_the_base_is_the_one_that_the_bank_was_written_on(alike, base, tmp_path):
-    study = write_questions(tmp_path / "study")
+def test_what_cannot_run_is_named(alike, base):
+    bank = MemoryBank.load(alike[0])
+    with pytest.raises(RivalError, match="rival 'moe' is unknown"):
+        weigh("moe", bank, TASK, SHORT)
+    for changed in ({"seconds": -1.0}, {"batch_size": 0}, {"lr": 0.0}, {"seconds": float("nan")}):
+        with pytest.raises(RivalError, match="X-LoRA cannot train with"):
+            Budget(**changed)
     with pytest.raises(BaseError, match="has fingerprint"):
-        rival_scores(alike[0], study=study, rival="arrow", base=replace(base, model=pico_model(seed=1)))
-    assert not (study / "rivals").exists()
+        weigh("arrow", bank, TASK, SHORT, base=replace(base, model=pico_model(seed=1)))
 
 
-def test_arrow_s_refusal_is_told_not_raised(bank, tmp_path):
+def test_arrow_s_refusal_is_told_not_raised(bank):
     """The fixture's adapters differ in rank and targets."""
-    study = write_questions(tmp_path / "study")
-    told = rival_scores(bank.save(tmp_path / "bank"), study=study, rival="arrow")
-    assert "mismatch" in told["refused"]
-    assert not (study / "rivals" / "arrow-0.safetensors").exists()
+    run, weights = weigh("arrow", bank, TASK, SHORT)
+    assert "mismatch" in run["refused"]
+    assert weights is None
 
 
 def test_arrow_weighs_only_the_layers_that_memories_adapt(base, encoder, tmp_path):
@@ -110,9 +92,8 @@ def test_arrow_weighs_only_the_layers_that_memories_adapt(base, encoder, tmp_pat
     assert len(layers) == 1
     assert "layers.1.mlp.up_proj" in layers[0]
     assert not torch.allclose(model(input_ids=IDS).logits, fresh(base).model(input_ids=IDS).logits, atol=1e-4)
-    study = write_questions(tmp_path / "study")
-    told = rival_scores(bank.save(tmp_path / "bank"), study=study, rival="arrow")
-    assert told["total"] == pytest.approx([1, 1], abs=1e-3)
+    run, _ = weigh("arrow", bank, TASK, SHORT)
+    assert run["total"] == pytest.approx([1, 1], abs=1e-3)
 
 
 def test_arrow_needs_as_many_adapters_in_a_layer_as_it_mixes(base, tmp_path):

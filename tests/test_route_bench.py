@@ -14,7 +14,7 @@ from lorary.base.layers import fingerprint
 from lorary.research import route_bench as benchmark
 from lorary.research.remembered import Remembered, hidden_states
 from lorary.research.route_bench import route_bench, routing_milliseconds
-from lorary.research.route_bench_report import best_features, combine
+from lorary.research.route_bench_report import best_features, figures_by_set
 from lorary.research.route_sets import _BOOK, JOINS, SETS, general_questions, relations
 from lorary.router_training.data import read_questions
 from lorary.router_training.settings import Training
@@ -73,7 +73,7 @@ def test_a_whole_run(encoder, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(benchmark, "routing_milliseconds", lambda: routing_milliseconds(3, 4, 2))
     monkeypatch.setattr(benchmark, "Training", lambda: Training(max_epochs=1))
     monkeypatch.setattr(benchmark, "COMBINATIONS", (("asked", "names"), ("votes",)))
-    arguments = ["route-bench", "--out", str(tmp_path), "--seeds", "2", "--sets", "[overlapping]"]
+    arguments = ["research", "route-bench", "--out", str(tmp_path), "--seeds", "2", "--sets", "overlapping"]
     assert main([*arguments, "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
     results = json.loads((tmp_path / "results.json").read_text())
@@ -89,15 +89,15 @@ def test_a_whole_run(encoder, tmp_path, monkeypatch, capsys):
     assert set(best_features(results["sets"])) == {"gate: asked + names", "gate: votes"}
     assert "| gate: asked + names |" in (tmp_path / "report.md").read_text()
     assert set(results["runs"]) == {"overlapping/0", "overlapping/1"}
-    assert main([*arguments[:3], "--seeds=1", "--first-seed=1", "--sets", "[overlapping]"]) == 0
+    assert main([*arguments[:4], "--seeds=1", "--first-seed=1", "--sets", "overlapping"]) == 0
     assert set(json.loads((tmp_path / "results.json").read_text())["runs"]) == set(results["runs"]), "it stood there"
     before = (tmp_path / "results.json").stat().st_mtime_ns
     monkeypatch.setattr(benchmark, "_Run", None)  # what stands is not measured again
     assert main(arguments) == 0
     assert (tmp_path / "results.json").stat().st_mtime_ns > before
-    other = ["--unknown-names", "false"]
+    other = ["--no-unknown-names"]
     monkeypatch.setattr("lorary.research.route_bench.route_bench", lambda out, **given: given | {"sets": {}})
-    monkeypatch.setattr("lorary.research.route_bench_report.write_report", lambda given: str(given["training"]))
+    monkeypatch.setattr("lorary.research.route_bench_report.tell_routing", lambda given: str(given["training"]))
     assert main([*arguments, *other]) == 0
     assert "unknown_names=False" in capsys.readouterr().out
     with pytest.raises(ValueError, match="unknown set 'x'"):
@@ -123,7 +123,7 @@ def test_gates_that_read_the_hidden_state_stand_in_the_table_where_there_is_a_ba
     assert run["gate: embedding + hidden"]["ece"] != run["gate: embedding"]["ece"], "the hidden state was read"
     assert beside["settings"] == alone["settings"] | {"base": base.name, "fingerprint": fingerprint(base.model)}
     before = (tmp_path / "alone" / "results.json").read_bytes()
-    with pytest.raises(ValueError, match=r"another base: None, not .*give another folder"):
+    with pytest.raises(ValueError, match=r"with base None, not .*give another place"):
         route_bench(tmp_path / "alone", **given, base=base)
     assert (tmp_path / "alone" / "results.json").read_bytes() == before, "what was measured stays"
     folds = route_bench(tmp_path / "alone", **given, folds=[4, 5])
@@ -134,17 +134,17 @@ def test_gates_that_read_the_hidden_state_stand_in_the_table_where_there_is_a_ba
     assert "Gates by mean top-1 on left-out wordings: gate: embedding" in report
     place = tmp_path / "alone" / "results.json"
     earlier = json.loads(place.read_text())
-    place.write_text(json.dumps(earlier | {"settings": earlier["settings"] | {"schema": 1}}))
-    with pytest.raises(ValueError, match="another schema: 1, not 2"):
+    place.write_text(json.dumps(earlier | {"schema": 2}))
+    with pytest.raises(ValueError, match="has schema 2 and this version reads 3"):
         route_bench(tmp_path / "alone", **given)
 
 
 def test_folds_of_a_seed_ask_the_same_facts():
     right = [1, 0, 1, 1, 0, 1, 1, 0]
     run = {"facts": [f"a/{i}" for i in range(8)], "parts": ["a"] * 8, "routers": {"index": {"right": right}}}
-    once, twice = (combine({f"x, folds/3/{fold}": run for fold in folds}) for folds in ([1], [1, 2]))
+    once, twice = (figures_by_set({f"x, folds/3/{fold}": run for fold in folds}) for folds in ([1], [1, 2]))
     assert once["x, folds"]["index"]["top1"] == twice["x, folds"]["index"]["top1"], "asked twice, no surer"
-    seeds = combine({f"x/{seed}": run for seed in (1, 2)})["x"]["index"]["top1"]
+    seeds = figures_by_set({f"x/{seed}": run for seed in (1, 2)})["x"]["index"]["top1"]
     assert seeds["low"] > once["x, folds"]["index"]["top1"]["low"], "facts of another seed are others"
 
 
@@ -171,13 +171,22 @@ def test_hidden_states_are_those_that_a_composite_reads(base, monkeypatch):
 
 def test_a_set_s_facts_are_written_to_build_a_bank_of(tmp_path, capsys):
     out, other = tmp_path / "facts.jsonl", tmp_path / "other.jsonl"
-    assert main(["route-facts", "overlapping", "--out", str(out), "--facts-a-topic", "3", "--seed", "1"]) == 0
+    assert (
+        main(["research", "route-facts", "overlapping", "--out", str(out), "--facts-a-topic", "3", "--seed", "1"]) == 0
+    )
     assert "48 facts of 16 topics" in capsys.readouterr().out
     facts = list(read_facts(out))
     assert {len(held) for held in group_by_topic(facts).values()} == {3}
     assert JOINS not in {fact.topic for fact in facts}
     assert set(facts) <= set(SETS["overlapping"](1)), "with the wordings held out and kept for validation"
-    assert main(["route-facts", "overlapping", "--out", str(other), "--facts-a-topic", "3"]) == 0
+    assert main(["research", "route-facts", "overlapping", "--out", str(other), "--facts-a-topic", "3"]) == 0
     assert out.read_text() != other.read_text()
-    assert main(["route-facts", "separable", "--out", str(other), "--facts-a-topic", "0"]) == 2
+    before = other.read_bytes()
+    assert main(["research", "route-facts", "overlapping", "--out", str(other), "--facts-a-topic", "3"]) == 0, (
+        "it stands there"
+    )
+    assert main(["research", "route-facts", "overlapping", "--out", str(other), "--facts-a-topic", "2"]) == 2
+    assert "holds something else" in capsys.readouterr().err
+    assert other.read_bytes() == before
+    assert main(["research", "route-facts", "separable", "--out", str(other), "--facts-a-topic", "0"]) == 2
     assert "give 1 to 48" in capsys.readouterr().err

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -20,6 +22,7 @@ from lorary.statistics import (
     top_calibration_error,
     value,
     weightings,
+    wilson,
 )
 
 
@@ -116,3 +119,12 @@ def test_what_was_not_measured_has_no_figure(generator):
     area = auroc(torch.tensor([0.9]), torch.tensor([0.2]), drawn[:, :1], drawn[:, 1:])
     assert bool(area.isnan().any())
     assert interval(area) == {"value": 1.0, "low": 1.0, "high": 1.0}
+
+
+def test_wilson_against_its_definition():
+    for share, count in ((0.0, 25), (0.5, 100), (0.96, 25), (1.0, 400)):
+        found = wilson(share, count)
+        low, high = found["low"], found["high"]
+        assert 0 <= low <= share <= high <= 1
+        for bound in {low, high} - {0.0, 1.0, share}:
+            assert abs(bound - share) == pytest.approx(1.96 * math.sqrt(bound * (1 - bound) / count))

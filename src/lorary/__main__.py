@@ -30,11 +30,7 @@ COMMANDS = {
     "demo": (MORE, "lorary.commands", "all of it on the shipped topics"),
 }
 """Command → (its group, the module that holds a function of its name, what it is for)."""
-HIDDEN = {
-    "show": "lorary.eval.command",
-    **dict.fromkeys(("capacity", "wordings", "route-bench", "route-facts"), "lorary.research.commands"),
-    **dict.fromkeys(("gate-study", "rival-answers", "rival-scores"), "lorary.research.commands"),
-}
+HIDDEN = {"show": "lorary.eval.command"}
 """Commands that are about to become parts of others."""
 
 FUNCTIONS = {"list": "list_memories"}

@@ -8,6 +8,7 @@ tell it as None: what was not measured has no number.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Sequence
 from functools import lru_cache
 
@@ -151,3 +152,13 @@ def interval(figures: Figures) -> dict[str, float] | None:
     drawn = drawn if len(drawn) else figures[:1]
     low, high = drawn.quantile(torch.tensor([0.025, 0.975], dtype=figures.dtype)).tolist()
     return {"value": figure, "low": low, "high": high}
+
+
+def wilson(share: float, count: int, z: float = 1.96) -> dict[str, float]:
+    """The share of `count` questions with its 95 % interval: keys value, low, high.
+
+    Wilson 1927, doi 10.1080/01621459.1927.10502953.
+    """
+    centre, spread = share + z * z / (2 * count), z * math.sqrt(share * (1 - share) / count + z * z / (4 * count**2))
+    whole = 1 + z * z / count
+    return {"value": share, "low": max(0.0, (centre - spread) / whole), "high": min(1.0, (centre + spread) / whole)}

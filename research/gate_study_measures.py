@@ -1,17 +1,82 @@
-"""A study's measures: what a router did with each question, and its figures under many weightings of the questions."""
+"""What a gate study measures: its questions, what a router did with each, and figures under many weightings of them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from lorary.bank.bank import MemoryBank
+from lorary.bank.files import BankError
+from lorary.model.modeling import LoraryForCausalLM
+from lorary.research.route_sets import general_questions
 from lorary.router_training.calibration import fit_scales, outcome
+from lorary.router_training.data import RoutingData
+from lorary.router_training.queries import Example, Queries
 from lorary.routing.policy import Policy, decide
 from lorary.statistics import Figures, Weightings, auroc, calibration_error, mean, top_calibration_error
+
+KINDS = ("validation", "held_out", "unrelated")
+"""What is measured on; unrelated questions are some that no gate trains or is calibrated on."""
+
+
+@dataclass(frozen=True)
+class StudyQuestions:
+    """Questions of one kind: `memory` is the right one's number, that of none for unrelated ones."""
+
+    texts: list[str]
+    memory: Int[Tensor, " questions"]
+    answers: list[str | None]
+    facts: list[str]
+
+    def examples(self) -> list[Example]:
+        """The same as the gate's data knows them."""
+        rows = zip(self.texts, self.memory.tolist(), self.answers, strict=True)
+        return [Example(text, memory, answer) for text, memory, answer in rows]
+
+
+def study_questions(bank: MemoryBank) -> dict[str, StudyQuestions]:
+    """Kind → questions: "trained", then `KINDS`.
+
+    Raises:
+        BankError: no fact has a held-out wording, or none was kept for validation.
+    """
+    questions = {kind: _questions_of(bank, kind) for kind in ("trained", "validation", "held_out")}
+    if not questions["held_out"].texts:
+        raise BankError("no fact of the bank has a held-out wording to measure on; build it from facts with 'held_out'")
+    if not questions["validation"].texts:
+        raise BankError(
+            "no fact of the bank has a wording for validation; give facts more wordings and build the bank with "
+            "validation_wordings of 1 or more"
+        )
+    general = general_questions()
+    none = torch.full((len(general),), len(bank))
+    facts = [f"unrelated/{i}" for i in range(len(general))]
+    questions["unrelated"] = StudyQuestions(general, none, [None] * len(general), facts)
+    return questions
+
+
+def _questions_of(bank: MemoryBank, kind: str) -> StudyQuestions:
+    rows = [
+        (wording, number, fact.answer, f"{memory.name}/{i}")
+        for number, memory in enumerate(bank)
+        for i, fact in enumerate(memory.facts)
+        for wording in getattr(fact, kind)
+    ]
+    texts, numbers, answers, facts = ([row[i] for row in rows] for i in range(4))
+    return StudyQuestions(texts, torch.tensor(numbers, dtype=torch.long), answers, facts)  # type: ignore[arg-type]
+
+
+def measured_on(
+    model: LoraryForCausalLM, data: RoutingData, questions: dict[str, StudyQuestions]
+) -> dict[str, Queries]:
+    """Kind → questions with their features, for each of `KINDS`."""
+    reads = model if "hidden" in model.gate.features else None
+    return {kind: Queries(model.router, data.wordings, questions[kind].examples(), reads) for kind in KINDS}
 
 
 def figures(run: Mapping[str, Any], asked: Mapping[str, Weightings]) -> dict[str, Figures]:

@@ -9,7 +9,7 @@ from random import Random
 from lorary.bank.facts import Fact, FactError
 from lorary.memories.recipe import Recipe
 from lorary.memories.rows import with_validation
-from lorary.memories.studies import NEVER
+from lorary.research.memory_study import NEVER, StudyError, check_positive
 
 PARTS = ("number", "format", "generator")
 PASSES = 4
@@ -41,12 +41,12 @@ class Design:
     """What is measured.
 
     Args:
-        counts: numbers of wordings.
+        counts: numbers of wordings a fact to compare.
         texts: wordings of the reference, which formats and generators are compared with at as many texts.
-        parts: of the study: number, format, generator.
-        seeds: how many draws of wordings, first weights and order, from seed 0.
-        exposures: times that a fact is shown, whatever its texts; a multiple of 4.
-        facts_a_topic: the first so many facts of each topic; all of them are one memory.
+        parts: parts of the study to run: number, format, generator.
+        seeds: draws of wordings, first weights and order to measure, from seed 0.
+        exposures: times that each fact is shown, whatever its texts; a multiple of 4.
+        facts_a_topic: facts to take of each topic, the first ones; all of them are one memory.
     """
 
     counts: tuple[int, ...] = (1, 2, 4, 8, 16, 24)
@@ -58,15 +58,13 @@ class Design:
 
     def __post_init__(self) -> None:
         for name in ("counts", "texts", "seeds", "exposures", "facts_a_topic"):
-            given = getattr(self, name)
-            if not given or min(given if isinstance(given, tuple) else [given]) < 1:
-                raise ValueError(f"{name} must be positive, {given} given")
+            check_positive(name, getattr(self, name))
         if self.texts < 2:
-            raise ValueError(f"texts must be 2 or more, so that there is something to replace, {self.texts} given")
+            raise StudyError(f"texts must be 2 or more, so that there is something to replace, {self.texts} given")
         if self.exposures % PASSES:
-            raise ValueError(f"exposures must be a multiple of {PASSES}, {self.exposures} given")
+            raise StudyError(f"exposures must be a multiple of {PASSES}, {self.exposures} given")
         if not self.parts or set(self.parts) - set(PARTS):
-            raise ValueError(f"parts must be some of {list(PARTS)}, {list(self.parts)} given")
+            raise StudyError(f"parts must be some of {list(PARTS)}, {list(self.parts)} given")
 
 
 def reference(design: Design) -> Setting:
@@ -123,7 +121,7 @@ def check(settings: Sequence[Setting], facts: Sequence[Fact]) -> None:
         if any("questions" not in s.formats or "cloze" in s.formats for s in settings) and not fact.cloze:
             raise FactError(
                 f"{fact.question!r} has no statement that tells its answer, which the formats need; give it one, or "
-                "leave the formats out by --parts number,generator"
+                "leave the formats out by --parts number generator"
             )
 
 

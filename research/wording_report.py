@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from lorary.memories.tables import markdown
-from lorary.research.wording_study import Summary, WordingStudy
-from lorary.research.wordings_design import PARTS
+from lorary.research.memory_study import made_by
+from lorary.research.wording_design import PARTS
+from lorary.research.wording_results import Summary, WordingStudy
+from lorary.tables import ABSENT, difference, figure, markdown_table, with_interval
 
 _TITLES = {
     "number": "How many wordings by people",
@@ -24,16 +25,16 @@ _HEAD = [
 _SHOWN = 4
 
 
-def report(study: WordingStudy) -> str:
+def tell_wordings(study: WordingStudy) -> str:
     """The study in Markdown."""
-    told, made = study.summaries(), study.configuration
+    summaries, made = study.summaries(), study.configuration
     lines = ["# Wordings", ""]
     if study.partial:
         lines += ["**Partial**: the run is not finished; the same command goes on.", ""]
     for part in PARTS:
-        rows = [_row(summary, study.reference) for summary in told if summary.setting.part == part]
+        rows = [_row(summary, study.reference) for summary in summaries if summary.setting.part == part]
         if rows:
-            lines += [f"## {_TITLES[part]}", "", *markdown([_HEAD, *rows]), ""]
+            lines += [f"## {_TITLES[part]}", "", markdown_table([_HEAD, *rows]), ""]
     lines += [
         "## How to read it",
         "",
@@ -49,7 +50,7 @@ def report(study: WordingStudy) -> str:
         f"learnt. Thinned: copies of the question without {made['thinned_share']:.0%} of their words. By the base: "
         "sampled from the base model, kept where every name of the question is still there.",
         f"- Base {made['base']}, layers from {made['split_layer']}, rank {made['r']}.",
-        f"- {study.footer()}. Seconds are a memory's, of that machine as it was then.",
+        f"- {made_by(study)}. Seconds are a memory's, of that machine as it was then.",
         "",
         *_written(study),
     ]
@@ -57,19 +58,14 @@ def report(study: WordingStudy) -> str:
 
 
 def _row(summary: Summary, reference: str) -> list[str]:
-    gain = "the reference" if summary.setting.name == reference else "–"
-    if summary.gain:
-        mean, low, high = summary.gain
-        gain = f"{mean:+.3f} ({low:+.3f} to {high:+.3f})"
-        gain = f"**{gain}**" if low > 0 or high < 0 else gain
     return [
         summary.setting.name,
         f"{summary.texts:.1f}",
-        "–" if summary.trained is None else f"{summary.trained:.3f}",
-        f"{summary.validation:.3f}",
-        f"{summary.unseen:.3f} ({summary.low:.3f} to {summary.high:.3f})",
+        figure(summary.trained),
+        figure(summary.validation),
+        with_interval(summary.unseen),
         ", ".join(f"{unseen:.2f}" for unseen in summary.seeds),
-        gain,
+        "the reference" if summary.setting.name == reference else difference(summary.gain),
         f"{summary.seconds:.0f}",
     ]
 
@@ -80,11 +76,13 @@ def _written(study: WordingStudy) -> list[str]:
         return []
     kept = [len(said) for said in study.written.values()]
     step = max(1, len(kept) // _SHOWN)
-    shown = [[question, "; ".join(said[:3]) or "–"] for question, said in list(study.written.items())[::step][:_SHOWN]]
+    shown = [
+        [question, "; ".join(said[:3]) or ABSENT] for question, said in list(study.written.items())[::step][:_SHOWN]
+    ]
     head = ["question", "the first of what was kept"]
     return [
         f"The base wrote {sum(kept) / len(kept):.1f} usable wordings a fact, for {sum(map(bool, kept))} of {len(kept)}:",
         "",
-        *markdown([head, *shown]),
+        markdown_table([head, *shown]),
         "",
     ]

@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 
-from lorary.research.study_measures import figures
+from lorary.research.gate_study_measures import figures
 from lorary.statistics import interval, weightings
+from lorary.tables import difference, figure, markdown_table, with_interval
 
 NAMES = {
     "labels": "gate: labels alone",
@@ -36,7 +37,7 @@ _COLUMNS = (
 )
 
 
-def combine(results: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def figures_by_router(results: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """(router → figures over its seeds, "a → b" → paired differences of b less a, for the pairs that were run)."""
     asked = {kind: weightings(facts, seed=i) for i, (kind, facts) in enumerate(sorted(results["facts"].items()))}
     routers, means = dict[str, Any](), dict[str, dict[str, torch.Tensor]]()
@@ -45,9 +46,9 @@ def combine(results: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]
         if not runs:
             continue
         each = [figures(run, asked) for run in runs]
-        means[name] = {figure: torch.stack([one[figure] for one in each]).mean(0) for figure in each[0]}
-        routers[name] = {figure: interval(values) for figure, values in means[name].items()}
-        routers[name]["top1"]["seeds"] = [round(float(one["top1"][0]), 4) for one in each]
+        means[name] = {key: torch.stack([seed[key] for seed in each]).mean(0) for key in each[0]}
+        routers[name] = {key: interval(values) for key, values in means[name].items()}
+        routers[name]["top1"]["seeds"] = [round(float(seed["top1"][0]), 4) for seed in each]
         for key in ("ece_before", "unrelated_routed", "known_lost", "seconds", "steps"):
             if all(key in run for run in runs):
                 routers[name][key] = round(sum(run[key] for run in runs) / len(runs), 4)
@@ -59,7 +60,7 @@ def combine(results: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]
     return routers, differences
 
 
-def write_report(results: Mapping[str, Any]) -> str:
+def tell_gates(results: Mapping[str, Any]) -> str:
     """The whole report in Markdown."""
     counts, seeds = results["counts"], results["seeds"]
     settings = results["settings"]
@@ -71,7 +72,7 @@ def write_report(results: Mapping[str, Any]) -> str:
         f"questions that nothing trained on. {seeds} seeds; {settings['max_epochs']} epochs in batches of "
         f"{settings['batch_size']}, none ended early.",
         "",
-        *_table(results["routers"]),
+        markdown_table([_COLUMNS, *(_row(*router) for router in results["routers"].items())]),
         "",
         "Means over seeds. The intervals resample facts (with all their wordings) and unrelated questions; they do not "
         "cover the spread between seeds, which the column beside tells. ECE is after calibration on validation wordings; "
@@ -85,23 +86,17 @@ def write_report(results: Mapping[str, Any]) -> str:
     return "\n".join([*lines, ""])
 
 
-def _table(routers: Mapping[str, Any]) -> list[str]:
-    rows = [list(_COLUMNS), ["---"] * len(_COLUMNS), *(_row(name, found) for name, found in routers.items())]
-    return [f"| {' | '.join(row)} |" for row in rows]
-
-
-def _row(name: str, found: Mapping[str, Any]) -> list[str]:
-    def within(key: str) -> str:
-        if key not in found:
-            return "–"
-        return f"{found[key]['value']:.4f} ({found[key]['low']:.3f} to {found[key]['high']:.3f})"
-
-    def plain(key: str, digits: int) -> str:
-        return f"{found[key]:.{digits}f}" if key in found else "–"
-
-    seeds = ", ".join(f"{value:.4f}" for value in found["top1"]["seeds"])
-    figures_ = [within("validation"), within("policy_top1"), within("auroc"), plain("ece_before", 3), within("ece")]
-    return [NAMES[name], within("top1"), seeds, *figures_, plain("unrelated_routed", 3), plain("seconds", 0)]
+def _row(name: str, measured: Mapping[str, Any]) -> list[str]:
+    return [
+        NAMES[name],
+        with_interval(measured["top1"], 4),
+        ", ".join(f"{top1:.4f}" for top1 in measured["top1"]["seeds"]),
+        *(with_interval(measured.get(key), 4) for key in ("validation", "policy_top1", "auroc")),
+        figure(measured.get("ece_before")),
+        with_interval(measured.get("ece"), 4),
+        figure(measured.get("unrelated_routed")),
+        figure(measured.get("seconds"), 0),
+    ]
 
 
 def _labels(results: Mapping[str, Any]) -> list[str]:
@@ -116,27 +111,21 @@ def _labels(results: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _differences(found: Mapping[str, Any]) -> list[str]:
-    if not found:
+def _differences(differences: Mapping[str, Any]) -> list[str]:
+    if not differences:
         return []
-    lines = [
+    rows = [["from → to", "held-out top-1", "policy top-1", "AUROC", "ECE"]]
+    for pair, scores in differences.items():
+        names = " → ".join(NAMES[name] for name in pair.split(" → "))
+        rows.append([names, *(difference(scores.get(key), 4) for key in ("top1", "policy_top1", "auroc", "ece"))])
+    return [
         "## Differences",
         "",
         "Paired: both under the same resampled facts. Bold where the interval leaves 0 out.",
         "",
+        markdown_table(rows),
+        "",
     ]
-    columns = ("top1", "policy_top1", "auroc", "ece")
-    lines += ["| from → to | held-out top-1 | policy top-1 | AUROC | ECE |", "| --- | --- | --- | --- | --- |"]
-    for pair, values in found.items():
-        a, b = pair.split(" → ")
-        cells = [_signed(values[key]) if key in values else "–" for key in columns]
-        lines.append(f"| {NAMES[a]} → {NAMES[b]} | {' | '.join(cells)} |")
-    return [*lines, ""]
-
-
-def _signed(value: Mapping[str, float]) -> str:
-    text = f"{value['value']:+.4f} ({value['low']:+.3f} to {value['high']:+.3f})"
-    return f"**{text}**" if value["low"] > 0 or value["high"] < 0 else text
 
 
 def _rivals(results: Mapping[str, Any]) -> list[str]:
@@ -144,22 +133,22 @@ def _rivals(results: Mapping[str, Any]) -> list[str]:
     rivals = results["rivals"]
     lines: list[str] = []
     for name in dict.fromkeys(key.split("/")[0] for key in sorted(rivals, reverse=True)):
-        every = [one for key, one in sorted(rivals.items()) if key.split("/")[0] == name]
-        ran = [one for one in every if "refused" not in one]
-        lines += [f"- {NAMES[name]} did not run: {one['refused']}" for one in every[:1] if not ran]
+        every = [run for key, run in sorted(rivals.items()) if key.split("/")[0] == name]
+        ran = [run for run in every if "refused" not in run]
+        lines += [f"- {NAMES[name]} did not run: {run['refused']}" for run in every[:1] if not ran]
         if ran:
             lines.append(f"- {NAMES[name]}, PEFT {ran[0]['peft']}: {_LIMITS[name](ran)}")
     if not lines:
         return []
-    told_ = (
+    reading = (
         "Their routing is read from the weights that they give the memories, averaged over the question's tokens and over "
         f"layers. What they cannot do was verified on PEFT {VERIFIED}."
     )
-    return ["## Rivals", "", told_, "", *lines]
+    return ["## Rivals", "", reading, "", *lines]
 
 
 def _sums(ran: Sequence[Mapping[str, Any]]) -> str:
-    low, high = min(one["total"][0] for one in ran), max(one["total"][1] for one in ran)
+    low, high = min(run["total"][0] for run in ran), max(run["total"][1] for run in ran)
     return (
         "It cannot abstain: at every token the weights of the memories sum to 1 "
         f"(measured: {low:.3f} to {high:.3f}), so unrelated questions are routed too."
@@ -167,10 +156,11 @@ def _sums(ran: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _xlora(ran: Sequence[Mapping[str, Any]]) -> str:
-    steps, rows, seconds = (sum(one[key] for one in ran) / len(ran) for key in ("steps", "rows", "seconds"))
+    steps, rows, seconds = (sum(run[key] for run in ran) / len(ran) for key in ("steps", "rows", "seconds"))
+    why = ", as long as the slowest gate of its seed" if all(run["as_long_as_gates"] for run in ran) else ""
     return (
-        f"trained by the language-model loss on the same answers for {seconds:.0f} s, as long as the slowest gate of its "
-        f"seed: {steps:.0f} steps, {rows:.0f} rows. It cannot learn from labels or unrelated questions. {_sums(ran)} It "
+        f"trained by the language-model loss on the same answers for {seconds:.0f} s{why}: {steps:.0f} steps, "
+        f"{rows:.0f} rows. It cannot learn from labels or unrelated questions. {_sums(ran)} It "
         "cannot be reloaded as it was trained: PEFT leaves the classifier's tensors out of the saved file, since their "
         "names hold a number as the adapters' do, and the reloaded one starts from random weights; and the saved folder "
         "names its adapters by their paths, so that it does not load once those have moved. It takes no further adapter."

@@ -1,0 +1,45 @@
+"""Numbers as reports tell them: the Markdown table, a figure, a figure with its interval, a difference."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+ABSENT = "–"
+"""What stands in a table where nothing was measured."""
+
+
+def markdown_table(rows: Sequence[Sequence[str]]) -> str:
+    """The Markdown table whose first row is its head; an empty text for no rows.
+
+    A bar or a line break within a cell would end the cell or the row, so a bar is escaped and a break becomes a space.
+    """
+    lines = [rows[0], ["---"] * len(rows[0]), *rows[1:]] if rows else []
+    return "\n".join(f"| {' | '.join(map(_cell, row))} |" for row in lines)
+
+
+def _cell(text: str) -> str:
+    return text.replace("\n", " ").replace("|", r"\|")
+
+
+def figure(value: float | None, digits: int = 3) -> str:
+    """The value with so many digits, or a dash for what was not measured."""
+    return ABSENT if value is None else f"{value:.{digits}f}"
+
+
+def with_interval(score: Mapping[str, float] | None, digits: int = 3) -> str:
+    """The value of a score with so many digits and its interval with three, or a dash for what was not measured.
+
+    Args:
+        score: `value`, `low` and `high`, as `lorary.statistics.interval` returns them.
+    """
+    if score is None:
+        return ABSENT
+    return f"{score['value']:.{digits}f} ({score['low']:.3f} to {score['high']:.3f})"
+
+
+def difference(score: Mapping[str, float] | None, digits: int = 3) -> str:
+    """A difference with its sign and its interval, bold where the interval excludes 0."""
+    if score is None:
+        return ABSENT
+    text = f"{score['value']:+.{digits}f} ({score['low']:+.3f} to {score['high']:+.3f})"
+    return f"**{text}**" if score["low"] > 0 or score["high"] < 0 else text

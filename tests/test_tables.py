@@ -1,0 +1,20 @@
+"""How numbers stand in reports."""
+
+from __future__ import annotations
+
+from lorary.tables import difference, figure, markdown_table, with_interval
+
+
+def test_a_table_has_its_head_first_and_no_cell_breaks_it():
+    assert markdown_table([["a", "b"], ["1", "2"]]) == "| a | b |\n| --- | --- |\n| 1 | 2 |"
+    assert markdown_table([["a"], ["x | y\nz"]]).splitlines()[-1] == r"| x \| y z |"
+    assert markdown_table([]) == ""
+
+
+def test_what_was_not_measured_is_a_dash():
+    score = {"value": 0.12345, "low": -0.1, "high": 0.4}
+    assert (figure(0.5), figure(0.0, 1), figure(None)) == ("0.500", "0.0", "–")
+    assert with_interval(score, 4) == "0.1235 (-0.100 to 0.400)"
+    assert difference(score) == "+0.123 (-0.100 to +0.400)"
+    assert difference(score | {"low": 0.05}) == "**+0.123 (+0.050 to +0.400)**"
+    assert with_interval(None) == difference(None) == "–"
