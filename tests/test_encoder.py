@@ -26,7 +26,8 @@ def test_text_outside_the_vocabulary_has_no_vector(encoder):
     assert encoder.reads(READABLE).tolist() == [True] * len(READABLE)
     assert not encoder.encode(UNREADABLE).any()
     assert torch.allclose(encoder.encode(READABLE).norm(dim=-1), torch.ones(len(READABLE)), atol=1e-5)
-    vectors = encoder.encode(["Who cooks?", "🙂🙂", "Who sails?"])
+    with torch.autocast("cpu", torch.bfloat16):
+        vectors = encoder.encode(["Who cooks?", "🙂🙂", "Who sails?"])
     assert torch.allclose(vectors[[0, 2]], encoder.encode(["Who cooks?", "Who sails?"]), atol=1e-6)
     assert encoder.reads([]).shape == (0,)
 
@@ -79,14 +80,14 @@ def test_a_saved_encoder_pickles_by_its_folder(encoder, tmp_path):
 
 
 def test_threads_get_what_each_gets_alone(encoder):
-    batches = [["Who cooks?"], ["word " * 250, "a"], ["Who sails where?", "🙂🙂", "word " * 40], ["x"] * 5]
+    batches = [["Who cooks?"], ["word " * 90, "a"], ["Who sails where?", "🙂🙂", "word " * 40], ["x"] * 5]
     alone = [encoder.encode(batch) for batch in batches]
     backend = encoder.model.tokenizer.backend_tokenizer
     start, wrong = threading.Barrier(4), []
 
     def ask(first: int) -> None:
         start.wait()
-        for step in range(8):
+        for step in range(4):
             number = (first + step) % len(batches)
             if not torch.equal(encoder.encode(batches[number]), alone[number]):
                 wrong.append(number)

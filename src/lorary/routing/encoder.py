@@ -84,7 +84,8 @@ class SentenceEncoder:
         if not sentences:
             return torch.zeros(0, self.dimension)
         self._warn_of_long(sentences)
-        with self._lock, torch.no_grad():
+        # A caller's autocast would make other vectors than those that the memories' keys are.
+        with self._lock, torch.no_grad(), torch.autocast("cpu", enabled=False):
             vectors = self.model.encode(
                 list(sentences), convert_to_tensor=True, normalize_embeddings=True, show_progress_bar=False
             )
