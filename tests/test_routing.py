@@ -215,6 +215,8 @@ def test_a_gate_stays_in_fp32(cast):
     assert {tensor.dtype for tensor in changed.state_dict().values()} == {torch.float32}
     assert all(torch.equal(tensor, state[name]) for name, tensor in changed.state_dict().items()), "not a bit is lost"
     assert torch.equal(changed(*given), before)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(changed(*given), before)
     other = cast(Gate(torch.randn(3, 5), 4, gate.features))
     other.load_state_dict(changed.state_dict())
     assert torch.equal(other(*given), before)

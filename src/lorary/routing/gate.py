@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -201,6 +202,11 @@ class Gate(nn.Module):
     def _set_keys(self, keys: Tensor, asked_keys: Tensor) -> None:
         self.keys = nn.Parameter(keys, requires_grad=self.keys.requires_grad)
         self.asked_keys = nn.Parameter(asked_keys, requires_grad=self.asked_keys.requires_grad)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """As any module's, but in fp32 under a caller's autocast, too."""
+        with torch.autocast(self.none.device.type, enabled=False):
+            return super().__call__(*args, **kwargs)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Gate:
         """Does to each tensor what `fn` does, but for a change of its dtype: what moves is moved, what casts is left."""
