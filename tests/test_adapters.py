@@ -196,6 +196,12 @@ def test_a_config_that_says_something_else_is_refused(change, told, base, tmp_pa
     assert bank.names == []
 
 
+def test_a_folder_of_adapters_names_them(base, tmp_path):
+    save_adapter(base.model, tmp_path / "all" / "ormen", **PLAIN)
+    with pytest.raises(AdapterError, match=r"has no adapter_config\.json.*these hold adapters: .*ormen"):
+        read_adapter(tmp_path / "all")
+
+
 @pytest.mark.parametrize("bias", ["all", "lora_only"])
 def test_trained_biases_are_refused(bias, base, tmp_path):
     model = pico_model("gpt_neox")

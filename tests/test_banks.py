@@ -125,6 +125,11 @@ def test_links_that_lead_outside_are_refused(stored, bank, base, tmp_path):
         MemoryBank.load(stored)
     fresh = tmp_path / "fresh"
     fresh.mkdir()
+    (fresh / ".bank.lock").symlink_to(tmp_path / "lock")
+    with pytest.raises(BankError, match="cannot be written"):
+        bank.save(fresh)
+    assert not (tmp_path / "lock").exists()
+    (fresh / ".bank.lock").unlink()
     (tmp_path / "elsewhere").mkdir()
     (fresh / "memories").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(BankError, match="is a link or lies outside"):

@@ -6,7 +6,7 @@ import json
 
 import pytest
 import torch
-from conftest import ADAPTERS, FACTS, empty_bank, save_adapter
+from conftest import ADAPTERS, FACTS, empty_bank, pico_model, save_adapter
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
 
@@ -26,9 +26,13 @@ def test_save_and_load_give_the_same_bank(bank, tmp_path):
         assert all(torch.equal(ours.tensors[k], theirs.tensors[k]) for k in ours.tensors)
 
 
-def test_a_memory_in_a_bank_opens_with_peft(bank, base, tmp_path):
+def test_every_memory_in_a_bank_opens_with_peft_alone(bank, composite, tmp_path):
     bank.save(tmp_path / "bank")
-    assert PeftModel.from_pretrained(base.model, tmp_path / "bank" / "memories" / "velka").peft_config
+    ids = torch.arange(4, 24).unsqueeze(0)
+    for name in bank.names:
+        alone = PeftModel.from_pretrained(pico_model(), tmp_path / "bank" / "memories" / name).eval()
+        expected = composite(input_ids=ids, adapter_names=[name]).logits
+        assert torch.allclose(alone(input_ids=ids).logits, expected, atol=2e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,11 @@ def read_adapter(folder: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]
         tensors = load_file(folder / WEIGHTS)
     except FileNotFoundError as error:
         missing = Path(error.filename or folder / WEIGHTS).name
-        raise AdapterError(f"{folder} has no {missing}; a PEFT LoRA folder holds {CONFIG} and {WEIGHTS}") from error
+        within = sorted(str(file.parent) for file in folder.glob(f"*/{CONFIG}"))
+        hint = f"; of the folders within it, these hold adapters: {within}" if within else ""
+        raise AdapterError(
+            f"{folder} has no {missing}; a PEFT LoRA folder holds {CONFIG} and {WEIGHTS}{hint}"
+        ) from error
     except AdapterError:
         raise
     except (OSError, ValueError, RecursionError, SafetensorError) as error:
@@ -172,7 +176,8 @@ def _pairs_of(
         a, b = pair["A"], pair["B"]
         if shapes is not None and path not in shapes:
             raise AdapterError(
-                f"{where}: {path} is no linear of the base's decoder blocks; the adapter is for another base or shape"
+                f"{where}: {path} is no linear of the base's decoder blocks, which are all that a memory adapts; the "
+                "adapter is for another base, or it targets the head, too"
             )
         if shapes is not None and (a.shape[1], b.shape[0]) != shapes[path]:
             raise AdapterError(

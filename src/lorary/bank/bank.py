@@ -103,7 +103,7 @@ class MemoryBank:
             if facts and encoder is None:
                 raise BankError(f"facts for {memory.name!r} need an encoder to make their keys; give encoder=")
         if not NAME.fullmatch(memory.name):
-            raise BankError(f"{memory.name!r} cannot name a memory; a name is {NAME_RULE}")
+            raise BankError(f"{memory.name!r} cannot name a memory; give name= (--name): {NAME_RULE}")
         if memory.name in self.memories and not replace_existing:
             raise BankError(f"the bank already holds {memory.name!r}; remove it first or give another name")
         memory.check(self.shapes, where)
