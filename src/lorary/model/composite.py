@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import AutoTokenizer
 
 from lorary.bank.bank import MemoryBank
-from lorary.bank.files import MANIFEST, BankError, write_aside
+from lorary.bank.files import MANIFEST, BankError, write_aside, writing
 from lorary.base.layers import fingerprint
 from lorary.base.loading import Base, BaseError, load_base
 from lorary.errors import reading
@@ -189,9 +189,17 @@ def _local(folder: str | Path, revision: str | None, local_files_only: bool) -> 
 
 
 def save_composite(model: LoraryForCausalLM, folder: Path, *, include_base: bool = False) -> None:
-    """Writes the composite; `bank.json`, which lists the memories, is written before what depends on it."""
+    """Writes the composite; `bank.json`, which lists the memories, is written before what depends on it.
+
+    Raises:
+        BankError: another writer holds the folder, or changed its bank since this composite was loaded from it.
+    """
+    with writing(folder):
+        _write_composite(model, folder, include_base)
+
+
+def _write_composite(model: LoraryForCausalLM, folder: Path, include_base: bool) -> None:
     bank, config = model.router.bank, model.config
-    folder.mkdir(parents=True, exist_ok=True)
     bank.save(folder, overwrite=True)
     gate = {name: tensor.detach().cpu().contiguous() for name, tensor in model.gate.state_dict().items()}
     write_aside(folder / _GATE, save(gate, metadata={"format": "pt"}))
