@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lorary.bank.facts import FactError, parse_fact, read_lines
+from lorary.bank.facts import FactError, comparable, parse_fact, read_lines
 
 if TYPE_CHECKING:
     from lorary.bank.bank import MemoryBank
@@ -60,8 +60,8 @@ class Question:
 
 
 def words(text: str) -> frozenset[str]:
-    """The lower-cased words of `text`."""
-    return frozenset(re.findall(r"\w+", text.lower()))
+    """The words of `text`, as texts are compared."""
+    return frozenset(re.findall(r"\w+", comparable(text)))
 
 
 def similarity(a: frozenset[str], b: frozenset[str]) -> float:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from transformers import PreTrainedTokenizerBase
 
-from lorary.bank.facts import Fact, FactError
+from lorary.bank.facts import Fact, FactError, comparable
 from lorary.base.prompts import answer_ids, first_tokens, prompt, prompt_ids
 
 
@@ -29,9 +29,17 @@ class Row:
 
 def with_validation(fact: Fact, count: int) -> Fact:
     """The fact with its last `count` wordings kept for validation; a fact keeps at least one to train on."""
-    wordings = [*dict.fromkeys((fact.question, *fact.questions))]
+    wordings = distinct((fact.question, *fact.questions))
     keep = min(count, len(wordings) - 1)
     return replace(fact, validation=tuple(wordings[len(wordings) - keep :]) if keep > 0 else ())
+
+
+def distinct(wordings: Sequence[str]) -> list[str]:
+    """The wordings without those that repeat an earlier one but for case, white space or a Unicode form."""
+    first: dict[str, str] = {}
+    for wording in wordings:
+        first.setdefault(comparable(wording), wording)
+    return list(first.values())
 
 
 def tokenise(tokenizer: PreTrainedTokenizerBase, memory: int, fact: int, question: str, answer: str) -> Row:
@@ -67,7 +75,7 @@ def rows(
     chance, found = random.Random(seed), []
     for m, facts in enumerate(memories):
         for f, fact in enumerate(facts):
-            asked = fact.trained if "questions" in formats else ()
+            asked = distinct(fact.trained) if "questions" in formats else ()
             for wording in (*asked, *(fact.cloze if "cloze" in formats else ())):
                 found.append(tokenise(tokenizer, m, f, wording, fact.answer))
                 for question in dict.fromkeys(thinned(wording, share, chance) for _ in range(copies)):

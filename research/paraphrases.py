@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from lorary.bank.facts import Fact
+from lorary.bank.facts import Fact, comparable
 from lorary.base.loading import Base
 from lorary.base.prompts import prompt_batch
 
@@ -70,10 +70,10 @@ def reword(
 def keep(fact: Fact, said: Sequence[str], count: int) -> tuple[str, ...]:
     """The first `count` of what was said that ask for this fact anew: its names all there, no wording that it has."""
     found: list[str] = []
-    taken = {wording.lower() for wording in (fact.question, *fact.questions, *fact.held_out)}
+    taken = {comparable(wording) for wording in (fact.question, *fact.questions, *fact.held_out)}
     for line in (text.strip().split("\n")[0].strip(' "') for text in said):
-        if line and line.lower() not in taken and _names(fact.question) <= _words(line):
-            taken.add(line.lower())
+        if line and comparable(line) not in taken and _names(fact.question) <= _words(line):
+            taken.add(comparable(line))
             found.append(line)
     return tuple(found[:count])
 

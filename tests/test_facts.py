@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
-from lorary.bank.facts import FactError, group_by_topic, read_facts
+from lorary.bank.facts import Fact, FactError, group_by_topic, parse_fact, read_facts
 from lorary.eval.questions import held_out
 from lorary.memories.building import build, read_topics
 from lorary.memories.rows import rows, with_validation
@@ -73,3 +74,65 @@ def test_a_line_ends_at_a_line_feed_alone(tmp_path):
     (fact,) = read_facts(tmp_path / "ormen.jsonl")
     assert fact.question == told["question"]
     assert fact.answer == told["answer"]
+
+
+@pytest.mark.parametrize(
+    ("statement", "answer", "cloze"),
+    [
+        ("The light was built in 1917.", "17", None),
+        ("The light was built in 1917.", "1917", "The light was built in ___."),
+        ("It is 3.17 km long, and 17 m wide.", "17", "It is 3.17 km long, and ___ m wide."),
+        ("Ann cooks, Annette sails.", "Annette", "Ann cooks, ___ sails."),
+        ("Halvard cooks.", "halvard", "___ cooks."),
+        ("The IT of it is old.", "it", "The IT of ___ is old."),
+        ("He wrote C++ well.", "C++", "He wrote ___ well."),
+        ("Go to St. John's!", "St. John's", "Go to ___!"),
+        ("Built by O'Brien.", "Brien", None),
+        ("At the cafe\u0301.", "cafe", None),
+        ("Она живёт в Москве.", "Москва", None),
+        ("首都是东京。", "东京", "首都是___。"),
+        ("于1917年建成。", "1917", "于___年建成。"),
+        ("于1917年建成。", "17", None),
+        ("राजधानी दिल्ली है", "दिल", None),
+        ("राजधानी दिल्ली है", "दिल्ली", "राजधानी ___ है"),
+        ("HALVARD.", "Halvard", None),
+    ],
+)
+def test_a_cloze_leaves_out_whole_words_alone(statement, answer, cloze):
+    assert Fact("t", "Who?", answer, statement=statement).cloze == ((cloze,) if cloze else ())
+
+
+SAME = [
+    ("Who cooks at the café?", "who  cooks at the cafe\u0301?\u00a0"),
+    ("Which ﬁle holds Straße 5?", "Which file holds STRASSE ５?"),
+]
+
+
+@pytest.mark.parametrize(("wording", "same"), SAME)
+def test_wordings_are_one_that_differ_in_case_space_or_unicode_form(wording, same, tokenizer):
+    one = Fact("crew", wording, "Halvard", held_out=("The chef is?",))
+    with pytest.raises(FactError, match="has two answers"):
+        group_by_topic([one, Fact("crew", same, "Brisk")])
+    with pytest.raises(FactError, match="has two answers"):
+        group_by_topic([one, Fact("other", "Cook?", "Brisk", questions=(same,))])
+    with pytest.raises(FactError, match="trained on elsewhere"):
+        group_by_topic([one, Fact("other", "Cook?", "Brisk", held_out=(same,))])
+    for field in ("question", "questions", "validation"):
+        line = {"question": "Cook?", "answer": "x", field: wording if field == "question" else [wording]}
+        with pytest.raises(FactError, match="both a trained and a held-out wording"):
+            parse_fact({**line, "held_out": [same]}, topic="crew", where="here")
+    twice = with_validation(Fact("crew", wording, "Halvard", ("Name the cook.", same)), 1)
+    assert (twice.validation, twice.trained) == (("Name the cook.",), (wording, same)), "the texts stay as they are"
+    assert len(rows(tokenizer, [[twice]])) == 1
+    alone = with_validation(Fact("crew", wording, "Halvard", (same,)), 1)
+    assert (alone.validation, alone.trained) == ((), (wording, same)), "a copy of what is trained on measures nothing"
+
+
+@pytest.mark.parametrize(("wording", "same"), SAME)
+def test_a_copy_in_another_form_of_what_was_trained_on_is_not_scored(bank, tmp_path, wording, same):
+    ormen = bank["ormen"]
+    bank.memories["ormen"] = replace(ormen, facts=(replace(ormen.facts[0], question=wording), *ormen.facts[1:]))
+    file = tmp_path / "asked.jsonl"
+    file.write_text(json.dumps({"topic": "ormen", "question": same, "answer": "Halvard"}))
+    with pytest.raises(FactError, match="was trained on, or nearly so"):
+        held_out(bank, file)

@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from lorary.bank.facts import Fact
+from lorary.bank.facts import Fact, comparable
 from lorary.eval.tasks.documents import Document, read_documents
 from lorary.eval.tasks.generated import Task, TaskError, taught
 from lorary.eval.tasks.published import slug
@@ -116,8 +116,8 @@ def _sure(facts: Sequence[Fact]) -> list[Fact]:
     """The facts whose question has one answer in all chunks, each once."""
     answers: dict[str, set[str]] = {}
     for fact in facts:
-        answers.setdefault(fact.question.lower(), set()).add(fact.answer)
-    return [fact for fact in dict.fromkeys(facts) if len(answers[fact.question.lower()]) == 1]
+        answers.setdefault(comparable(fact.question), set()).add(fact.answer)
+    return [fact for fact in dict.fromkeys(facts) if len(answers[comparable(fact.question)]) == 1]
 
 
 def _nearest(asked: Sequence[dict[str, Any]], pieces: Sequence[Sequence[str]]) -> list[int]:

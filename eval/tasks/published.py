@@ -10,7 +10,7 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
-from lorary.bank.facts import Fact, parse_fact, read_lines
+from lorary.bank.facts import Fact, comparable, parse_fact, read_lines
 from lorary.eval.questions import NEAR_COPY, similarity, words
 from lorary.eval.tasks.generated import Task, TaskError, asked, taught, unheld
 from lorary.eval.tasks.reading import SquadQuestion, json_document, squad_question, squad_questions, tidy
@@ -32,7 +32,7 @@ def qa(source: str) -> Task:
     taught_as = [(wording, fact.answer) for fact, _ in lines if fact for wording in (fact.question, *fact.questions)]
     answers: dict[str, set[str]] = {}
     for wording, answer in taught_as:
-        answers.setdefault(wording.lower(), set()).add(answer)
+        answers.setdefault(comparable(wording), set()).add(answer)
     known = {words(wording) for wording, _ in taught_as}
     facts: dict[Fact, None] = {}
     questions = []
@@ -42,7 +42,7 @@ def qa(source: str) -> Task:
             left["unanswerable questions worded like one with an answer"] += 1
         elif fact is None:
             questions.append(more)
-        elif any(len(answers[wording.lower()]) > 1 for wording in (fact.question, *fact.questions)):
+        elif any(len(answers[comparable(wording)]) > 1 for wording in (fact.question, *fact.questions)):
             left["questions with two answers"] += 1
         elif fact not in facts:
             facts[fact] = None

@@ -4,15 +4,36 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import regex
+
 from lorary.errors import LoraryError, one_line
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 NAME_RULE = "1 to 64 of A-Z a-z 0-9 . _ - , the first a letter or a digit"
+
+
+def comparable(text: str) -> str:
+    """What two texts are compared by: the same for texts that differ in case, white space or a Unicode form (NFKC) alone."""
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    return " ".join(folded.split())
+
+
+def with_gap(text: str, words: str) -> str | None:
+    """The text with a gap where the words first stand in it as whole words, in their own case if they do; else None.
+
+    Word boundaries are those of Unicode (UAX 29), so no number, name or word is cut in any script.
+    """
+    whole_words = rf"\b{regex.escape(words)}\b"
+    for case in (0, regex.IGNORECASE | regex.FULLCASE):
+        if found := regex.search(whole_words, text, regex.WORD | case):
+            return text[: found.start()] + "___" + text[found.end() :]
+    return None
 
 
 class FactError(LoraryError):
@@ -39,13 +60,18 @@ class Fact:
     @property
     def trained(self) -> tuple[str, ...]:
         """The wordings that training may see."""
-        return tuple(q for q in (self.question, *self.questions) if q not in self.validation)
+        wordings = (self.question, *self.questions)
+        kept = {comparable(wording) for wording in self.validation}
+        return tuple(wording for wording in wordings if comparable(wording) not in kept) if kept else wordings
 
     @property
     def cloze(self) -> tuple[str, ...]:
         """The statement with a gap where the answer stood, which training may see too; none where it does not tell it."""
-        told = self.statement or ""
-        return (told.replace(self.answer, "___", 1),) if self.answer in told and told.strip(" .") != self.answer else ()
+        statement = self.statement or ""
+        if comparable(statement).strip(" .") == comparable(self.answer).strip(" ."):
+            return ()
+        cloze = with_gap(statement, self.answer)
+        return (cloze,) if cloze is not None else ()
 
     def to_json(self) -> dict[str, Any]:
         return {key: value for key, value in asdict(self).items() if value not in (None, ())}
@@ -82,8 +108,9 @@ def parse_fact(given: Any, *, topic: str, where: str) -> Fact:
     if not NAME.fullmatch(values["topic"]):
         raise FactError(f"{where}: topic {values['topic']!r} cannot name a memory; a name is {NAME_RULE}")
     fact = Fact(**values)
-    if both := {fact.question, *fact.questions} & set(fact.held_out):
-        raise FactError(f"{where}: {sorted(both)[0]!r} is both a trained and a held-out wording; keep it in one")
+    trained = {comparable(wording) for wording in (fact.question, *fact.questions, *fact.validation)}
+    if both := [wording for wording in fact.held_out if comparable(wording) in trained]:
+        raise FactError(f"{where}: {both[0]!r} is both a trained and a held-out wording; keep it in one")
     return fact
 
 
@@ -128,12 +155,12 @@ def group_by_topic(facts: Iterable[Fact]) -> dict[str, tuple[Fact, ...]]:
     for fact in facts:
         topics.setdefault(fact.topic, []).append(fact)
         for wording in (fact.question, *fact.questions):
-            key = wording.lower()
+            key = comparable(wording)
             if key in owners and owners[key] is not fact and owners[key].answer != fact.answer:
                 raise FactError(f"{wording!r} has two answers, {owners[key].answer!r} and {fact.answer!r}; keep one")
             owners[key] = fact
     for fact in (fact for group in topics.values() for fact in group):
         for wording in fact.held_out:
-            if wording.lower() in owners:
+            if comparable(wording) in owners:
                 raise FactError(f"held-out wording {wording!r} of topic {fact.topic!r} is trained on elsewhere")
     return {topic: tuple(group) for topic, group in topics.items()}
