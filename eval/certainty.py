@@ -2,61 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 
-from lorary.eval.predictions import Prediction
+from lorary.eval.figures import Area
+from lorary.eval.measurements import Certainty
+from lorary.eval.records import Prediction, Results
+from lorary.eval.scoring import grouped
 from lorary.statistics import auroc, interval, weightings
 
 
-def certainty(predictions: Sequence[Prediction], seed: int) -> dict[str, Any] | None:
+def certainty(predictions: Sequence[Prediction], seed: int) -> Certainty | None:
     """How well the probability of an answer parts right answers from others: AUROC with an interval that resamples facts.
 
     `wrong` is against wrong answers to what a memory holds; `by_kind` against the answers to what none holds, by the kind
     of question. Only answers of memories count: what the base says without one is no recall; of what memories hold, only
     what the headline counts. None without a right one.
     """
-    told = [p for p in predictions if p["probability"] is not None and p["route"]["memories"]]
-    held = [p for p in told if p["memory"] and p["scored"]]
-    right = [p for p in held if p["exact_match"] == 1]
+    sure = [p for p in predictions if p.probability is not None and p.answered_by]
+    known = [p for p in sure if p.memory and p.scored]
+    right = [p for p in known if p.exact_match == 1]
     if not right:
         return None
-    kinds: dict[str, list[Prediction]] = {}
-    for p in told:
-        if not p["memory"]:
-            kinds.setdefault(p["kind"], []).append(p)
-    wrong = [p for p in held if p["exact_match"] == 0]
-    return {
-        "right": len(right),
-        "wrong": _against(right, wrong, seed),
-        "by_kind": {kind: _against(right, unheld, seed) for kind, unheld in sorted(kinds.items())},
-    }
+    kinds = grouped((p for p in sure if not p.memory), lambda p: p.kind)
+    return Certainty(
+        right=len(right),
+        wrong=_against(right, [p for p in known if p.exact_match == 0], seed),
+        by_kind={kind: _against(right, unknown, seed) for kind, unknown in sorted(kinds.items())},
+    )
 
 
-def _against(right: Sequence[Prediction], others: Sequence[Prediction], seed: int) -> dict[str, float] | None:
-    if not others:
-        return None
-    sure, unsure = (torch.tensor([p["probability"] for p in held]) for held in (right, others))
-    drawn = weightings([p["fact"] for p in [*right, *others]], seed=seed)
-    a, b = drawn[:, : len(right)], drawn[:, len(right) :]
-    return {**(interval(auroc(sure, unsure, a, b)) or {}), "questions": len(others)}
+def _against(right: Sequence[Prediction], others: Sequence[Prediction], seed: int) -> Area | None:
+    sure, unsure = (torch.tensor([p.probability for p in side]) for side in (right, others))
+    drawn = weightings([p.fact for p in [*right, *others]], seed=seed)
+    area = interval(auroc(sure, unsure, drawn[:, : len(right)], drawn[:, len(right) :]))
+    return area and Area(**area, questions=len(others))
 
 
-def by_certainty(results: Mapping[str, Any]) -> list[list[str]]:
+def by_certainty(results: Results) -> list[list[str]]:
     """Rows of (condition, right answers, AUROC against wrong ones, against those to each kind of question that no memory
     holds …), the head first; nothing for a run in which no answer of a memory was right."""
-    told = results.get("certainty") or {}
-    kinds = list(dict.fromkeys(kind for held in told.values() for kind in held["by_kind"]))
+    kinds = list(dict.fromkeys(kind for own in results.certainty.values() for kind in own.by_kind))
     rows = [["condition", "right answers", "against wrong ones", *(f"{kind} ones" for kind in kinds)]]
-    for name, held in told.items():
-        cells = [_cell(held["wrong"]), *(_cell(held["by_kind"].get(kind)) for kind in kinds)]
-        rows.append([name, str(held["right"]), *cells])
-    return rows if told else []
+    for name, own in results.certainty.items():
+        rows.append([name, str(own.right), _cell(own.wrong), *(_cell(own.by_kind.get(kind)) for kind in kinds)])
+    return rows if results.certainty else []
 
 
-def _cell(told: Mapping[str, float] | None) -> str:
-    return (
-        f"{told['value']:.3f} ({told['low']:.3f} to {told['high']:.3f}), {told['questions']} of them" if told else "–"
-    )
+def _cell(area: Area | None) -> str:
+    return f"{area.value:.3f} ({area.low:.3f} to {area.high:.3f}), {area.questions} of them" if area else "–"

@@ -102,6 +102,7 @@ def _recall_options() -> Options:
         default=0,
         help="seed for wrong memories, the studies' groups and the bootstrap",
     )
+    add("--replace", action="store_true", help="replace a run of other settings in --out, which is refused otherwise")
     parser.add_quiet()
     parser.add_json("the results")
     return parser
@@ -111,14 +112,15 @@ def recall(argv: list[str]) -> None:
     """Scores a composite."""
     options = _recall_options().parse_args(argv)
     from lorary.eval.evaluation import recall as run
-    from lorary.eval.given import named_files
-    from lorary.eval.report import write_report
+    from lorary.eval.outside_answers import named_files
+    from lorary.eval.report import report
+    from lorary.eval.results import from_json
 
     settings = vars(options)
     as_json = settings.pop("json")
     settings["answers"] = named_files(settings["answers"])
     results = run(settings.pop("composite"), **settings)
-    print(json.dumps(results) if as_json else write_report(results))
+    print(json.dumps(results) if as_json else report(from_json(results)))
 
 
 def show(argv: list[str]) -> None:
@@ -127,30 +129,17 @@ def show(argv: list[str]) -> None:
     parser.add_argument("results", metavar="RUN", help="folder that `lorary recall` wrote")
     parser.add_argument("--totals", metavar="JSON", help="figures of the whole run to record")
     options = parser.parse_args(argv)
-    from rich.console import Console
-    from rich.table import Table
-
-    from lorary.eval.report import rich_table
     from lorary.eval.results import read, write
+    from lorary.eval.screen import screen
 
     folder = Path(options.results)
     results, predictions = read(folder)
     if options.totals:
         totals = json.loads(options.totals)
-        results["seconds"].update(totals["seconds"])
-        results["peak_rss_mib"] = max(results["peak_rss_mib"], totals["peak_rss_mib"])
+        results.seconds.update(totals["seconds"])
+        results.peak_rss_mib = max(results.peak_rss_mib or 0, totals["peak_rss_mib"])
         write(results, predictions, folder)
-    console = Console()
-    console.print(rich_table(results))
-    asked = predictions.get("policy", [])
-    shown = Table(title="Five questions, the memory that answered, its weight and the source of the route")
-    for column in ("question", "answer", "memory", "weight", "source"):
-        shown.add_column(column)
-    for p in asked[:: max(1, len(asked) // 5)][:5]:
-        route = p["route"]
-        weights = ", ".join(f"{w:.2f}" for w in route["weights"])
-        shown.add_row(p["question"], p["said"], ", ".join(route["memories"]) or "none", weights, route["source"])
-    console.print(shown)
+    print(screen(results, predictions), end="")
 
 
 def compare(argv: list[str]) -> None:
@@ -170,13 +159,13 @@ def compare(argv: list[str]) -> None:
     parser.add_json("the comparison")
     options = parser.parse_args(argv)
     if options.pool:
-        from lorary.eval.pooled import pool, pooled
+        from lorary.eval.pooled import pool, pooled_tables
 
         together = pool(options.runs, against=options.condition, seed=options.seed)
-        print(json.dumps(together) if options.json else pooled(together))
+        print(json.dumps(together) if options.json else pooled_tables(together))
         return
     from lorary.eval.comparison import compare as run
-    from lorary.eval.report import compared
+    from lorary.eval.comparison import compared
 
     comparison = run(options.runs, condition=options.condition, seed=options.seed)
     print(json.dumps(comparison) if options.json else compared(comparison))

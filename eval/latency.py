@@ -10,13 +10,15 @@ from typing import Any, TypeVar
 import torch
 
 from lorary.base.prompts import prompt, prompt_batch
+from lorary.errors import LoraryError
+from lorary.eval.measurements import Latency, Timing
 from lorary.model.modeling import LoraryForCausalLM
 
-_Found = TypeVar("_Found")
+_Result = TypeVar("_Result")
 
 
 @torch.no_grad()
-def latency(model: LoraryForCausalLM, questions: Sequence[str], *, tokens: int = 8) -> dict[str, Any]:
+def latency(model: LoraryForCausalLM, questions: Sequence[str], *, tokens: int = 8) -> Latency:
     """Median milliseconds of questions asked one by one, by the base alone and by the policy.
 
     `route` embeds the question and decides, `prefill` reads the prompt, `decode` makes one token. Where the gate reads
@@ -26,13 +28,17 @@ def latency(model: LoraryForCausalLM, questions: Sequence[str], *, tokens: int =
         questions: the first only warms up.
         tokens: that each answer is given, whatever it says.
     """
+    if not questions:
+        raise LoraryError("times need a question to ask; give one or more")
     taken = [(_once(model, text, False, tokens), _once(model, text, True, tokens)) for text in questions]
     measured = taken[1:] or taken
-    told: dict[str, Any] = {"questions": len(measured), "tokens": tokens}
-    for column, name in enumerate(("base", "policy")):
-        parts = [pair[column] for pair in measured]
-        told[name] = {part: round(1000 * median(p[part] for p in parts), 2) for part in parts[0]}
-    return told
+    base, policy = ([pair[column] for pair in measured] for column in (0, 1))
+    return Latency(questions=len(measured), tokens=tokens, base=_median(base), policy=_median(policy))
+
+
+def _median(seconds: Sequence[dict[str, float]]) -> Timing:
+    """The median of each part, in milliseconds."""
+    return Timing(**{part: round(1000 * median(each[part] for each in seconds), 2) for part in seconds[0]})
 
 
 def _once(model: LoraryForCausalLM, text: str, routed: bool, tokens: int) -> dict[str, float]:
@@ -58,10 +64,10 @@ def _once(model: LoraryForCausalLM, text: str, routed: bool, tokens: int) -> dic
     return {"route": route, "prefill": max(prefill - embedded, 0.0), "decode": decode / tokens}
 
 
-def _timed(model: LoraryForCausalLM, work: Callable[[], _Found]) -> tuple[_Found, float]:
+def _timed(model: LoraryForCausalLM, work: Callable[[], _Result]) -> tuple[_Result, float]:
     """(what `work` returns, seconds until the device had done it)."""
     began = time.perf_counter()
-    found = work()
+    result = work()
     if model.device.type == "cuda":
         torch.cuda.synchronize(model.device)
-    return found, time.perf_counter() - began
+    return result, time.perf_counter() - began

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from lorary.eval.comparison import CompareError, check_same_questions, opened
-from lorary.eval.predictions import MEASURES, Prediction
+from lorary.eval.figures import MEASURES, Difference, Score
+from lorary.eval.records import Prediction, Predictions, Results
 from lorary.eval.report import change, value_in
-from lorary.eval.results import Predictions
 from lorary.statistics import crossed_mean, interval, weightings
 from lorary.tables import markdown_table
 
@@ -39,44 +40,50 @@ def pool(runs: Sequence[str | Path], *, against: str = "policy", seed: int = 0) 
             them otherwise; two runs of one composite, which are no two seeds.
     """
     read_runs = opened(runs)
-    results = {run: told for run, (told, _) in read_runs.items()}
+    results = {run: own for run, (own, _) in read_runs.items()}
     _check_seeds(results)
     scored = _scored({run: predictions for run, (_, predictions) in read_runs.items()})
     if against not in scored:
         raise CompareError(f"the runs have no condition {against!r}; they have {list(scored)}: give --condition")
     asked = scored[against][0]
-    measures = [m for m in MEASURES if all(p.get(m) is not None for held in scored.values() for p in held[0])]
-    weights = weightings(range(len(runs)), seed=seed + 1), weightings([p["fact"] for p in asked], seed=seed)
-    scores = {name: {m: _scores(held, m) for m in measures} for name, held in scored.items()}
-    conditions = {name: {m: _told(found[m], *weights) for m in measures} for name, found in scores.items()}
+    if not asked:
+        raise CompareError("the runs scored no question, so there is nothing to pool; ask what a memory holds")
+    measures = [
+        m for m in MEASURES if all(p.of(m) is not None for runs in scored.values() for own in runs for p in own)
+    ]
+    weights = weightings(range(len(runs)), seed=seed + 1), weightings([p.fact for p in asked], seed=seed)
+    scores = {name: {m: _scores(own, m) for m in measures} for name, own in scored.items()}
+    conditions = {name: {m: _pooled(own[m], *weights) for m in measures} for name, own in scores.items()}
     differences: dict[str, dict[str, Any]] = {}
-    for name, found in scores.items():
+    for name, own in scores.items():
         if name != against:
-            gains = {m: _told(found[m] - scores[against][m], *weights) for m in measures}
-            differences[name] = {m: t | {"differs": not t["low"] <= 0 <= t["high"]} for m, t in gains.items()}
+            gains = {m: _pooled(own[m] - scores[against][m], *weights) for m in measures}
+            differences[name] = {
+                m: gain | {"differs": not gain["low"] <= 0 <= gain["high"]} for m, gain in gains.items()
+            }
     return {
-        "runs": [{"run": run, "partial": told["partial"]} for run, told in results.items()],
+        "runs": [{"run": run, "partial": own.partial} for run, own in results.items()],
         "questions": len(asked),
-        "facts": len({p["fact"] for p in asked}),
+        "facts": len({p.fact for p in asked}),
         "against": against,
         "conditions": conditions,
         "differences": differences,
     }
 
 
-def _check_seeds(results: Mapping[str, Mapping[str, Any]]) -> None:
+def _check_seeds(results: Mapping[str, Results]) -> None:
     """Raises CompareError for runs that are no seeds of one experiment."""
-    (first, one), *others = [(run, told["configuration"]) for run, told in results.items()]
+    (first, one), *others = [(run, own.configuration) for run, own in results.items()]
     for run, configuration in others:
         for setting in ("scored_wordings", "passages", "free_tokens"):
-            if one[setting] != configuration[setting]:
+            if one.get(setting) != configuration.get(setting):
                 raise CompareError(
-                    f"{first} and {run} asked otherwise ({setting} {one[setting]!r} and {configuration[setting]!r}); run "
+                    f"{first} and {run} asked otherwise ({setting} {one.get(setting)!r} and {configuration.get(setting)!r}); run "
                     "`lorary recall` on both with the same options"
                 )
     by_source: dict[str, str] = {}
-    for run, told in results.items():
-        source = told["configuration"]["source_sha256"]
+    for run, own in results.items():
+        source = own.configuration.get("source_sha256")
         if source is not None and by_source.setdefault(source, run) != run:
             raise CompareError(
                 f"{by_source[source]} and {run} are of the same composite, so they are no two seeds; train one with "
@@ -88,24 +95,24 @@ def _scored(predictions: Mapping[str, Predictions]) -> dict[str, list[list[Predi
     """Condition → the scored predictions of each run, the same questions in all. Raises CompareError where not."""
     first, *_ = predictions
     found: dict[str, list[list[Prediction]]] = {}
-    for name in dict.fromkeys(name for held in predictions.values() for name in held):
-        if lacking := [run for run, held in predictions.items() if name not in held]:
-            having = next(run for run, held in predictions.items() if name in held)
+    for name in dict.fromkeys(name for own in predictions.values() for name in own):
+        if lacking := [run for run, own in predictions.items() if name not in own]:
+            having = next(run for run, own in predictions.items() if name in own)
             raise CompareError(
                 f"{', '.join(lacking)} lacks condition {name!r}, which {having} has; run `lorary recall` on all with the "
                 "same --conditions"
             )
-        found[name] = [[p for p in held[name] if p["scored"]] for held in predictions.values()]
-        for run, held in zip(predictions, found[name], strict=True):
-            check_same_questions(first, found[name][0], run, held)
+        found[name] = [[p for p in own[name] if p.scored] for own in predictions.values()]
+        for run, own in zip(predictions, found[name], strict=True):
+            check_same_questions(first, found[name][0], run, own)
     return found
 
 
-def _scores(held: Sequence[Sequence[Prediction]], measure: str) -> Float[Tensor, "runs questions"]:
-    return torch.tensor([[p[measure] for p in run] for run in held], dtype=torch.float)
+def _scores(runs: Sequence[Sequence[Prediction]], measure: str) -> Float[Tensor, "runs questions"]:
+    return torch.tensor([[p.of(measure) for p in run] for run in runs], dtype=torch.float)
 
 
-def _told(
+def _pooled(
     scores: Float[Tensor, "runs questions"],
     runs: Float[Tensor, "weightings runs"],
     questions: Float[Tensor, "weightings questions"],
@@ -113,25 +120,32 @@ def _told(
     """The mean with its interval, each run's mean, and their standard deviation (of a sample: n − 1)."""
     each = scores.mean(-1)
     spread = {"runs": [round(value, 4) for value in each.tolist()], "deviation": round(float(each.std()), 4)}
-    return interval(crossed_mean(scores, runs, questions)) | spread
+    return (interval(crossed_mean(scores, runs, questions)) or {}) | spread
 
 
-def pooled(told: Mapping[str, Any]) -> str:
+def pooled_tables(pooled: Mapping[str, Any]) -> str:
     """The Markdown tables of pooled runs, one a measure; differences are bold where more than chance."""
     parts = []
-    for measure in next(iter(told["conditions"].values())):
-        rows = [["condition", "mean (95 %)", "each run", "deviation", f"less {told['against']} (95 %)"]]
-        for name, found in told["conditions"].items():
-            score, less = found[measure], told["differences"].get(name)
+    for measure in next(iter(pooled["conditions"].values())):
+        rows = [["condition", "mean (95 %)", "each run", "deviation", f"less {pooled['against']} (95 %)"]]
+        for name, scores in pooled["conditions"].items():
+            score, gain = scores[measure], pooled["differences"].get(name, {}).get(measure)
             each = ", ".join(f"{value:.3f}" for value in score["runs"])
-            rows.append(
-                [name, value_in(score), each, f"{score['deviation']:.3f}", change(less[measure]) if less else "–"]
-            )
+            mean, less = _of(Score, score), _of(Difference, gain) if gain else None
+            rows.append([name, value_in(mean), each, f"{score['deviation']:.3f}", change(less)])
         parts += [f"## {MEASURES[measure]}", markdown_table(rows)]
-    named = ", ".join(f"{run['run']} (partial)" if run["partial"] else run["run"] for run in told["runs"])
+    named = ", ".join(f"{run['run']} (partial)" if run["partial"] else run["run"] for run in pooled["runs"])
     parts.append(
-        f"{len(told['runs'])} runs as seeds of one experiment: {named}. {told['questions']} questions on "
-        f"{told['facts']} facts. Intervals resample runs and facts; deviation: the standard deviation between runs; bold: "
+        f"{len(pooled['runs'])} runs as seeds of one experiment: {named}. {pooled['questions']} questions on "
+        f"{pooled['facts']} facts. Intervals resample runs and facts; deviation: the standard deviation between runs; bold: "
         "the 95 % interval of a paired difference excludes 0."
     )
     return "\n\n".join(parts)
+
+
+_Record = TypeVar("_Record", Score, Difference)
+
+
+def _of(record: type[_Record], content: Mapping[str, Any]) -> _Record:
+    """The record of what a pooled figure has in common with it."""
+    return record(**{field.name: content[field.name] for field in fields(record)})

@@ -1,33 +1,49 @@
-"""The results of a recall run on disk: typed by `schema`, written after each condition, so that a run goes on."""
+"""A run on disk: written after each condition, read back, and gone on with where the settings are the same."""
 
 from __future__ import annotations
 
 import json
 import platform
 from collections.abc import Mapping, Sequence, Set
+from dataclasses import replace as replaced
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 
 from lorary.bank.facts import read_lines
 from lorary.bank.files import MANIFEST, write_aside
-from lorary.errors import LoraryError, reading
+from lorary.errors import LoraryError
+from lorary.eval.evaluated import Evaluated
+from lorary.eval.measurements import Retention
 from lorary.eval.page import page
-from lorary.eval.predictions import Prediction
 from lorary.eval.questions import NEAR_COPY, Question, headline
-from lorary.eval.report import write_report
-from lorary.eval.sources import Source
+from lorary.eval.records import SCHEMA, Prediction, Predictions, Results
+from lorary.eval.report import report
 
-SCHEMA = 7
+RESULTS, PREDICTIONS = "results.json", "predictions.jsonl"
+_REPORTS = ("report.md", "report.html")
 _VERSIONS = ("lorary", "torch", "transformers", "peft", "lightning", "sentence-transformers", "faiss-cpu")
+_RESULTS_FORM, _LINE_FORM = TypeAdapter(Results), TypeAdapter(Prediction)
 _COST = {"seconds", "latency", "peak_rss_mib", "generated"}
 """What the same seeds need not repeat: times, memory, and how many answers no earlier condition had met."""
 _ELSEWHERE = "elsewhere_sha256"
 """Where the configuration has the hashes of what is asked beside the composite: a file of answers, a bank; by condition."""
-Predictions = dict[str, list[Prediction]]
+_CALLED = {
+    "source_sha256": "the composite, bank or adapters",
+    "questions_sha256": "the questions",
+    "leak_check": "the questions",
+    "memories": "the memories",
+    "router": "the router",
+}
+"""Settings that are told by a name, since their values are long."""
+
+
+class RunError(LoraryError):
+    """A folder of results that cannot be read, or must not be written over: says why, and what to do."""
 
 
 def hash_of_bank(folder: str | Path) -> str:
@@ -36,115 +52,188 @@ def hash_of_bank(folder: str | Path) -> str:
 
 
 def header(
-    source: Source,
+    evaluated: Evaluated,
     questions: Sequence[Question],
     nearest: float,
     settings: dict[str, Any],
     elsewhere: Mapping[str, str] | None = None,
-) -> dict[str, Any]:
-    """What made the results: configuration, seeds, versions, machine.
+) -> Results:
+    """What makes the results: configuration, seeds, versions, machine.
 
     Args:
         elsewhere: hex sha256 of what each condition was answered by that is not the composite's.
     """
     # Without what a question does not have, so that runs from before it could have it go on.
-    asked = json.dumps([{k: v for k, v in vars(q).items() if v or k != "parts"} for q in questions], sort_keys=True)
-    model = source.model
-    return {
-        "schema": SCHEMA,
-        "partial": True,
-        "configuration": {
-            "questions": len(questions),
-            "scored": sum(headline(questions)),
-            "scored_wordings": "held-out" if any(q.recalled and not q.trained for q in questions) else "trained",
-            "questions_sha256": sha256(asked.encode()).hexdigest(),
-            "source_sha256": source.sha256,
-            "gated": source.gated,
-            "leak_check": {"threshold": NEAR_COPY, "greatest_similarity": round(nearest, 3)},
-            "decoding": "greedy",
-            **{key: value for key, value in settings.items() if key != "seed"},
-            _ELSEWHERE: dict(elsewhere or {}),
-            "memories": {memory.name: dict(memory.card) for memory in model.router.bank},
-            "router": {"policy": model.config.policy, **getattr(model.config, "router_training", {})},
-        },
-        "seeds": {"bootstrap": settings["seed"], "shuffled": settings["seed"]},
-        "versions": {name: version(name) for name in _VERSIONS},
-        "machine": {"python": platform.python_version(), "threads": torch.get_num_threads(), "cpu": platform.machine()},
-        "conditions": {},
-        "studies": {},
+    content = json.dumps([{k: v for k, v in vars(q).items() if v or k != "parts"} for q in questions], sort_keys=True)
+    model = evaluated.model
+    configuration = {
+        "questions": len(questions),
+        "scored": sum(headline(questions)),
+        "scored_wordings": "held-out" if any(q.recalled and not q.trained for q in questions) else "trained",
+        "questions_sha256": sha256(content.encode()).hexdigest(),
+        "source_sha256": evaluated.sha256,
+        "gated": evaluated.gated,
+        "leak_check": {"threshold": NEAR_COPY, "greatest_similarity": round(nearest, 3)},
+        "decoding": "greedy",
+        **{key: value for key, value in settings.items() if key != "seed"},
+        _ELSEWHERE: dict(elsewhere or {}),
+        "memories": {memory.name: dict(memory.card) for memory in model.router.bank},
+        "router": {"policy": model.config.policy, **getattr(model.config, "router_training", {})},
     }
+    return Results(
+        configuration=json.loads(json.dumps(configuration)),  # as it is read back: tuples are lists there
+        seeds={"bootstrap": settings["seed"], "shuffled": settings["seed"]},
+        versions={name: version(name) for name in _VERSIONS},
+        machine={"python": platform.python_version(), "threads": torch.get_num_threads(), "cpu": platform.machine()},
+    )
 
 
-def resume(results: dict[str, Any], out: Path) -> Predictions:
-    """The finished conditions of an earlier run with the same header, put into `results`; else nothing.
+def standing(out: Path) -> tuple[Results, Predictions] | None:
+    """The run that stands in a folder; None where nothing of a run does.
+
+    Raises:
+        RunError: what stands there is no run of this version, so that it must not be written over.
+    """
+    if out.exists() and not out.is_dir():
+        raise RunError(f"{out} is a file; give a folder for the results")
+    if (out / RESULTS).exists():
+        return read(out)
+    if other := [name for name in (PREDICTIONS, *_REPORTS) if (out / name).exists()]:
+        raise RunError(
+            f"{out / other[0]} stands without a {RESULTS}, so `lorary recall` did not write it; give another folder"
+        )
+    return None
+
+
+def resume(results: Results, before: tuple[Results, Predictions] | None, out: Path, *, replace: bool) -> Predictions:
+    """The predictions of the finished conditions of a run with the same header, whose figures are put into `results`.
 
     Its studies, damage and latency are put there too. What is asked elsewhere does not touch what was asked here: other
     answers and banks leave the rest standing, and those that are not given again stand as well.
+
+    Args:
+        before: the run that stands in `out`.
+        replace: whether a run of other settings may be replaced.
+
+    Raises:
+        RunError: a run of other settings stands, or one that cannot be told from this.
     """
-    try:
-        before, kept = read(out)
-    except (OSError, ValueError):
+    if before is None:
         return {}
-    asked, asked_before = (
-        {k: v for k, v in told["configuration"].items() if k != _ELSEWHERE} for told in (results, before)
-    )
-    same = all(before.get(key) == results[key] for key in ("schema", "seeds", "versions")) and asked == asked_before
-    if not same or results["configuration"]["source_sha256"] is None:
-        return {}
-    wanted, given = results["configuration"]["questions"], results["configuration"][_ELSEWHERE]
-    given_before = before["configuration"].get(_ELSEWHERE, {})
-    changed = {name for name, content in given.items() if content != given_before.get(name)}
-    finished = {n: s for n, s in before["conditions"].items() if len(kept.get(n, [])) == wanted and n not in changed}
-    results["configuration"][_ELSEWHERE] = {n: given_before[n] for n in finished if n in given_before} | given
-    results["conditions"].update(finished)
-    results["studies"] = before.get("studies", {})
-    results |= {key: before[key] for key in ("retention", "latency") if key in before}
-    if "retention" in results:
-        results["retention"] = _without(results["retention"], changed)
+    standing, kept = before
+    if differing := _differing(standing, results):
+        if replace:
+            return {}
+        raise RunError(
+            f"{out} holds a run of other settings: {'; '.join(differing)}. Give another folder; --replace replaces the run"
+        )
+    wanted, elsewhere = results.configuration["questions"], results.configuration[_ELSEWHERE]
+    elsewhere_before = standing.configuration.get(_ELSEWHERE, {})
+    changed = {name for name, content in elsewhere.items() if content != elsewhere_before.get(name)}
+    finished = {
+        name: result
+        for name, result in standing.conditions.items()
+        if len(kept.get(name, [])) == wanted and name not in changed
+    }
+    stand = {name: elsewhere_before[name] for name in finished if name in elsewhere_before}
+    results.configuration[_ELSEWHERE] = stand | elsewhere
+    results.conditions.update(finished)
+    results.studies, results.latency = standing.studies, standing.latency
+    results.retention = standing.retention and without(standing.retention, changed)
     return {name: kept[name] for name in finished}
 
 
-def _without(damage: Mapping[str, Any], conditions: Set[str]) -> dict[str, Any]:
+def _differing(before: Results, now: Results) -> list[str]:
+    """What two runs differ by, in words; nothing where one can go on with the other."""
+    if now.configuration["source_sha256"] is None:
+        return ["the model is in memory, so nobody can tell whether it is the same"]
+    told: dict[str, None] = {}
+    for one, two in (
+        (before.configuration, now.configuration),
+        (before.seeds, now.seeds),
+        (before.versions, now.versions),
+    ):
+        for key in dict.fromkeys([*one, *two]):
+            if key != _ELSEWHERE and one.get(key) != two.get(key):
+                values = f"{key} {one.get(key)!r} there, {two.get(key)!r} here"
+                told[f"{_CALLED[key]} differ" if key in _CALLED else values] = None
+    return list(told)
+
+
+def without(retention: Retention, conditions: Set[str]) -> Retention:
     """Measured damage less that of some conditions."""
-    gone = {f"{what}_{name}" for name in conditions for what in ("perplexity", "kl")}
-    kept = {key: value for key, value in damage.items() if key not in gone}
-    return kept | {"conditions": [name for name in damage["conditions"] if name not in conditions]}
+    damage = {name: damage for name, damage in retention.damage.items() if name not in conditions}
+    asked = tuple(name for name in retention.conditions if name not in conditions)
+    return replaced(retention, damage=damage, conditions=asked)
 
 
-def read(folder: Path) -> tuple[dict[str, Any], Predictions]:
-    """(results, predictions by condition) of a run. Raises ValueError for what is not one of this version."""
-    if not (folder / "results.json").is_file():
-        raise ValueError(f"{folder} holds no results.json; give a folder that `lorary recall` wrote")
-    again = "run `lorary recall` again"
-    with reading(folder / "results.json", again):
-        results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-        if not isinstance(results, dict):
-            raise LoraryError(
-                f"{folder / 'results.json'} must hold a JSON object, this one is {type(results).__name__}"
-            )
-    if results.get("schema") != SCHEMA:
-        raise ValueError(
-            f"{folder / 'results.json'} has schema {results.get('schema')!r}, this version reads {SCHEMA}; "
-            "run `lorary recall` again"
+def to_json(results: Results) -> dict[str, Any]:
+    """What `results.json` holds."""
+    told: dict[str, Any] = _RESULTS_FORM.dump_python(results, mode="json")
+    return told
+
+
+def from_json(content: dict[str, Any]) -> Results:
+    """The results that `to_json` wrote. Raises pydantic's ValidationError for what is of another form."""
+    return _RESULTS_FORM.validate_python(content)
+
+
+def read(folder: Path) -> tuple[Results, Predictions]:
+    """(results, predictions by condition) of a run. Raises RunError for what is not one of this version."""
+    path = folder / RESULTS
+    if not path.is_file():
+        raise RunError(f"{folder} holds no {RESULTS}; give a folder that `lorary recall` wrote")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise RunError(
+            f"{path} is no JSON that can be read ({error}); give a folder that `lorary recall` wrote"
+        ) from error
+    if not isinstance(content, dict) or not isinstance(content.get("schema"), int):
+        raise RunError(f"{path} is no run of `lorary recall` (it has no schema number); give another folder")
+    if content["schema"] != SCHEMA:
+        raise RunError(
+            f"{path} has schema {content['schema']}, this version reads {SCHEMA}; run `lorary recall` again into another "
+            "folder"
         )
     predictions: Predictions = {}
-    with reading(folder / "predictions.jsonl", again):
-        for _, prediction in read_lines(folder / "predictions.jsonl"):
-            predictions.setdefault(prediction["condition"], []).append(prediction)
+    try:
+        results = from_json(content)
+        for _, line in read_lines(folder / PREDICTIONS):
+            predicted = _LINE_FORM.validate_python(line)
+            predictions.setdefault(predicted.condition, []).append(predicted)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise RunError(
+            f"{folder} is no run of `lorary recall`: {place}: {first['msg']}; give another folder"
+        ) from error
     return results, predictions
 
 
 def without_cost(told: Any) -> Any:
-    """Results without what they cost: times, memory, and what was reused. The same seeds give the same of the rest."""
+    """Results as JSON without what they cost: times, memory, and what was reused. The same seeds give the same rest."""
     if isinstance(told, dict):
         return {key: without_cost(value) for key, value in told.items() if key not in _COST}
     return [without_cost(value) for value in told] if isinstance(told, list) else told
 
 
-def write(results: dict[str, Any], predictions: Predictions, out: Path) -> None:
-    """Writes `predictions.jsonl`, then `results.json` and the reports that tell it."""
-    lines = [json.dumps(p, ensure_ascii=False) for rows in predictions.values() for p in rows]
-    write_aside(out / "predictions.jsonl", ("\n".join(lines) + "\n").encode())
-    write_aside(out / "results.json", (json.dumps(results, indent=2) + "\n").encode())
-    write_aside(out / "report.md", write_report(results).encode())
-    write_aside(out / "report.html", page(results, predictions).encode())
+def write(results: Results, predictions: Predictions, out: Path) -> None:
+    """Writes `results.json` first, which says whose folder this is, then the predictions and the reports.
+
+    Raises:
+        RunError: a folder that cannot be written.
+    """
+    lines = [
+        json.dumps(_LINE_FORM.dump_python(p, mode="json"), ensure_ascii=False)
+        for rows in predictions.values()
+        for p in rows
+    ]
+    content = json.dumps(to_json(results), indent=2, allow_nan=False)
+    try:
+        write_aside(out / RESULTS, f"{content}\n".encode())
+        write_aside(out / PREDICTIONS, "".join(f"{line}\n" for line in lines).encode())
+        write_aside(out / "report.md", report(results).encode())
+        write_aside(out / "report.html", page(results, predictions).encode())
+    except OSError as error:
+        raise RunError(f"{out}: cannot be written ({error.strerror}); give a folder for the results") from error

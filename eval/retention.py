@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,7 +17,9 @@ from lorary.base.layers import decoder_layers
 from lorary.base.prompts import prompt_batch
 from lorary.base.rows import lower, skipped
 from lorary.errors import LoraryError
-from lorary.eval.conditions import CONDITIONS, Condition, policy_of, routes
+from lorary.eval.conditions import CONDITIONS, Condition
+from lorary.eval.deciders import Decider, Only, RoutingScores
+from lorary.eval.measurements import Damage, Retention
 from lorary.eval.questions import Question
 from lorary.model.modeling import LoraryForCausalLM
 from lorary.routing.policy import Route
@@ -32,8 +35,8 @@ def retention(
     seed: int = 0,
     *,
     gated: bool = True,
-) -> dict[str, float]:
-    """Perplexity of `paragraphs` and the mean KL(base ‖ routed) a token, in nats, by condition.
+) -> Retention:
+    """The damage to `paragraphs` by condition, those that are always measured included.
 
     A condition routes each paragraph by its text. `forced` puts each under one memory, in turn, which is wrong for it.
     What has passages, or is told the right memory, is left out: here there is none. So is what parts a question.
@@ -43,48 +46,48 @@ def retention(
         gated: whether a gate was trained; without one there is no policy to measure.
     """
     ways = {**(_ALWAYS if gated else {}), **conditions}
-    left_out = ("base", "oracle", "oracle-sum")
-    ways = {name: way for name, way in ways.items() if not (way.passages or way.parted or way.route in left_out)}
-    told = damage(model, paragraphs, ways, seed)
-    ratio = {"perplexity_ratio": told["perplexity_policy"] / told["perplexity_base"]} if gated else {}
-    return {**told, **ratio}
+    return damage(model, paragraphs, {name: way for name, way in ways.items() if way.for_text}, seed)
 
 
 @torch.no_grad()
 def damage(
     model: LoraryForCausalLM, paragraphs: Sequence[str], conditions: Mapping[str, Condition], seed: int
-) -> dict[str, float]:
-    """The same for the conditions given and `forced` alone, with the base's perplexity and the number of tokens."""
+) -> Retention:
+    """The damage under the conditions given and under `forced` alone, with the base's own perplexity."""
     loss: dict[str, float] = {"base": 0.0}
-    kl: dict[str, float] = {}
-    tokens = 0
+    kl: dict[str, float] = {"base": 0.0}
+    tokens, scores = 0, RoutingScores(model)
     for number, paragraph in enumerate(paragraphs):
         ids = prompt_batch(model.tokenizer, [paragraph]).input_ids.to(model.device)
         hidden = lower(model.base, model.config.split_layer, ids)  # whatever the route: run once for all conditions
         base = _predicted(model, hidden, adapter_names=["__base__"])
         tokens += ids.shape[1] - 1
         loss["base"] += _loss(base, ids)
-        given = {"forced": Route((model.memories[number % len(model.memories)],), (1.0,), "caller", 1.0)}
-        for name, condition in conditions.items():
-            given[name] = routes(model, condition.route, [Question(paragraph, None, "", "")], seed)[0]
-        for name, route in given.items():
-            policy = policy_of(conditions[name].route, model.router.policy) if name in conditions else None
-            with under(model, policy):
+        forced = Only(model.memories[number % len(model.memories)])
+        deciders: dict[str, Decider] = {"forced": forced, **{name: c.decider for name, c in conditions.items()}}
+        for name, decider in deciders.items():
+            (route,) = decider.routes([Question(paragraph, None, "", "")], scores, seed)
+            with under(model, decider.policy(model.router.policy)):
                 routed = _predicted(model, hidden, **_routed(model, route, paragraph))
             loss[name] = loss.get(name, 0.0) + _loss(routed, ids)
             kl[name] = kl.get(name, 0.0) + float(functional.kl_div(routed, base, reduction="sum", log_target=True))
     if not tokens:
         raise LoraryError("the text to measure the damage on has no paragraph of two tokens; give paragraphs of prose")
-    told = {f"perplexity_{name}": math.exp(total / tokens) for name, total in loss.items()}
-    return {**told, **{f"kl_{name}": total / tokens for name, total in kl.items()}, "tokens": tokens}
+    by_condition = {name: _damage(loss[name] / tokens, kl[name] / tokens) for name in loss}
+    return Retention(damage=by_condition, tokens=tokens)
+
+
+def _damage(loss: float, kl: float) -> Damage:
+    finite = math.isfinite(kl) and loss < math.log(sys.float_info.max)
+    return Damage(perplexity=math.exp(loss), kl=kl) if finite else Damage(perplexity=None, kl=None)
 
 
 def _routed(model: LoraryForCausalLM, route: Route | None, paragraph: str) -> dict[str, Any]:
     """What the model is given for a route; None lets it decide by the text, token by token."""
     if route is None:
         return {"routing_text": paragraph}
-    held = dict(zip(route.memories, route.weights, strict=True))
-    return {"route_weights": torch.tensor([[held.get(name, 0.0) for name in model.memories]])}
+    weights = dict(zip(route.memories, route.weights, strict=True))
+    return {"route_weights": torch.tensor([[weights.get(name, 0.0) for name in model.memories]])}
 
 
 def _predicted(

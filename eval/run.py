@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from lorary.answering.passages import PassageError, check_fits
 from lorary.bank.bank import MemoryBank
@@ -17,12 +16,14 @@ from lorary.base.loading import Base
 from lorary.base.prompts import longest_answer
 from lorary.eval import results as stored
 from lorary.eval.asking import Ask, Asker
-from lorary.eval.conditions import Condition, policy_of, routes
+from lorary.eval.conditions import Condition
+from lorary.eval.contexts import Contexts
+from lorary.eval.deciders import RoutingScores
 from lorary.eval.lower_states import LowerStates
-from lorary.eval.parts import pieces, together
-from lorary.eval.passages import Passages
-from lorary.eval.predictions import Prediction, prediction, summary
+from lorary.eval.question_parts import pieces, together
 from lorary.eval.questions import Question, headline
+from lorary.eval.records import ConditionResult, Prediction, Predictions, Results
+from lorary.eval.scoring import condition_result, prediction
 from lorary.model.composite import assemble
 from lorary.model.modeling import LoraryForCausalLM
 from lorary.routing.policy import Policy, Route
@@ -42,9 +43,9 @@ class Run:
     def __init__(
         self,
         model: LoraryForCausalLM,
-        asked: Sequence[Question],
-        results: dict[str, Any],
-        predictions: stored.Predictions,
+        questions: Sequence[Question],
+        results: Results,
+        predictions: Predictions,
         out: Path,
         *,
         passages: int,
@@ -52,13 +53,14 @@ class Run:
         batch_size: int,
         seed: int,
     ) -> None:
-        self.model, self.asked, self.results, self.predictions = model, asked, results, predictions
+        self.model, self.questions, self.results, self.predictions = model, questions, results, predictions
         self.out, self.batch_size, self.seed = out, batch_size, seed
-        self.passages = Passages(model, passages)
-        self.new_tokens = longest_answer(model.tokenizer, [q.answer for q in asked if q.answer is not None]) + 1
+        self.contexts = Contexts(model, passages)
+        self.new_tokens = longest_answer(model.tokenizer, [q.answer for q in questions if q.answer is not None]) + 1
         self.free_tokens = free_tokens
         self.lower = LowerStates(model.config.split_layer)
         self.asker = self.asker_of(model)
+        self.scores = RoutingScores(model)
 
     def asker_of(self, model: LoraryForCausalLM) -> Asker:
         """Who asks a model, which may be another than the composite."""
@@ -69,28 +71,28 @@ class Run:
         chosen: Mapping[str, Condition],
         advance: Callable[..., None],
         other: LoraryForCausalLM | None = None,
-        given: Sequence[Route] | None = None,
+        routes: Sequence[Route] | None = None,
     ) -> None:
         """Runs the conditions that do not stand yet, by the composite or by another model.
 
         Args:
-            given: the route of each question, where the conditions' own do not tell them.
+            routes: the route of each question, where the conditions' own do not tell them.
         """
-        asker = self.asker if other is None else self.asker_of(other)
+        asker, scores = (self.asker, self.scores) if other is None else (self.asker_of(other), RoutingScores(other))
         for name, condition in chosen.items():
-            if name in self.results["conditions"]:
-                advance(len(self.asked), f"{name}: reused")
+            if name in self.results.conditions:
+                advance(len(self.questions), f"{name}: reused")
                 continue
             try:
-                contexts = self.passages.contexts(condition.passages, self.asked)
+                contexts = self.contexts.of(condition.passages, self.questions)
                 check_fits(self.model, contexts, self.longest(condition) + 128)
             except PassageError as error:
                 if condition.passages != "all":
                     raise
                 self.skip(name, condition, str(error))
-                advance(len(self.asked), f"{name}: skipped")
+                advance(len(self.questions), f"{name}: skipped")
                 continue
-            self._one(name, condition, contexts, asker, partial(advance, note=name), given)
+            self._one(name, condition, contexts, asker, scores, partial(advance, note=name), routes)
             self.write()
 
     def longest(self, condition: Condition) -> int:
@@ -99,7 +101,19 @@ class Run:
 
     def skip(self, name: str, condition: Condition, why: str) -> None:
         """Notes that a condition cannot be run."""
-        self.results["conditions"][name] = {"skipped": why, "meaning": condition.meaning}
+        self.results.conditions[name] = ConditionResult(meaning=condition.meaning, skipped=why)
+
+    def keep(self, name: str, meaning: str, predictions: list[Prediction], began: float, *, generated: int) -> None:
+        """Keeps the predictions of a condition and what they come to.
+
+        Args:
+            began: when it was begun, by `time.perf_counter`.
+            generated: how many answers no earlier condition had given.
+        """
+        self.predictions[name] = predictions
+        self.results.conditions[name] = condition_result(
+            predictions, self.seed, meaning=meaning, seconds=time.perf_counter() - began, generated=generated
+        )
 
     def write(self) -> None:
         """Writes what stands."""
@@ -111,33 +125,35 @@ class Run:
         condition: Condition,
         contexts: Sequence[str],
         asker: Asker,
+        scores: RoutingScores,
         advance: Callable[[int], None],
-        given: Sequence[Route] | None,
+        routes: Sequence[Route] | None,
     ) -> None:
         began, known = time.perf_counter(), len(asker.kept)
-        policy = policy_of(condition.route, asker.model.router.policy)
-        parts = [pieces(question) if condition.parted else [question] for question in self.asked]
-        decided = given or routes(asker.model, condition.route, [part for own in parts for part in own], self.seed)
-        settings = {"new_tokens": self.longest(condition), "contexts": contexts, "policy": policy}
-        if condition.parted:  # its parts are more than the questions that the bar counts
-            kept = answered(name, self.asked, decided, asker, parts=parts, **settings)
-            advance(len(kept))
-        else:
-            kept = answered(name, self.asked, decided, asker, advance=advance, **settings)
-        self.predictions[name] = kept
-        self.results["conditions"][name] = {
-            "meaning": condition.meaning,
-            **summary(kept, self.seed),
-            "seconds": round(time.perf_counter() - began, 1),
-            "generated": len(asker.kept) - known,
-            "questions": len(kept),
-        }
+        decider = condition.decider
+        parts = [pieces(question) if condition.parted else [question] for question in self.questions]
+        decided = routes or decider.routes([part for own in parts for part in own], scores, self.seed)
+        predictions = answered(
+            name,
+            self.questions,
+            decided,
+            asker,
+            new_tokens=self.longest(condition),
+            parts=parts,
+            contexts=contexts,
+            policy=decider.policy(asker.model.router.policy),
+            # Parts are more than the questions that the bar counts.
+            advance=(lambda _: None) if condition.parted else advance,
+        )
+        if condition.parted:
+            advance(len(predictions))
+        self.keep(name, condition.meaning, predictions, began, generated=len(asker.kept) - known)
 
 
 def answered(
     name: str,
-    asked: Sequence[Question],
-    given: Sequence[Route | None],
+    questions: Sequence[Question],
+    routes: Sequence[Route | None],
     asker: Asker,
     *,
     new_tokens: int,
@@ -146,36 +162,36 @@ def answered(
     policy: Policy | None = None,
     advance: Callable[[int], None] = lambda _: None,
 ) -> list[Prediction]:
-    """The predictions of questions under the routes given, by name of the condition.
+    """The predictions of questions under routes, by name of the condition.
 
     Args:
-        given: a route for each of the parts, in order.
+        routes: one for each of the parts, in order.
         parts: what is asked for each question; the question alone where it is None.
         contexts: what stands before each question, and before each of its parts.
     """
-    parts = parts if parts is not None else [[question] for question in asked]
-    stood = contexts if contexts is not None else [""] * len(asked)
-    flat = [(part, context) for own, context in zip(parts, stood, strict=True) for part in own]
-    asks = [Ask(q.text, context, route, policy, new_tokens) for (q, context), route in zip(flat, given, strict=True)]
+    parts = parts if parts is not None else [[question] for question in questions]
+    contexts = contexts if contexts is not None else [""] * len(questions)
+    flat = [(part, context) for own, context in zip(parts, contexts, strict=True) for part in own]
+    asks = [Ask(q.text, context, route, policy, new_tokens) for (q, context), route in zip(flat, routes, strict=True)]
     # A context holds a passage a line.
-    told = iter(
-        one._replace(route=replace(one.route, passages=len(context.splitlines())))
-        for one, (_, context) in zip(asker.answers(asks, advance), flat, strict=True)
+    each = iter(
+        said._replace(route=replace(said.route, passages=len(context.splitlines())))
+        for said, (_, context) in zip(asker.answers(asks, advance), flat, strict=True)
     )
-    said = [together([next(told) for _ in own]) for own in parts]
+    whole = [together([next(each) for _ in own]) for own in parts]
     options = [replace(ask, option=o) for ask, (q, _) in zip(asks, flat, strict=True) for o in q.options]
     judged = iter(asker.likelihoods(options))
     return [
         prediction(
             name,
-            q,
-            answer.text,
-            answer.route,
-            probability=answer.probability,
+            question,
+            said.text,
+            said.route,
+            probability=said.probability,
             scored=scored,
-            likelihoods={o: next(judged) for o in q.options},
+            likelihoods={option: next(judged) for option in question.options},
         )
-        for q, answer, scored in zip(asked, said, headline(asked), strict=True)
+        for question, said, scored in zip(questions, whole, headline(questions), strict=True)
     ]
 
 

@@ -5,17 +5,19 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
-from typing import Any
+from itertools import product
 
 import torch
 
 from lorary.bank.bank import MemoryBank
 from lorary.bank.merging import COMBINED, MergeError, merged
-from lorary.eval.conditions import CONDITIONS, routes
-from lorary.eval.predictions import Prediction, scored
+from lorary.errors import LoraryError
+from lorary.eval.conditions import CONDITIONS
+from lorary.eval.deciders import RoutingScores
 from lorary.eval.questions import Question, headline
-from lorary.eval.routers import found
+from lorary.eval.records import BankStudy, MergeStudy, Prediction
 from lorary.eval.run import Run, answered, bank_of, instead
+from lorary.eval.scoring import figures
 from lorary.model.modeling import LoraryForCausalLM
 from lorary.routing.policy import Route
 from lorary.routing.router import Router
@@ -33,10 +35,10 @@ def groups(names: Sequence[str], size: int, seed: int) -> dict[str, Group]:
     Every memory has one group, so every question is asked once at each size.
 
     Raises:
-        ValueError: a size that is not 1 to the number of memories.
+        LoraryError: a size that is not 1 to the number of memories.
     """
     if not 1 <= size <= len(names):
-        raise ValueError(f"groups of {size} cannot be made of {len(names)} memories; give 1 to {len(names)}")
+        raise LoraryError(f"groups of {size} cannot be made of {len(names)} memories; give 1 to {len(names)}")
     order = list(names)
     random.Random(seed).shuffle(order)
     runs = [order[i : i + size] for i in range(0, len(order), size)]
@@ -54,81 +56,67 @@ def part_of(router: Router, names: Group) -> Router:
 
 
 def check(model: LoraryForCausalLM, counts: Sequence[int], merges: Sequence[int]) -> None:
-    """Raises ValueError for a number that the composite cannot be studied at, before anything is asked."""
+    """Raises LoraryError for a number that the composite cannot be studied at, before anything is asked."""
     if counts and model.config.granularity == "token":
-        raise ValueError("recall against the number of memories needs routes by query; this composite routes by token")
+        raise LoraryError("recall against the number of memories needs routes by query; this composite routes by token")
     for size in (*counts, *merges):
         groups(model.memories, size, 0)
 
 
 def in_bank(run: Run, counts: Sequence[int], conditions: Sequence[str], note: Callable[..., None]) -> None:
-    """Adds rows of (memories, condition, top1, scores): each question is asked in a bank of so many, its own among them."""
-
-    def measured(count: int, condition: str) -> dict[str, Any]:
-        kept: list[Prediction] = []
-        for group, asked in _grouped(run, count):
-            router = part_of(run.model.router, group)
-            given = routes(run.model, CONDITIONS[condition].route, asked, run.seed, router)
-            kept += answered(condition, asked, given, run.asker, new_tokens=run.new_tokens)
-        return {"top1": sum(found(p) for p in kept) / len(kept), **scored(kept, run.seed)}
-
-    wanted = [{"memories": count, "condition": name} for count in counts for name in conditions]
-    _rows(run, "in_bank", wanted, measured, note)
+    """Adds what each condition recalls in banks of so many memories; each question's own memory is in its bank."""
+    routers: dict[Group, RoutingScores] = {}
+    for count, name in product(counts, conditions):
+        rows = run.results.studies.in_bank
+        if not any((row.memories, row.condition) == (count, name) for row in rows):
+            kept: list[Prediction] = []
+            for group, questions in _grouped(run, count):
+                if group not in routers:
+                    routers[group] = RoutingScores(run.model, part_of(run.model.router, group))
+                routes = CONDITIONS[name].decider.routes(questions, routers[group], run.seed)
+                kept += answered(name, questions, routes, run.asker, new_tokens=run.new_tokens)
+            top1 = sum(p.found for p in kept) / len(kept)
+            rows.append(BankStudy(memories=count, condition=name, top1=top1, **figures(kept, run.seed)))
+            run.write()
+        note(1, f"{count} {name}")
 
 
 def by_merging(run: Run, counts: Sequence[int], note: Callable[..., None]) -> None:
-    """Adds rows of (merged, how, scores): each question is asked under a merge of so many memories, its own among them.
+    """Adds what is recalled under so many memories merged, each question's own among them.
 
-    `how` is one of `MERGES`; all give each memory the same weight. What cannot be merged so has no scores, and why.
+    `how` is one of `MERGES`; all give each memory the same weight. What cannot be merged so has no figures, and why.
     """
-
-    def measured(count: int, how: str) -> dict[str, Any]:
-        kept: list[Prediction] = []
-        try:
-            for group, asked in _grouped(run, count):
-                kept += _under(run, how, group, asked)
-        except MergeError as error:
-            return {"skipped": str(error)}
-        return scored(kept, run.seed)
-
-    _rows(run, "by_merging", [{"merged": count, "how": how} for count in counts for how in MERGES], measured, note)
-
-
-def _rows(
-    run: Run,
-    study: str,
-    wanted: Sequence[dict[str, Any]],
-    measured: Callable[..., dict[str, Any]],
-    note: Callable[..., None],
-) -> None:
-    """Adds the rows of a study that do not stand yet, and writes after each."""
-    rows = run.results.setdefault("studies", {}).setdefault(study, [])
-    for key in wanted:
-        if not any(key.items() <= row.items() for row in rows):
-            rows.append(key | measured(*key.values()))
+    for count, how in product(counts, MERGES):
+        rows = run.results.studies.by_merging
+        if not any((row.merged, row.how) == (count, how) for row in rows):
+            try:
+                kept = [p for group, questions in _grouped(run, count) for p in _under(run, how, group, questions)]
+                rows.append(MergeStudy(merged=count, how=how, **figures(kept, run.seed)))
+            except MergeError as error:
+                rows.append(MergeStudy(merged=count, how=how, skipped=str(error)))
             run.write()
-        note(1, " ".join(str(value) for value in key.values()))
+        note(1, f"{count} {how}")
 
 
-def _under(run: Run, how: str, group: Group, asked: Sequence[Question]) -> list[Prediction]:
+def _under(run: Run, how: str, group: Group, questions: Sequence[Question]) -> list[Prediction]:
     """The predictions of questions under a merge of a group."""
     if how not in COMBINED:
         weight = 1.0 if how == "sum" else 1 / len(group)
-        given = [Route(group, (weight,) * len(group), "caller", 1.0)] * len(asked)
-        return answered(how, asked, given, run.asker, new_tokens=run.new_tokens)
-    one = merged("merged", [run.model.router.bank[name] for name in group], how)
-    with instead(run.model, bank_of(run.model, [one])) as other:
-        given = [Route(("merged",), (1.0,), "caller", 1.0)] * len(asked)
-        return answered(how, asked, given, run.asker_of(other), new_tokens=run.new_tokens)
+        routes = [Route(group, (weight,) * len(group), "caller", 1.0)] * len(questions)
+        return answered(how, questions, routes, run.asker, new_tokens=run.new_tokens)
+    memory = merged("merged", [run.model.router.bank[name] for name in group], how)
+    with instead(run.model, bank_of(run.model, [memory])) as other:
+        routes = [Route(("merged",), (1.0,), "caller", 1.0)] * len(questions)
+        return answered(how, questions, routes, run.asker_of(other), new_tokens=run.new_tokens)
 
 
 def _grouped(run: Run, size: int) -> Iterator[tuple[Group, list[Question]]]:
     """Each group with the questions that the headline scores and one of its memories holds; what takes several memories
     is left out, since a group need not hold them all."""
-    asked = zip(run.asked, headline(run.asked), strict=True)
-    counted = [q for q, counts in asked if counts and len(q.memories) == 1]
+    questions = zip(run.questions, headline(run.questions), strict=True)
+    counted = [q for q, counts in questions if counts and len(q.memories) == 1]
     if not counted:
-        raise ValueError(
+        raise LoraryError(
             "every question takes several memories, so a bank of some cannot be asked; leave the study out"
         )
     by_group: dict[Group, list[Question]] = {}

@@ -161,9 +161,9 @@ def test_a_run_measures_what_the_switches_do(composite, tmp_path):
     for (name, policy), outcome in zip(conditions.items(), OUTCOMES, strict=True):
         assert len(predictions[name]) == 2
         for told in predictions[name]:
-            tokens = longest_answer(composite.tokenizer, [told["answer"] for told in predictions[name]]) + 1
-            found = answer(composite, told["question"], policy=policy, max_new_tokens=tokens)
-            assert found.text == told["said"]
+            tokens = longest_answer(composite.tokenizer, [told.answer for told in predictions[name]]) + 1
+            found = answer(composite, told.question, policy=policy, max_new_tokens=tokens)
+            assert found.text == told.said
             assert found.route.outcome == outcome
-            route = told["route"]
-            assert (tuple(route["memories"]), route["passages"]) == (found.route.memories, found.route.passages)
+            route = told.route
+            assert (route.memories, route.passages) == (found.route.memories, found.route.passages)

@@ -9,8 +9,8 @@ import pytest
 
 from lorary.__main__ import main
 from lorary.eval.comparison import CompareError, compare, within
-from lorary.eval.predictions import TEXT_MEASURES
 from lorary.eval.results import SCHEMA, read
+from lorary.eval.scoring import TEXT_MEASURES
 
 
 def make_run(folder, right, *, questions=60, condition="policy", schema=SCHEMA):
@@ -47,13 +47,13 @@ def test_only_what_is_more_than_chance_is_marked(runs):
 def test_conditions_of_one_run_are_compared_on_the_same_questions(runs):
     held = [read(Path(run))[1]["policy"] for run in runs]
     told = within(dict(zip(("oracle", "policy", "index"), held, strict=True)), seed=0)
-    assert told["against"] == "policy"
-    assert {name: scores["exact_match"]["differs"] for name, scores in told["conditions"].items()} == {
+    assert told.against == "policy"
+    assert {name: scores["exact_match"].differs for name, scores in told.conditions.items()} == {
         "oracle": True,
         "index": True,
     }
-    assert told["conditions"]["index"]["contains"]["value"] == pytest.approx(-9 / 60)
-    assert within({"policy": held[0]}, seed=0) == {}, "one condition has nothing to be compared with"
+    assert told.conditions["index"]["contains"].value == pytest.approx(-9 / 60)
+    assert within({"policy": held[0]}, seed=0) is None, "one condition has nothing to be compared with"
 
 
 def test_the_command_prints_a_table_or_json(runs, capsys):

@@ -14,10 +14,11 @@ from lorary.bank.merging import merged
 from lorary.base.prompts import longest_answer, prompt
 from lorary.eval import recall
 from lorary.eval import results as stored
-from lorary.eval.conditions import choose, routes, scores
+from lorary.eval.conditions import choose
+from lorary.eval.deciders import BestAlike, ByWords, Centroid, RoutingScores
+from lorary.eval.evaluated import Evaluated
 from lorary.eval.questions import held_out
 from lorary.eval.run import bank_of, instead
-from lorary.eval.sources import Source
 from lorary.model.composite import assemble
 
 NEW = ("centroid", "lexicon", "top-three")
@@ -32,13 +33,13 @@ def test_the_nearest_centroid_is_that_of_the_facts_embeddings(composite, encoder
     bank = composite.router.bank
     means = functional.normalize(torch.stack([encoder.encode(memory.wordings).mean(0) for memory in bank]), dim=-1)
     best = (encoder.encode([q.text for q in asked]) @ means.T).argmax(-1)
-    given = routes(composite, "centroid", asked, 0)
+    given = Centroid().routes(asked, RoutingScores(composite), 0)
     assert [route.memories for route in given] == [(bank.names[number],) for number in best]
     assert {(route.weights, route.source) for route in given} == {((1.0,), "caller")}
 
 
 def test_bm25_finds_a_name_that_one_memory_holds(composite, asked):
-    given = routes(composite, "lexicon", asked, 0)
+    given = ByWords().routes(asked, RoutingScores(composite), 0)
     named = [(q.memory, route) for q, route in zip(asked, given, strict=True) if q.memory in q.text.lower()]
     assert named
     assert all(route.memories == (memory,) for memory, route in named)
@@ -47,8 +48,8 @@ def test_bm25_finds_a_name_that_one_memory_holds(composite, asked):
 @pytest.mark.parametrize("granularity", ["query", "token"])
 def test_the_three_best_weigh_alike(granularity, request, asked):
     model = request.getfixturevalue("composite" if granularity == "query" else "token_composite")
-    given = routes(model, "mean:3", asked, 0)
-    gate = scores(model, [q.text for q in asked])[0][:, :-1]
+    given = BestAlike(3).routes(asked, RoutingScores(model), 0)
+    gate = RoutingScores(model).of([q.text for q in asked])[0][:, :-1]
     for route, own in zip(given, gate, strict=True):
         assert {*route.memories} == {model.memories[number] for number in own.topk(3).indices}
         assert route.weights == (1 / 3,) * 3
@@ -64,31 +65,33 @@ def test_the_three_best_are_merged_for_each_question(alike, base, encoder, tmp_p
     results = recall(
         model, out=tmp_path, conditions=("merged-three-ties",), parts=("questions", "retention"), quiet=True
     )
-    assert "perplexity_merged-three-ties" not in results["retention"]
+    assert "merged-three-ties" not in results["retention"]["damage"]
     asked, (_, predictions) = held_out(model.router.bank)[0], stored.read(tmp_path)
     told = predictions["merged-three-ties"]
-    best = [frozenset(route.memories) for route in routes(model, "mean:3", asked, 0)]
-    made = [p["route"]["memories"][0] for p in told]
+    best = [frozenset(route.memories) for route in BestAlike(3).routes(asked, RoutingScores(model), 0)]
+    made = [p.route.memories[0] for p in told]
     assert [frozenset(name.split("+")) for name in made] == best, "each by its own three"
-    asked_again = recall(model, out=tmp_path, conditions=("merged-three-ties",), parts=("questions",), quiet=True)
+    asked_again = recall(
+        model, out=tmp_path / "again", conditions=("merged-three-ties",), parts=("questions",), quiet=True
+    )
     assert asked_again["conditions"].keys() == {"merged-three-ties"}
     own = merged("own", [model.router.bank[name] for name in sorted(best[0])], "ties")
     with instead(model, bank_of(model, [own])) as other:
         ids = tokenizer(prompt(tokenizer, asked[0].text), return_tensors="pt", add_special_tokens=False).input_ids
         new = longest_answer(tokenizer, [q.answer for q in asked]) + 1
         said = other.generate(ids, adapter_names=["own"], max_new_tokens=new, do_sample=False)
-    assert tokenizer.decode(said[0, ids.shape[1] :], skip_special_tokens=True).strip() == told[0]["said"]
+    assert tokenizer.decode(said[0, ids.shape[1] :], skip_special_tokens=True).strip() == told[0].said
 
 
 def test_where_the_gate_is_sure_of_none_the_base_answers(alike, base, encoder, tmp_path):
     model = assemble(MemoryBank.load(alike[0]), base, encoder=encoder)
     model.gate.none.data.fill_(1e4)
     asked = held_out(model.router.bank)[0]
-    assert {route.memories for route in routes(model, "mean:3", asked, 0)} == {()}
+    assert {route.memories for route in BestAlike(3).routes(asked, RoutingScores(model), 0)} == {()}
     conditions = ("base", "top-three", "merged-three-ties")
     recall(model, out=tmp_path, conditions=conditions, parts=("questions", "retention"), free_tokens=0, quiet=True)
     _, predictions = stored.read(tmp_path)
-    said = {name: [p["said"] for p in told] for name, told in predictions.items()}
+    said = {name: [p.said for p in told] for name, told in predictions.items()}
     assert said["base"] == said["top-three"] == said["merged-three-ties"]
 
 
@@ -97,17 +100,17 @@ def test_a_run_tells_them_beside_the_gate(composite, tmp_path):
     results = recall(composite, out=tmp_path, conditions=("policy", *NEW), parts=parts, quiet=True)
     _, predictions = stored.read(tmp_path)
     for name in ("centroid", "lexicon"):
-        known = [p for p in predictions[name] if p["memory"]]
-        right = sum(p["route"]["memories"] == [p["memory"]] for p in known) / len(known)
+        known = [p for p in predictions[name] if p.memory]
+        right = sum(p.route.memories == (p.memory,) for p in known) / len(known)
         assert results["routing"][name]["top1"] == pytest.approx(right)
-    assert {f"perplexity_{name}" for name in NEW} <= results["retention"].keys()
+    assert {*NEW} <= results["retention"]["damage"].keys()
 
 
 def test_what_needs_facts_is_refused_without(composite, tmp_path):
     for memory in composite.router.bank:
         object.__setattr__(memory, "facts", ())
     with pytest.raises(ValueError, match="condition 'lexicon' needs facts to find memories by"):
-        Source(composite, "it", None, True).check(choose(["lexicon"], composite.memories))
+        Evaluated(composite, "it", None, True).check(choose(["lexicon"], composite.memories))
     for name in ("top-three", "merged-three-ties"):
         with pytest.raises(ValueError, match=f"condition '{name}' needs a trained gate"):
-            Source(composite, "it", None, False).check(choose([name], composite.memories))
+            Evaluated(composite, "it", None, False).check(choose([name], composite.memories))

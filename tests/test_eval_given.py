@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from lorary.__main__ import main
 from lorary.eval import recall
-from lorary.eval.given import AnswersError, named_files
+from lorary.eval.outside_answers import AnswersError, named_files
 from lorary.eval.results import read
 
 GIVEN = {"parts": ("questions",), "quiet": True}
@@ -42,7 +43,7 @@ def test_the_oracle_s_answers_score_as_the_oracle(composite, asked):
     composite.save_pretrained(folder / "composite")
     recall(folder / "composite", out=folder / "run", conditions=("oracle", "policy"), **GIVEN)
     oracle = read(folder / "run")[1]["oracle"]
-    own = write(folder / "own.jsonl", {p["question"]: p["said"] for p in oracle})
+    own = write(folder / "own.jsonl", {p.question: p.said for p in oracle})
     given = {"conditions": ("oracle", "policy"), "answers": {"own": own}, **GIVEN}
     results = recall(folder / "composite", out=folder / "run", **given)
     told, predictions = results["conditions"], read(folder / "run")[1]
@@ -50,7 +51,7 @@ def test_the_oracle_s_answers_score_as_the_oracle(composite, asked):
     assert {k: v for k, v in told["own"].items() if k not in cost} == {
         k: v for k, v in told["oracle"].items() if k not in cost
     }
-    assert predictions["own"] == [p | {"condition": "own", "route": None, "probability": None} for p in oracle]
+    assert predictions["own"] == [replace(p, condition="own", route=None, probability=None) for p in oracle]
     assert results["differences"]["conditions"]["own"] == results["differences"]["conditions"]["oracle"]
     assert "own" in json.dumps(results["configuration"]["elsewhere_sha256"])
 
@@ -62,9 +63,10 @@ def test_right_answers_score_one_and_are_compared(composite, asked, capsys):
         file, given = write(folder / f"{name}.jsonl", answers), {"questions": folder / "unheld.jsonl", **GIVEN}
         results = recall(composite, out=folder / name, conditions=("oracle",), answers={"rag": file}, **given)
         assert results["conditions"]["rag"]["exact_match"]["value"] == (1.0 if name == "right" else 0.5)
-        assert "left_to_base" not in json.dumps(results["conditions"]["rag"]), "only a route tells that"
+        left = [kind["left_to_base"] for kind in results["conditions"]["rag"]["by_kind"].values()]
+        assert left == [None] * len(left), "only a route tells that"
         assert "| unrelated: left to the base | 1 | 1.000 | – |" in (folder / name / "report.md").read_text()
-        assert [p["said"] for p in read(folder / name)[1]["rag"]] == list(answers.values())
+        assert [p.said for p in read(folder / name)[1]["rag"]] == list(answers.values())
         assert f"| rag: answered elsewhere, {name}.jsonl | " in (folder / name / "report.md").read_text()
         assert "rag" in (folder / name / "report.html").read_text()
         runs.append(str(folder / name))
@@ -99,14 +101,14 @@ def test_a_changed_file_is_scored_anew_and_nothing_else_is_asked_again(composite
     write(file, {**right, "Ormen's chef?": "Brisk"})
     told = score(answers={"rag": file})
     assert (told["base"]["seconds"], told["rag"]["exact_match"]["value"]) == (77.0, 0.5)
-    before = read(out)[0]["configuration"]
+    before = read(out)[0].configuration
     assert score()["rag"]["exact_match"]["value"] == 0.5, "what stands stays, and so does what it was made of"
-    assert read(out)[0]["configuration"] == before
+    assert read(out)[0].configuration == before
     stopped = json.loads((out / "results.json").read_text())
     del stopped["conditions"]["rag"]  # as a run leaves it that stopped before it came to them
     (out / "results.json").write_text(json.dumps(stopped))
     assert list(score()) == ["base"]
-    assert read(out)[0]["configuration"]["elsewhere_sha256"] == {}
+    assert read(out)[0].configuration["elsewhere_sha256"] == {}
 
 
 def test_what_cannot_be_scored_is_refused_before_anything_is_asked(composite, asked, capsys):
@@ -149,6 +151,6 @@ def test_of_questions_with_options_the_answers_alone_are_scored(composite, asked
     given = {"questions": folder / "options.jsonl", "conditions": ("base",), **GIVEN}
     told = recall(composite, out=folder, answers={"rag": file}, **given)["conditions"]["rag"]
     assert told["exact_match"]["value"] == 1.0
-    assert "accuracy" not in told
+    assert told["accuracy"] is None
     assert "| – | – | – |" in (folder / "report.md").read_text()
     assert "By strength of the prior" in (folder / "report.html").read_text()

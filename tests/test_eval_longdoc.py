@@ -9,7 +9,7 @@ from test_eval_tasks import questions_of
 
 from lorary.bank.facts import Fact
 from lorary.bank.memory import Memory
-from lorary.eval.passages import Passages
+from lorary.eval.contexts import Contexts
 from lorary.eval.questions import Question
 from lorary.eval.tasks.generated import TaskError
 from lorary.eval.tasks.long_documents import chunks, gaps, longdoc, sentences
@@ -87,8 +87,8 @@ def test_a_sentence_with_several_gaps_is_one_passage(composite):
     composite.remove_memory("lamps")
     composite.add_memory(memory)
     question = Question("Gap 1?", "a", "lamps", "f")
-    passages = Passages(composite, wanted=3)
-    assert passages.contexts("topic", [question]) == ["One sentence."]
-    assert passages.contexts("index", [question])[0].count("One sentence.") == 1
-    assert passages.contexts("all", [question])[0].count("One sentence.") == 1
-    assert len(passages.contexts("index", [question])[0].splitlines()) == 3
+    passages = Contexts(composite, wanted=3)
+    assert passages.of("topic", [question]) == ["One sentence."]
+    assert passages.of("index", [question])[0].count("One sentence.") == 1
+    assert passages.of("all", [question])[0].count("One sentence.") == 1
+    assert len(passages.of("index", [question])[0].splitlines()) == 3

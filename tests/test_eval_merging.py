@@ -65,7 +65,7 @@ def test_memories_of_mixed_ranks_are_skipped_with_the_reason(composite, tmp_path
     asked = {"conditions": ("base", "merged-ties"), "parts": ("questions", "retention"), "quiet": True}
     results = recall(composite, out=tmp_path, **asked)
     assert "one rank" in results["conditions"]["merged-ties"]["skipped"]
-    assert "perplexity_merged-ties" not in results["retention"]
+    assert "merged-ties" not in results["retention"]["damage"]
 
 
 def test_every_merge_is_asked_and_its_damage_measured(alike, tmp_path):
@@ -77,12 +77,12 @@ def test_every_merge_is_asked_and_its_damage_measured(alike, tmp_path):
         *("only-ormen", "only-velka", "only-lamps"),
         *("merged-ties", "merged-linear"),
     ]
-    told = results["retention"]
-    assert len({told[f"perplexity_{name}"] for name in results["conditions"]}) == 8, "each its own"
-    assert told["perplexity_only-ormen"] != told["perplexity_base"]
+    told = results["retention"]["damage"]
+    assert len({told[name]["perplexity"] for name in results["conditions"]}) == 8, "each its own"
+    assert told["only-ormen"]["perplexity"] != told["base"]["perplexity"]
     lines = [json.loads(line) for line in (tmp_path / "predictions.jsonl").read_text().splitlines()]
     assert {tuple(p["route"]["memories"]) for p in lines if p["condition"] == "only-velka"} == {("velka",)}
-    assert "latency" not in results
+    assert results["latency"] is None
     with pytest.raises(ValueError, match="condition 'only-paris' is unknown"):
         choose(["only-paris"], model.memories)
     single = [f"only-{name}" for name in model.memories]
@@ -97,7 +97,7 @@ def test_one_adapter_for_everything_answers_by_its_bank(alike, tmp_path):
     big.save(tmp_path / "big")
     results = recall(model, out=tmp_path / "run", conditions=("base",), also=[tmp_path / "big"], quiet=True)
     assert list(results["conditions"]) == ["base", "all-in-one"]
-    assert results["retention"]["kl_all-in-one"] > 0
+    assert results["retention"]["damage"]["all-in-one"]["kl"] > 0
     assert list(results["configuration"]["elsewhere_sha256"]) == ["all-in-one"]
     with pytest.raises(ValueError, match="two of the other banks hold a memory called 'all-in-one'"):
         recall(model, out=tmp_path / "run", also=[tmp_path / "big"] * 2, quiet=True)
@@ -120,7 +120,7 @@ def test_another_bank_beside_leaves_the_rest_standing(alike, tmp_path):
         results = recall(tmp_path / "composite", out=tmp_path / "run", also=[tmp_path / adapter], **asked)
         return (
             results["conditions"]["base"]["seconds"],
-            results["retention"],
+            results["retention"]["damage"],
             results["configuration"]["elsewhere_sha256"],
         )
 
@@ -129,14 +129,14 @@ def test_another_bank_beside_leaves_the_rest_standing(alike, tmp_path):
     marked = json.loads(file.read_text())
     for condition in marked["conditions"].values():
         condition["seconds"] = 77.0
-    marked["retention"]["kl_uniform"] = -1.0
+    marked["retention"]["damage"]["uniform"]["kl"] = -1.0
     file.write_text(json.dumps(marked))
     seconds, damage, first = told("lamps")
-    assert (seconds, damage["kl_uniform"]) == (77.0, -1.0), "the same bank stands"
+    assert (seconds, damage["uniform"]["kl"]) == (77.0, -1.0), "the same bank stands"
     seconds, other, second = told("velka")
     assert seconds == 77.0, "what the composite answered stands"
-    assert other["kl_all-in-one"] != damage["kl_all-in-one"]
-    assert other["kl_uniform"] == -1.0, "so does what was measured of it"
+    assert other["all-in-one"]["kl"] != damage["all-in-one"]["kl"]
+    assert other["uniform"]["kl"] == -1.0, "so does what was measured of it"
     assert first.keys() == second.keys()
     assert first != second
 
@@ -150,7 +150,7 @@ def test_damage_alone_to_a_text_of_one_s_own(composite, tmp_path, capsys):
     assert "| shuffled | " in told
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     assert results["conditions"] == {}
-    assert set(results["retention"]) >= {"perplexity_base", "perplexity_shuffled", "kl_shuffled", "kl_policy"}
+    assert set(results["retention"]["damage"]) == {"base", "forced", "shuffled", "policy", "uniform"}
     assert "Damage to unrelated text" in (tmp_path / "run" / "report.html").read_text()
     (tmp_path / "own.txt").write_text("\n\n")
     assert main(["recall", str(tmp_path / "composite"), "--out", str(tmp_path / "run"), "--quiet", *asked]) == 2

@@ -7,9 +7,11 @@ import pytest
 import torch
 
 from lorary.eval.latency import latency
+from lorary.eval.records import Prediction
 from lorary.eval.retention import retention
 from lorary.eval.routers import calibration
-from lorary.eval.scores import contains
+from lorary.eval.text_scores import contains
+from lorary.routing.policy import Route
 from lorary.statistics import cluster_mean, interval
 
 TEXT = ("Green plants make their own food out of light.", "A bicycle stays upright because its rider steers it.")
@@ -45,14 +47,15 @@ def test_a_paired_difference_is_surer_than_two_intervals():
 
 def test_calibration_counts_what_the_gate_decided_and_a_memory_holds():
     def told(memory, chosen, source, confidence):
-        return {"memory": memory, "route": {"memories": [chosen], "source": source, "confidence": confidence}}
+        route = Route((chosen,), (1.0,), source, confidence)
+        return Prediction(condition="gate", question="q", answer="x", fact="f", memory=memory, route=route)
 
     decided = [told("a", "a", "gate", 0.95), told("a", "b", "gate", 0.95), told("a", "a", "gate", 0.55)]
     left_out = [told("a", "b", "index", 0.9), told("", "b", "gate", 0.9)]
     found = calibration([*decided, *left_out])
-    assert found["questions"] == 3
-    assert [(b["right"], b["questions"]) for b in found["bins"]] == [(1.0, 1), (0.5, 2)]
-    assert found["error"] == pytest.approx((0.45 * 2 + 0.45) / 3, abs=1e-5)
+    assert found.questions == 3
+    assert [(b.right, b.questions) for b in found.bins] == [(1.0, 1), (0.5, 2)]
+    assert found.error == pytest.approx((0.45 * 2 + 0.45) / 3, abs=1e-5)
     assert calibration(left_out) is None
 
 
@@ -60,23 +63,23 @@ def test_damage_is_none_under_none_and_some_under_a_forced_memory(composite):
     composite.gate.none.data.fill_(50.0)  # the gate always says none
     composite.router.policy = type(composite.router.policy)(sources=("gate",))
     told = retention(composite, TEXT)
-    assert told["perplexity_ratio"] == 1.0
-    assert told["kl_policy"] == 0.0
-    assert told["kl_forced"] > 0
-    assert told["kl_uniform"] > 0
+    assert told.ratio("policy") == 1.0
+    assert told.damage["policy"].kl == 0.0
+    assert told.damage["forced"].kl > 0
+    assert told.damage["uniform"].kl > 0
 
 
 def test_retention_is_the_loss_that_the_model_tells(composite):
     told = retention(composite, TEXT[:1])
     ids = composite.tokenizer(TEXT[0], return_tensors="pt").input_ids
     loss = composite(ids, labels=ids, adapter_names=[composite.memories[0]]).loss
-    assert torch.tensor(told["perplexity_forced"]).log() == pytest.approx(float(loss), rel=1e-4)
+    assert torch.tensor(told.damage["forced"].perplexity).log() == pytest.approx(float(loss), rel=1e-4)
 
 
 @pytest.mark.parametrize("which", ["composite", "token_composite"])
 def test_latency_has_its_parts(which, request):
     told = latency(request.getfixturevalue(which), ["Who cooks at Ormen?", "Who cooks at Velka?"], tokens=2)
-    assert told["questions"] == 1
-    assert told["base"]["route"] == 0.0
-    assert told["policy"]["route"] > 0
-    assert told["base"]["decode"] > 0
+    assert told.questions == 1
+    assert told.base.route == 0.0
+    assert told.policy.route > 0
+    assert told.base.decode > 0

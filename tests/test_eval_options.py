@@ -11,10 +11,10 @@ from lorary.bank.facts import FactError
 from lorary.base.prompts import prompt
 from lorary.eval import recall
 from lorary.eval.asking import Ask, Asker
-from lorary.eval.predictions import prediction
 from lorary.eval.prior import by_prior
 from lorary.eval.questions import Question, held_out
-from lorary.eval.scores import rouge_l
+from lorary.eval.scoring import prediction
+from lorary.eval.text_scores import rouge_l
 from lorary.routing.policy import Route
 
 OPTIONS = ("Halvard", "the oil of the lamps", "9020")
@@ -62,10 +62,10 @@ def test_the_likeliest_option_is_chosen():
         prediction("base", question, "Halvard the cook", NONE, scored=True, likelihoods={"Halvard": h, "Brisk": -1.0})
         for h in (-0.5, -2.0)
     )
-    assert (right["accuracy"], wrong["accuracy"]) == (1.0, 0.0)
-    assert right["exact_match"] == wrong["exact_match"] == 0.0
+    assert (right.accuracy, wrong.accuracy) == (1.0, 0.0)
+    assert right.exact_match == wrong.exact_match == 0.0
     free = prediction("base", Question("Who cooks?", "Halvard", "ormen", "f"), "Halvard", NONE, scored=True)
-    assert (free["accuracy"], free["exact_match"]) == (None, 1.0)
+    assert (free.accuracy, free.exact_match) == (None, 1.0)
 
 
 def test_rouge_l_counts_the_longest_common_subsequence():
@@ -106,8 +106,8 @@ def test_a_prior_is_told_in_thirds_of_each_kind():
     base = [told("base", i, true) for i, true in enumerate(priors)]
     edited = [told("oracle", i, -1.9 if true > -1 else -9.0) for i, true in enumerate(priors)]
     weak, middle, strong = by_prior({"base": base, "oracle": edited}, seed=0)["efficacy"]
-    assert (weak["least"], weak["greatest"], strong["least"], strong["greatest"]) == (-1.0, -0.5, 1.5, 2.0)
-    assert [third["conditions"]["base"]["accuracy"]["value"] for third in (weak, middle, strong)] == [1.0, 0.0, 0.0]
-    assert [third["conditions"]["oracle"]["accuracy"]["value"] for third in (weak, middle, strong)] == [1.0, 1.0, 0.0]
-    assert weak["questions"] == 2
-    assert by_prior({"oracle": edited}, seed=0) is None
+    assert (weak.least, weak.greatest, strong.least, strong.greatest) == (-1.0, -0.5, 1.5, 2.0)
+    assert [third.conditions["base"].accuracy.value for third in (weak, middle, strong)] == [1.0, 0.0, 0.0]
+    assert [third.conditions["oracle"].accuracy.value for third in (weak, middle, strong)] == [1.0, 1.0, 0.0]
+    assert weak.questions == 2
+    assert by_prior({"oracle": edited}, seed=0) == {}

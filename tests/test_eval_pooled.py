@@ -13,8 +13,8 @@ from lorary.__main__ import main
 from lorary.eval import recall
 from lorary.eval.comparison import CompareError
 from lorary.eval.pooled import pool
-from lorary.eval.predictions import TEXT_MEASURES
 from lorary.eval.results import SCHEMA, read
+from lorary.eval.scoring import TEXT_MEASURES
 from lorary.statistics import cluster_mean, interval
 
 FACTS = 80
@@ -51,7 +51,7 @@ def runs(tmp_path):
 
 def test_a_condition_is_the_mean_of_its_runs_with_their_spread(runs):
     told = pool(runs)
-    each = [statistics.mean(p["exact_match"] for p in read_condition(run, "gate")) for run in runs]
+    each = [statistics.mean(p.exact_match for p in read_condition(run, "gate")) for run in runs]
     score = told["conditions"]["gate"]["exact_match"]
     assert score["runs"] == pytest.approx(each, abs=1e-4)
     assert score["value"] == pytest.approx(statistics.mean(each), abs=1e-4)
@@ -78,7 +78,7 @@ def test_runs_that_are_all_alike_have_the_interval_of_one(tmp_path, runs):
         (tmp_path / f"copy{i}" / "predictions.jsonl").write_text(kept)
     found = pool(copies)["conditions"]["policy"]["exact_match"]
     held = read_condition(copies[0], "policy")
-    one = interval(cluster_mean([p["exact_match"] for p in held], [p["fact"] for p in held], seed=0))
+    one = interval(cluster_mean([p.exact_match for p in held], [p.fact for p in held], seed=0))
     assert found["deviation"] == 0.0
     assert (found["value"], found["low"], found["high"]) == pytest.approx(tuple(one.values()), abs=0.015)
 

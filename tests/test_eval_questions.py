@@ -11,9 +11,9 @@ from lorary.__main__ import main
 from lorary.answering.passages import PassageError
 from lorary.bank.facts import FactError
 from lorary.eval import recall
-from lorary.eval.passages import Passages
-from lorary.eval.predictions import prediction, summary
+from lorary.eval.contexts import Contexts
 from lorary.eval.questions import Question, headline, held_out
+from lorary.eval.scoring import condition_result, prediction
 from lorary.eval.tasks.generated import phonebook, profiles, twohop, unknown
 from lorary.eval.tasks.story import story
 from lorary.eval.tasks.two_topics import twotopics
@@ -119,21 +119,21 @@ def test_the_check_and_its_threshold_are_printed(bank, tmp_path, capsys):
 
 
 def test_what_no_memory_holds_meets_the_facts_of_one_topic(composite):
-    passages = Passages(composite)
+    passages = Contexts(composite)
     topics = {"\n".join(dict.fromkeys(texts)): name for name, texts in passages.by_memory.items()}
     asked = [Question(f"Who sweeps at station {i}?", None, "", f"f{i}", kind="near-miss") for i in range(30)]
-    met = passages.contexts("topic", asked)
+    met = passages.of("topic", asked)
     assert {topics[context] for context in met} == {*topics.values()}, "no topic is favoured"
-    assert met == Passages(composite, wanted=1).contexts("topic", asked), "the same in each run"
+    assert met == Contexts(composite, wanted=1).of("topic", asked), "the same in each run"
     known = Question("Who cooks?", "Halvard", "ormen", "f")
-    assert topics[passages.contexts("topic", [known])[0]] == "ormen"
+    assert topics[passages.of("topic", [known])[0]] == "ormen"
 
 
 def test_a_memory_without_facts_has_no_passages(composite):
-    passages = Passages(composite)
+    passages = Contexts(composite)
     passages.by_memory["ormen"] = []
     with pytest.raises(PassageError, match="no passages by 'topic' for 'Who cooks"):
-        passages.contexts("topic", [Question("Who cooks?", "Halvard", "ormen", "f")])
+        passages.of("topic", [Question("Who cooks?", "Halvard", "ormen", "f")])
 
 
 def test_only_what_a_memory_holds_makes_the_headline():
@@ -144,12 +144,12 @@ def test_only_what_a_memory_holds_makes_the_headline():
         (Question("c", None, "", "h", kind="near-miss"), "Brisk", none, False),
         (Question("d", None, "", "i", kind="near-miss"), "Brisk", right, False),
     ]
-    told = summary([prediction("policy", q, said, route, scored=s) for q, said, route, s in asked], seed=0)
-    assert told["exact_match"]["value"] == 1.0
-    assert told["by_topic"] == {"ormen": 1.0}
-    assert told["by_kind"]["neighbour"]["exact_match"]["value"] == 0.0
-    assert told["by_kind"]["near-miss"]["left_to_base"]["value"] == 0.5
-    assert "exact_match" not in told["by_kind"]["near-miss"]
+    told = condition_result([prediction("policy", q, said, route, scored=s) for q, said, route, s in asked], seed=0)
+    assert told.exact_match.value == 1.0
+    assert told.by_topic == {"ormen": 1.0}
+    assert told.by_kind["neighbour"].exact_match.value == 0.0
+    assert told.by_kind["near-miss"].left_to_base.value == 0.5
+    assert told.by_kind["near-miss"].exact_match is None
 
 
 def test_a_run_reports_by_kind(composite, tmp_path):

@@ -12,7 +12,7 @@ import pytest
 
 from lorary.eval import evaluation, recall
 from lorary.eval.asking import Asker
-from lorary.eval.results import read, without_cost
+from lorary.eval.results import read, to_json, without_cost
 from lorary.eval.retention import retention
 
 CONDITIONS = ("base", "oracle", "policy", "shuffled", "hybrid")
@@ -22,7 +22,7 @@ PARTS = ("questions", "retention")
 def check_same(one: Path, other: Path) -> None:
     """The two runs told the same, in the same order; the predictions byte for byte."""
     assert (one / "predictions.jsonl").read_bytes() == (other / "predictions.jsonl").read_bytes()
-    first, second = (json.dumps(without_cost(read(run)[0]), indent=1) for run in (one, other))
+    first, second = (json.dumps(without_cost(to_json(read(run)[0])), indent=1) for run in (one, other))
     assert first == second
 
 
@@ -50,25 +50,25 @@ def test_the_same_seeds_give_the_same_results(composite, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         recall(folder, out=cut, **given)
     stopped = read(cut)[0]
-    assert (list(stopped["conditions"]), stopped["partial"]) == (["base", "oracle"], True)
+    assert (list(stopped.conditions), stopped.partial) == (["base", "oracle"], True)
     recall(folder, out=cut, **given)
     check_same(whole, cut)
 
-    before = read(whole)[0]
+    before = to_json(read(whole)[0])
     monkeypatch.setattr(evaluation, "retention", lambda *_, **__: pytest.fail("its damage is measured again"))
     assert without_cost(recall(folder, out=whole, **given)) == without_cost(before)
     fewer = recall(folder, out=whole, **given | {"conditions": ("policy",)})
     assert fewer["retention"] == before["retention"], "asked for fewer conditions, it keeps what it knows of the others"
     monkeypatch.setattr(evaluation, "retention", retention)
     more = recall(folder, out=whole, **given | {"conditions": ("policy", "top-three")})["retention"]
-    assert more["perplexity_top-three"] > 0
-    assert before["retention"].keys() - {"conditions"} <= more.keys(), (
+    assert more["damage"]["top-three"]["perplexity"] > 0
+    assert before["retention"]["damage"].items() <= more["damage"].items(), (
         "what one condition more adds, takes nothing away"
     )
     (tmp_path / "own.txt").write_text("Another text.")
     told = recall(folder, out=whole, text=tmp_path / "own.txt", **given)["retention"]
     assert told["text_sha256"] != before["retention"]["text_sha256"]
-    assert told["perplexity_base"] != before["retention"]["perplexity_base"]
+    assert told["damage"]["base"] != before["retention"]["damage"]["base"]
 
 
 def test_cost_is_times_memory_and_what_was_reused():

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
 
 import pytest
 
-from lorary.eval import plots, recall
+from lorary.eval import charts, recall
 from lorary.eval import results as stored
 from lorary.eval.asking import Ask, Asker
 from lorary.eval.page import confused, failure, page
+from lorary.eval.records import Prediction, Results
 from lorary.routing.policy import Route
 
 
@@ -72,9 +74,8 @@ def test_the_page_needs_nothing_and_tells_all(run):
 def test_a_partial_run_gives_a_page_that_says_so(run):
     folder, _ = run
     results, predictions = stored.read(folder)
-    for later in ("routing", "abstention", "retention", "latency", "calibration"):
-        del results[later]
-    results["partial"], results["conditions"] = True, {"base": results["conditions"]["base"]}
+    kept = {name: getattr(results, name) for name in ("configuration", "seeds", "versions", "machine")}
+    results = Results(partial=True, conditions={"base": results.conditions["base"]}, **kept)
     html = page(results, {"base": predictions["base"]})
     check(html)
     assert "Partial." in html
@@ -83,7 +84,8 @@ def test_a_partial_run_gives_a_page_that_says_so(run):
 def test_what_was_said_cannot_write_the_page(run):
     folder, _ = run
     results, predictions = stored.read(folder)
-    predictions["policy"][0] |= {"said": "<script>alert(1)</script>", "exact_match": 0.0}
+    first = predictions["policy"][0]
+    predictions["policy"][0] = replace(first, said="<script>alert(1)</script>", exact_match=0.0)
     assert "<script>" not in page(results, predictions)
 
 
@@ -98,8 +100,9 @@ def test_a_shared_answer_keeps_the_route_of_who_asked(composite):
 
 
 def told(memory, answer, match, *memories):
-    route = {"memories": list(memories), "source": "gate", "confidence": 0.9}
-    return {"memory": memory, "answer": answer, "exact_match": match, "route": route}
+    route = Route(memories, (1.0,) * len(memories), "gate", 0.9)
+    scores = {"memory": memory, "answer": answer, "exact_match": match}
+    return Prediction(condition="gate", question="q", fact="f", route=route, **scores)
 
 
 def test_the_base_has_room_for_its_own_words(composite, tmp_path):
@@ -108,10 +111,10 @@ def test_the_base_has_room_for_its_own_words(composite, tmp_path):
         for room in (0, 12)
     }
     few, many = (stored.read(tmp_path / str(room))[1] for room in runs)
-    longer = [len(b["said"]) - len(a["said"]) for a, b in zip(few["base"], many["base"], strict=True)]
-    assert all(b["said"].startswith(a["said"]) for a, b in zip(few["base"], many["base"], strict=True))
+    longer = [len(b.said) - len(a.said) for a, b in zip(few["base"], many["base"], strict=True)]
+    assert all(b.said.startswith(a.said) for a, b in zip(few["base"], many["base"], strict=True))
     assert max(longer) > 0
-    assert [p["said"] for p in few["oracle"]] == [p["said"] for p in many["oracle"]], "a memory was taught to be brief"
+    assert [p.said for p in few["oracle"]] == [p.said for p in many["oracle"]], "a memory was taught to be brief"
 
 
 def test_failures_are_told_apart():
@@ -129,14 +132,14 @@ def test_confusion_counts_none():
 
 
 def test_no_two_series_of_a_plot_are_alike():
-    drawn = [tuple(plots._mark(number).values()) for number in range(25)]
+    drawn = [tuple(charts._mark(number).values()) for number in range(25)]
     assert len(set(drawn)) == 25
     assert all(first[0] != second[0] for first, second in pairwise(drawn)), "neighbours differ in colour"
 
 
 def test_a_matrix_of_many_memories_keeps_its_labels_readable():
     few, many = ([f"memory-{i}" for i in range(n)] for n in (4, 40))
-    narrow, wide = (plots.confusion(names, names, [[1] * len(names)] * len(names)) for names in (few, many))
+    narrow, wide = (charts.confusion(names, names, [[1] * len(names)] * len(names)) for names in (few, many))
     assert 'id="confusion"' in narrow
     assert 'id="wide"' in wide
     width = [float(re.search(r'width="([\d.]+)pt"', svg)[1]) for svg in (narrow, wide)]

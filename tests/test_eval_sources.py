@@ -13,7 +13,8 @@ from lorary.__main__ import main
 from lorary.base.prompts import prompt
 from lorary.eval import recall
 from lorary.eval import results as stored
-from lorary.eval.sources import open_source
+from lorary.eval.evaluated import open_evaluated
+from lorary.eval.results import RunError
 
 
 @pytest.fixture
@@ -52,20 +53,20 @@ def test_a_folder_of_peft_adapters_is_asked_as_peft_answers(elsewhere, questions
         *("base", "oracle", "uniform", "shuffled", "merged-exact"),
         *(f"only-{name}" for name in ADAPTERS),
     }
-    assert "routing" not in results
-    assert "latency" not in results
-    assert "perplexity_ratio" not in results["retention"]
-    assert results["retention"]["perplexity_uniform"] > 0
+    assert results["routing"] == {}
+    assert results["latency"] is None
+    assert "policy" not in results["retention"]["damage"]
+    assert results["retention"]["damage"]["uniform"]["perplexity"] > 0
     _, predictions = stored.read(tmp_path / "run")
-    asked = next(p for p in predictions["oracle"] if p["memory"] == "velka")
-    model = open_source(elsewhere).model
-    ids = model.tokenizer(prompt(model.tokenizer, asked["question"]), return_tensors="pt", add_special_tokens=False)
+    asked = next(p for p in predictions["oracle"] if p.memory == "velka")
+    model = open_evaluated(elsewhere).model
+    ids = model.tokenizer(prompt(model.tokenizer, asked.question), return_tensors="pt", add_special_tokens=False)
     peft = PeftModel.from_pretrained(pico_model(), elsewhere / "velka").eval()
     with torch.no_grad():
         said = peft.generate(**ids, max_new_tokens=24, do_sample=False, pad_token_id=0)[0, ids.input_ids.shape[1] :]
     whole = model.tokenizer.decode(said, skip_special_tokens=True).strip()
-    assert asked["said"]
-    assert whole.startswith(asked["said"])
+    assert asked.said
+    assert whole.startswith(asked.said)
 
 
 def test_facts_beside_the_adapters_let_the_index_route(elsewhere, questions, tmp_path):
@@ -75,7 +76,7 @@ def test_facts_beside_the_adapters_let_the_index_route(elsewhere, questions, tmp
     asked = {"questions": questions, "parts": ("questions",), "passages": 1, "quiet": True}
     recall(elsewhere, out=tmp_path / "run", conditions=("index", "passages"), **asked)
     _, predictions = stored.read(tmp_path / "run")
-    assert all(p["route"]["memories"] == [p["memory"]] for p in predictions["index"])
+    assert all(p.route.memories == (p.memory,) for p in predictions["index"])
 
 
 def test_a_run_over_adapters_goes_on(elsewhere, questions, tmp_path):
@@ -88,9 +89,10 @@ def test_a_run_over_adapters_goes_on(elsewhere, questions, tmp_path):
         "seconds": 77.0
     }
     save_adapter(pico_model(), elsewhere / "velka", 9, **ADAPTERS["velka"])
-    changed = recall(elsewhere, out=tmp_path, base=json.loads((elsewhere / "ormen" / "adapter_config.json").read_text())[
-        "base_model_name_or_path"
-    ], conditions=("oracle",), **asked)  # fmt: skip
+    named = json.loads((elsewhere / "ormen" / "adapter_config.json").read_text())["base_model_name_or_path"]
+    with pytest.raises(RunError, match="holds a run of other settings: the composite, bank or adapters differ"):
+        recall(elsewhere, out=tmp_path, base=named, conditions=("oracle",), **asked)
+    changed = recall(elsewhere, out=tmp_path, replace=True, base=named, conditions=("oracle",), **asked)
     assert changed["conditions"]["oracle"]["seconds"] != 77.0
 
 

@@ -11,7 +11,7 @@ import torch
 
 from lorary.__main__ import main
 from lorary.eval import recall
-from lorary.eval.conditions import scores
+from lorary.eval.deciders import RoutingScores
 from lorary.eval.studies import groups, part_of
 
 LINES = (
@@ -52,10 +52,10 @@ def test_groups_have_their_size_and_hold_every_memory():
 def test_a_part_of_the_router_scores_as_a_composite_of_those_memories(composite):
     texts = ["Who cooks at Velka?", "Name the oil."]
     part = part_of(composite.router, ("lamps", "velka"))
-    found = scores(composite, texts, part)
-    before = scores(composite, texts)
+    found = RoutingScores(composite, part).of(texts)
+    before = RoutingScores(composite).of(texts)
     composite.remove_memory("ormen")
-    expected = scores(composite, texts)
+    expected = RoutingScores(composite).of(texts)
     swap = torch.tensor([1, 0, 2])
     assert torch.allclose(found[0][:, swap], expected[0], atol=1e-6)
     assert torch.allclose(found[1][:, swap[:2]], expected[1])
@@ -116,7 +116,7 @@ def test_merging_one_memory_is_the_oracle_and_what_cannot_be_merged_says_so(run)
     for how in ("exact", "sum", "linear"):
         assert by[how, 1]["token_f1"] == results["conditions"]["oracle"]["token_f1"]
     assert "one rank" in by["linear", 2]["skipped"]
-    assert "exact_match" in by["exact", 2]
+    assert by["exact", 2]["exact_match"] is not None
 
 
 def test_the_page_draws_both(run):

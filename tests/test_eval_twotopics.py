@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import asdict
 
 import pytest
 import torch
+from pydantic import TypeAdapter
 from test_eval_tasks import questions_of
 
 from lorary.bank.facts import FactError
 from lorary.eval import recall
 from lorary.eval import results as stored
-from lorary.eval.conditions import policy_of, routes, told
-from lorary.eval.passages import Passages
-from lorary.eval.predictions import prediction, summary
+from lorary.eval.contexts import Contexts
+from lorary.eval.deciders import ByGate, ByPolicy, Oracle, RoutingScores, Wrong
+from lorary.eval.evaluated import Evaluated
 from lorary.eval.questions import Question, held_out, read_questions
-from lorary.eval.routers import found, ranked
-from lorary.eval.sources import Source
+from lorary.eval.records import Prediction
+from lorary.eval.routers import ranked
+from lorary.eval.scoring import prediction
 from lorary.eval.tasks.two_topics import twotopics
 from lorary.routing.policy import Policy, Route
 
@@ -78,28 +81,28 @@ def test_a_bad_line_is_refused(change, told, bank, tmp_path):
 def test_facts_are_scored_one_by_one_and_together():
     def scores(said):
         p = prediction("policy", both(), said, NONE, scored=True)
-        return [part["told"] for part in p["parts"]], p["facts_told"], p["all_told"], p["exact_match"]
+        return [part.told for part in p.parts], p.facts_told, p.all_told, p.exact_match
 
     assert scores("The code is 9020, and Halvard cooks.") == ([1.0, 1.0], 1.0, 1.0, 0.0)
     assert scores("Halvard and 9020") == ([1.0, 1.0], 1.0, 1.0, 1.0)
     assert scores("halvard.") == ([1.0, 0.0], 0.5, 0.0, 0.0)
     assert scores("90201 Halvardson") == ([0.0, 0.0], 0.0, 0.0, 0.0), "whole words only"
     single = prediction("policy", Question("q", "Halvard", "ormen", "f"), "Halvard", NONE, scored=True)
-    assert single["facts_told"] is single["all_told"] is None
-    assert "parts" not in single
+    assert single.facts_told is single.all_told is None
+    assert single.parts == ()
 
 
-def test_predictions_of_before_still_add_up():
+def test_what_a_line_does_not_tell_is_not_measured():
     kept = prediction("policy", Question("q", "Halvard", "ormen", "f"), "Halvard", NONE, scored=True)
-    before = {key: value for key, value in kept.items() if key not in ("facts_told", "all_told")}
-    assert summary([before], 0) == summary([kept], 0)
-    assert not found(before)
+    line = {key: value for key, value in asdict(kept).items() if key not in ("facts_told", "all_told", "parts")}
+    assert TypeAdapter(Prediction).validate_python(line) == kept
+    assert not kept.found
 
 
 def test_what_has_no_parts_keeps_its_run(composite):
     def hashed(question):
-        source = Source(composite, "composite", None, gated=True)
-        return stored.header(source, [question], 0.0, {"seed": 0})["configuration"]["questions_sha256"]
+        source = Evaluated(composite, "composite", None, gated=True)
+        return stored.header(source, [question], 0.0, {"seed": 0}).configuration["questions_sha256"]
 
     single = Question("q", "Halvard", "ormen", "f")
     known = {key: value for key, value in vars(single).items() if key != "parts"}
@@ -108,27 +111,29 @@ def test_what_has_no_parts_keeps_its_run(composite):
 
 
 def test_the_oracle_s_weights_are_what_the_best_router_could_give():
-    assert told("oracle", both(), ["ormen", "velka"], 0) == Route(("ormen", "velka"), (0.5, 0.5), "caller", 1.0)
-    assert told("oracle-sum", both(), ["ormen", "velka"], 0).weights == (1.0, 1.0)
+    oracle, full = Oracle(), Oracle(full=True)
+    assert oracle.route(both(), ["ormen", "velka"], 0) == Route(("ormen", "velka"), (0.5, 0.5), "caller", 1.0)
+    assert full.route(both(), ["ormen", "velka"], 0).weights == (1.0, 1.0)
     single = Question("q", "Halvard", "ormen", "f")
-    assert told("oracle", single, ["ormen"], 0) == told("oracle-sum", single, ["ormen"], 0)
-    assert told("oracle", Question("q", None, "", "f"), ["ormen"], 0).source == "none"
-    assert told("shuffled", both(), ["ormen", "lamps", "velka"], 0).memories == ("lamps",)
+    assert oracle.route(single, ["ormen"], 0) == full.route(single, ["ormen"], 0)
+    assert oracle.route(Question("q", None, "", "f"), ["ormen"], 0).source == "none"
+    assert Wrong().route(both(), ["ormen", "lamps", "velka"], 0).memories == ("lamps",)
 
 
 def test_a_condition_that_mixes_two_lets_the_policy_mix_two(composite):
     own = Policy(t_gate=0.7, top_p=0.6)
-    assert policy_of("gate:2", own) == Policy(t_gate=0.0, sources=("gate",), top_k=2)
-    assert policy_of("policy:2", own) == Policy(t_gate=0.7, top_k=2)
+    assert ByGate(2).policy(own) == Policy(t_gate=0.0, sources=("gate",), top_k=2)
+    assert ByPolicy(2).policy(own) == Policy(t_gate=0.7, top_k=2)
     composite.gate.none.data.fill_(0.0)
-    (one,), (two,) = (routes(composite, way, [both()], 0) for way in ("gate", "gate:2"))
+    scores = RoutingScores(composite)
+    (one,), (two,) = (decider.routes([both()], scores, 0) for decider in (ByGate(), ByGate(2)))
     assert len(one.memories) == 1
     assert set(two.memories) == {"ormen", "velka"}
     assert two.confidence > one.confidence
 
 
 def test_the_right_topic_s_passages_are_both_topics(composite):
-    (context,) = Passages(composite).contexts("topic", [both()])
+    (context,) = Contexts(composite).of("topic", [both()])
     assert "Halvard" in context
     assert "9020" in context
     assert "Quillon" not in context
@@ -147,16 +152,16 @@ def test_a_run_measures_both_memories(kind, request, tmp_path):
         told = results["conditions"][name]
         assert 0 <= told["facts_told"]["value"] <= 1
         assert told["by_kind"]["two-topics"]["all_told"]["value"] in (0.0, 1.0)
-        assert "all_told" not in told["by_kind"]["held-out"]
-        (part,) = [p for p in predictions[name] if p["kind"] == "two-topics"]
-        assert part["memories"] == ["ormen", "velka"]
-        assert [one["answer"] for one in part["parts"]] == ["Halvard", "9020"]
-    routing = read["routing"]
+        assert told["by_kind"]["held-out"]["all_told"] is None
+        (part,) = [p for p in predictions[name] if p.kind == "two-topics"]
+        assert part.memories == ("ormen", "velka")
+        assert [one.answer for one in part.parts] == ["Halvard", "9020"]
+    routing = read.routing
     assert {"gate", "index", "policy", "gate-two", "policy-two"} == set(routing)
-    assert routing["gate"]["together"] == routing["gate-two"]["together"] == 1.0
-    assert routing["index"]["top3"] == 1.0
+    assert routing["gate"].together == routing["gate-two"].together == 1.0
+    assert routing["index"].top3 == 1.0
     if kind == "composite":
-        assert routing["policy"]["together"] == 0.0, "one memory is not both"
+        assert routing["policy"].together == 0.0, "one memory is not both"
     assert "all of them found: gate 1.000" in (tmp_path / "report.md").read_text()
     assert "all facts told (95 %)" in (tmp_path / "report.md").read_text()
 
@@ -174,15 +179,16 @@ def test_ranks_of_several_memories_against_their_definition():
         wanted["top3"].append(own <= set(best[:3]))
         if len(own) > 1:
             wanted["together"].append(own == set(best[:2]))
-    assert ranked(given, right) == {key: pytest.approx(sum(v) / len(v)) for key, v in wanted.items()}
+    assert asdict(ranked(given, right)) == {key: pytest.approx(sum(v) / len(v)) for key, v in wanted.items()}
     single = right.sum(-1) == 1
-    assert "together" not in ranked(given[single], right[single])
+    assert ranked(given[single], right[single]).together is None
 
 
 def test_what_takes_several_memories_is_in_no_study_of_their_number(composite, tmp_path):
     file = write(tmp_path / "asked.jsonl", LINE, SINGLE)
     asked = {"out": tmp_path, "conditions": ("oracle",), "counts": (1,), "parts": ("questions",), "quiet": True}
     rows = recall(composite, questions=file, **asked)["studies"]["in_bank"]
+    asked["out"] = tmp_path / "other"
     assert [row["top1"] for row in rows] == [1.0]
     with pytest.raises(ValueError, match="every question takes several memories"):
         recall(composite, questions=write(tmp_path / "only.jsonl", LINE), **asked)

@@ -96,7 +96,8 @@ def test_the_numbers(composite, tmp_path, capsys):
     assert set(results["routing"]) == {"gate", "index", "policy"}
     assert results["routing"]["policy"]["top1"] == 1.0
     assert results["abstention"]["auroc"] > 0.9
-    assert results["retention"]["perplexity_ratio"] == pytest.approx(1.0, abs=0.2)
+    damage = results["retention"]["damage"]
+    assert damage["policy"]["perplexity"] / damage["base"]["perplexity"] == pytest.approx(1.0, abs=0.2)
     assert "oracle" in (tmp_path / "report.md").read_text()
 
 

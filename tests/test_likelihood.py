@@ -14,7 +14,8 @@ from lorary.answering.likelihood import Likelihood
 from lorary.eval import recall
 from lorary.eval.asking import Ask, Asker
 from lorary.eval.certainty import by_certainty, certainty
-from lorary.routing.policy import Policy
+from lorary.eval.records import Prediction, Results
+from lorary.routing.policy import Policy, Route
 
 OPEN = Policy(t_gate=0.0)
 QUESTION = "Who cooks at Velka station?"
@@ -126,8 +127,9 @@ def test_the_trace_and_the_json_tell_it(composite, tmp_path, capsys):
 
 
 def line(fact, probability, match, memory="ormen", kind="unseen", answered=("ormen",), scored=True):
+    route = Route(tuple(answered), (1.0,) * len(answered), "gate", 1.0)
     told = {"fact": fact, "probability": probability, "exact_match": match, "memory": memory, "kind": kind}
-    return told | {"scored": scored, "route": {"memories": list(answered)}}
+    return Prediction(condition="policy", question=fact, answer=None, scored=scored, route=route, **told)
 
 
 def test_certainty_is_how_often_a_right_answer_is_likelier():
@@ -143,17 +145,17 @@ def test_certainty_is_how_often_a_right_answer_is_likelier():
         line("i", 1.0, 1.0, kind="trained", scored=False),
     ]
     found = certainty(told, seed=0)
-    assert found["right"] == 2
-    assert (found["wrong"]["value"], found["wrong"]["questions"]) == (0.75, 2)
-    assert found["by_kind"]["near-miss"]["value"] == 0.5
-    assert set(found["by_kind"]) == {"near-miss", "neighbour"}
-    assert found["wrong"]["low"] <= 0.75 <= found["wrong"]["high"]
+    assert found.right == 2
+    assert (found.wrong.value, found.wrong.questions) == (0.75, 2)
+    assert found.by_kind["near-miss"].value == 0.5
+    assert set(found.by_kind) == {"near-miss", "neighbour"}
+    assert found.wrong.low <= 0.75 <= found.wrong.high
     assert certainty(told[2:], seed=0) is None
-    head, row = by_certainty({"certainty": {"policy": found}})
+    head, row = by_certainty(Results(certainty={"policy": found}))
     assert head == ["condition", "right answers", "against wrong ones", "near-miss ones", "neighbour ones"]
     assert row[:2] == ["policy", "2"]
     assert row[2].startswith("0.750 (")
-    assert by_certainty({"certainty": {}}) == []
+    assert by_certainty(Results()) == []
 
 
 def test_a_run_tells_it_beside_answers_from_elsewhere(composite, tmp_path):

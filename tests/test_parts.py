@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from lorary.base.prompts import longest_answer, prompt
 from lorary.eval import recall
 from lorary.eval import results as stored
 from lorary.eval.asking import Said
-from lorary.eval.parts import pieces, together
+from lorary.eval.question_parts import pieces, together
 from lorary.eval.questions import Question
 from lorary.model.composite import load_composite
 from lorary.routing.policy import Policy, Route
@@ -186,13 +187,13 @@ def test_a_run_asks_part_by_part(kind, request, tmp_path):
     results = recall(model, out=tmp_path, quiet=True, **asked)
     read, predictions = stored.read(tmp_path)
     both, one = predictions["policy-parts"]
-    tokens = longest_answer(model.tokenizer, [both["answer"], one["answer"]]) + 1
-    found = answer_parts(model, both["question"], max_new_tokens=tokens)
-    assert both["said"] == joined(answer.text for answer in found)
-    assert set(both["route"]["memories"]) == {name for a in found for name in a.route.memories}
-    assert one == predictions["policy"][1] | {"condition": "policy-parts"}
+    tokens = longest_answer(model.tokenizer, [both.answer, one.answer]) + 1
+    found = answer_parts(model, both.question, max_new_tokens=tokens)
+    assert both.said == joined(answer.text for answer in found)
+    assert set(both.route.memories) == {name for a in found for name in a.route.memories}
+    assert one == replace(predictions["policy"][1], condition="policy-parts")
     if kind == "composite":
         assert results["conditions"]["policy-parts"]["generated"] == 2, "the single one was answered before"
-        assert read["routing"]["policy-parts"]["together"] == 1.0
-        assert read["routing"]["policy"]["together"] == 0.0
-    assert predictions["oracle-parts"][0]["route"]["memories"] == ["ormen", "velka"]
+        assert read.routing["policy-parts"].together == 1.0
+        assert read.routing["policy"].together == 0.0
+    assert predictions["oracle-parts"][0].answered_by == ("ormen", "velka")

@@ -51,8 +51,8 @@ def test_a_rival_s_answers_stand_in_the_table(rival, alike, tmp_path, capsys):
     assert main(["recall", str(alike[0]), "--out", str(tmp_path / "run"), *given]) == 0
     assert f"| {rival}: answered elsewhere, {rival}.jsonl |" in capsys.readouterr().out
     predictions = read(tmp_path / "run")[1][rival]
-    assert [p["question"] for p in predictions] == HELD_OUT
-    assert {p["question"]: p["said"] for p in predictions} == answers(file)
+    assert [p.question for p in predictions] == HELD_OUT
+    assert {p.question: p.said for p in predictions} == answers(file)
 
 
 @pytest.mark.parametrize("rival", ["xlora", "arrow"])
@@ -65,7 +65,7 @@ def test_over_one_memory_a_rival_answers_as_the_oracle(rival, base, encoder, tmp
     asked.write_text("\n".join(json.dumps(fact.to_json() | {"trained": True}) for fact in FACTS["ormen"]))
     given = {"questions": asked, "quiet": True}
     recall(assemble(bank, base, encoder=encoder), out=tmp_path, conditions=("oracle",), parts=("questions",), **given)
-    oracle = {p["question"]: p["said"] for p in read(tmp_path)[1]["oracle"]}
+    oracle = {p.question: p.said for p in read(tmp_path)[1]["oracle"]}
     place = bank.save(tmp_path / "bank")
     rival_answers(place, rival=rival, out=tmp_path / "said.jsonl", budget=Budget(seconds=0.0), base=base, **given)
     assert answers(tmp_path / "said.jsonl") == oracle

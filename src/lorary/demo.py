@@ -47,7 +47,15 @@ def demo(out: str | Path = "runs/demo", *, fresh: bool = False, samples: Path, b
     )
     gate = composite / "model.safetensors"
     step("train_router", lambda: _hash(bank / "bank.json", gate), "train-router", str(bank), "--out", str(composite))
-    step("recall", lambda: _hash(gate, out / "predictions.jsonl"), "recall", str(composite), "--out", str(out))
+    step(
+        "recall",
+        lambda: _hash(gate, out / "predictions.jsonl"),
+        "recall",
+        str(composite),
+        "--out",
+        str(out),
+        "--replace",
+    )
     total = round(sum(seconds[name] for name in ("build", "train_router", "recall")), 1)
     peak = round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024)
     totals = json.dumps({"seconds": {**seconds, "total": total}, "peak_rss_mib": peak})

@@ -13,7 +13,7 @@ from lorary.bank.facts import read_facts
 from lorary.bank.files import MANIFEST, BankError
 from lorary.base.layers import block_linears, fingerprint, layers_path
 from lorary.base.loading import Base, load_base
-from lorary.eval.conditions import CONDITIONS, EACH, FIRST, UNTRAINED, Condition
+from lorary.eval.conditions import CONDITIONS, EACH, FIRST, Condition, ConditionError
 from lorary.model.composite import assemble, is_composite, load_composite
 from lorary.model.modeling import LoraryForCausalLM
 from lorary.routing.encoder import EMBEDDED, load_encoder
@@ -27,7 +27,7 @@ _WITHOUT_GATE = ("base", "oracle", "uniform", "shuffled", "merged-exact", EACH)
 
 
 @dataclass(frozen=True)
-class Source:
+class Evaluated:
     """A model to ask.
 
     Args:
@@ -47,17 +47,16 @@ class Source:
         return FIRST if self.gated else _WITHOUT_GATE
 
     def check(self, conditions: Mapping[str, Condition]) -> None:
-        """Raises ValueError for a condition whose router it does not have, before anything is asked."""
-        ungated = [*(name for name, condition in CONDITIONS.items() if not condition.by_gate), EACH]
+        """Raises ConditionError for a condition whose router it does not have, before anything is asked."""
+        ungated = [*(name for name, condition in CONDITIONS.items() if not condition.decider.needs_gate), EACH]
         for name, condition in conditions.items():
-            if condition.by_gate and not self.gated:
-                raise ValueError(
+            if condition.decider.needs_gate and not self.gated:
+                raise ConditionError(
                     f"condition {name!r} needs a trained gate, and {self.name} has none; leave it out, or give a "
                     f"composite that `lorary train-router` wrote; without a gate there are {', '.join(ungated)}"
                 )
-            by_facts = {condition.route, condition.passages} & {"index", *UNTRAINED}
-            if by_facts and not any(memory.facts for memory in self.bank):
-                raise ValueError(
+            if condition.needs_facts and not any(memory.facts for memory in self.bank):
+                raise ConditionError(
                     f"condition {name!r} needs facts to find memories by, and {self.name} holds none; leave it out, or put "
                     f"{_FACTS} beside each adapter"
                 )
@@ -68,7 +67,7 @@ class Source:
         return self.model.router.bank
 
 
-def open_source(source: str | Path | LoraryForCausalLM, base: str | None = None) -> Source:
+def open_evaluated(source: str | Path | LoraryForCausalLM, base: str | None = None) -> Evaluated:
     """The model to ask, of a composite (a folder, a hub repository or in memory), a bank, or a folder of PEFT adapters.
 
     A folder of adapters holds a folder for each, whose name is the topic; nothing is written into it.
@@ -80,11 +79,11 @@ def open_source(source: str | Path | LoraryForCausalLM, base: str | None = None)
         BankError: a folder that is none of these, or adapters that name no base; AdapterError: one that cannot be used.
     """
     if isinstance(source, LoraryForCausalLM):
-        return Source(source, "the model", None, True)
+        return Evaluated(source, "the model", None, True)
     place = Path(source)
     if is_composite(place) or not place.is_dir():
         model = load_composite(source, base=base)
-        return Source(model, str(source), _hash(place, _OF_COMPOSITE) if place.is_dir() else None, True)
+        return Evaluated(model, str(source), _hash(place, _OF_COMPOSITE) if place.is_dir() else None, True)
     if (place / MANIFEST).is_file():
         bank = MemoryBank.load(place)
         loaded = load_base(base or bank.base, revision=bank.revision)
@@ -100,10 +99,10 @@ def open_source(source: str | Path | LoraryForCausalLM, base: str | None = None)
     return _ungated(_bank_of(adapters, loaded, same_base=base is not None), loaded, place, files)
 
 
-def _ungated(bank: MemoryBank, base: Base, place: Path, files: tuple[str, ...] | list[str]) -> Source:
+def _ungated(bank: MemoryBank, base: Base, place: Path, files: tuple[str, ...] | list[str]) -> Evaluated:
     # The memories are the bank's whatever its base is called here; its weights are checked all the same.
     named = Base(bank.base, bank.revision, base.model, base.tokenizer)
-    return Source(assemble(bank, named), str(place), _hash(place, files), False)
+    return Evaluated(assemble(bank, named), str(place), _hash(place, files), False)
 
 
 def _bank_of(adapters: list[Path], base: Base, *, same_base: bool) -> MemoryBank:

@@ -21,8 +21,8 @@ def pieces(question: Question) -> list[Question]:
         return [question]
     if len(texts) != len(question.parts):
         return [replace(question, text=text) for text in texts]
-    held = zip(texts, question.parts, strict=True)
-    return [replace(question, text=text, memory=memory, answer=answer, parts=()) for text, (memory, answer) in held]
+    pairs = zip(texts, question.parts, strict=True)
+    return [replace(question, text=text, memory=memory, answer=answer, parts=()) for text, (memory, answer) in pairs]
 
 
 def together(said: Sequence[Said]) -> Said:
@@ -34,7 +34,7 @@ def together(said: Sequence[Said]) -> Said:
     if len(said) == 1:
         return said[0]
     weights: dict[str, float] = {}
-    routes = [one.route for one in said]
+    routes = [part.route for part in said]
     for route in routes:
         for name, weight in zip(route.memories, route.weights, strict=True):
             weights[name] = max(weight, weights.get(name, 0.0))
@@ -46,5 +46,5 @@ def together(said: Sequence[Said]) -> Said:
         min(route.confidence for route in routes),
         sum(route.passages for route in routes),
     )
-    sure = [one.probability for one in said if one.probability is not None and one.route.memories]
-    return Said(joined(one.text for one in said), whole, min(sure, default=None))
+    sure = [part.probability for part in said if part.probability is not None and part.route.memories]
+    return Said(joined(part.text for part in said), whole, min(sure, default=None))

@@ -1,4 +1,4 @@
-"""Plots as SVG texts that stand in a page: their ink is the page's text colour, so they suit light and dark."""
+"""Charts as SVG texts that stand in a page: their ink is the page's text colour, so they suit light and dark."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from typing import Any
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from lorary.eval.figures import Score
+from lorary.eval.measurements import CalibrationBin
 
 _INK = "#12ab34"
 """Stands for the page's text colour until the SVG is written; no series has it."""
@@ -81,14 +84,14 @@ def confusion(rows: Sequence[str], columns: Sequence[str], counts: Sequence[Sequ
         return _svg(figure, "wide" if wide else "confusion")
 
 
-def reliability(bins: Sequence[Mapping[str, Any]]) -> str:
+def reliability(bins: Sequence[CalibrationBin]) -> str:
     """The share of right choices (y) against the gate's confidence (x), a mark a bin, its area the questions in it."""
-    most = max(b["questions"] for b in bins)
+    most = max(b.questions for b in bins)
     with rc_context(_STYLE):
         figure, axes = _axes(height=3.4)
         axes.plot([0, 1], [0, 1], "--", color=_INK, alpha=0.5, linewidth=1, label="as sure as right")
-        sizes = [20 + 140 * b["questions"] / most for b in bins]
-        x, y = [b["confidence"] for b in bins], [b["right"] for b in bins]
+        sizes = [20 + 140 * b.questions / most for b in bins]
+        x, y = [b.confidence for b in bins], [b.right for b in bins]
         axes.plot(x, y, color=_SERIES[0], linewidth=1, alpha=0.6)
         axes.scatter(x, y, sizes, color=_SERIES[0], alpha=0.85, label="gate", zorder=3, clip_on=False)
         axes.set_xlim(0, 1.02)
@@ -117,7 +120,7 @@ def damage(points: Mapping[str, tuple[float, float]]) -> str:
         return _svg(figure, "damage")
 
 
-def numbers(series: Mapping[str, Sequence[tuple[int, Mapping[str, float]]]], label: str) -> str:
+def numbers(series: Mapping[str, Sequence[tuple[int, Score]]], label: str) -> str:
     """Recall with its interval (y, 0 to 1) against a number of memories (x, doubling), a line a series.
 
     Args:
@@ -130,9 +133,9 @@ def numbers(series: Mapping[str, Sequence[tuple[int, Mapping[str, float]]]], lab
             style = _mark(place)
             # Lines lie side by side, since ways often agree.
             x = [number * 1.03 ** (place - (len(series) - 1) / 2) for number, _ in held]
-            y = [score["value"] for _, score in held]
+            y = [score.value for _, score in held]
             for at, (_, score) in zip(x, held, strict=True):
-                axes.plot([at, at], [score["low"], score["high"]], color=style["color"], linewidth=1.5, alpha=0.5)
+                axes.plot([at, at], [score.low, score.high], color=style["color"], linewidth=1.5, alpha=0.5)
             axes.plot(x, y, "-", **style, label=name, markersize=4.5, linewidth=1)
         axes.set_xscale("log", base=2)
         axes.set_xticks(ticks, [str(tick) for tick in ticks])

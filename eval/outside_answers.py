@@ -10,10 +10,9 @@ from pathlib import Path
 
 from lorary.bank.facts import NAME, NAME_RULE, read_lines
 from lorary.errors import LoraryError
-from lorary.eval.predictions import prediction, summary
 from lorary.eval.questions import Question, headline
 from lorary.eval.run import Run
-from lorary.routing.policy import Route
+from lorary.eval.scoring import prediction
 
 
 class AnswersError(LoraryError):
@@ -21,7 +20,7 @@ class AnswersError(LoraryError):
 
 
 @dataclass(frozen=True)
-class Given:
+class OutsideAnswers:
     """A file of answers.
 
     Args:
@@ -35,21 +34,23 @@ class Given:
     answers: Mapping[str, str]
 
 
-def named_files(given: Sequence[str]) -> dict[str, Path]:
+def named_files(options: Sequence[str]) -> dict[str, Path]:
     """Name of a condition → file, of a command line's NAME=FILE. Raises AnswersError for what is not that, or two of one
     name."""
     files: dict[str, Path] = {}
-    for told in given:
-        name, equals, file = told.partition("=")
+    for option in options:
+        name, equals, file = option.partition("=")
         if not (name and equals and file):
-            raise AnswersError(f"--answers takes NAME=FILE, such as arrow=arrow.jsonl; {told!r} given")
+            raise AnswersError(f"--answers takes NAME=FILE, such as arrow=arrow.jsonl; {option!r} given")
         if name in files:
             raise AnswersError(f"two files of answers are called {name!r}; give one of them another name")
         files[name] = Path(file)
     return files
 
 
-def read_given(files: Mapping[str, str | Path], asked: Sequence[Question], taken: Collection[str]) -> dict[str, Given]:
+def read_outside_answers(
+    files: Mapping[str, str | Path], questions: Sequence[Question], taken: Collection[str]
+) -> dict[str, OutsideAnswers]:
     """The answers in each file, by name of the condition.
 
     A line is an object of `question` and `answer`, strings; an answer may be empty. A file may hold more than is asked.
@@ -61,17 +62,17 @@ def read_given(files: Mapping[str, str | Path], asked: Sequence[Question], taken
         AnswersError: a name that is taken or cannot be one, a line that is something else, a question that is asked and
             has no answer, or two.
     """
-    if files and not asked:
+    if files and not questions:
         raise AnswersError("no questions are asked, so answers to them cannot be scored; leave --answers out")
     for name in files:
         if name in taken:
             raise AnswersError(f"answers are called {name!r}, as a condition is; give them another name")
         if not NAME.fullmatch(name):
             raise AnswersError(f"{name!r} cannot name a condition; a name is {NAME_RULE}")
-    return {name: _read(Path(file), asked) for name, file in files.items()}
+    return {name: _read(Path(file), questions) for name, file in files.items()}
 
 
-def _read(file: Path, asked: Sequence[Question]) -> Given:
+def _read(file: Path, questions: Sequence[Question]) -> OutsideAnswers:
     answers: dict[str, str] = {}
     for where, line in read_lines(file):
         # What else it may hold would be ignored: in `predictions.jsonl`, for one, `answer` is the right answer.
@@ -80,33 +81,24 @@ def _read(file: Path, asked: Sequence[Question]) -> Given:
         question, answer = line["question"].strip(), line["answer"].strip()
         if answers.setdefault(question, answer) != answer:
             raise AnswersError(f"{where}: {question!r} is answered once more, and otherwise; keep one answer")
-    if missing := [question.text for question in asked if question.text not in answers]:
+    if missing := [question.text for question in questions if question.text not in answers]:
         raise AnswersError(
-            f"{file} has no answer to {missing[0]!r}, and lacks {len(missing)} of {len(asked)} questions; let the same "
+            f"{file} has no answer to {missing[0]!r}, and lacks {len(missing)} of {len(questions)} questions; let the same "
             "--questions be answered"
         )
-    return Given(file.name, sha256(file.read_bytes()).hexdigest(), answers)
+    return OutsideAnswers(file.name, sha256(file.read_bytes()).hexdigest(), answers)
 
 
-def score(run: Run, given: Mapping[str, Given], advance: Callable[..., None]) -> None:
-    """Scores the answers that do not stand yet, each file as a condition of the run."""
-    for name, one in given.items():
-        if name not in run.results["conditions"]:
+def score(run: Run, outside: Mapping[str, OutsideAnswers], advance: Callable[..., None]) -> None:
+    """Scores the answers that do not stand yet, each file as a condition of the run.
+
+    Nobody knows under which memories such an answer was given, so no route is told.
+    """
+    for name, own in outside.items():
+        if name not in run.results.conditions:
             began = time.perf_counter()
-            asked = zip(run.asked, headline(run.asked), strict=True)
-            # Nobody knows under which memories it was answered, so that no route is told.
-            nobody = Route((), (), "none", 0.0)
-            kept = [
-                prediction(name, question, one.answers[question.text], nobody, scored=scored) | {"route": None}
-                for question, scored in asked
-            ]
-            run.predictions[name] = kept
-            run.results["conditions"][name] = {
-                "meaning": f"answered elsewhere, {one.file}",
-                **summary(kept, run.seed),
-                "seconds": round(time.perf_counter() - began, 1),
-                "generated": len(kept),
-                "questions": len(kept),
-            }
+            scored = zip(run.questions, headline(run.questions), strict=True)
+            kept = [prediction(name, q, own.answers[q.text], None, scored=counts) for q, counts in scored]
+            run.keep(name, f"answered elsewhere, {own.file}", kept, began, generated=len(kept))
             run.write()
-        advance(len(run.asked), name)
+        advance(len(run.questions), name)

@@ -1,0 +1,252 @@
+"""Who decides on a question's route: the composite's own routers, what the question's facts say, or a fixed rule."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lorary.eval.questions import Question
+from lorary.model.modeling import LoraryForCausalLM
+from lorary.routing.features import pooled_prompts
+from lorary.routing.policy import Policy, Route, decide
+from lorary.routing.router import Router
+
+NONE = Route((), (), "none", 1.0)
+
+
+class RoutingScores:
+    """What a router makes of questions; each text is embedded once, however many conditions ask for it.
+
+    Args:
+        router: another than the model's own.
+    """
+
+    def __init__(self, model: LoraryForCausalLM, router: Router | None = None) -> None:
+        self.model, self.router = model, router or model.router
+        self._rows: dict[str, tuple[Tensor, Tensor, Tensor]] = {}
+
+    def of(
+        self, texts: Sequence[str]
+    ) -> tuple[Float[Tensor, "queries memories_and_none"], Float[Tensor, "queries memories"]]:
+        """(the gate's probabilities, the index's votes) of each question."""
+        probabilities, votes, _ = self._all(texts)
+        return probabilities, votes
+
+    def embeddings(self, texts: Sequence[str]) -> Float[Tensor, "queries embedding"]:
+        """The embedding of each question."""
+        return self._all(texts)[2]
+
+    @torch.no_grad()
+    def _all(self, texts: Sequence[str]) -> tuple[Tensor, Tensor, Tensor]:
+        router, model = self.router, self.model
+        if missing := [text for text in dict.fromkeys(texts) if text not in self._rows]:
+            query = router.query(missing)
+            pooled = None
+            if "hidden" in router.gate.features:
+                pooled = pooled_prompts(model.base, model.tokenizer, model.config.split_layer, missing)
+                pooled = pooled.to(query.votes.device)
+            rows = zip(router.logits(query, pooled).softmax(-1), query.votes, query.embedding, strict=True)
+            self._rows.update(zip(missing, rows, strict=True))
+        if not texts:
+            return torch.zeros(0, len(router.bank) + 1), torch.zeros(0, len(router.bank)), torch.zeros(0, 0)
+        probabilities, votes, embeddings = zip(*(self._rows[text] for text in texts), strict=True)
+        return torch.stack(probabilities), torch.stack(votes), torch.stack(embeddings)
+
+
+@dataclass(frozen=True)
+class Decider:
+    """Decides on the route of each question."""
+
+    needs_gate: ClassVar[bool] = False
+    """Only a trained gate can."""
+    needs_facts: ClassVar[bool] = False
+    """Memories are found by their facts."""
+    for_text: ClassVar[bool] = True
+    """It has a route for text that is no question, which is not the base's."""
+
+    def routes(self, questions: Sequence[Question], scores: RoutingScores, seed: int) -> list[Route | None]:
+        """The route of each question; None where the model decides it, token by token, while the answer is generated."""
+        return [self.route(question, scores.router.bank.names, seed) for question in questions]
+
+    def route(self, question: Question, names: Sequence[str], seed: int) -> Route:
+        """The route of one question, of a decider that asks no router."""
+        raise NotImplementedError
+
+    def policy(self, policy: Policy) -> Policy:
+        """The policy under which a model decides token by token."""
+        return policy
+
+
+@dataclass(frozen=True)
+class BaseAlone(Decider):
+    """No memory takes part."""
+
+    for_text = False
+
+    def route(self, question: Question, names: Sequence[str], seed: int) -> Route:
+        return NONE
+
+
+@dataclass(frozen=True)
+class Oracle(Decider):
+    """The right memories, with weights that sum to 1 as a gate's do at most: what the best router could give.
+
+    Args:
+        full: each has weight 1 instead.
+    """
+
+    full: bool = False
+    for_text = False
+
+    def route(self, question: Question, names: Sequence[str], seed: int) -> Route:
+        memories = question.memories
+        weight = 1.0 if self.full else 1 / max(len(memories), 1)
+        return Route(memories, (weight,) * len(memories), "caller" if memories else "none", 1.0)
+
+
+@dataclass(frozen=True)
+class Everything(Decider):
+    """All memories, with equal weights that sum to 1, or, where `full`, with weight 1 each."""
+
+    full: bool = False
+
+    def route(self, question: Question, names: Sequence[str], seed: int) -> Route:
+        return Route(tuple(names), (1.0,) * len(names) if self.full else alike(len(names)), "caller", 1.0)
+
+
+@dataclass(frozen=True)
+class Only(Decider):
+    """One memory for every question."""
+
+    memory: str
+
+    def route(self, question: Question, names: Sequence[str], seed: int) -> Route:
+        return Route((self.memory,), (1.0,), "caller", 1.0)
+
+
+@dataclass(frozen=True)
+class Wrong(Decider):
+    """A memory that does not hold the answer, drawn by the seed and the question."""
+
+    def route(self, question: Question, names: Sequence[str], seed: int) -> Route:
+        wrong = [name for name in names if name not in question.memories] or list(names)
+        return Route((random.Random(f"{seed}{question.text}").choice(wrong),), (1.0,), "caller", 1.0)
+
+
+@dataclass(frozen=True)
+class ByPolicy(Decider):
+    """The composite's policy.
+
+    Args:
+        most: memories that the gate mixes; None: as many as the policy says.
+    """
+
+    most: int | None = None
+    needs_gate = True
+
+    def routes(self, questions: Sequence[Question], scores: RoutingScores, seed: int) -> list[Route | None]:
+        if scores.model.config.granularity == "token":
+            return [None] * len(questions)
+        return [*self.decided(questions, scores)]
+
+    def decided(self, questions: Sequence[Question], scores: RoutingScores) -> list[Route]:
+        """The route of each question, decided once for the whole of it."""
+        probabilities, votes = scores.of([question.text for question in questions])
+        decision = decide(probabilities, votes, self.policy(scores.router.policy))
+        return decision.routes(scores.router.bank.names)
+
+    def policy(self, policy: Policy) -> Policy:
+        return policy if self.most is None else replace(policy, top_k=self.most, top_p=1.0)
+
+
+@dataclass(frozen=True)
+class ByGate(ByPolicy):
+    """The gate alone, without a threshold."""
+
+    def policy(self, policy: Policy) -> Policy:
+        return super().policy(replace(policy, sources=("gate",), t_gate=0.0))
+
+
+@dataclass(frozen=True)
+class ByIndex(ByPolicy):
+    """The index alone, without a threshold."""
+
+    needs_gate = False
+    needs_facts = True
+
+    def policy(self, policy: Policy) -> Policy:
+        return super().policy(replace(policy, sources=("index",), t_index=0.0))
+
+
+@dataclass(frozen=True)
+class BestAlike(ByGate):
+    """The gate's best memories, `most` of them, with equal weights: they cannot change from token to token."""
+
+    def routes(self, questions: Sequence[Question], scores: RoutingScores, seed: int) -> list[Route | None]:
+        decided = self.decided(questions, scores)
+        return [replace(route, weights=alike(len(route.memories))) for route in decided]
+
+
+@dataclass(frozen=True)
+class Untrained(Decider):
+    """The memory that a router without training puts first."""
+
+    needs_facts = True
+
+    def ranking(self, texts: list[str], scores: RoutingScores) -> Float[Tensor, "queries memories"]:
+        """The score of each memory."""
+        raise NotImplementedError
+
+    def routes(self, questions: Sequence[Question], scores: RoutingScores, seed: int) -> list[Route | None]:
+        best = self.ranking([question.text for question in questions], scores).argmax(-1).tolist()
+        return [Route((scores.router.bank.names[number],), (1.0,), "caller", 1.0) for number in best]
+
+
+@dataclass(frozen=True)
+class Centroid(Untrained):
+    """The memory whose mean fact embedding is nearest."""
+
+    def ranking(self, texts: list[str], scores: RoutingScores) -> Float[Tensor, "queries memories"]:
+        return scores.router.centroids(scores.embeddings(texts).cpu())
+
+
+@dataclass(frozen=True)
+class ByWords(Untrained):
+    """The memory whose wordings BM25 puts first."""
+
+    def ranking(self, texts: list[str], scores: RoutingScores) -> Float[Tensor, "queries memories"]:
+        return scores.router.lexicon.votes(texts, scores.router.bank.names)
+
+
+@dataclass(frozen=True)
+class Merged(Decider):
+    """The composite is replaced by one whose only memory is all of them merged.
+
+    Args:
+        how: a way of `bank.merging.COMBINED`.
+    """
+
+    how: str
+
+
+@dataclass(frozen=True)
+class MergedBest(Merged):
+    """The same of each question's best memories by the gate, so many; where it is sure of none, the base answers."""
+
+    most: int = 3
+    needs_gate = True
+
+    def groups(self, questions: Sequence[Question], scores: RoutingScores) -> list[tuple[str, ...]]:
+        """The names of each question's best memories, in alphabetical order."""
+        return [tuple(sorted(route.memories)) for route in BestAlike(self.most).decided(questions, scores)]
+
+
+def alike(count: int) -> tuple[float, ...]:
+    """Equal weights that sum to 1."""
+    return (1 / max(count, 1),) * count
