@@ -34,7 +34,7 @@ DOORS = {
     "jinja2": {"page.py", "heatmap.py"},
     "rouge_score": {"text_scores.py"},
 }
-COMMANDS = {"__main__.py", "commands.py"}
+COMMANDS = {"__main__.py", "commands.py", "reference.py"}
 """Only the command knows all; and the front door `lorary/__init__.py`, whose names are imported when asked for."""
 FRONT_DOOR = ROOT / "__init__.py"
 FILES = [("core", path) for path in CORE] + [(f, path) for f, place in FOLDERS.items() for path in place.rglob("*.py")]

@@ -67,7 +67,9 @@ def demo(out: str | Path = "runs/demo", *, fresh: bool = False, samples: Path, b
 
 def _run(*command: str) -> None:
     """Runs a command of this package in a process of its own; one that fails has told why, and ends this too."""
-    code = subprocess.run([sys.executable, "-m", "lorary", *command]).returncode
+    # The report of `recall` is in report.md; the last screen says what matters of it, once.
+    printed = subprocess.DEVNULL if command[0] == "recall" else None
+    code = subprocess.run([sys.executable, "-m", "lorary", *command], stdout=printed).returncode
     if code:
         raise SystemExit(code)
 
