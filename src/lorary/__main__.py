@@ -31,7 +31,7 @@ COMMANDS = {
 }
 """Command → (its group, the module that holds a function of its name, what it is for)."""
 HIDDEN = {"show": "lorary.eval.command"}
-"""Commands that are about to become parts of others."""
+"""Commands that no help shows: the demo prints its last screen by this one."""
 
 FUNCTIONS = {"list": "list_memories"}
 """The commands whose function cannot have their name."""
@@ -129,7 +129,6 @@ def _report(error: Exception) -> int:
 
 EXTRAS = {
     "eval": ("rouge_score", "matplotlib", "jinja2"),
-    "research": ("jsonargparse",),
     "embedded": ("gguf",),
 }
 """Extra → the modules that only it installs."""
