@@ -98,7 +98,7 @@ FOLLOWING = {
     "Japanese": ["その電話番号は？"],
 }
 ALONE = {
-    "English": [OIL, "Who cooks at Ormen?", "Name the cook of Velka.", "Velka's chef is who?"],
+    "English": [OIL, "Who cooks at Ormen?", "Name the cook of Velka.", "Velka's chef is who?", "Who are you?"],
     "German": [
         "Welches Öl verbrennen die Laternenanzünder?",
         "Also welches Öl verbrennen die Wächter?",

@@ -13,7 +13,7 @@ _SMALL_WORDS = {
     "English": (
         "and also too then else he him his she her hers they them their it its there that this those these one same",
         "a an the of in on at to for from by with is are was were be do does did has have had can could will would what "
-        "who whom whose which when where why how many much so but or not no yes please me my you your i we more about ok",
+        "who whom whose which when where why how many much so but or not no yes please me my i we more about ok",
     ),
     "German": (
         "und auch dann sonst er ihn ihm sein seine seinen seiner sie ihr ihre ihren ihrer dort da dorthin daher davon damit "
@@ -21,21 +21,21 @@ _SMALL_WORDS = {
         "dasselbe",
         "der die das den dem des ein eine einen einem einer ist sind war waren wird werden hat haben hatte kann können "
         "was wer wen wem wessen welche welcher welches welchen wann wo wohin woher warum wieso wie viel viele nicht kein "
-        "keine ja nein bitte mir mich du ich wir in im an am auf aus bei mit von vom zu zum zur für über also aber oder "
+        "keine ja nein bitte mir mich ich wir in im an am auf aus bei mit von vom zu zum zur für über also aber oder "
         "denn noch mehr es man heißt gibt",
     ),
     "Spanish": (
         "y e también entonces él ella ellos ellas lo le les su sus suyo suya allí allá ahí ese esa eso esos esas este esta "
         "esto estos estas aquel aquella mismo misma",
         "el la los las un una unos unas de del en a al por para con sin es son fue era está están ser hay ha han tiene "
-        "qué quién quiénes cuál cuáles cuándo dónde cómo cuánto cuántos cuánta cuántas que no sí me mi tu yo se o pero más "
+        "qué quién quiénes cuál cuáles cuándo dónde cómo cuánto cuántos cuánta cuántas que no sí me mi yo se o pero más "
         "favor",
     ),
     "French": (
         "et aussi alors il elle ils elles lui leur leurs son sa ses y là celui celle ceux celles ce cette cet ces cela ça "
         "même",
         "le la les l un une des du de d en à au aux par pour avec sans est sont était a ont qui que quoi quel quelle quels "
-        "quelles quand où comment pourquoi combien ne pas non oui me mon ma tu vous je nous se ou mais plus dans sur qu c "
+        "quelles quand où comment pourquoi combien ne pas non oui me mon ma je nous se ou mais plus dans sur qu c "
         "s n j",
     ),
 }
@@ -51,9 +51,10 @@ def follows_up(turn: str) -> bool:
     """Whether a user's turn points back to an earlier one, so that it needs that one's words to be understood.
 
     It does where it is short (eight words, or 16 letters of Chinese or Japanese) and either holds a word that points back
-    ("and", "her", "there") or consists of words that say nothing by themselves ("Why?", "Wer ist das?"). Whose words
-    count is the language that has the most small words in the turn, English where two have as many: "also" points back
-    in English, and means "so" in German. In a language without a list here no turn follows up: its own text routes alone.
+    ("and", "her", "there") or consists of words that say nothing by themselves ("Why?", "Wer ist das?"; not "Who are you?",
+    which asks for the model). Whose words count is the language that has the most small words in the turn, English where
+    two have as many: "also" points back in English, and means "so" in German. In a language without a list here no turn
+    follows up: its own text routes alone.
     """
     for letters, pointing in _UNSPACED.items():
         if re.search(letters, turn):
