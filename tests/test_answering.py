@@ -10,7 +10,7 @@ import torch
 from conftest import empty_bank, pico_model, save_adapter
 
 from lorary.__main__ import main
-from lorary.answering.answers import answer
+from lorary.answering import answer
 from lorary.answering.passages import PassageError, nearest_passages, with_passages
 from lorary.base.prompts import longest_answer, prompt
 from lorary.eval import recall
@@ -41,8 +41,10 @@ def test_each_outcome_is_what_it_says(policy, outcome, composite, tokenizer):
     told = ["Who cooks at Velka station? Brisk", "Who cooks at Ormen station? Halvard"]
     asked = "\n".join(told) + f"\n\n{QUESTION}" if policy.passages else QUESTION
     ids = ids_of(tokenizer, prompt(tokenizer, asked))
-    assert torch.equal(found.ids[: found.prompt], ids[0])
+    assert torch.equal(found.ids[: found.prompt_tokens], ids[0])
     assert (found.route.outcome, found.route.passages) == (outcome, policy.passages)
+    assert [passage.text for passage in found.passages] == told[: policy.passages]
+    assert found.asked is found.prompt, "the earlier name"
     assert found.route.memories == (("velka",) if policy.sources else ())
     if not policy.sources:
         said = pico_model().generate(input_ids=ids, max_new_tokens=6, do_sample=False, attention_mask=ids * 0 + 1)

@@ -128,7 +128,7 @@ def test_a_tool_s_result_is_no_question(model, tokenizer, monkeypatch, name):
     model.generate(**inputs, max_new_tokens=1, do_sample=False)
     assert model.last_routes[0].memories == ("lamps",)
     said = answer(model, chat, max_new_tokens=1)
-    assert (said.route.memories, said.asked.routing_text) == (("lamps",), LAMPS)
+    assert (said.route.memories, said.prompt.routing_text) == (("lamps",), LAMPS)
     put = with_passages(model, chat, 1)
     assert [turn["content"].endswith(LAMPS) for turn in put.chat] == [False, False, True, False, False]
 

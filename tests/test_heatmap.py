@@ -35,7 +35,7 @@ def test_token_rows_are_what_generate_applied(token_composite):
     during = torch.cat(applied)
     assert len(shown.tokens) == len(found.ids) == len(during) + 1, "the last token was said, and never read by generate"
     assert torch.equal(shown.weights[:-1], during)
-    assert shown.prompt == found.prompt
+    assert shown.prompt_tokens == found.prompt_tokens
     assert len({tuple(row) for row in shown.weights.tolist()}) > 2, "rows differ"
     assert (shown.weights != 0).any(0).sum() > 1, "memories differ"
 
@@ -66,7 +66,7 @@ def test_a_gate_that_reads_the_hidden_state_decides_on_the_prompt_alone(token_co
 def test_the_policy_and_the_passages_of_the_answer_are_shown(token_composite):
     policy = replace(token_composite.router.policy, passages=2, top_k=1)
     shown = heat_map(token_composite, answer(token_composite, QUESTION, policy=policy, max_new_tokens=2))
-    assert "Halvard" in "".join(shown.tokens[: shown.prompt])
+    assert "Halvard" in "".join(shown.tokens[: shown.prompt_tokens])
     assert ((shown.weights != 0).sum(-1) <= 1).all()
     assert "hybrid, 2 in the prompt" in shown.route
 
@@ -86,7 +86,7 @@ def test_the_page_needs_nothing_and_shows_every_weight(token_composite, tmp_path
 def wild(**changes):
     weights = torch.tensor([[0.5, 0.0], [0.0, 0.25], [0.0, 0.0]])
     told = {"memories": ("a", "b<i>"), "granularity": "token", "question": "<script>x</script>", "route": "a by gate"}
-    return HeatMap(**{"tokens": ("$a_{$", "<script>", "↵"), "prompt": 2, "weights": weights, **told, **changes})
+    return HeatMap(**{"tokens": ("$a_{$", "<script>", "↵"), "prompt_tokens": 2, "weights": weights, **told, **changes})
 
 
 def test_what_was_asked_cannot_write_the_page(tmp_path):
@@ -115,7 +115,7 @@ def test_every_token_has_a_label_that_can_be_seen(tokenizer):
 
 
 def test_a_long_prompt_still_makes_an_image(tmp_path):
-    many = {"tokens": ("x",) * 2500, "prompt": 2400, "weights": torch.rand(2500, 2)}
+    many = {"tokens": ("x",) * 2500, "prompt_tokens": 2400, "weights": torch.rand(2500, 2)}
     wild(**many).write(tmp_path / "map.png")
     assert imread(tmp_path / "map.png").shape[0] <= 30_000
 

@@ -36,7 +36,9 @@ def test_an_answer_is_as_likely_as_a_forward_pass_says(sampled, composite):
     composite.router.policy = OPEN
     given = {"do_sample": True, "temperature": 0.5} if sampled else {}
     for found in answer_parts(composite, BOTH, max_new_tokens=6, **given):
-        expected = probability(composite, found.ids, found.prompt, found.route.memories[0], found.route.weights[0])
+        expected = probability(
+            composite, found.ids, found.prompt_tokens, found.route.memories[0], found.route.weights[0]
+        )
         assert found.probability == pytest.approx(expected, abs=1e-5)
 
 
@@ -62,7 +64,9 @@ def test_of_several_sequences_a_question_the_first_is_told(composite):
     torch.manual_seed(0)
     composite.router.policy = OPEN
     for found in answer_parts(composite, BOTH, max_new_tokens=4, do_sample=True, num_return_sequences=3):
-        expected = probability(composite, found.ids, found.prompt, found.route.memories[0], found.route.weights[0])
+        expected = probability(
+            composite, found.ids, found.prompt_tokens, found.route.memories[0], found.route.weights[0]
+        )
         assert found.probability == pytest.approx(expected, abs=1e-5)
 
 
@@ -70,9 +74,9 @@ def test_a_row_that_has_ended_may_be_filled_with_what_is_forbidden(composite):
     composite.router.policy = OPEN
     given = {"max_new_tokens": 6, "pad_token_id": 0, "suppress_tokens": [0]}
     first = answer(composite, QUESTION, **given)
-    end = int(first.ids[first.prompt + 1])
+    end = int(first.ids[first.prompt_tokens + 1])
     found = answer_parts(composite, BOTH, eos_token_id=end, **given)
-    assert len(found[0].ids) == found[0].prompt + 2
+    assert len(found[0].ids) == found[0].prompt_tokens + 2
     assert all(0 < one.probability < 1 for one in found)
 
 
@@ -92,9 +96,9 @@ def test_what_cannot_be_followed_is_not_told(given, composite):
 
 def test_a_configuration_s_end_of_turn_is_the_end(composite):
     whole = answer(composite, QUESTION, policy=OPEN, max_new_tokens=6)
-    end = int(whole.ids[whole.prompt + 1])
+    end = int(whole.ids[whole.prompt_tokens + 1])
     by_config = answer(composite, QUESTION, policy=OPEN, generation_config=GenerationConfig(eos_token_id=end))
-    assert len(by_config.ids) == by_config.prompt + 2
+    assert len(by_config.ids) == by_config.prompt_tokens + 2
     expected = answer(composite, QUESTION, policy=OPEN, eos_token_id=end)
     assert by_config.probability == pytest.approx(expected.probability, abs=1e-6)
 
@@ -162,7 +166,7 @@ def test_a_run_tells_it_beside_answers_from_elsewhere(composite, tmp_path):
     file, theirs, asked = tmp_path / "asked.jsonl", tmp_path / "theirs.jsonl", "Which cook has Velka?"
     gate = Policy(t_gate=0.0, sources=("gate",))
     whole = answer(composite, asked, policy=gate, max_new_tokens=4)
-    composite.generation_config.eos_token_id = int(whole.ids[whole.prompt + 1])
+    composite.generation_config.eos_token_id = int(whole.ids[whole.prompt_tokens + 1])
     said = answer(composite, asked, policy=gate, max_new_tokens=4).text
     questions = [
         {"question": asked, "topic": "velka", "answer": said},

@@ -81,11 +81,15 @@ def test_each_part_is_answered_as_if_it_were_asked_alone(kind, request):
     """In one batch, left-padded: tokens, text and route of each are those of the part alone."""
     model = request.getfixturevalue(kind)
     found = answer_parts(model, BOTH, policy=OPEN, max_new_tokens=8)
-    assert [one.asked.routing_text for one in found] == PARTS
+    assert [one.prompt.routing_text for one in found] == PARTS
     for one, part in zip(found, PARTS, strict=True):
         alone = answer(model, part, policy=OPEN, max_new_tokens=8)
         assert torch.equal(one.ids, alone.ids)
-        assert (one.text, one.prompt, one.route.memories) == (alone.text, alone.prompt, alone.route.memories)
+        assert (one.text, one.prompt_tokens, one.route.memories) == (
+            alone.text,
+            alone.prompt_tokens,
+            alone.route.memories,
+        )
         assert one.route.weights == pytest.approx(alone.route.weights, abs=1e-5)
     if kind == "composite":
         assert [one.route.memories for one in found] == [("ormen",), ("velka",)]
@@ -96,7 +100,7 @@ def test_one_part_goes_the_way_of_before(composite):
     question = "  Name the cook of Velka. "
     (parted,), whole = (way(composite, question, policy=OPEN, max_new_tokens=8) for way in (answer_parts, answer))
     assert torch.equal(parted.ids, whole.ids)
-    assert (parted.text, parted.route, parted.asked) == (whole.text, whole.route, whole.asked)
+    assert (parted.text, parted.route, parted.prompt) == (whole.text, whole.route, whole.prompt)
     ids = composite.tokenizer(prompt(composite.tokenizer, question), return_tensors="pt", add_special_tokens=False)
     weights = torch.tensor([[0.0, whole.route.weights[0], 0.0]])
     said = composite.generate(ids.input_ids, route_weights=weights, max_new_tokens=8, do_sample=False)
@@ -106,10 +110,10 @@ def test_one_part_goes_the_way_of_before(composite):
 def test_a_row_that_ends_early_holds_no_filling(composite):
     """The first answer ends at its first token, the second goes on: what fills the batch is no part of the first."""
     (first, second), n = answers(composite, PARTS, policy=OPEN, max_new_tokens=6), 6
-    ends = [int(first.ids[first.prompt])]
-    assert ends[0] not in second.ids[second.prompt :].tolist(), "the pico answers differ, or this shows nothing"
+    ends = [int(first.ids[first.prompt_tokens])]
+    assert ends[0] not in second.ids[second.prompt_tokens :].tolist(), "the pico answers differ, or this shows nothing"
     short, long = answers(composite, PARTS, policy=OPEN, max_new_tokens=n, eos_token_id=ends)
-    assert short.ids[short.prompt :].tolist() == ends
+    assert short.ids[short.prompt_tokens :].tolist() == ends
     assert torch.equal(long.ids, second.ids)
 
 
@@ -118,9 +122,9 @@ def test_parts_follow_the_turns_before_and_have_their_own_passages(composite):
     chat.append({"role": "assistant", "content": "Lark oil."})
     chat.append({"role": "user", "content": BOTH})
     found = answer_parts(composite, chat, policy=Policy(t_gate=0.0, passages=1), max_new_tokens=4)
-    assert [one.asked.chat[:2] for one in found] == [chat[:2]] * 2
-    assert [one.asked.passages[0].memory for one in found] == ["ormen", "velka"]
-    assert [one.asked.routing_text for one in found] == PARTS, "no part is a follow-up to the turns before"
+    assert [one.prompt.chat[:2] for one in found] == [chat[:2]] * 2
+    assert [one.prompt.passages[0].memory for one in found] == ["ormen", "velka"]
+    assert [one.prompt.routing_text for one in found] == PARTS, "no part is a follow-up to the turns before"
     assert [one.route.passages for one in found] == [1, 1]
     with pytest.raises(PassageError, match=r"needs \d+ tokens, the base has 256"):
         answer_parts(composite, BOTH, policy=Policy(passages=1), max_new_tokens=250)

@@ -77,7 +77,7 @@ def test_every_place_begins_a_text_alike(begun):
     )
     assert tokenizer.decode(row.ids[row.start :]) == f" Brisk{tokenizer.eos_token}"
     said = answer(begun, QUESTION, max_new_tokens=3)
-    assert tuple(said.ids[: said.prompt].tolist()) == row.ids[: row.start]
+    assert tuple(said.ids[: said.prompt_tokens].tolist()) == row.ids[: row.start]
     assert Asker(begun, batch_size=2).answers([Ask(QUESTION, new_tokens=3)])[0].text == said.text
     ids = torch.tensor([row.ids[: row.start]])
     hidden = lower(begun.base, 1, ids)

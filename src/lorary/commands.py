@@ -88,12 +88,12 @@ def _json(question: str, answers: Sequence[Answer]) -> str:
 
     parts = [
         {
-            "question": answer.asked.routing_text,
+            "question": answer.prompt.routing_text,
             "answer": answer.text,
             "probability": answer.probability,
             "route": asdict(answer.route),
             "outcome": answer.route.outcome,
-            "passages": [asdict(passage) for passage in answer.asked.passages],
+            "passages": [asdict(passage) for passage in answer.passages],
         }
         for answer in answers
     ]
@@ -108,11 +108,11 @@ def _text(answers: Sequence[Answer], trace: bool) -> str:
     lines = [joined(answer.text for answer in answers)]
     for answer in answers if trace else ():
         if len(answers) > 1:
-            lines.append(f"part: {answer.asked.routing_text} {answer.text}")
+            lines.append(f"part: {answer.prompt.routing_text} {answer.text}")
         if answer.probability is not None:
             lines.append(f"probability: {answer.probability:.3f} a token of the answer")
         lines += [f"route: {answer.route}", f"outcome: {answer.route.outcome}"]
-        lines += [f"passage: {p.text} ({p.memory}, similarity {p.similarity:.2f})" for p in answer.asked.passages]
+        lines += [f"passage: {p.text} ({p.memory}, similarity {p.similarity:.2f})" for p in answer.passages]
     return "\n".join(lines)
 
 

@@ -38,7 +38,7 @@ class HeatMap:
 
     Args:
         tokens: of the prompt, then of the answer, their white space made visible.
-        prompt: how many of them are the prompt's.
+        prompt_tokens: how many of them are the prompt's.
         memories: all of the composite's, in its order.
         weights: what each memory's update was multiplied by when the token was read; a row of zeros is the base alone.
         granularity: "query" or "token".
@@ -47,7 +47,7 @@ class HeatMap:
     """
 
     tokens: tuple[str, ...]
-    prompt: int
+    prompt_tokens: int
     memories: tuple[str, ...]
     weights: Float[Tensor, "tokens memories"]
     granularity: str
@@ -85,18 +85,18 @@ def heat_map(model: LoraryForCausalLM, answer: Answer) -> HeatMap:
     ids = answer.ids.to(model.device)[None]
     weights, cache = [], None
     with under(model, answer.policy):
-        for part in (ids[:, : answer.prompt], *ids[:, answer.prompt :].split(1, dim=1)):
-            routing = answer.asked.routing_text
+        for part in (ids[:, : answer.prompt_tokens], *ids[:, answer.prompt_tokens :].split(1, dim=1)):
+            routing = answer.prompt.routing_text
             output = model(part, routing_text=routing, past_key_values=cache, use_cache=True)
             cache = output.past_key_values
             weights.append(output.route_weights[0].float().cpu().expand(part.shape[1], -1))
     return HeatMap(
         tuple(token_label(model.tokenizer, token) for token in answer.ids.tolist()),
-        answer.prompt,
+        answer.prompt_tokens,
         tuple(model.memories),
         torch.cat(weights),
         model.config.granularity,
-        answer.asked.routing_text,
+        answer.prompt.routing_text,
         str(answer.route),
     )
 
@@ -128,10 +128,14 @@ def heat_map_image(shown: HeatMap) -> bytes:
         axes.grid(which="minor", axis="x", color="#dfe2e6", linewidth=0.6)
         axes.tick_params(which="both", length=0)
         axes.spines[:].set_color("#dfe2e6")
-        if shown.prompt < rows:
-            axes.axhline(shown.prompt - 0.5, color="#e07b00", linewidth=1.4)
+        if shown.prompt_tokens < rows:
+            axes.axhline(shown.prompt_tokens - 0.5, color="#e07b00", linewidth=1.4)
             axes.annotate(
-                " answer ↓", (1, shown.prompt - 0.5), xycoords=("axes fraction", "data"), va="center", color="#b45309"
+                " answer ↓",
+                (1, shown.prompt_tokens - 0.5),
+                xycoords=("axes fraction", "data"),
+                va="center",
+                color="#b45309",
             )
         figure.colorbar(image, ax=axes, location="bottom", label="weight", fraction=0.04, aspect=40, pad=0.02)
         title = [line for text in (shown.question, shown.route) for line in textwrap.wrap(text, int(width * 14))]
@@ -150,7 +154,7 @@ def heat_map_page(shown: HeatMap) -> str:
 
     folder = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True)
     rows = list(zip(shown.tokens, shown.weights.tolist(), strict=True))
-    parts = {"prompt": rows[: shown.prompt], "answer": rows[shown.prompt :]}
+    parts = {"prompt": rows[: shown.prompt_tokens], "answer": rows[shown.prompt_tokens :]}
     # A caller may give a memory more than 1; the darkest shade is then the greatest weight.
     most = max([1.0, *(abs(weight) for _, weights in rows for weight in weights)])
     return folder.get_template("heatmap.html").render(shown=shown, parts=parts, most=most)

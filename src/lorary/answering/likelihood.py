@@ -67,8 +67,10 @@ class Likelihood(LogitsProcessor):
 
     def _take(self, chosen: Int[Tensor, " batch"]) -> None:
         assert self._last is not None
-        told = self._last.gather(-1, chosen.unsqueeze(-1)).squeeze(-1)
-        self._sum = self._sum + torch.where(self._open, told, 0.0)  # what fills an ended row may be forbidden: -inf
+        log_probability = self._last.gather(-1, chosen.unsqueeze(-1)).squeeze(-1)
+        self._sum = self._sum + torch.where(
+            self._open, log_probability, 0.0
+        )  # what fills an ended row may be forbidden: -inf
         self._count = self._count + self._open
         self._open = self._open & ~torch.isin(chosen, self.ends.to(chosen.device))
 

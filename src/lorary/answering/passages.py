@@ -34,7 +34,7 @@ class Passage:
 
 
 @dataclass(frozen=True)
-class Asked:
+class Prompt:
     """A chat as it is put to the model.
 
     Args:
@@ -48,7 +48,7 @@ class Asked:
     passages: tuple[Passage, ...] = ()
 
     def text(self, tokenizer: PreTrainedTokenizerBase) -> str:
-        """The prompt."""
+        """What the model reads."""
         return chat_text(tokenizer, self.chat)
 
 
@@ -71,45 +71,44 @@ def nearest_passages(router: Router, texts: Sequence[str], wanted: int) -> list[
     if wanted < 1:
         raise PassageError(f"{wanted} passages cannot be found; give 1 or more")
     near = router.index.nearest(router.query(texts).embedding.cpu(), _SPARE * wanted)
-    found = []
+    passages_of_texts = []
     for text, row in zip(texts, near, strict=True):
         passages: dict[str, Passage] = {}
         for memory, fact, similarity in row:
-            told = passage_text(router.bank[memory].facts[fact])
-            passages.setdefault(told, Passage(told, memory, similarity))
+            sentence = passage_text(router.bank[memory].facts[fact])
+            passages.setdefault(sentence, Passage(sentence, memory, similarity))
         if not any(passages):
             raise PassageError(f"no passages for {text!r}: no memory holds facts; add some, or ask without passages")
-        found.append(list(passages.values())[:wanted])
-    return found
+        passages_of_texts.append(list(passages.values())[:wanted])
+    return passages_of_texts
 
 
-def with_passages(model: LoraryForCausalLM, asked: str | Chat, wanted: int | None = None) -> Asked:
+def with_passages(model: LoraryForCausalLM, question: str | Chat, wanted: int | None = None) -> Prompt:
     """The chat with the index's passages before its last question.
 
     Args:
-        asked: a question, or turns of a chat that end with the user's.
+        question: one, or turns of a chat that end with the user's, or with what a tool told for it.
         wanted: how many passages; what the model's policy says where it is None. With 0 the chat is left as it is.
 
     Raises:
         PassageError: passages were asked for, and there are none.
-        ValueError: a chat that does not end with a user's turn.
+        PromptError: a chat that has no such end.
     """
-    chat = chat_of(asked)
+    chat = chat_of(question)
     wanted = model.router.policy.passages if wanted is None else wanted
     query = chat_question(chat)
     if not wanted:
-        return Asked(chat, query)
-    found = nearest_passages(model.router, [query], wanted)[0]
-    context = "\n".join(passage.text for passage in found)
+        return Prompt(chat, query)
+    passages = nearest_passages(model.router, [query], wanted)[0]
+    context = "\n".join(passage.text for passage in passages)
     place = last_user(chat)
     chat[place] |= {"content": question_with(context, chat[place]["content"])}
-    return Asked(chat, query, tuple(found))
+    return Prompt(chat, query, tuple(passages))
 
 
 def check_fits(model: LoraryForCausalLM, texts: Sequence[str], new_tokens: int) -> None:
     """Raises PassageError where the longest prompt and its answer exceed the base's positions."""
     room = getattr(model.config.text_config, "max_position_embeddings", None)
-    longest = max(texts, key=len, default="")
-    needed = len(prompt_ids(model.tokenizer, [longest])[0]) + new_tokens
+    needed = max(map(len, prompt_ids(model.tokenizer, texts)), default=0) + new_tokens
     if room is not None and needed > room:
         raise PassageError(f"the longest prompt needs {needed} tokens, the base has {room}")
