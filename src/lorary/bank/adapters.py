@@ -112,9 +112,9 @@ def check_tensors(
             )
     for path, (a, _) in pairs.items():
         if not targets(config, path):
-            told = {key: config[key] for key in _TARGETING if config.get(key) not in (None, [])}
+            targeting = {key: config[key] for key in _TARGETING if config.get(key) not in (None, [])}
             raise AdapterError(
-                f"{where}: holds factors for {path}, which its config does not target ({told}), so PEFT would leave "
+                f"{where}: holds factors for {path}, which its config does not target ({targeting}), so PEFT would leave "
                 "them out; mend the config, or remove the tensors"
             )
         if len(a) != rank(config, path):

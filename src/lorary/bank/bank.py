@@ -192,17 +192,17 @@ class MemoryBank:
         """
         folder = Path(folder)
         while True:
-            found = hash_of_manifest(folder)
+            before = hash_of_manifest(folder)
             try:
-                return _load(folder, found)
+                return _load(folder, before)
             except BankError:
                 # A writer that commits meanwhile takes away what the manifest that was just read names.
-                if found == hash_of_manifest(folder):
+                if before == hash_of_manifest(folder):
                     raise
 
 
-def _load(folder: Path, found: str | None) -> MemoryBank:
-    """The bank in `folder`, whose manifest has the hash `found`."""
+def _load(folder: Path, manifest_hash: str | None) -> MemoryBank:
+    """The bank in `folder`, whose manifest has a hash."""
     manifest = read_manifest(folder)
     for path, expected in manifest.files.items():
         file = folder / path
@@ -222,8 +222,8 @@ def _load(folder: Path, found: str | None) -> MemoryBank:
         manifest.revision,
         memories,
     )
-    if found is not None:
-        bank._remember(folder, found)
+    if manifest_hash is not None:
+        bank._remember(folder, manifest_hash)
     return bank
 
 

@@ -85,7 +85,7 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         manifest = _parse(content)
     except (KeyError, TypeError) as error:
-        raise BankError(f"{file} is malformed ({_told(error)}); restore it, or build the bank again") from None
+        raise BankError(f"{file} is malformed ({_reason(error)}); restore it, or build the bank again") from None
     for place in manifest.folders.values():
         place_inside(folder, place)
     for path in manifest.files:
@@ -93,7 +93,7 @@ def read_manifest(folder: Path) -> Manifest:
     return manifest
 
 
-def _told(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     return f"{error} is missing" if isinstance(error, KeyError) else str(error)
 
 

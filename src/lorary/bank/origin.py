@@ -29,21 +29,21 @@ def check_base(config: Mapping[str, Any], base: str, revision: str | None, finge
         AdapterError: the adapter is for another base, or for one that cannot be told from another.
     """
     named = config.get("base_model_name_or_path") or ""
-    told = f"{where}: is for the base {named!r}, the bank for {base!r}"
+    mismatch = f"{where}: is for the base {named!r}, the bank for {base!r}"
     if named and Path(named).is_dir():
         if Path(named).resolve() == _folder_of(base):
             return
         own = fingerprint_of_folder(Path(named))
         if own is None:
-            raise AdapterError(f"{told}; whether they are one cannot be told from its files; {_HINT}")
+            raise AdapterError(f"{mismatch}; whether they are one cannot be told from its files; {_HINT}")
         if own != fingerprint:
-            raise AdapterError(f"{told}, and their weights differ; add it to a bank over its own base, or {_HINT}")
+            raise AdapterError(f"{mismatch}, and their weights differ; add it to a bank over its own base, or {_HINT}")
         return
     if named != base:
-        raise AdapterError(f"{told}; {_HINT}")
+        raise AdapterError(f"{mismatch}; {_HINT}")
     theirs = config.get("revision")
     if theirs and revision and theirs != revision:
-        raise AdapterError(f"{told}, of revision {theirs!r} and {revision!r}; {_HINT}")
+        raise AdapterError(f"{mismatch}, of revision {theirs!r} and {revision!r}; {_HINT}")
 
 
 def _folder_of(base: str) -> Path | None:

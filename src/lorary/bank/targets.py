@@ -39,11 +39,11 @@ def _ends_in(path: str, names: list[str]) -> bool:
 def _layer(path: str, lists: str | list[str] | None) -> int | None:
     """The first layer number in `path`, after the name of a module list where names are given."""
     if not lists:
-        found = re.match(r".*?\.[^.]*\.(?P<idx>\d+)\.", path)
-        return int(found["idx"]) if found else None
+        number = re.match(r".*?\.[^.]*\.(?P<idx>\d+)\.", path)
+        return int(number["idx"]) if number else None
     for name in [lists] if isinstance(lists, str) else lists:
-        if found := re.match(LAYER_AFTER.format(name), path):
-            return int(found["idx"])
+        if number := re.match(LAYER_AFTER.format(name), path):
+            return int(number["idx"])
     return None
 
 
