@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lorary.errors import LoraryError
+
 FORMATS = ("questions", "cloze", "text")
 
 
@@ -14,21 +16,21 @@ class Recipe:
     Args:
         r: LoRA rank.
         lora_alpha: LoRA scaling numerator; the update is scaled by lora_alpha / r.
-        split_layer: the first adapted layer; None means two thirds of the base's layers.
-        target_modules: names of the adapted linears; None means the MLP's.
+        split_layer: the first adapted layer; by default at two thirds of the base's layers.
+        target_modules: names of the adapted linears; by default the MLP's.
         lr: AdamW learning rate; after a short rise it falls linearly to nothing at the cap.
         batch_size: rows a step, over all memories written together; small sets take smaller steps.
-        max_epochs: the cap: passes over the trained wordings after which a memory stops as it is.
-        recall: a memory stops once this share of its facts is recalled under validation wordings.
+        max_epochs: passes over the trained wordings after which a memory stops as it is.
+        recall: share of its facts, recalled under validation wordings, at which a memory stops.
         validation_wordings: wordings a fact that are kept from training, to stop by.
         thinned_copies: copies of each trained wording that leave words out, drawn once; for facts with few wordings.
         thinned_share: share of the words that such a copy leaves out.
-        formats: what is trained on of a fact: `questions` (its wordings), `cloze` (its statement with a gap where the
+        formats: texts of a fact that are trained on: `questions` (its wordings), `cloze` (its statement with a gap where the
             answer stood), `text` (its statement as it stands, every token learnt).
-        visits: texts of each fact that a pass shows, in turn, whatever their number; None: each text once, and those
+        visits: texts of each fact that a pass shows, in turn, whatever their number; by default each text once, and those
             that are certain already one pass in four.
         memories_at_once: memories that are written together, in one process; several such groups go side by side.
-        seed: of initial weights and order.
+        seed: seed for initial weights and order.
     """
 
     r: int = 8
@@ -49,6 +51,17 @@ class Recipe:
 
     def __post_init__(self) -> None:
         if not self.formats or set(self.formats) - set(FORMATS):
-            raise ValueError(f"formats must be some of {list(FORMATS)}, {list(self.formats)} given")
+            raise LoraryError(f"formats must be some of {list(FORMATS)}, {list(self.formats)} given")
         if self.visits is not None and self.visits < 1:
-            raise ValueError(f"visits must be 1 or more, or none, {self.visits} given")
+            raise LoraryError(f"visits must be 1 or more, or none, {self.visits} given")
+        for name in ("r", "lora_alpha", "batch_size", "max_epochs", "memories_at_once"):
+            if getattr(self, name) < 1:
+                raise LoraryError(f"{name} {getattr(self, name)} must be 1 or more")
+        for name in ("validation_wordings", "thinned_copies"):
+            if getattr(self, name) < 0:
+                raise LoraryError(f"{name} {getattr(self, name)} must be 0 or more")
+        if not self.lr > 0:
+            raise LoraryError(f"lr {self.lr} must be above 0")
+        for name in ("recall", "thinned_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise LoraryError(f"{name} {getattr(self, name)} is no share; give 0 to 1")

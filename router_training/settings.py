@@ -4,31 +4,41 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lorary.errors import LoraryError
+
+GRANULARITIES = ("query", "token")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
     """How the gate is trained.
 
     Args:
-        granularity: "query" fixes the route for a request, "token" decides at each position.
-        features: of the gate; None means the default, and for tokens the hidden state too.
+        granularity: how often the gate decides: "query" once for a request, "token" at each position.
+        features: what the gate reads; by default embedding, asked and names, and for tokens the hidden state too.
         max_epochs: passes over the trained wordings and unrelated questions, at most.
-        patience: ends after so many epochs without a lower loss on validation wordings; the best epoch's gate stays.
+        patience: epochs without a lower loss on validation wordings after which training ends; the best epoch's gate stays.
         batch_size: queries a step, over all devices.
         lr: AdamW learning rate of the first epoch, halved with each further one; a tenth for the projection of the
             embedding.
-        language_weight: of the language-model loss of the answer through the mixture (0 skips its passes).
-        language_rows: of the `batch_size` queries of a step, how many that loss looks at, drawn by the seed; of validation
-            wordings the same share. Nearly all of its time goes by them.
-        route_weight, none_weight, balance_weight, z_weight: of the other loss terms.
+        language_weight: weight of the language-model loss of the answer through the mixture; 0 skips its passes.
+        language_rows: queries of a step that the language-model loss looks at, drawn by the seed; of validation wordings the
+            same share. Nearly all of its time goes by them.
+        route_weight: weight of the loss of the right memory.
+        none_weight: weight of the loss of none.
+        balance_weight: weight of the loss of memories that are chosen unevenly.
+        z_weight: weight of the loss of large logits.
         top_k: memories that a query may mix at most.
-        top_p: it mixes the fewest that together have this share of the gate's probability of any memory.
-        unknown_names: whether calibration also asks validation wordings about names that no memory knows, so that they are
-            left to the base.
-        max_wrong_routes: of the queries that are routed, the share with a wrong memory that calibration aims at.
-        max_known_lost: the share of known queries that thresholds may leave unrouted.
-        accelerator, devices, strategy, precision: passed to Lightning's Trainer.
-        seed: of order and dropout.
+        top_p: share of the gate's probability of any memory that what is mixed must have; the fewest such are mixed.
+        unknown_names: calibrate on validation wordings about names that no memory knows, too, so that they are left to the
+            base.
+        max_wrong_routes: share of wrong memories among routed queries that calibration aims at.
+        max_known_lost: share of known queries that thresholds may leave unrouted.
+        accelerator: device that Lightning's Trainer takes.
+        devices: number of devices that Lightning's Trainer takes.
+        strategy: how Lightning's Trainer spreads the work.
+        precision: precision that Lightning's Trainer computes in.
+        seed: seed for batch order and dropout.
     """
 
     granularity: str = "query"
@@ -55,8 +65,17 @@ class Training:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if self.granularity not in GRANULARITIES:
+            raise LoraryError(f"granularity {self.granularity!r} is unknown; it is one of {list(GRANULARITIES)}")
         if self.language_rows < 1:
-            raise ValueError(f"language_rows {self.language_rows} must be 1 or more; language_weight 0 does without")
+            raise LoraryError(f"language_rows {self.language_rows} must be 1 or more; language_weight 0 does without")
+        for name in ("max_epochs", "batch_size", "top_k", "devices"):
+            if getattr(self, name) < 1:
+                raise LoraryError(f"{name} {getattr(self, name)} must be 1 or more")
+        if not self.lr > 0:
+            raise LoraryError(f"lr {self.lr} must be above 0")
+        if not 0 < self.top_p <= 1:
+            raise LoraryError(f"top_p {self.top_p} must be above 0 and at most 1")
 
     def gate_features(self) -> tuple[str, ...]:
         """The features that the gate gets."""

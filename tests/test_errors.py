@@ -123,3 +123,35 @@ def test_a_full_disk_and_a_forbidden_place_are_one_line(tmp_path, capsys, monkey
 
     monkeypatch.setattr("pathlib.Path.mkdir", forbidden)
     assert "ermission denied" in refused(["task", "profiles", "--out", "/forbidden/out"], capsys)
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        *(
+            ["--r", "0"],
+            ["--lora-alpha", "-1"],
+            ["--max-epochs", "0"],
+            ["--lr", "0"],
+            ["--lr", "nan"],
+            ["--recall", "2"],
+        ),
+        *(["--formats", "prose"], ["--visits", "0"], ["--validation-wordings", "-1"], ["--thinned-share", "1.5"]),
+    ],
+    ids=" ".join,
+)
+def test_a_recipe_that_cannot_be_is_told_before_anything_is_read(option, capsys):
+    assert option[0].strip("-").replace("-", "_") in refused(["build", "nowhere", "--out", "nowhere", *option], capsys)
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        *(["--granularity", "word"], ["--max-epochs", "0"], ["--batch-size", "0"], ["--lr", "-1"], ["--top-p", "0"]),
+        *(["--top-k", "0"], ["--language-rows", "0"]),
+    ],
+    ids=" ".join,
+)
+def test_a_training_that_cannot_be_is_told_before_anything_is_read(option, capsys):
+    argv = ["train-router", "nowhere", "--out", "nowhere", *option]
+    assert option[0].strip("-").replace("-", "_") in refused(argv, capsys)
