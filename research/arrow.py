@@ -38,12 +38,12 @@ def new_arrow(base: Base, folders: Sequence[Any], seed: int = 0) -> PeftModel:
     for path, module in list(model.named_modules()):
         if not isinstance(module, LoraLayer):
             continue
-        held = sum(name.startswith("task_") for name in module.lora_A)  # as PEFT calls the adapters
-        if held == 0:
+        adapters = sum(name.startswith("task_") for name in module.lora_A)  # as PEFT calls the adapters
+        if adapters == 0:
             model.set_submodule(path, module.get_base_layer())
-        elif held < config.top_k:
+        elif adapters < config.top_k:
             raise RivalError(
-                f"PEFT's Arrow mixes {config.top_k} adapters in every layer, and {held} of {len(folders)} adapt {path}"
+                f"PEFT's Arrow mixes {config.top_k} adapters in every layer, and {adapters} of {len(folders)} adapt {path}"
             )
     return model
 
@@ -74,9 +74,9 @@ def arrow_outcome(base: Base, contest: Contest, seed: int) -> Outcome:
         seen.append(coefficients(layer, args[0]).float().cpu())
 
     handles = [layer.register_forward_pre_hook(look) for layer in layers]
-    scores, totals = torch.zeros(len(contest.asked), len(contest.folders)), list[Tensor]()
+    scores, totals = torch.zeros(len(contest.prompts), len(contest.folders)), list[Tensor]()
     try:
-        for rows, ids, real in contest.prompts():
+        for rows, ids, real in contest.batches():
             seen.clear()
             model(input_ids=ids.to(base.model.device), logits_to_keep=1)
             weights = torch.stack(seen).mean(0)

@@ -101,8 +101,8 @@ def invented_facts(count: int, seed: int, wordings: int = len(_TRAINED)) -> list
         who = _new("person", drawn, random)
         for key, other, kind in random.sample(_KEYS, _FACTS_A_PERSON):
             first, *more = (w.format(who=who, key=key, other=other) for w in _TRAINED[:wordings])
-            held = random.choice(_UNSEEN).format(who=who, key=key, other=other)
-            facts.append(Fact("invented", first, _new(kind, drawn, random), (*more, held), validation=(held,)))
+            unseen = random.choice(_UNSEEN).format(who=who, key=key, other=other)
+            facts.append(Fact("invented", first, _new(kind, drawn, random), (*more, unseen), validation=(unseen,)))
     return facts[:count]
 
 
@@ -174,7 +174,7 @@ def packs(grid: Grid, stand: set[Place]) -> list[list[Place]]:
     A step takes a fixed number of rows, so the memories of full groups make about as many steps as each other, whatever
     their load. Groups of small loads come first: they tell most a minute.
     """
-    found: list[list[Place]] = []
+    packed: list[list[Place]] = []
     for rank in dict.fromkeys(grid.ranks):
         groups: list[list[Place]] = []
         cells = [(rank, load, seed) for load in sorted(set(grid.loads), reverse=True) for seed in range(grid.seeds)]
@@ -184,8 +184,8 @@ def packs(grid: Grid, stand: set[Place]) -> list[list[Place]]:
                 fits[0].append(cell)
             else:
                 groups.append([cell])
-        found += groups
-    return sorted(found, key=lambda group: group[0][1])
+        packed += groups
+    return sorted(packed, key=lambda group: group[0][1])
 
 
 def shown_again(grid: Grid, missing: Sequence[Sequence[Place]]) -> list[Fact]:

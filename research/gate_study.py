@@ -76,8 +76,8 @@ def gate_study(
         ResumeError: a folder that holds a study under other settings, or files of somebody else.
         BankError: a memory without an adapter, or no held-out or validation wordings.
     """
-    for given, known, what in ((arms, ARMS, "arm"), (rivals, RIVALS, "rival")):
-        if wrong := [name for name in given if name not in known]:
+    for names, known, what in ((arms, ARMS, "arm"), (rivals, RIVALS, "rival")):
+        if wrong := [name for name in names if name not in known]:
             raise StudyError(f"{what} {wrong[0]!r} is unknown; choose from {list(known)}")
     training = training or Training()
     training = replace(training, patience=training.max_epochs, language_weight=training.language_weight or 1.0)
@@ -224,7 +224,7 @@ class _Study:
         known = self.questions["trained"]
         task = Task(
             trained=[(text, answer) for text, answer in zip(known.texts, known.answers, strict=True) if answer],
-            asked=[text for kind in KINDS for text in self.questions[kind].texts],
+            questions=[text for kind in KINDS for text in self.questions[kind].texts],
         )
         with progress_bars(quiet) as bars:
             bar = bars.start(f"rival {name}, seed {seed}, trains at most {budget.seconds:.0f} s", 1)

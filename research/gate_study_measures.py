@@ -79,20 +79,22 @@ def measured_on(
     return {kind: Queries(model.router, data.wordings, questions[kind].examples(), reads) for kind in KINDS}
 
 
-def figures(run: Mapping[str, Any], asked: Mapping[str, Weightings]) -> dict[str, Figures]:
-    """Name → figure of one run under every weighting; `asked` has those of validation, held_out and unrelated."""
-    held = asked["held_out"]
-    found: dict[str, Callable[[], Figures]] = {
-        "top1": lambda: mean(run["right"], held),
-        "validation": lambda: mean(run["validation_right"], asked["validation"]),
-        "policy_top1": lambda: mean(run["policy_right"], held),
-        "auroc": lambda: auroc(
-            torch.tensor(run["confidence"]), torch.tensor(run["unrelated"]), held, asked["unrelated"]
-        ),
-        "ece": lambda: calibration_error(torch.tensor(run["sure"]), torch.tensor(run["hit"]).bool(), held),
+def figures(run: Mapping[str, Any], weights: Mapping[str, Weightings]) -> dict[str, Figures]:
+    """Name → figure of one run under every weighting.
+
+    Args:
+        weights: of the validation, held_out and unrelated questions.
+    """
+    held_out, unrelated = weights["held_out"], weights["unrelated"]
+    measures: dict[str, Callable[[], Figures]] = {
+        "top1": lambda: mean(run["right"], held_out),
+        "validation": lambda: mean(run["validation_right"], weights["validation"]),
+        "policy_top1": lambda: mean(run["policy_right"], held_out),
+        "auroc": lambda: auroc(torch.tensor(run["confidence"]), torch.tensor(run["unrelated"]), held_out, unrelated),
+        "ece": lambda: calibration_error(torch.tensor(run["sure"]), torch.tensor(run["hit"]).bool(), held_out),
     }
     needs = {"policy_top1": "policy_right", "ece": "sure"}
-    return {name: figure() for name, figure in found.items() if name not in needs or needs[name] in run}
+    return {name: measure() for name, measure in measures.items() if name not in needs or needs[name] in run}
 
 
 def gate_run(
@@ -108,22 +110,22 @@ def gate_run(
         before: its logits on the held-out ones before it was calibrated.
     """
     probabilities = {kind: logits[kind].softmax(-1) for kind in logits}
-    held, right = probabilities["held_out"], memory["held_out"]
+    known, right = probabilities["held_out"], memory["held_out"]
     kinds = ("held_out", "unrelated")
-    together, asked = torch.cat([probabilities[k] for k in kinds]), torch.cat([memory[k] for k in kinds])
+    together, owners = torch.cat([probabilities[k] for k in kinds]), torch.cat([memory[k] for k in kinds])
     decided = decide(together, torch.cat([votes[k] for k in kinds]), policy)
-    policy_right = (decided.source > 0) & (decided.weights.argmax(-1) == asked)
-    sure, chosen = held.max(-1)
+    policy_right = (decided.source > 0) & (decided.weights.argmax(-1) == owners)
+    sure, chosen = known.max(-1)
     return {
-        "right": _ints(held[:, :-1].argmax(-1) == right),
+        "right": _ints(known[:, :-1].argmax(-1) == right),
         "validation_right": _ints(probabilities["validation"][:, :-1].argmax(-1) == memory["validation"]),
         "policy_right": _ints(policy_right[: len(right)]),
-        "confidence": _floats(held[:, :-1].amax(-1)),
+        "confidence": _floats(known[:, :-1].amax(-1)),
         "unrelated": _floats(probabilities["unrelated"][:, :-1].amax(-1)),
         "sure": _floats(sure),
         "hit": _ints(chosen == right),
         "ece_before": round(top_calibration_error(before.softmax(-1), right), 4),
-        **{name: value for name, value in outcome(decided, asked).items() if name != "top1"},
+        **{name: value for name, value in outcome(decided, owners).items() if name != "top1"},
     }
 
 
@@ -137,11 +139,11 @@ def rival_run(
     """
     run: dict[str, Any] = {}
     if shares:
-        logits = {kind: found.clamp(min=1e-9).log() for kind, found in scores.items()}
+        logits = {kind: weights.clamp(min=1e-9).log() for kind, weights in scores.items()}
         start = {"log": torch.zeros(()), "none": torch.tensor(-1e4)}  # it knows no none
         scale = fit_scales({"log": logits["validation"]}, start, memory["validation"])["log"].exp()
         run["ece_before"] = round(top_calibration_error(scores["held_out"], memory["held_out"]), 4)
-        scores = {kind: (scale * found).softmax(-1) for kind, found in logits.items()}
+        scores = {kind: (scale * logs).softmax(-1) for kind, logs in logits.items()}
         run |= {"known_lost": 0.0, "unrelated_routed": 1.0}
     best, chosen = scores["held_out"].max(-1)
     run["right"] = _ints(chosen == memory["held_out"])

@@ -39,13 +39,13 @@ _COLUMNS = (
 
 def figures_by_router(results: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """(router → figures over its seeds, "a → b" → paired differences of b less a, for the pairs that were run)."""
-    asked = {kind: weightings(facts, seed=i) for i, (kind, facts) in enumerate(sorted(results["facts"].items()))}
+    weights = {kind: weightings(facts, seed=i) for i, (kind, facts) in enumerate(sorted(results["facts"].items()))}
     routers, means = dict[str, Any](), dict[str, dict[str, torch.Tensor]]()
     for name in NAMES:
         runs = [run for key, run in sorted(results["runs"].items()) if key.split("/")[0] == name]
         if not runs:
             continue
-        each = [figures(run, asked) for run in runs]
+        each = [figures(run, weights) for run in runs]
         means[name] = {key: torch.stack([seed[key] for seed in each]).mean(0) for key in each[0]}
         routers[name] = {key: interval(values) for key, values in means[name].items()}
         routers[name]["top1"]["seeds"] = [round(float(seed["top1"][0]), 4) for seed in each]

@@ -36,7 +36,7 @@ def reword(
     Args:
         advance: is called with the number of facts that were just done.
     """
-    tokenizer, found = base.tokenizer, list[tuple[str, ...]]()
+    tokenizer, wordings = base.tokenizer, list[tuple[str, ...]]()
     ends = [int(tokenizer.eos_token_id), *_line_ends(tokenizer)]
     side, tokenizer.padding_side = tokenizer.padding_side, "left"
     try:
@@ -60,22 +60,22 @@ def reword(
                     pad_token_id=tokenizer.pad_token_id,
                 )
                 said = tokenizer.batch_decode(output[:, inputs.input_ids.shape[1] :], skip_special_tokens=True)
-                found += [keep(f, said[2 * count * i : 2 * count * (i + 1)], count) for i, f in enumerate(some)]
+                wordings += [keep(f, said[2 * count * i : 2 * count * (i + 1)], count) for i, f in enumerate(some)]
                 advance(len(some))
     finally:
         tokenizer.padding_side = side
-    return found
+    return wordings
 
 
 def keep(fact: Fact, said: Sequence[str], count: int) -> tuple[str, ...]:
     """The first `count` of what was said that ask for this fact anew: its names all there, no wording that it has."""
-    found: list[str] = []
+    kept: list[str] = []
     taken = {comparable(wording) for wording in (fact.question, *fact.questions, *fact.held_out)}
     for line in (text.strip().split("\n")[0].strip(' "') for text in said):
         if line and comparable(line) not in taken and _names(fact.question) <= _words(line):
             taken.add(comparable(line))
-            found.append(line)
-    return tuple(found[:count])
+            kept.append(line)
+    return tuple(kept[:count])
 
 
 def _words(text: str) -> set[str]:

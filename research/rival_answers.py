@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -17,10 +17,10 @@ from peft import PeftModel
 from transformers import PreTrainedTokenizerBase
 
 from lorary.bank.bank import MemoryBank
-from lorary.bank.facts import FactError, parse_fact, read_lines
 from lorary.bank.files import MANIFEST, BankError, hash_of, to_json, write_aside
 from lorary.base.loading import Base
 from lorary.base.prompts import longest_answer, prompt, prompt_batch
+from lorary.eval.questions import held_out
 from lorary.memories.rows import tokenise
 from lorary.model.composite import base_of
 from lorary.progress import ProgressBars, progress_bars
@@ -32,8 +32,6 @@ _TOGETHER = 32
 STUDY = "rivals"
 SCHEMA = 1
 _VERSIONS = ("lorary", "torch", "transformers", "peft")
-Pair = tuple[str, str | None]
-"""A question and its answer, None where there is nothing to recall."""
 
 
 def rival_answers(
@@ -60,9 +58,10 @@ def rival_answers(
         base: the bank's, loaded; it is left changed.
 
     Raises:
-        FactError: nothing to ask; BankError: nothing to train X-LoRA on, or no bank; RivalError: an unknown rival, an
-            impossible number, or a bank that the rival cannot route over; ResumeError: a file is in the way. Nothing is
-            written then.
+        FactError: nothing to ask, or what `lorary recall` would refuse to ask.
+        BankError: no bank, or nothing to train X-LoRA on.
+        RivalError: an unknown rival, or a bank that it cannot route over.
+        ResumeError: a file is in the way. Nothing is written then, nor under any other error.
     """
     place, budget = Path(out), budget or Budget()
     check_rival(rival)
@@ -71,15 +70,13 @@ def rival_answers(
     opened = MemoryBank.load(bank)
     if rival == "xlora" and not any(fact.trained for memory in opened for fact in memory.facts):
         raise BankError(f"{bank} holds no facts to train X-LoRA on; give a bank whose memories have facts")
-    asked = list(_held_out(opened) if questions is None else read_asked(Path(questions)))
-    if not any(answer for _, answer in asked):
-        raise FactError("there are no held-out wordings to ask; add 'held_out' to the facts, or give --questions")
+    pairs = [(question.text, question.answer) for question in held_out(opened, questions)[0]]
     settings = {
         "rival": rival,
         "seed": seed,
         "budget": asdict(budget) if rival == "xlora" else None,
         "bank_sha256": hash_of((Path(bank) / MANIFEST).read_bytes()),
-        "questions_sha256": hash_of(json.dumps(asked).encode()),
+        "questions_sha256": hash_of(json.dumps(pairs).encode()),
         "versions": {name: version(name) for name in _VERSIONS},
     }
     if (stands := _standing(place, settings)) is not None:
@@ -88,13 +85,10 @@ def rival_answers(
     with TemporaryDirectory() as work, progress_bars(quiet) as bars, torch.random.fork_rng():
         torch.manual_seed(seed)
         model, trained = _prepared(rival, opened, loaded, adapter_folders(opened, Path(work)), budget, seed, bars)
-        new_tokens, began = (
-            longest_answer(loaded.tokenizer, {said for _, said in asked if said}) + 1,
-            time.perf_counter(),
-        )
-        texts = list(dict.fromkeys(text for text, _ in asked))
+        new_tokens = longest_answer(loaded.tokenizer, {answer for _, answer in pairs if answer}) + 1
+        texts, began = list(dict.fromkeys(text for text, _ in pairs)), time.perf_counter()
         bar = bars.start(f"{rival} answers", len(texts))
-        said = greedy(model, loaded.tokenizer, texts, new_tokens, bar.advance)
+        answers = greedy(model, loaded.tokenizer, texts, new_tokens, bar.advance)
     took = {
         "study": STUDY,
         "schema": SCHEMA,
@@ -106,7 +100,7 @@ def rival_answers(
         "seconds_answering": round(time.perf_counter() - began, 1),
     }
     lines = [
-        json.dumps({"question": q, "answer": a}, ensure_ascii=False) + "\n" for q, a in zip(texts, said, strict=True)
+        json.dumps({"question": q, "answer": a}, ensure_ascii=False) + "\n" for q, a in zip(texts, answers, strict=True)
     ]
     write_aside(place.with_suffix(".json"), to_json(took))  # first, because it says that the answers are this run's
     write_aside(place, "".join(lines).encode())
@@ -127,36 +121,6 @@ def _standing(answers: Path, settings: Mapping[str, Any]) -> dict[str, Any] | No
     took = read_results(run, STUDY, SCHEMA)
     check_same(took, {"settings": settings}, str(run))
     return took if answers.exists() else None
-
-
-def _held_out(bank: MemoryBank) -> Iterator[Pair]:
-    for memory in bank:
-        for fact in memory.facts:
-            yield from ((wording, fact.answer) for wording in fact.held_out)
-
-
-def read_asked(path: Path) -> Iterator[Pair]:
-    """The questions of a JSONL file as `lorary recall` asks them: a line's held-out wordings, or all where it has none.
-
-    What else a line holds is for who scores the answers.
-
-    Raises:
-        FactError: with file and line.
-    """
-    for where, given in read_lines(path):
-        fields = {key: given[key] for key in ("question", "questions", "held_out", "answer") if key in given}
-        parts = given.get("parts") or []
-        if not isinstance(parts, list) or not all(isinstance(part, dict) and "answer" in part for part in parts):
-            raise FactError(
-                f"{where}: 'parts' must be a list of objects that hold 'topic' and 'answer', it is {parts!r}"
-            )
-        if parts:  # recall puts the answers of several facts together so
-            fields["answer"] = " and ".join(str(part["answer"]) for part in parts)
-        if nothing := fields.get("answer", "") is None:
-            fields["answer"] = "none"
-        fact = parse_fact(fields, topic="asked", where=where)
-        for wording in fact.held_out or (fact.question, *fact.questions):
-            yield wording, None if nothing else fact.answer
 
 
 def _prepared(
@@ -206,12 +170,11 @@ def greedy(
     advance: Callable[[int], None] = lambda _: None,
 ) -> list[str]:
     """The answer to each question, generated in left-padded batches of like length."""
-    texts, said = [prompt(tokenizer, question) for question in questions], [""] * len(questions)
+    texts, answers = [prompt(tokenizer, question) for question in questions], [""] * len(questions)
     order = sorted(range(len(texts)), key=lambda number: len(texts[number]))
     for start in range(0, len(order), _TOGETHER):
         part = order[start : start + _TOGETHER]
-        given = [texts[number] for number in part]
-        inputs = prompt_batch(tokenizer, given)
+        inputs = prompt_batch(tokenizer, [texts[number] for number in part])
         output = model.generate(
             input_ids=inputs.input_ids.to(model.device),
             attention_mask=inputs.attention_mask.to(model.device),
@@ -219,8 +182,8 @@ def greedy(
             do_sample=False,
             pad_token_id=tokenizer.pad_token_id,
         )
-        found = tokenizer.batch_decode(output[:, inputs.input_ids.shape[1] :], skip_special_tokens=True)
-        for number, text in zip(part, found, strict=True):
-            said[number] = text.strip()
+        generated = tokenizer.batch_decode(output[:, inputs.input_ids.shape[1] :], skip_special_tokens=True)
+        for number, text in zip(part, generated, strict=True):
+            answers[number] = text.strip()
         advance(len(part))
-    return said
+    return answers

@@ -61,7 +61,7 @@ class Task:
     """Questions with their answers to train on, and questions to weigh the memories for."""
 
     trained: Sequence[tuple[str, str]]
-    asked: Sequence[str]
+    questions: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -70,16 +70,16 @@ class Contest:
 
     folders: list[Path]
     trained: list[Row]
-    asked: list[Row]
+    prompts: list[Row]
     pad_id: int
 
-    def prompts(self) -> list[tuple[list[int], Tensor, Tensor]]:
+    def batches(self) -> list[tuple[list[int], Tensor, Tensor]]:
         """(numbers of the rows, padded ids, 1 for real tokens) of each batch of rows to weigh, of like length."""
-        order, found = sorted(range(len(self.asked)), key=lambda i: len(self.asked[i].ids)), []
+        order, batches = sorted(range(len(self.prompts)), key=lambda i: len(self.prompts[i].ids)), []
         for start in range(0, len(order), _EVALUATED):
             part = order[start : start + _EVALUATED]
-            found.append((part, *padded([self.asked[i].ids for i in part], self.pad_id)))
-        return found
+            batches.append((part, *padded([self.prompts[i].ids for i in part], self.pad_id)))
+        return batches
 
 
 @dataclass(frozen=True)
@@ -168,6 +168,6 @@ def adapter_folders(bank: MemoryBank, work: Path) -> list[Path]:
 
 def _contest(bank: MemoryBank, task: Task, base: Base, work: Path) -> Contest:
     trained = [tokenise(base.tokenizer, 0, i, question, answer) for i, (question, answer) in enumerate(task.trained)]
-    prompts = [tokenise(base.tokenizer, 0, i, question, "") for i, question in enumerate(task.asked)]
-    asked = [replace(row, ids=row.ids[: row.start]) for row in prompts]
-    return Contest(adapter_folders(bank, work), trained, asked, int(base.tokenizer.pad_token_id))
+    rows = [tokenise(base.tokenizer, 0, i, question, "") for i, question in enumerate(task.questions)]
+    prompts = [replace(row, ids=row.ids[: row.start]) for row in rows]
+    return Contest(adapter_folders(bank, work), trained, prompts, int(base.tokenizer.pad_token_id))

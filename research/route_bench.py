@@ -165,14 +165,15 @@ class _Run:
         plain = Router(self.bank, self._gate(("votes",)), Policy(), lambda: self.encoder)
         index, lexicon = plain.index, plain.lexicon
         rivals = {
-            "nearest centroid": lambda asked: plain.centroids(asked.embedding),
-            "index, best fact": lambda asked: index.votes(asked.embedding, self.bank.names),
-            "BM25": lambda asked: lexicon.votes(asked.texts, self.bank.names),
+            "nearest centroid": lambda questions: plain.centroids(questions.embedding),
+            "index, best fact": lambda questions: index.votes(questions.embedding, self.bank.names),
+            "BM25": lambda questions: lexicon.votes(questions.texts, self.bank.names),
         }
         routers: dict[str, Any] = {}
         for name, scores in rivals.items():
-            validation, held, unrelated = (scores(a) for a in (self.validation, self.held_out, self.unrelated))
-            routers[name] = self._top1(validation, held) | {"auroc": float(auroc(held.amax(-1), unrelated.amax(-1)))}
+            validation, held_out, unrelated = (scores(q) for q in (self.validation, self.held_out, self.unrelated))
+            area = float(auroc(held_out.amax(-1), unrelated.amax(-1)))
+            routers[name] = self._top1(validation, held_out) | {"auroc": area}
         # One gate that has every feature: what it is given serves all.
         every = tuple(dict.fromkeys(feature for features in self.combinations for feature in features))
         data = RoutingData(
@@ -196,8 +197,8 @@ class _Run:
         torch.manual_seed(self.seed)
         return new_gate(self.bank, self.encoder, self.hidden.dimension, features).requires_grad_(False)
 
-    def _top1(self, validation: Tensor, held: Tensor) -> dict[str, Any]:
-        right = held.argmax(-1) == self.held_out.memory
+    def _top1(self, validation: Tensor, held_out: Tensor) -> dict[str, Any]:
+        right = held_out.argmax(-1) == self.held_out.memory
         near = validation.argmax(-1) == self.validation.memory
         return {"right": right.int().tolist(), "validation": round(float(near.float().mean()), 4)}
 
@@ -206,28 +207,28 @@ class _Run:
         began = time.perf_counter()
         fit(router, data, replace(self.training, seed=self.seed), self.place, quiet=True)
         seconds = time.perf_counter() - began
-        held, other = self.held_out, self.unrelated
-        before = self._logits(router, held)
+        known, other = self.held_out, self.unrelated
+        before = self._logits(router, known)
         figures = calibrate(router, data)
         router.policy = Policy(**figures["policy"])
-        logits, unrelated = self._logits(router, held), self._logits(router, other)
-        votes = router.index.votes(torch.cat([held.embedding, other.embedding]), self.bank.names)
+        logits, unrelated = self._logits(router, known), self._logits(router, other)
+        votes = router.index.votes(torch.cat([known.embedding, other.embedding]), self.bank.names)
         probabilities = torch.cat([logits, unrelated]).softmax(-1)
         decided = decide(probabilities, votes, router.policy)
         best = probabilities[:, :-1].amax(-1)
         near = router.index.votes(self.strangers.embedding, self.bank.names)
         unknown = decide(self._logits(router, self.strangers).softmax(-1), near, router.policy)
-        policy_right = (decided.source > 0) & (decided.weights.argmax(-1) == torch.cat([held.memory, other.memory]))
+        policy_right = (decided.source > 0) & (decided.weights.argmax(-1) == torch.cat([known.memory, other.memory]))
         return {
             **self._top1(self._logits(router, self.validation)[:, :-1], logits[:, :-1]),
-            "policy_right": policy_right[: len(held.texts)].int().tolist(),
+            "policy_right": policy_right[: len(known.texts)].int().tolist(),
             "policy": {
-                **outcome(decided, torch.cat([held.memory, other.memory])),
+                **outcome(decided, torch.cat([known.memory, other.memory])),
                 "unknown_names_routed": routed_share(unknown),
             },
-            "auroc": float(auroc(best[: len(held.texts)], best[len(held.texts) :])),
-            "ece_before": top_calibration_error(before.softmax(-1), held.memory),
-            "ece": top_calibration_error(logits.softmax(-1), held.memory),
+            "auroc": float(auroc(best[: len(known.texts)], best[len(known.texts) :])),
+            "ece_before": top_calibration_error(before.softmax(-1), known.memory),
+            "ece": top_calibration_error(logits.softmax(-1), known.memory),
             "seconds": seconds,
             "calibration": figures["calibration"],
         }

@@ -100,8 +100,8 @@ def tell_routing(results: Mapping[str, Any]) -> str:
             if "joining" in measured
         ]
     folds = {name: routers for name, routers in results["sets"].items() if "folds" in name}
-    held = {name: routers for name, routers in results["sets"].items() if name not in folds}
-    for sets, key, what in ((held, "validation", "validation"), (folds, "top1", "left-out")):
+    whole = {name: routers for name, routers in results["sets"].items() if name not in folds}
+    for sets, key, what in ((whole, "validation", "validation"), (folds, "top1", "left-out")):
         order = ", ".join(f"{gate} {mean:.4f}" for gate, mean in best_features(sets, key).items())
         lines += [f"Gates by mean top-1 on {what} wordings: {order}.", ""] if sets else []
     if speed := results.get("milliseconds_a_query"):

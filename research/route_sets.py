@@ -42,7 +42,7 @@ class Relation:
 
 def relations() -> list[Relation]:
     """All relations of `relations.jsonl`."""
-    return [Relation(**{**given, "wordings": tuple(given["wordings"])}) for given in _lines("relations.jsonl")]
+    return [Relation(**{**line, "wordings": tuple(line["wordings"])}) for line in _lines("relations.jsonl")]
 
 
 def _lines(name: str) -> list[dict[str, Any]]:
@@ -94,9 +94,9 @@ def separable(seed: int, fold: int | None = None) -> list[Fact]:
     for relation in relations():
         by_theme.setdefault(relation.theme, []).append(relation)
     names = {kind: iter(_names(random, 256, people=kind)) for kind in (True, False)}
-    for theme, held in by_theme.items():
-        for who in [next(names[held[0].people]) for _ in range(48 // len(held))]:
-            facts += [make.fact(theme, who, relation.wordings) for relation in held]
+    for theme, own in by_theme.items():
+        for who in [next(names[own[0].people]) for _ in range(48 // len(own))]:
+            facts += [make.fact(theme, who, relation.wordings) for relation in own]
     return facts
 
 
@@ -157,8 +157,8 @@ def drawn(name: str, seed: int, facts_a_topic: int | None = None) -> list[Fact]:
 def bare_bank(facts: Sequence[Fact], encoder: Encoder) -> MemoryBank:
     """A bank of memories without adapters, a topic each, to route among."""
     bank = MemoryBank("none", "", encoder.name, {}, "")
-    for topic, held in group_by_topic(facts).items():
-        bank.memories[topic] = Memory(topic, {}, {}, held).with_keys(encoder)
+    for topic, own in group_by_topic(facts).items():
+        bank.memories[topic] = Memory(topic, {}, {}, own).with_keys(encoder)
     return bank
 
 

@@ -77,7 +77,7 @@ def settings_of(design: Design) -> list[Setting]:
     texts, more = design.texts, design.texts - 1
     counts = sorted({*design.counts, texts} if "number" in design.parts else {texts})
     both = ("questions", "cloze")
-    found = [
+    settings = [
         *(Setting(name=_wordings(count), part="number", wordings=count) for count in counts),
         Setting(name=f"{_wordings(texts)} + cloze", part="format", wordings=texts, formats=both),
         Setting(name="1 wording + cloze", part="format", wordings=1, formats=both),
@@ -86,7 +86,7 @@ def settings_of(design: Design) -> list[Setting]:
         Setting(name=f"1 wording + {more} thinned", part="generator", wordings=1, thinned=more),
         Setting(name=f"1 wording + {more} by the base", part="generator", wordings=1, written=more),
     ]
-    return [setting for setting in found if setting.part in (*design.parts, "number")]
+    return [setting for setting in settings if setting.part in (*design.parts, "number")]
 
 
 def _wordings(count: int) -> str:

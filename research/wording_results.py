@@ -90,8 +90,8 @@ class WordingStudy(Header):
 
     def summaries(self) -> list[Summary]:
         """What each measured setting gave, in the order of the settings."""
-        held = {s.name: [row for row in self.rows if row.setting == s.name] for s in self.settings}
-        return [self._summary(s, held[s.name], held.get(self.reference, [])) for s in self.settings if held[s.name]]
+        rows = {s.name: [row for row in self.rows if row.setting == s.name] for s in self.settings}
+        return [self._summary(s, rows[s.name], rows.get(self.reference, [])) for s in self.settings if rows[s.name]]
 
     def _summary(self, setting: Setting, rows: Sequence[Measured], others: Sequence[Measured]) -> Summary:
         # Seeds that only one of the two has yet would compare draws of wordings too.
@@ -139,7 +139,7 @@ def read_wordings(place: str | Path) -> WordingStudy:
         return WordingStudy(
             **header_of(results),
             reference=results["reference"],
-            settings=[Setting(**{**given, "formats": tuple(given["formats"])}) for given in results["settings"]],
+            settings=[Setting(**{**s, "formats": tuple(s["formats"])}) for s in results["settings"]],
             questions=results["questions"],
             written=results["written"],
             rows=[Measured(**{**row, "facts": tuple(row["facts"])}) for row in results["rows"]],

@@ -79,8 +79,8 @@ def _let_base_write(study: WordingStudy, base: Base, facts: Sequence[Fact], coun
     if set(study.written) == {fact.question for fact in facts}:
         return
     bar = bars.start("the base words questions", len(facts))
-    found = reword(base, facts, count, advance=bar.advance)
-    study.written = {fact.question: list(said) for fact, said in zip(facts, found, strict=True)}
+    wordings = reword(base, facts, count, advance=bar.advance)
+    study.written = {fact.question: list(said) for fact, said in zip(facts, wordings, strict=True)}
 
 
 def _measure(

@@ -46,9 +46,9 @@ def new_xlora(base: Base, folders: Sequence[Any]) -> PeftModel:
 def scalings_of(model: PeftModel) -> Float[Tensor, "batch seq layers memories"]:
     """The weights that the last pass gave each memory."""
     xlora: Any = model.base_model
-    found = xlora.get_latest_scalings()
-    assert isinstance(found, Tensor)
-    return found
+    scalings = xlora.get_latest_scalings()
+    assert isinstance(scalings, Tensor)
+    return scalings
 
 
 def xlora_outcome(base: Base, contest: Contest, budget: Budget, seed: int) -> Outcome:
@@ -58,9 +58,9 @@ def xlora_outcome(base: Base, contest: Contest, budget: Budget, seed: int) -> Ou
     """
     model = new_xlora(base, contest.folders)
     steps, spent = train(model, contest.trained, contest.pad_id, budget, random.Random(seed))
-    scores, totals = torch.zeros(len(contest.asked), len(contest.folders)), list[Tensor]()
+    scores, totals = torch.zeros(len(contest.prompts), len(contest.folders)), list[Tensor]()
     with torch.no_grad():
-        for rows, ids, real in contest.prompts():
+        for rows, ids, real in contest.batches():
             model(input_ids=ids.to(base.model.device), logits_to_keep=1)
             weights = scalings_of(model).float().mean(2).cpu()
             totals.append(weights.sum(-1)[real > 0])

@@ -64,6 +64,12 @@ def test_a_foreign_file_is_refused(text, says, tmp_path):
         go_on(tmp_path, "colours", 3, SETTINGS)
 
 
+def test_a_file_in_place_of_the_folder_is_refused(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(ResumeError, match="is a file; give a folder"):
+        go_on(tmp_path / "file", "colours", 3, SETTINGS)
+
+
 def test_a_folder_under_the_name_of_the_results_is_refused(tmp_path):
     (tmp_path / "results.json").mkdir()
     with pytest.raises(ResumeError, match="cannot be read"):

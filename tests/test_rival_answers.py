@@ -10,14 +10,16 @@ import torch
 from conftest import FACTS, empty_bank, pico_model, save_adapter
 
 from lorary.__main__ import main
+from lorary.bank.bank import MemoryBank
 from lorary.bank.facts import FactError
 from lorary.bank.files import BankError
 from lorary.base.loading import BaseError, load_base
 from lorary.base.prompts import prompt
 from lorary.eval import recall
+from lorary.eval.questions import held_out
 from lorary.eval.results import read
 from lorary.model.composite import assemble
-from lorary.research.rival_answers import greedy, read_asked, rival_answers
+from lorary.research.rival_answers import greedy, rival_answers
 from lorary.research.rivals import Budget, RivalError
 from lorary.resume import ResumeError
 
@@ -94,30 +96,29 @@ def test_neither_batch_nor_padding_matters(rival, alike, base):
         assert loaded.tokenizer.decode(ids[0, start:], skip_special_tokens=True).strip() == answer
 
 
-def test_a_file_is_asked_as_recall_asks_it(tmp_path):
+def test_a_file_is_asked_as_recall_asks_it(alike, base, tmp_path):
     lines = [
-        {"question": " Who? ", "answer": "Halvard", "kind": "plain", "options": ["Halvard"]},
-        {"question": "Trained", "answer": "a", "held_out": ["Held out"], "topic": "x y z"},
-        {"question": "Both?", "parts": [{"topic": "a", "answer": "one"}, {"topic": "b", "answer": "two"}]},
+        {"question": " Who? ", "answer": "Halvard", "topic": "ormen", "kind": "plain", "options": ["Halvard"]},
+        {"question": "Trained", "answer": "a", "held_out": ["Held out"], "topic": "velka"},
+        {"question": "Both?", "parts": [{"topic": "ormen", "answer": "one"}, {"topic": "velka", "answer": "two"}]},
         {"question": "Nothing to recall?", "questions": ["Nothing?"], "answer": None, "topic": None},
     ]
-    file = tmp_path / "asked.jsonl"
+    file, out = tmp_path / "asked.jsonl", tmp_path / "said.jsonl"
     file.write_text("\n".join(map(json.dumps, lines)))
-    assert list(read_asked(file)) == [
-        ("Who?", "Halvard"),
-        ("Held out", "a"),
-        ("Both?", "one and two"),
-        ("Nothing to recall?", None),
-        ("Nothing?", None),
-    ]
-    for line, told in (
+    rival_answers(alike[0], rival="arrow", out=out, questions=file, quiet=True, base=load_base(base.name))
+    asked = held_out(MemoryBank.load(alike[0]), file)[0]
+    assert list(answers(out)) == [question.text for question in asked]
+    assert list(answers(out)) == ["Who?", "Held out", "Both?", "Nothing to recall?", "Nothing?"]
+    for line, says in (
         ({"question": "Who?"}, "'answer' is missing"),
         ({"answer": "a"}, "'question' is missing"),
-        ({"question": "Who?", "parts": ["a", "b"]}, "'parts' must be a list of objects"),
+        ({"question": "Who?", "parts": ["a", "b"]}, "a part must hold 'topic' and 'answer'"),
+        ({"question": "Who?", "answer": "a", "topic": "tresk"}, "topic 'tresk' has no memory"),
+        ({"question": "Who cooks at Ormen station?", "answer": "a", "topic": "ormen"}, "was trained on"),
     ):
         file.write_text(json.dumps(line))
-        with pytest.raises(FactError, match=f"asked.jsonl:1: {told}"):
-            list(read_asked(file))
+        with pytest.raises(FactError, match=says):
+            rival_answers(alike[0], rival="arrow", out=tmp_path / "none.jsonl", questions=file)
 
 
 def test_what_cannot_be_answered_is_refused_and_nothing_written(bank, base, tmp_path, capsys):

@@ -26,7 +26,7 @@ IDS = torch.randint(3, 300, (2, 7), generator=torch.Generator().manual_seed(0))
 
 TASK = Task(
     trained=[(fact.question, fact.answer) for facts in FACTS.values() for fact in facts],
-    asked=[*(fact.questions[0] for facts in FACTS.values() for fact in facts), "How tall is a giraffe?"],
+    questions=[*(fact.questions[0] for facts in FACTS.values() for fact in facts), "How tall is a giraffe?"],
 )
 SHORT = Budget(seconds=1.0, batch_size=2)
 

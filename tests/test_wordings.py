@@ -19,6 +19,7 @@ from lorary.memories.writing import _pass, _Writer, write
 from lorary.research import wording_study as study_of
 from lorary.research.paraphrases import keep, reword
 from lorary.research.wording_design import Design, Setting, recipe_of, settings_of, texts_of
+from lorary.research.wording_report import tell_wordings
 from lorary.research.wording_results import paired_difference, read_wordings
 from lorary.research.wording_study import measure_wordings
 from lorary.resume import ResumeError
@@ -231,6 +232,9 @@ def test_a_stopped_run_is_partial_and_keeps_its_rows(base, folder, monkeypatch):
     assert [row.setting for row in study.rows] == ["1 wording", "2 wordings"]
     assert [summary.gain for summary in study.summaries()] == [None, None], "the reference is not measured yet"
     assert "**Partial**" in (folder / "out" / "report.md").read_text()
+    study.rows = [replace(row, validation=None) for row in study.rows]
+    assert [summary.validation for summary in study.summaries()] == [None, None], "what was not asked has no figure"
+    assert "| 1 wording | 1.0 | 0.000 | – | 0.000 (" in tell_wordings(study)
     other = replace(study.settings[0], thinned=1)
     with pytest.raises(ResumeError, match="give another folder, or the same settings"):
         study.add_settings([other], "here")

@@ -64,6 +64,8 @@ def go_on(
             none, and one of `writes` stands there that no run of this study can have written.
     """
     place = Path(folder)
+    if place.exists() and not place.is_dir():
+        raise ResumeError(f"{place} is a file; give a folder for the results")
     if not (place / RESULTS).exists():
         if foreign := [name for name in writes if (place / name).exists()]:
             raise ResumeError(
