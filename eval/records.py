@@ -20,6 +20,7 @@ from lorary.eval.measurements import (
 from lorary.routing.policy import Route
 
 SCHEMA = 8
+STUDY = "recall"
 
 
 @dataclass(frozen=True)
@@ -144,6 +145,7 @@ class Studies:
 class Results:
     """A run: what made it, and what stands so far."""
 
+    study: str = STUDY
     schema: int = SCHEMA
     partial: bool = True
     configuration: dict[str, Any] = field(default_factory=dict)

@@ -16,34 +16,29 @@ from pydantic import TypeAdapter, ValidationError
 
 from lorary.bank.facts import read_lines
 from lorary.bank.files import MANIFEST, write_aside
-from lorary.errors import LoraryError
+from lorary.errors import reading
 from lorary.eval.evaluated import Evaluated
 from lorary.eval.measurements import Retention
 from lorary.eval.page import page
 from lorary.eval.questions import NEAR_COPY, Question, headline
-from lorary.eval.records import SCHEMA, Prediction, Predictions, Results
+from lorary.eval.records import SCHEMA, STUDY, Prediction, Predictions, Results
 from lorary.eval.report import report
+from lorary.resume import REPORT, RESULTS, ResumeError, check_same, go_on, read_results
 
-RESULTS, PREDICTIONS = "results.json", "predictions.jsonl"
-_REPORTS = ("report.md", "report.html")
+PREDICTIONS = "predictions.jsonl"
+_REPORTS = (REPORT, "report.html")
 _VERSIONS = ("lorary", "torch", "transformers", "peft", "lightning", "sentence-transformers", "faiss-cpu")
 _RESULTS_FORM, _LINE_FORM = TypeAdapter(Results), TypeAdapter(Prediction)
 _COST = {"seconds", "latency", "peak_rss_mib", "generated"}
 """What the same seeds need not repeat: times, memory, and how many answers no earlier condition had met."""
 _ELSEWHERE = "elsewhere_sha256"
 """Where the configuration has the hashes of what is asked beside the composite: a file of answers, a bank; by condition."""
-_CALLED = {
-    "source_sha256": "the composite, bank or adapters",
-    "questions_sha256": "the questions",
-    "leak_check": "the questions",
-    "memories": "the memories",
-    "router": "the router",
-}
-"""Settings that are told by a name, since their values are long."""
+_IMPLIED = ("memories", "router", "leak_check", _ELSEWHERE)
+"""What the hashes of the source and of the questions decide, and what does not touch what was asked here."""
 
 
-class RunError(LoraryError):
-    """A folder of results that cannot be read, or must not be written over: says why, and what to do."""
+class RunError(ResumeError):
+    """A folder of results that cannot be read, gone on from or written: says why, and what to do."""
 
 
 def hash_of_bank(folder: str | Path) -> str:
@@ -92,17 +87,12 @@ def standing(out: Path) -> tuple[Results, Predictions] | None:
     """The run that stands in a folder; None where nothing of a run does.
 
     Raises:
-        RunError: what stands there is no run of this version, so that it must not be written over.
+        ResumeError: what stands there is no run of this version, so that it must not be written over.
     """
     if out.exists() and not out.is_dir():
         raise RunError(f"{out} is a file; give a folder for the results")
-    if (out / RESULTS).exists():
-        return read(out)
-    if other := [name for name in (PREDICTIONS, *_REPORTS) if (out / name).exists()]:
-        raise RunError(
-            f"{out / other[0]} stands without a {RESULTS}, so `lorary recall` did not write it; give another folder"
-        )
-    return None
+    content = go_on(out, STUDY, SCHEMA, {}, writes=(PREDICTIONS, *_REPORTS))
+    return None if content is None else _typed(content, out)
 
 
 def resume(results: Results, before: tuple[Results, Predictions] | None, out: Path, *, replace: bool) -> Predictions:
@@ -121,12 +111,16 @@ def resume(results: Results, before: tuple[Results, Predictions] | None, out: Pa
     if before is None:
         return {}
     standing, kept = before
-    if differing := _differing(standing, results):
+    try:
+        if results.configuration["source_sha256"] is None:
+            raise RunError(
+                f"{out} holds a run, and nobody can tell whether it is of this model, which is in memory; give another folder"
+            )
+        check_same(to_json(standing), _settings(results), str(out))
+    except ResumeError as error:
         if replace:
             return {}
-        raise RunError(
-            f"{out} holds a run of other settings: {'; '.join(differing)}. Give another folder; --replace replaces the run"
-        )
+        raise RunError(f"{error}; --replace (replace=True) replaces the run") from error
     wanted, elsewhere = results.configuration["questions"], results.configuration[_ELSEWHERE]
     elsewhere_before = standing.configuration.get(_ELSEWHERE, {})
     changed = {name for name, content in elsewhere.items() if content != elsewhere_before.get(name)}
@@ -143,21 +137,10 @@ def resume(results: Results, before: tuple[Results, Predictions] | None, out: Pa
     return {name: kept[name] for name in finished}
 
 
-def _differing(before: Results, now: Results) -> list[str]:
-    """What two runs differ by, in words; nothing where one can go on with the other."""
-    if now.configuration["source_sha256"] is None:
-        return ["the model is in memory, so nobody can tell whether it is the same"]
-    told: dict[str, None] = {}
-    for one, two in (
-        (before.configuration, now.configuration),
-        (before.seeds, now.seeds),
-        (before.versions, now.versions),
-    ):
-        for key in dict.fromkeys([*one, *two]):
-            if key != _ELSEWHERE and one.get(key) != two.get(key):
-                values = f"{key} {one.get(key)!r} there, {two.get(key)!r} here"
-                told[f"{_CALLED[key]} differ" if key in _CALLED else values] = None
-    return list(told)
+def _settings(results: Results) -> dict[str, dict[str, Any]]:
+    """What a run must have in common with one that goes on from it; the memories' cards are in the hash of their source."""
+    configuration = {key: value for key, value in results.configuration.items() if key not in _IMPLIED}
+    return {"configuration": configuration, "seeds": results.seeds, "versions": results.versions}
 
 
 def without(retention: Retention, conditions: Set[str]) -> Retention:
@@ -179,35 +162,23 @@ def from_json(content: dict[str, Any]) -> Results:
 
 
 def read(folder: Path) -> tuple[Results, Predictions]:
-    """(results, predictions by condition) of a run. Raises RunError for what is not one of this version."""
-    path = folder / RESULTS
-    if not path.is_file():
-        raise RunError(f"{folder} holds no {RESULTS}; give a folder that `lorary recall` wrote")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise RunError(
-            f"{path} is no JSON that can be read ({error}); give a folder that `lorary recall` wrote"
-        ) from error
-    if not isinstance(content, dict) or not isinstance(content.get("schema"), int):
-        raise RunError(f"{path} is no run of `lorary recall` (it has no schema number); give another folder")
-    if content["schema"] != SCHEMA:
-        raise RunError(
-            f"{path} has schema {content['schema']}, this version reads {SCHEMA}; run `lorary recall` again into another "
-            "folder"
-        )
+    """(results, predictions by condition) of a run. Raises ResumeError for what is not one of this version."""
+    return _typed(read_results(folder / RESULTS, STUDY, SCHEMA), folder)
+
+
+def _typed(content: dict[str, Any], folder: Path) -> tuple[Results, Predictions]:
+    """The same of decoded results, and of the predictions beside them."""
     predictions: Predictions = {}
-    try:
-        results = from_json(content)
-        for _, line in read_lines(folder / PREDICTIONS):
-            predicted = _LINE_FORM.validate_python(line)
-            predictions.setdefault(predicted.condition, []).append(predicted)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise RunError(
-            f"{folder} is no run of `lorary recall`: {place}: {first['msg']}; give another folder"
-        ) from error
+    with reading(folder, "give a folder that `lorary recall` wrote"):
+        try:
+            results = from_json(content)
+            for _, line in read_lines(folder / PREDICTIONS):
+                predicted = _LINE_FORM.validate_python(line)
+                predictions.setdefault(predicted.condition, []).append(predicted)
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"]))
+            raise RunError(f"{folder} holds no run of `lorary recall`: {place}: {first['msg']}") from error
     return results, predictions
 
 
@@ -233,7 +204,7 @@ def write(results: Results, predictions: Predictions, out: Path) -> None:
     try:
         write_aside(out / RESULTS, f"{content}\n".encode())
         write_aside(out / PREDICTIONS, "".join(f"{line}\n" for line in lines).encode())
-        write_aside(out / "report.md", report(results).encode())
+        write_aside(out / REPORT, report(results).encode())
         write_aside(out / "report.html", page(results, predictions).encode())
     except OSError as error:
         raise RunError(f"{out}: cannot be written ({error.strerror}); give a folder for the results") from error

@@ -66,7 +66,8 @@ def abstention(scores: RoutingScores, questions: Sequence[Question]) -> Abstenti
     unheld = grouped((question for question in questions if not question.memory), lambda question: question.kind)
     by_kind = {kind: value(auroc(known, sure([q.text for q in own]))) for kind, own in sorted(unheld.items())}
     gate_alone = replace(scores.router.policy, sources=("gate",))
-    left = (decide(*scores.of(unrelated), gate_alone).source == 0).float()
+    probabilities, votes = scores.of(unrelated)
+    left = decide(probabilities, votes, gate_alone).source == 0
     return Abstention(
         auroc=value(auroc(known, sure(unrelated))),
         auroc_by_kind=by_kind,

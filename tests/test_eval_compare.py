@@ -19,7 +19,7 @@ def make_run(folder, right, *, questions=60, condition="policy", schema=SCHEMA):
     share = right / questions
     score = {"value": share, "low": share - 0.1, "high": share + 0.1}
     scores = {"meaning": "", **dict.fromkeys(TEXT_MEASURES, score)}
-    results = {"schema": schema, "partial": False, "conditions": {condition: scores}}
+    results = {"study": "recall", "schema": schema, "partial": False, "conditions": {condition: scores}}
     lines = [
         {"condition": condition, "question": f"Who is {i}?", "answer": f"a{i}", "fact": f"f{i}", "scored": True}
         | dict.fromkeys(TEXT_MEASURES, float(i < right))
@@ -78,4 +78,4 @@ def test_what_cannot_be_compared_is_refused(runs, tmp_path, capsys):
         compare([runs[0], runs[0]])
     old = make_run(tmp_path / "old", 10, schema=2)
     assert main(["compare", runs[0], old]) == 2
-    assert f"has schema 2, this version reads {SCHEMA}" in capsys.readouterr().err
+    assert f"has schema 2 and this version reads {SCHEMA}" in capsys.readouterr().err

@@ -31,7 +31,7 @@ def make_run(folder, shares, *, questions=FACTS, seed=0, **configuration):
         for i in range(questions)
     ]
     settings = {"scored_wordings": "held-out", "passages": 3, "free_tokens": 32, "source_sha256": folder.name}
-    told = {"schema": SCHEMA, "partial": False, "configuration": settings | configuration}
+    told = {"study": "recall", "schema": SCHEMA, "partial": False, "configuration": settings | configuration}
     told["conditions"] = {name: {"meaning": ""} for name in shares}
     (folder / "results.json").write_text(json.dumps(told))
     (folder / "predictions.jsonl").write_text("\n".join(map(json.dumps, lines)))

@@ -16,6 +16,7 @@ from lorary.eval.records import ConditionResult, Prediction, Ranking, Results
 from lorary.eval.results import RunError, read, to_json, write
 from lorary.eval.scoring import condition_result
 from lorary.eval.screen import screen
+from lorary.resume import ResumeError
 from lorary.routing.policy import Route
 
 GIVEN = {"conditions": ("base",), "parts": ("questions",), "quiet": True}
@@ -36,15 +37,15 @@ def test_a_run_of_other_settings_is_refused_and_left_alone(composite_folder, tmp
     recall(composite_folder, out=out, **GIVEN)
     before = files_of(out)
     for change, told in (
-        ({"passages": 5}, "passages 3 there, 5 here"),
-        ({"seed": 1}, "bootstrap 0 there, 1 here"),
-        ({"free_tokens": 2, "batch_size": 4}, "free_tokens 32 there, 2 here; batch_size 128 there, 4 here"),
+        ({"passages": 5}, "passages 3, not 5"),
+        ({"seed": 1}, "bootstrap 0, not 1"),
+        ({"free_tokens": 2, "batch_size": 4}, "free_tokens 32, not 2; batch_size 128, not 4"),
     ):
-        with pytest.raises(RunError, match=f"holds a run of other settings: {told}.*Give another folder"):
+        with pytest.raises(RunError, match=f"holds a run with {told}.*give another place.*--replace"):
             recall(composite_folder, out=out, **GIVEN, **change)
     questions = tmp_path / "asked.jsonl"
     questions.write_text(json.dumps({"topic": "ormen", "question": "Which cook has Ormen?", "answer": "Halvard"}))
-    with pytest.raises(RunError, match="the questions differ"):
+    with pytest.raises(RunError, match="questions_sha256"):
         recall(composite_folder, out=out, questions=questions, **GIVEN)
     assert files_of(out) == before
     replaced = recall(composite_folder, out=out, replace=True, passages=5, **GIVEN)
@@ -55,7 +56,7 @@ def test_a_run_of_other_settings_is_refused_and_left_alone(composite_folder, tmp
 def test_a_model_in_memory_cannot_be_told_from_another(composite, tmp_path):
     recall(composite, out=tmp_path, **GIVEN)
     before = files_of(tmp_path)
-    with pytest.raises(RunError, match="the model is in memory"):
+    with pytest.raises(RunError, match="of this model, which is in memory"):
         recall(composite, out=tmp_path, **GIVEN)
     assert files_of(tmp_path) == before
 
@@ -63,19 +64,23 @@ def test_a_model_in_memory_cannot_be_told_from_another(composite, tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "told"),
     [
-        ("results.json", '{"accuracy": 0.5}', "no run of `lorary recall`"),
-        ("results.json", "[1]", "no run of `lorary recall`"),
-        ("results.json", "accuracy: 0.5", "no JSON that can be read"),
-        ("results.json", '{"schema": 7, "conditions": {}}', "has schema 7, this version reads 8"),
-        ("results.json", '{"schema": 8, "conditions": 3}', "no run of `lorary recall`: conditions"),
-        ("predictions.jsonl", "mine", "stands without a results.json"),
-        ("report.md", "mine", "stands without a results.json"),
+        ("results.json", '{"accuracy": 0.5}', "holds no results of this program"),
+        ("results.json", "[1]", "holds no results of this program"),
+        ("results.json", "accuracy: 0.5", "is not JSON"),
+        ("results.json", '{"schema": 7, "conditions": {}}', "has schema 7 and this version reads 8"),
+        (
+            "results.json",
+            '{"study": "recall", "schema": 8, "conditions": 3}',
+            "holds no run of `lorary recall`: conditions",
+        ),
+        ("predictions.jsonl", "mine", "holds predictions.jsonl but no results.json"),
+        ("report.md", "mine", "holds report.md but no results.json"),
     ],
 )
 def test_what_is_no_run_is_never_written_over(name, content, told, composite, tmp_path, capsys):
     (tmp_path / name).write_text(content)
     for replace in (False, True):
-        with pytest.raises(RunError, match=told):
+        with pytest.raises(ResumeError, match=told):
             recall(composite, out=tmp_path, replace=replace, **GIVEN)
     assert files_of(tmp_path) == {name: content.encode()}
     assert main(["recall", "nowhere", "--out", str(tmp_path)]) == 2, "told before the composite is loaded"
@@ -168,5 +173,5 @@ def test_the_command_prints_the_screen_once(composite, tmp_path, capsys):
     shown = capsys.readouterr().out
     assert shown == screen(*read(tmp_path))
     assert shown.count("Who cooks") + shown.count("Ormen") > 0
-    with pytest.raises(LoraryError, match=r"holds no results.json"):
+    with pytest.raises(LoraryError, match=r"results.json cannot be read"):
         read(tmp_path / "nowhere")

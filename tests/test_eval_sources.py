@@ -90,7 +90,7 @@ def test_a_run_over_adapters_goes_on(elsewhere, questions, tmp_path):
     }
     save_adapter(pico_model(), elsewhere / "velka", 9, **ADAPTERS["velka"])
     named = json.loads((elsewhere / "ormen" / "adapter_config.json").read_text())["base_model_name_or_path"]
-    with pytest.raises(RunError, match="holds a run of other settings: the composite, bank or adapters differ"):
+    with pytest.raises(RunError, match="holds a run with source_sha256"):
         recall(elsewhere, out=tmp_path, base=named, conditions=("oracle",), **asked)
     changed = recall(elsewhere, out=tmp_path, replace=True, base=named, conditions=("oracle",), **asked)
     assert changed["conditions"]["oracle"]["seconds"] != 77.0

@@ -107,11 +107,14 @@ def read_results(place: str | Path, study: str, schema: int) -> dict[str, Any]:
         raise ResumeError(f"{path} cannot be read ({error.strerror}); give a folder of `{study}` results") from None
     except ValueError as error:
         raise ResumeError(f"{path} is not JSON ({error}); give another folder, or remove the file") from None
-    if not isinstance(results, dict) or not {"study", "schema"} <= results.keys():
+    if not isinstance(results, dict) or "schema" not in results:
         raise ResumeError(f"{path} holds no results of this program; give another folder")
-    if (other := results["study"]) != study:
+    number, other = results["schema"], results.get("study")
+    if other is not None and other != study:
         raise ResumeError(f"{path} holds results of {other!r}, not of {study!r}; give another folder")
-    if (number := results["schema"]) != schema:
+    if other is None and number == schema:
+        raise ResumeError(f"{path} holds no results of this program that say of which study; give another folder")
+    if number != schema:
         raise ResumeError(
             f"{path} has schema {number!r} and this version reads {schema}; give another folder to measure anew"
         )
