@@ -1,7 +1,7 @@
 """Writes many memories in one job: rows of several memories share each pass over the frozen base.
 
-The layers below the split run once a row, not once a step; logits are computed only where there is a label; a
-memory stops when its facts are recalled under validation wordings, which nothing trains on.
+The layers below the split run once a row, not once a step; logits are computed only where there is a label. A memory
+stops when its facts are recalled under validation wordings, which nothing trains on; one without any, under trained ones.
 """
 
 from __future__ import annotations
@@ -33,14 +33,15 @@ class Written:
     """One written memory: its unscaled LoRA factors by module path, and what was measured while writing.
 
     Args:
-        trained_recall, validation_recall: share of its facts recalled under every such wording.
+        trained_recall, validation_recall: share of its facts recalled under every such wording, of those that have one;
+            None where no fact has one, so that nothing was measured.
         trained, validation: the same, wording by wording, in the order in which the facts have them.
         shown: times that a row of it took part in a step.
     """
 
     factors: dict[str, tuple[Tensor, Tensor]]
-    trained_recall: float
-    validation_recall: float
+    trained_recall: float | None
+    validation_recall: float | None
     epochs: int
     stopped: str
     trained: Hits = ()
@@ -49,7 +50,7 @@ class Written:
 
 
 Report = Callable[[float, list[float]], None]
-"""Called after each step with (passes over the rows so far, validation recall by memory)."""
+"""Called after each step with (passes over the rows so far, validation recall by memory, NaN of one without such wordings)."""
 
 
 class _Writer:
@@ -67,8 +68,7 @@ class _Writer:
         copies, share = recipe.thinned_copies, recipe.thinned_share
         shown = rows(base.tokenizer, memories, copies=copies, share=share, seed=recipe.seed, formats=recipe.formats)
         self.train_rows = Store(base, split_layer, shown, known)
-        held = validation_rows(base.tokenizer, memories) or rows(base.tokenizer, memories)
-        self.validation_rows = Store(base, split_layer, held, known)
+        self.validation_rows = Store(base, split_layer, validation_rows(base.tokenizer, memories), known)
         self.layers = install(base.model, self._start(), self.route)
         for layer in self.layers.values():
             layer.down.requires_grad_(True)
@@ -160,7 +160,8 @@ def _run(writer: _Writer, report: Report) -> list[Written]:
     parameters = [p for layer in writer.layers.values() for p in (layer.down, layer.up)]
     optimizer = torch.optim.AdamW(parameters, lr=recipe.lr, weight_decay=0.0)
     written: dict[int, Written] = {}
-    recall = [0.0] * count
+    kept = {row.memory for row in writer.validation_rows.rows}
+    recall = [0.0 if memory in kept else math.nan for memory in range(count)]
     sure: dict[int, float] = {}
     shown = Counter[int]()
     for epoch in range(1, recipe.max_epochs + 1):
@@ -178,11 +179,15 @@ def _run(writer: _Writer, report: Report) -> list[Written]:
             continue  # none can stop yet, so what they recall so far decides nothing
         for memory in [m for m in range(count) if m not in written]:
             unseen = _hits(writer, writer.validation_rows, memory)
-            recall[memory] = _whole_facts(unseen)
-            if recall[memory] >= recipe.recall or epoch == recipe.max_epochs:
-                seen = _hits(writer, writer.train_rows, memory)
-                stopped = "recalled" if recall[memory] >= recipe.recall else "cap"
-                shares, factors = (_whole_facts(seen), recall[memory]), writer.snapshot(memory)
+            measured = _whole_facts(unseen)
+            seen = _hits(writer, writer.train_rows, memory) if measured is None or epoch == recipe.max_epochs else ()
+            recall[memory] = math.nan if measured is None else measured
+            judged = _whole_facts(seen) if measured is None else measured
+            enough = judged is not None and judged >= recipe.recall
+            if enough or epoch == recipe.max_epochs:
+                seen = seen or _hits(writer, writer.train_rows, memory)
+                stopped = "recalled" if enough else "cap"
+                shares, factors = (_whole_facts(seen), measured), writer.snapshot(memory)
                 written[memory] = Written(factors, *shares, epoch, stopped, seen, unseen, shown[memory])
         if len(written) == count:
             break
@@ -231,7 +236,7 @@ def _hits(writer: _Writer, store: Store, memory: int) -> Hits:
     return tuple(map(tuple, found))
 
 
-def _whole_facts(hits: Hits) -> float:
-    """The share of facts recalled under every wording, of those that have one; 0 where none has."""
-    asked = [all(wordings) for wordings in hits if wordings]
-    return 1 - (len(asked) - sum(asked)) / len(asked) if asked else 0.0
+def _whole_facts(hits: Hits) -> float | None:
+    """The share of facts recalled under every wording, of those that have one; None where none has."""
+    facts = [all(wordings) for wordings in hits if wordings]
+    return 1 - (len(facts) - sum(facts)) / len(facts) if facts else None

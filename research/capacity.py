@@ -218,6 +218,8 @@ def _cell(base: Base, place: Place, facts: Sequence[Fact], written: Written) -> 
         tensors[f"{PREFIX}{path}.lora_A.weight"], tensors[f"{PREFIX}{path}.lora_B.weight"] = a, b.contiguous()
     shown = rows(base.tokenizer, [facts])
     answers = {row.fact: len(row.ids) - row.start for row in shown}
+    assert written.trained_recall is not None, "every invented fact has wordings to train on"
+    assert written.validation_recall is not None, "and one for validation"
     return Cell(
         **dict(zip(("rank", "load", "seed"), place, strict=True)),
         recall_trained=round(written.trained_recall, 4),

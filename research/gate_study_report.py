@@ -50,7 +50,7 @@ def figures_by_router(results: Mapping[str, Any]) -> tuple[dict[str, Any], dict[
         routers[name] = {key: interval(values) for key, values in means[name].items()}
         routers[name]["top1"]["seeds"] = [round(float(seed["top1"][0]), 4) for seed in each]
         for key in ("ece_before", "unrelated_routed", "known_lost", "seconds", "steps"):
-            if all(key in run for run in runs):
+            if all(run.get(key) is not None for run in runs):
                 routers[name][key] = round(sum(run[key] for run in runs) / len(runs), 4)
     differences = {
         f"{a} → {b}": {key: interval(means[b][key] - means[a][key]) for key in means[a] if key in means[b]}

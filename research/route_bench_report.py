@@ -62,8 +62,10 @@ def _together(seeds: Mapping[str, Any], router: str, facts: Sequence[str]) -> di
     return combined
 
 
-def _mean(values: Sequence[float] | Sequence[int]) -> float:
-    return round(sum(values) / len(values), 4)
+def _mean(values: Sequence[float | None] | Sequence[int]) -> Any:
+    """The mean of the runs that measured it; None where none did."""
+    measured = [value for value in values if value is not None]
+    return round(sum(measured) / len(measured), 4) if measured else None
 
 
 def best_features(sets: Mapping[str, Mapping[str, Any]], key: str = "validation") -> dict[str, float]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,77 +15,14 @@ from torch.nn import functional
 from lorary.router_training.data import RoutingData
 from lorary.router_training.module import terms_of
 from lorary.router_training.queries import Queries
+from lorary.router_training.thresholds import policy_thresholds
 from lorary.routing.gate import Gate, weighed
-from lorary.routing.policy import Decision, Policy, decide, mixed_and_sure, nearest_memory
+from lorary.routing.policy import Decision, decide
 from lorary.routing.router import Router
 from lorary.statistics import top_calibration_error
 
 _PULL = 1e-3
 """Of the squared distance of a scale's logarithm from its start, beside nats a query."""
-
-
-@dataclass(frozen=True)
-class Threshold:
-    """Where to act on a score, and what that did on the queries it was chosen by.
-
-    Args:
-        wrong_routes: share of the queries acted on that got a wrong memory (unrelated ones had none to get).
-        known_lost: share of the known queries that were not acted on.
-    """
-
-    value: float
-    wrong_routes: float
-    known_lost: float
-
-
-def best_threshold(
-    scores: Float[Tensor, " queries"],
-    good: Bool[Tensor, " queries"],
-    known: Bool[Tensor, " queries"],
-    *,
-    max_wrong_routes: float,
-    max_known_lost: float,
-    counted: Bool[Tensor, " queries"] | None = None,
-    before: tuple[int, int] = (0, 0),
-    among: tuple[int, int, int] | None = None,
-) -> Threshold:
-    """The cut, among those that keep both limits, that best parts known queries from unrelated ones.
-
-    Best by the share of known queries acted on rightly, less the share of unrelated ones acted on (Youden 1950), which is
-    the mean of the shares of those that people asked and of those that were made up, where there are both; among equals
-    the middle of the gap. A known query whose memory would be wrong counts as neither: leaving it does not make it right,
-    and a cut that shuns it would leave right ones too. The limit on wrong routes is what bounds those. Where no cut keeps
-    both limits, the one that keeps `max_wrong_routes` and loses least.
-
-    Args:
-        good: acting would give the right memory.
-        known: some memory is right.
-        counted: which queries people asked, the others were made up; all where it is None. How often people ask such is not
-            known, so the limit on wrong routes is about those that they did ask.
-        before: (routed, wrongly routed) by who was asked earlier; they count in the share of wrong routes.
-        among: (known, unrelated, made up) queries that the shares are of; those given here where it is None. Of a rest that the
-            gate left, one known query would weigh as much as many unrelated ones.
-    """
-    ordered, order = scores.sort(descending=True)
-    cuts = torch.cat([ordered[:1] + 1e-3, (ordered[1:] + ordered[:-1]) / 2, ordered[-1:] - 1e-3])
-    zero = torch.zeros(1)
-    right = torch.cat([zero, good[order].float().cumsum(0)])
-    found = torch.cat([zero, known[order].float().cumsum(0)])
-    acted = torch.arange(len(cuts)).float()
-    real = acted if counted is None else torch.cat([zero, counted[order].float().cumsum(0)])
-    wrong = (real - right + before[1]) / (real + before[0]).clamp(min=1)
-    lost = 1 - found / found[-1].clamp(min=1)
-    sides = real - found, acted - real
-    all_known, *others = among or (int(found[-1]), *(int(side[-1]) for side in sides))
-    shares = [side / count for side, count in zip(sides, others, strict=True) if count]
-    quality = right / max(all_known, 1) - (torch.stack(shares).mean(0) if shares else 0.0)
-    between = torch.cat([torch.ones(1).bool(), ordered[1:] < ordered[:-1], torch.ones(1).bool()])
-    allowed = between & ((wrong <= max_wrong_routes) | (acted == 0))
-    both = allowed & (lost <= max_known_lost)
-    merit = quality.masked_fill(~both, -2.0) if bool(both.any()) else (-lost).masked_fill(~allowed, -2.0)
-    best = (merit >= merit.max() - 1e-6).nonzero().squeeze(-1)
-    middle = best[len(best) // 2]
-    return Threshold(float(cuts[middle]), round(float(wrong[middle]), 4), round(float(lost[middle]), 4))
 
 
 def fit_scales(
@@ -142,10 +80,12 @@ def calibrate(
     """Scales the gate's terms in place and tells the policy's thresholds, the targets they were chosen by and what they achieve.
 
     All on queries that neither the memories nor the gate trained on. Questions about names that no memory knows are among
-    them: they are near to what is known, so thresholds that part only unrelated questions would let them through.
+    them: they are near to what is known, so thresholds that part only unrelated questions would let them through. A figure
+    without queries is None, and thresholds stay as they are where nothing has to be told apart; a warning says so.
     """
     held, strangers, memories = data.validation, data.strangers, len(router.bank)
     if len(held) == 0 or not bool((held.memory < memories).any()):
+        _warn("validation wordings", "give facts 'questions' with more wordings")
         return {"policy": {}, "calibration": {"queries": 0}}
     told = [measured_terms(router, queries) for queries in (held, strangers) if len(queries)]
     terms = {name: torch.cat([measured[name] for measured, _ in told]) for name in told[0][0]}
@@ -156,10 +96,15 @@ def calibrate(
         router.gate.scales[name].copy_(scale)
     probabilities = _logits(router.gate, terms).softmax(-1)
     limits = {"max_wrong_routes": max_wrong_routes, "max_known_lost": max_known_lost}
-    policy = _thresholds(probabilities, votes, memory, real, router.policy, **limits)
+    policy, chosen = router.policy, dict[str, float]()
+    if bool((memory == memories).any()):
+        policy = policy_thresholds(probabilities, votes, memory, real, policy, **limits)
+        chosen = {"t_gate": policy.t_gate, "t_index": policy.t_index}
+    else:
+        _warn("questions that no memory answers", "give four or more by --unrelated")
     achieved = decide(probabilities, votes, policy)
     return {
-        "policy": {"t_gate": policy.t_gate, "t_index": policy.t_index},
+        "policy": chosen,
         "calibration": {
             "queries": len(held),
             "unknown_names": len(strangers),
@@ -176,55 +121,38 @@ def calibrate(
     }
 
 
-def _thresholds(
-    probabilities: Float[Tensor, "queries memories_and_none"],
-    votes: Float[Tensor, "queries memories"],
-    memory: Int[Tensor, " queries"],
-    real: Bool[Tensor, " queries"],
-    policy: Policy,
-    *,
-    max_wrong_routes: float,
-    max_known_lost: float,
-) -> Policy:
-    """The policy with thresholds chosen on queries: the gate's on all of them, the index's on those that the gate leaves."""
-    known = memory < votes.shape[1]
-    chosen, best = probabilities[:, :-1].argmax(-1), mixed_and_sure(probabilities, policy)[1]
-    right = known & (chosen == memory)
-    by_gate = best_threshold(
-        best, right, known, max_wrong_routes=max_wrong_routes, max_known_lost=max_known_lost, counted=real
-    )
-    policy = replace(policy, t_gate=round(by_gate.value, 8))  # near 1 fewer digits would pass a gap
-    left = best < policy.t_gate
-    if bool(left.any()):
-        near, nearest = nearest_memory(votes[left])
-        routed = ~left & real
-        by_index = best_threshold(
-            near,
-            known[left] & (nearest == memory[left]),
-            known[left],
-            max_wrong_routes=max_wrong_routes,
-            max_known_lost=1.0,
-            counted=real[left],
-            before=(int(routed.sum()), int((routed & (chosen != memory)).sum())),
-            among=(int(known.sum()), int((real & ~known).sum()), int((~real).sum())),
-        )
-        policy = replace(policy, t_index=round(by_index.value, 8))
-    return policy
-
-
 def _logits(
     gate: Gate, terms: Mapping[str, Float[Tensor, "queries memories"]]
 ) -> Float[Tensor, "queries memories_and_none"]:
     return weighed(terms, {name: gate.scales[name].exp() for name in terms}, gate.none)
 
 
-def routed_share(decided: Decision) -> float:
-    """The share of queries that get a memory, 0 of none."""
-    return round(float((decided.source > 0).sum()) / max(len(decided.source), 1), 4)
+class CalibrationWarning(UserWarning):
+    """A policy whose thresholds could not be chosen, so that they are what they were: says what is missing."""
 
 
-def outcome(decided: Decision, memory: Int[Tensor, " queries"]) -> dict[str, float]:
-    """What a policy did: top-1 and lost of the known queries, routed of the unrelated, wrong of all routed ones."""
+def _warn(missing: str, remedy: str) -> None:
+    warnings.warn(
+        f"there are no {missing} to calibrate on, so the policy's thresholds stay at their defaults; {remedy}",
+        CalibrationWarning,
+        stacklevel=3,
+    )
+
+
+def routed_share(decided: Decision) -> float | None:
+    """The share of queries that get a memory; None where there are no queries."""
+    return _share(decided.source > 0, torch.ones_like(decided.source).bool())
+
+
+def _share(part: Bool[Tensor, " queries"], of: Bool[Tensor, " queries"]) -> float | None:
+    return round(float(part.sum() / of.sum()), 4) if bool(of.any()) else None
+
+
+def outcome(decided: Decision, memory: Int[Tensor, " queries"]) -> dict[str, float | None]:
+    """What a policy did: top-1 and lost of the known queries, routed of the unrelated, wrong of all routed ones.
+
+    A share of no queries is None.
+    """
     routed, known = decided.source > 0, memory < decided.weights.shape[-1]
     right = routed & (decided.weights.argmax(-1) == memory)
     shares = {
@@ -233,4 +161,4 @@ def outcome(decided: Decision, memory: Int[Tensor, " queries"]) -> dict[str, flo
         "unrelated_routed": (routed & ~known, ~known),
         "wrong_routes": (routed & ~right, routed),
     }
-    return {name: round(float(some.sum() / of.sum().clamp(min=1)), 4) for name, (some, of) in shares.items()}
+    return {name: _share(part, of) for name, (part, of) in shares.items()}

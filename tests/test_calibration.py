@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import pytest
 import torch
 
+from lorary.model.composite import assemble
 from lorary.research.route_sets import bare_bank, drawn
-from lorary.router_training.calibration import best_threshold, calibrate, fit_scales
+from lorary.router_training.calibration import CalibrationWarning, calibrate, fit_scales, outcome, routed_share
 from lorary.router_training.data import RoutingData, about_others, read_questions
 from lorary.router_training.settings import Training
+from lorary.router_training.thresholds import best_threshold
 from lorary.router_training.training import fit
 from lorary.routing.gate import DEFAULT_FEATURES, Gate, weighed
-from lorary.routing.policy import Policy
+from lorary.routing.policy import Policy, decide
 from lorary.routing.router import Router, bank_names, new_gate
 from lorary.statistics import top_calibration_error
 
@@ -136,3 +139,36 @@ def test_a_gate_s_logits_are_its_terms_by_their_scales(composite):
     logits = gate(*given, terms["lexical"])
     assert torch.allclose(logits[:, :-1], expected, atol=1e-5)
     assert torch.equal(logits[:, -1], gate.none.expand(4))
+
+
+def test_a_share_of_no_queries_is_no_figure():
+    policy, memory = Policy(t_gate=0.5, t_index=0.9), torch.tensor([0, 1])
+    sure = torch.tensor([[0.9, 0.05, 0.05], [0.1, 0.8, 0.1]])
+    votes = torch.zeros(2, 2)
+    told = outcome(decide(sure, votes, policy), memory)
+    assert told == {"top1": 1.0, "known_lost": 0.0, "unrelated_routed": None, "wrong_routes": 0.0}
+    unsure = decide(torch.full((2, 3), 1 / 3), votes, policy)
+    none_known = outcome(unsure, torch.tensor([2, 2]))
+    assert none_known == {"top1": None, "known_lost": None, "unrelated_routed": 0.0, "wrong_routes": None}
+    assert routed_share(unsure.rows(torch.tensor([], dtype=torch.long))) is None
+
+
+@pytest.mark.parametrize(("kept", "unrelated"), [(False, 8), (True, 3)])
+def test_thresholds_without_questions_to_choose_them_by_stay_and_it_is_said(
+    bank, kept_bank, base, encoder, kept, unrelated
+):
+    if not kept:
+        for name, memory in bank.memories.items():
+            facts = tuple(replace(fact, validation=()) for fact in memory.facts)
+            bank.memories[name] = replace(memory, facts=facts).with_keys(encoder)
+    model = assemble(kept_bank if kept else bank, base, encoder=encoder)
+    questions = read_questions()[:unrelated]  # every fourth is kept to calibrate on
+    data = RoutingData(model.router, questions, batch_size=8, seed=0, unknown_names=False)
+    missing = "questions that no memory answers" if kept else "validation wordings"
+    with pytest.warns(CalibrationWarning, match=f"there are no {missing}"):
+        told = calibrate(model.router, data)
+    assert told["policy"] == {}
+    if kept:
+        assert told["calibration"]["achieved"]["unrelated_routed"] is None
+        assert told["calibration"]["achieved"]["unknown_names_routed"] is None
+        assert told["calibration"]["achieved"]["top1"] is not None

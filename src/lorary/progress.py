@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,9 +21,13 @@ class ProgressBar:
     task: TaskID
 
     def report(self, passes: float, recall: Sequence[float]) -> None:
-        """So many passes are done, and this is the recall by memory under validation wordings."""
-        whole = sum(value >= 1 for value in recall)
-        note = f"recalled {100 * sum(recall) / len(recall):.0f} % under validation wordings, {whole} memories whole"
+        """So many passes are done, and this is the recall by memory under validation wordings, NaN where it has none."""
+        measured = [value for value in recall if not math.isnan(value)]
+        whole = sum(value >= 1 for value in measured)
+        note = "no validation wordings, so recall is not measured"
+        if measured:
+            share = 100 * sum(measured) / len(measured)
+            note = f"recalled {share:.0f} % under validation wordings, {whole} memories whole"
         self.progress.update(self.task, completed=passes, note=note)
 
     def advance(self, count: int = 1, note: str = "") -> None:
