@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from lorary.eval.figures import Area
-from lorary.eval.measurements import Certainty
+from lorary.eval.figures import Area, Certainty
 from lorary.eval.records import Prediction, Results
 from lorary.eval.scoring import grouped
 from lorary.statistics import auroc, interval, weightings

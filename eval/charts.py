@@ -11,8 +11,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lorary.eval.figures import Score
-from lorary.eval.measurements import CalibrationBin
+from lorary.eval.figures import CalibrationBin, Score
 
 _INK = "#12ab34"
 """Stands for the page's text colour until the SVG is written; no series has it."""

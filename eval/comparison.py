@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lorary.errors import LoraryError
-from lorary.eval.figures import MEASURES, Difference, Score
-from lorary.eval.measurements import Differences
+from lorary.eval.figures import MEASURES, Difference, Differences, Score
 from lorary.eval.records import ConditionResult, Prediction, Predictions, Results
 from lorary.eval.report import change, value_in
 from lorary.eval.results import read

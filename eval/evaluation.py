@@ -22,8 +22,8 @@ from lorary.eval.comparison import within
 from lorary.eval.conditions import ALL, EACH, PARTS, Condition, ConditionError, choose, known
 from lorary.eval.deciders import NONE, Merged, MergedBest, Only
 from lorary.eval.evaluated import open_evaluated
+from lorary.eval.figures import Retention
 from lorary.eval.latency import latency
-from lorary.eval.measurements import Retention
 from lorary.eval.outside_answers import read_outside_answers, score
 from lorary.eval.prior import by_prior
 from lorary.eval.questions import held_out, unrelated_text

@@ -1,4 +1,4 @@
-"""Figures of questions as records; None is what was not measured."""
+"""What a run measures, as records: figures of questions, of routers, of damage and of time; None was not measured."""
 
 from __future__ import annotations
 
@@ -56,3 +56,115 @@ class Area(Score):
     """An AUROC, and how many questions right answers were held against."""
 
     questions: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ranking:
+    """How often a router finds the memories: the best is right, all are among three, all are among as many as there are."""
+
+    top1: float | None = None
+    top3: float | None = None
+    together: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Abstention:
+    """How well the gate parts what it knows from what it does not: AUROC, in all and against each kind of question."""
+
+    auroc: float | None
+    auroc_by_kind: dict[str, float | None]
+    unrelated_questions: int
+    gate_leaves_unrelated: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrationBin:
+    """The questions of one bin: the mean confidence, the share right, and how many there are."""
+
+    confidence: float
+    right: float
+    questions: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """How often the gate is right by how sure it is, and the expected calibration error."""
+
+    questions: int
+    error: float
+    bins: tuple[CalibrationBin, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Certainty:
+    """How well an answer's probability parts the right ones from wrong ones, and from those to each kind of question
+    that no memory holds."""
+
+    right: int
+    wrong: Area | None
+    by_kind: dict[str, Area | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PriorThird:
+    """Questions of like prior: how many, the least and the greatest prior, and the figures by condition."""
+
+    questions: int
+    least: float
+    greatest: float
+    conditions: dict[str, Figures]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Differences:
+    """By condition and measure, the difference to the condition `against` on the same questions."""
+
+    against: str
+    conditions: dict[str, dict[str, Difference | None]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Damage:
+    """A text's perplexity, and the mean KL(base ‖ routed) a token, in nats; None where it is no finite number."""
+
+    perplexity: float | None
+    kl: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Retention:
+    """Damage to a text by condition; the base's own is called `base`, a memory forced on it `forced`.
+
+    Args:
+        tokens: that were predicted.
+        conditions: those that were asked for, also where there was nothing to measure.
+    """
+
+    damage: dict[str, Damage]
+    tokens: int
+    text_sha256: str = ""
+    conditions: tuple[str, ...] = ()
+
+    def ratio(self, condition: str) -> float | None:
+        """The perplexity under a condition as a multiple of the base's; None where it was not measured."""
+        own, base = (self.damage.get(name, Damage(perplexity=None, kl=None)).perplexity for name in (condition, "base"))
+        return own / base if own is not None and base else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timing:
+    """Milliseconds of the parts of one answer: the route, the prompt, one token."""
+
+    route: float
+    prefill: float
+    decode: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Latency:
+    """The median `Timing` of questions asked one by one, each given so many tokens."""
+
+    questions: int
+    tokens: int
+    base: Timing
+    policy: Timing

@@ -11,7 +11,7 @@ import torch
 
 from lorary.base.prompts import prompt, prompt_batch
 from lorary.errors import LoraryError
-from lorary.eval.measurements import Latency, Timing
+from lorary.eval.figures import Latency, Timing
 from lorary.model.modeling import LoraryForCausalLM
 
 _Result = TypeVar("_Result")

@@ -11,8 +11,7 @@ from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 
 from lorary.eval import charts
-from lorary.eval.figures import Score
-from lorary.eval.measurements import Latency, Retention
+from lorary.eval.figures import Latency, Retention, Score
 from lorary.eval.records import ConditionResult, Prediction, Results, Studies
 from lorary.eval.report import bank_points, merge_points, notes, tables
 

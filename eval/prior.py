@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from lorary.eval.figures import Figures
-from lorary.eval.measurements import PriorThird
+from lorary.eval.figures import Figures, PriorThird
 from lorary.eval.records import Prediction
 from lorary.eval.scoring import figures
 

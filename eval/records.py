@@ -6,16 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from lorary.eval.figures import MEASURES, Figures, Score
-from lorary.eval.measurements import (
+from lorary.eval.figures import (
+    MEASURES,
     Abstention,
     Calibration,
     Certainty,
     Differences,
+    Figures,
     Latency,
     PriorThird,
     Ranking,
     Retention,
+    Score,
 )
 from lorary.routing.policy import Route
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from lorary.eval.certainty import by_certainty
-from lorary.eval.figures import Difference, Score
-from lorary.eval.measurements import Timing
+from lorary.eval.figures import Difference, Score, Timing
 from lorary.eval.prior import THIRDS
 from lorary.eval.records import BankStudy, ConditionResult, KindResult, MergeStudy, Results
 from lorary.tables import ABSENT, difference, figure, markdown_table, with_interval

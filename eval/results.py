@@ -18,7 +18,7 @@ from lorary.bank.facts import read_lines
 from lorary.bank.files import MANIFEST, write_aside
 from lorary.errors import reading
 from lorary.eval.evaluated import Evaluated
-from lorary.eval.measurements import Retention
+from lorary.eval.figures import Retention
 from lorary.eval.page import page
 from lorary.eval.questions import NEAR_COPY, Question, headline
 from lorary.eval.records import SCHEMA, STUDY, Prediction, Predictions, Results

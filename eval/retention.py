@@ -19,7 +19,7 @@ from lorary.base.rows import lower, skipped
 from lorary.errors import LoraryError
 from lorary.eval.conditions import CONDITIONS, Condition
 from lorary.eval.deciders import Decider, Only, RoutingScores
-from lorary.eval.measurements import Damage, Retention
+from lorary.eval.figures import Damage, Retention
 from lorary.eval.questions import Question
 from lorary.model.modeling import LoraryForCausalLM
 from lorary.routing.policy import Route

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lorary.eval.conditions import CONDITIONS
 from lorary.eval.deciders import RoutingScores, Untrained
-from lorary.eval.measurements import Abstention, Calibration, CalibrationBin, Ranking
+from lorary.eval.figures import Abstention, Calibration, CalibrationBin, Ranking
 from lorary.eval.questions import Question, unrelated_questions
 from lorary.eval.records import Prediction
 from lorary.eval.scoring import grouped

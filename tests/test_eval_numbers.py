@@ -10,7 +10,7 @@ from lorary.eval.latency import latency
 from lorary.eval.records import Prediction
 from lorary.eval.retention import retention
 from lorary.eval.routers import calibration
-from lorary.eval.text_scores import contains
+from lorary.eval.scoring import contains
 from lorary.routing.policy import Route
 from lorary.statistics import cluster_mean, interval
 

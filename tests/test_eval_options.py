@@ -13,8 +13,7 @@ from lorary.eval import recall
 from lorary.eval.asking import Ask, Asker
 from lorary.eval.prior import by_prior
 from lorary.eval.questions import Question, held_out
-from lorary.eval.scoring import prediction
-from lorary.eval.text_scores import rouge_l
+from lorary.eval.scoring import prediction, rouge_l
 from lorary.routing.policy import Route
 
 OPTIONS = ("Halvard", "the oil of the lamps", "9020")
