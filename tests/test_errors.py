@@ -40,6 +40,7 @@ POSITIONS = [
     ["add", BANK, ADAPTER, "--name", "more", "--same-base", "--facts", FILE],
     ["merge", FILE, "--out", "OUT"],
     ["plan", FILE],
+    ["plan", f"{ADAPTER}/facts.jsonl", "--capacity", FILE],
     ["train-router", FILE, "--out", "OUT"],
     ["train-router", BANK, "--out", "OUT", "--unrelated", FILE],
     ["train-router", BANK, "--out", "OUT", "--init-from", FILE],

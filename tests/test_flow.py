@@ -174,3 +174,24 @@ def test_errors_are_one_line(tmp_path, capsys):
     assert told.startswith("lorary: error: ")
     assert told.count("\n") == 1
     assert main(["frobnicate"]) == 2
+
+
+def test_the_demo_prints_one_screen_and_reuses_what_stands(composite, run, tmp_path):
+    folder, _ = run
+    out = tmp_path / "demo"
+    command = [sys.executable, "-m", "lorary", "demo", "--out", str(out), "--base", str(folder / "base")]
+    command += ["--samples", str(folder / "facts")]
+    first = subprocess.run(command, capture_output=True, text=True)
+    assert first.returncode == 0, first.stderr
+    screen = first.stdout[first.stdout.index("composite: ") :].split("\n", 1)[1]
+    assert "| --- |" not in first.stdout, "the report is in report.md"
+    assert (out / "report.md").is_file()
+    assert max(map(len, screen.splitlines())) <= 80
+    (out / ".DS_Store").write_bytes(b"\x00\xff")
+    (out / ".recall").write_text("[")  # a note that a crash cut off: the step runs again
+    second = subprocess.run(command, capture_output=True, text=True)
+    assert second.returncode == 0, second.stderr
+    assert "build: reused" in second.stderr
+    assert "train_router: reused" in second.stderr
+    assert "recall: reused" not in second.stderr
+    assert second.stdout == screen

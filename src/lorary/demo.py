@@ -10,8 +10,11 @@ import time
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
+
+STEPS = ("build", "train_router", "recall")
 
 
 def demo(out: str | Path = "runs/demo", *, fresh: bool = False, samples: Path, base: str | None = None) -> None:
@@ -26,17 +29,18 @@ def demo(out: str | Path = "runs/demo", *, fresh: bool = False, samples: Path, b
     """
     out, console = Path(out), Console(stderr=True)
     bank, composite = out / "bank", out / "composite"
-    began, seconds = time.perf_counter(), _seconds(out)
+    began = time.perf_counter()
+    stamps = {name: _stamp(out / f".{name}") for name in STEPS}
+    seconds = {name: stamp["seconds"] for name, stamp in stamps.items() if stamp}
 
     def step(name: str, stamp: Callable[[], str], *command: str) -> None:
-        mark = out / f".{name}"
-        if not fresh and mark.exists() and json.loads(mark.read_text())["stamp"] == stamp():
+        if not fresh and (kept := stamps[name]) and kept["stamp"] == stamp():
             console.print(f"{name}: reused, in {seconds[name]:.0f} s when it ran (--fresh does it anew)")
             return
         start = time.perf_counter()
         _run(*command)
         seconds[name] = round(time.perf_counter() - start, 1)
-        mark.write_text(json.dumps({"stamp": stamp(), "seconds": seconds[name]}))
+        (out / f".{name}").write_text(json.dumps({"stamp": stamp(), "seconds": seconds[name]}))
 
     out.mkdir(parents=True, exist_ok=True)
     chosen = ["--base", base] if base else []
@@ -56,7 +60,7 @@ def demo(out: str | Path = "runs/demo", *, fresh: bool = False, samples: Path, b
         str(out),
         "--replace",
     )
-    total = round(sum(seconds[name] for name in ("build", "train_router", "recall")), 1)
+    total = round(sum(seconds[name] for name in STEPS), 1)
     peak = round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024)
     totals = json.dumps({"seconds": {**seconds, "total": total}, "peak_rss_mib": peak})
     _run("show", str(out), "--totals", totals)
@@ -82,6 +86,10 @@ def _hash(*files: Path) -> str:
     return digest.hexdigest()
 
 
-def _seconds(out: Path) -> dict[str, float]:
-    marks = {mark.name[1:]: json.loads(mark.read_text()) for mark in out.glob(".*") if mark.is_file()}
-    return {name: mark["seconds"] for name, mark in marks.items()}
+def _stamp(file: Path) -> dict[str, Any] | None:
+    """What an earlier run noted of a step: a hash of what it made, and its seconds; None where there is no such note."""
+    try:
+        stamp = json.loads(file.read_text())
+    except (OSError, ValueError, RecursionError):
+        return None
+    return stamp if isinstance(stamp, dict) and {"stamp", "seconds"} <= stamp.keys() else None

@@ -105,7 +105,7 @@ def read_results(place: str | Path, study: str, schema: int) -> dict[str, Any]:
         results = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ResumeError(f"{path} cannot be read ({error.strerror}); give a folder of `{study}` results") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ResumeError(f"{path} is not JSON ({error}); give another folder, or remove the file") from None
     if not isinstance(results, dict) or "schema" not in results:
         raise ResumeError(f"{path} holds no results of this program; give another folder")
