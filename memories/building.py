@@ -39,8 +39,8 @@ def read_topics(files: Sequence[str | Path], as_one: str | None = None) -> dict[
     if as_one and not NAME.fullmatch(as_one):
         raise FactError(f"{as_one!r} cannot name a memory; a name is {NAME_RULE}")
     paths: list[Path] = []
-    for given in map(Path, files):
-        paths += sorted(given.glob("*.jsonl")) if given.is_dir() else [given]
+    for place in map(Path, files):
+        paths += sorted(place.glob("*.jsonl")) if place.is_dir() else [place]
     facts = (fact for path in paths for fact in read_facts(path))
     topics = group_by_topic(replace(fact, topic=as_one) if as_one else fact for fact in facts)
     if not topics:
@@ -81,27 +81,27 @@ def build(
     encoder = encoder_name(encoder)
     where: dict[str, Any] = {"revision": revision, "local_files_only": local_files_only}
     loaded = load_base(base, **where) if isinstance(base, str) else base
-    found = fingerprint(loaded.model)
+    base_fingerprint = fingerprint(loaded.model)
     with writing(out):  # for the whole run: a change by another writer would forbid to save what was trained
-        bank = _open(out, loaded, found, encoder)
-        sources = {topic: _source(group, recipe, found) for topic, group in topics.items()}
+        bank = _open(out, loaded, base_fingerprint, encoder)
+        sources = {topic: _source(group, recipe, base_fingerprint) for topic, group in topics.items()}
         missing = [t for t in topics if fresh or t not in bank.memories or bank[t].card.get("source") != sources[t]]
         split_layer = recipe.split_layer if recipe.split_layer is not None else default_split(loaded.model)
-        held = {t: tuple(with_validation(f, recipe.validation_wordings) for f in topics[t]) for t in missing}
-        _warn_of_few_wordings(held)
+        facts_of = {t: tuple(with_validation(f, recipe.validation_wordings) for f in topics[t]) for t in missing}
+        _warn_of_few_wordings(facts_of)
         groups = [missing[i : i + recipe.memories_at_once] for i in range(0, len(missing), recipe.memories_at_once)]
         order = [*dict.fromkeys((*bank.names, *missing))]
         processes = side_by_side(len(groups), processes if isinstance(base, str) else 1, loaded.model.device)
         with progress_bars(quiet) as bars:
             reports = [bars.start(f"writing {_named(group)}", recipe.max_epochs).report for group in groups]
-            told = [[held[t] for t in group] for group in groups]
+            facts_of_groups = [[facts_of[t] for t in group] for group in groups]
             recipes = [recipe] * len(groups)
-            for made in write_groups(loaded, where, told, recipes, split_layer, reports, processes):
+            for made in write_groups(loaded, where, facts_of_groups, recipes, split_layer, reports, processes):
                 results = made.written
                 for topic, result in zip(groups[made.number], results, strict=True):
-                    memory = to_memory(topic, held[topic], result, loaded, recipe, split_layer)
+                    memory = to_memory(topic, facts_of[topic], result, loaded, recipe, split_layer)
                     card = {**memory.card, "source": sources[topic], "seconds": round(made.seconds / len(results), 1)}
-                    memory = Memory(topic, memory.adapter_config, memory.tensors, held[topic], card=card)
+                    memory = Memory(topic, memory.adapter_config, memory.tensors, facts_of[topic], card=card)
                     bank.add(memory, encoder=load_encoder(encoder), replace_existing=True)
                 # Groups end in any order; the bank's must not depend on it.
                 bank.memories = {name: bank.memories[name] for name in order if name in bank.memories}
@@ -138,11 +138,11 @@ def new_bank(base: Base, encoder: str = EMBEDDED_ENCODER) -> MemoryBank:
     return MemoryBank(base.name, fingerprint(model), encoder, block_linears(model), layers_path(model), base.revision)
 
 
-def _open(out: Path, base: Base, found: str, encoder: str) -> MemoryBank:
+def _open(out: Path, base: Base, base_fingerprint: str, encoder: str) -> MemoryBank:
     if not (out / MANIFEST).exists():
         return new_bank(base, encoder)
     bank = MemoryBank.load(out)
-    if bank.fingerprint != found or encoder_name(bank.encoder) != encoder:
+    if bank.fingerprint != base_fingerprint or encoder_name(bank.encoder) != encoder:
         raise BankError(
             f"{out} holds a bank over base {bank.base!r} with encoder {bank.encoder!r}, not {base.name!r} with "
             f"{encoder!r}; give another folder, or the same base and encoder"

@@ -37,39 +37,39 @@ def fit_scales(
     what trained it, and is found out. Where every query is routed rightly the likelihood asks for ever more certainty;
     a small pull to where the scales started ends that.
     """
-    found = {name: scale.detach().clone().requires_grad_(True) for name, scale in start.items()}
-    optimizer = torch.optim.LBFGS(list(found.values()), max_iter=200, line_search_fn="strong_wolfe")
+    logarithms = {name: scale.detach().clone().requires_grad_(True) for name, scale in start.items()}
+    optimizer = torch.optim.LBFGS(list(logarithms.values()), max_iter=200, line_search_fn="strong_wolfe")
 
     def loss() -> Tensor:
         optimizer.zero_grad()
-        scales = {name: found[name].exp() for name in terms}
-        moved = sum(((found[name] - start[name].detach()).square() for name in terms), torch.zeros(()))
-        error = functional.cross_entropy(weighed(terms, scales, found["none"]), right) + _PULL * moved
+        scales = {name: logarithms[name].exp() for name in terms}
+        moved = sum(((logarithms[name] - start[name].detach()).square() for name in terms), torch.zeros(()))
+        error = functional.cross_entropy(weighed(terms, scales, logarithms["none"]), right) + _PULL * moved
         error.backward()
         return error
 
     with torch.enable_grad():
         optimizer.step(loss)
-    return {name: scale.detach() for name, scale in found.items()}
+    return {name: scale.detach() for name, scale in logarithms.items()}
 
 
 @torch.no_grad()
 def measured_terms(
-    router: Router, held: Queries
+    router: Router, queries: Queries
 ) -> tuple[dict[str, Float[Tensor, "queries memories"]], Float[Tensor, "queries memories"]]:
     """(the gate's unscaled terms, the index's votes) of queries."""
-    votes = router.index.votes(held.embedding, router.bank.names)
-    parts = torch.arange(len(held)).split(1024)
-    told = [terms_of(router.gate, replace(held.collate(p.tolist()), votes=votes[p])) for p in parts]
-    return {name: torch.cat([terms[name] for terms in told]) for name in told[0]}, votes
+    votes = router.index.votes(queries.embedding, router.bank.names)
+    parts = torch.arange(len(queries)).split(1024)
+    by_part = [terms_of(router.gate, replace(queries.collate(p.tolist()), votes=votes[p])) for p in parts]
+    return {name: torch.cat([terms[name] for terms in by_part]) for name in by_part[0]}, votes
 
 
 @torch.no_grad()
 def scored(
-    router: Router, held: Queries
+    router: Router, queries: Queries
 ) -> tuple[Float[Tensor, "queries memories_and_none"], Float[Tensor, "queries memories"]]:
     """(the gate's logits, the index's votes) of queries."""
-    terms, votes = measured_terms(router, held)
+    terms, votes = measured_terms(router, queries)
     return _logits(router.gate, terms), votes
 
 
@@ -83,15 +83,15 @@ def calibrate(
     them: they are near to what is known, so thresholds that part only unrelated questions would let them through. A figure
     without queries is None, and thresholds stay as they are where nothing has to be told apart; a warning says so.
     """
-    held, strangers, memories = data.validation, data.strangers, len(router.bank)
-    if len(held) == 0 or not bool((held.memory < memories).any()):
+    validation, strangers, memories = data.validation, data.strangers, len(router.bank)
+    if len(validation) == 0 or not bool((validation.memory < memories).any()):
         _warn("validation wordings", "give facts 'questions' with more wordings")
         return {"policy": {}, "calibration": {"queries": 0}}
-    told = [measured_terms(router, queries) for queries in (held, strangers) if len(queries)]
-    terms = {name: torch.cat([measured[name] for measured, _ in told]) for name in told[0][0]}
-    votes, memory = torch.cat([near for _, near in told]), torch.cat([held.memory, strangers.memory])
-    real = torch.arange(len(memory)) < len(held)
-    before = _logits(router.gate, told[0][0]).softmax(-1)
+    measurements = [measured_terms(router, queries) for queries in (validation, strangers) if len(queries)]
+    terms = {name: torch.cat([measured[name] for measured, _ in measurements]) for name in measurements[0][0]}
+    votes, memory = torch.cat([near for _, near in measurements]), torch.cat([validation.memory, strangers.memory])
+    real = torch.arange(len(memory)) < len(validation)
+    before = _logits(router.gate, measurements[0][0]).softmax(-1)
     for name, scale in fit_scales(terms, router.gate.scales, memory).items():
         router.gate.scales[name].copy_(scale)
     probabilities = _logits(router.gate, terms).softmax(-1)
@@ -106,15 +106,15 @@ def calibrate(
     return {
         "policy": chosen,
         "calibration": {
-            "queries": len(held),
+            "queries": len(validation),
             "unknown_names": len(strangers),
             "scales": {name: round(float(scale), 4) for name, scale in router.gate.scales.items()},
-            "calibration_error_before": round(top_calibration_error(before, held.memory), 4),
-            "calibration_error": round(top_calibration_error(probabilities[real], held.memory), 4),
-            "gate_top1": round(float((probabilities[real].argmax(-1) == held.memory).float().mean()), 4),
+            "calibration_error_before": round(top_calibration_error(before, validation.memory), 4),
+            "calibration_error": round(top_calibration_error(probabilities[real], validation.memory), 4),
+            "gate_top1": round(float((probabilities[real].argmax(-1) == validation.memory).float().mean()), 4),
             "target": limits,
             "achieved": {
-                **outcome(achieved.rows(real.nonzero().squeeze(-1)), held.memory),
+                **outcome(achieved.rows(real.nonzero().squeeze(-1)), validation.memory),
                 "unknown_names_routed": routed_share(achieved.rows((~real).nonzero().squeeze(-1))),
             },
         },

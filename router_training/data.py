@@ -30,20 +30,20 @@ def read_questions(path: str | Path | None = None) -> list[str]:
         FactError: a line without a question, naming file and line.
     """
     path = Path(path) if path is not None else Path(__file__).parent / "unrelated.jsonl"
-    found = []
-    for where, given in read_lines(path):
-        if not isinstance(given.get("question"), str):
-            raise FactError(f"{where}: needs a JSON object with 'question', a string; it has {given!r}")
-        found.append(given["question"])
-    return found
+    questions = []
+    for where, line in read_lines(path):
+        if not isinstance(line.get("question"), str):
+            raise FactError(f"{where}: needs a JSON object with 'question', a string; it has {line!r}")
+        questions.append(line["question"])
+    return questions
 
 
 def about_others(texts: Sequence[str], names: frozenset[str], seed: int) -> list[str]:
     """Those of the texts that hold names, about names that no memory knows; of many texts every so manieth."""
     chance, words = Random(seed), sorted(word for word in names if word.isalpha()) or sorted(names)
     taken = chance.sample(texts, min(len(texts), _STRANGERS))
-    told = ((text, with_other_names(text, names, words, chance)) for text in taken)
-    return [other for text, other in told if other != text]
+    changed = ((text, with_other_names(text, names, words, chance)) for text in taken)
+    return [other for text, other in changed if other != text]
 
 
 class TrainLoader(DataLoader[int]):

@@ -84,26 +84,26 @@ def start_from(gate: Gate, bank: MemoryBank, folder: Path, *, by_token: bool = F
             "trained with --granularity token, or from nothing"
         )
     own = gate.state_dict()
-    given = {
+    weights = {
         name: tensor for name, tensor in trained.items() if name in own and "keys" not in name and own[name].numel()
     }
-    if wrong := [name for name, tensor in given.items() if own[name].shape != tensor.shape]:
+    if wrong := [name for name, tensor in weights.items() if own[name].shape != tensor.shape]:
         raise BankError(
-            f"{folder}: its gate's {wrong[0]!r} is {tuple(given[wrong[0]].shape)}, this bank needs "
+            f"{folder}: its gate's {wrong[0]!r} is {tuple(weights[wrong[0]].shape)}, this bank needs "
             f"{tuple(own[wrong[0]].shape)}; start from a composite with the same base, encoder and features"
         )
     # Keys that nothing trained, or that a gate of an earlier version lacks, are no better than the new ones.
     known = {"keys"} | ({"asked_keys"} if "asked" in features else set())
     for kind in ("keys", "asked_keys"):
-        given[kind] = own[kind].clone()
-    gate.load_state_dict(own | given)  # whose projection the keys of new memories need
+        weights[kind] = own[kind].clone()
+    gate.load_state_dict(own | weights)  # whose projection the keys of new memories need
     for number, name in enumerate(bank.names):
         if name in names:
             for kind in known:
-                given[kind][number] = trained[kind][names.index(name)]
+                weights[kind][number] = trained[kind][names.index(name)]
         else:
-            given["keys"][number] = gate.project(own["keys"][number])
-    gate.load_state_dict(own | given)
+            weights["keys"][number] = gate.project(own["keys"][number])
+    gate.load_state_dict(own | weights)
 
 
 def _read_gate(folder: Path) -> tuple[dict[str, Tensor], list[str], tuple[str, ...]]:

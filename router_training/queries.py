@@ -125,7 +125,7 @@ class Queries(Dataset[int]):
         known = self.embedding[indices], self.votes[indices], self.memory[indices]
         names = ("target", "asked", "lexical", "names")
         maybe: dict[str, Any] = {
-            name: None if (told := getattr(self, name)) is None else told[indices] for name in names
+            name: None if (values := getattr(self, name)) is None else values[indices] for name in names
         }
         seen = indices if answered is None else answered
         rows = {place: i for place, i in enumerate(indices) if i in seen and self.examples[i].answer is not None}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from lorary.errors import LoraryError
@@ -69,13 +70,19 @@ class Training:
             raise LoraryError(f"granularity {self.granularity!r} is unknown; it is one of {list(GRANULARITIES)}")
         if self.language_rows < 1:
             raise LoraryError(f"language_rows {self.language_rows} must be 1 or more; language_weight 0 does without")
-        for name in ("max_epochs", "batch_size", "top_k", "devices"):
+        for name in ("max_epochs", "patience", "batch_size", "top_k", "devices"):
             if getattr(self, name) < 1:
                 raise LoraryError(f"{name} {getattr(self, name)} must be 1 or more")
         if not self.lr > 0:
             raise LoraryError(f"lr {self.lr} must be above 0")
         if not 0 < self.top_p <= 1:
             raise LoraryError(f"top_p {self.top_p} must be above 0 and at most 1")
+        for name in ("language_weight", "route_weight", "none_weight", "balance_weight", "z_weight"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise LoraryError(f"{name} {getattr(self, name)} must be a finite number, 0 or more")
+        for name in ("max_wrong_routes", "max_known_lost"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise LoraryError(f"{name} {getattr(self, name)} must be a share, from 0 to 1")
 
     def gate_features(self) -> tuple[str, ...]:
         """The features that the gate gets."""

@@ -50,20 +50,20 @@ def best_threshold(
         counted: which queries people asked, the others were made up; all where it is None. How often people ask such is not
             known, so the limit on wrong routes is about those that they did ask.
         before: (routed, wrongly routed) by who was asked earlier; they count in the share of wrong routes.
-        among: (known, unrelated, made up) queries that the shares are of; those given here where it is None. Of a rest that the
-            gate left, one known query would weigh as much as many unrelated ones.
+        among: (known, unrelated, made up) queries that the shares are of; those given here where it is None. Without it, a
+            remainder with one known query and many unrelated ones would let that single query decide.
     """
     ordered, order = scores.sort(descending=True)
     cuts = torch.cat([ordered[:1] + 1e-3, (ordered[1:] + ordered[:-1]) / 2, ordered[-1:] - 1e-3])
     zero = torch.zeros(1)
     right = torch.cat([zero, good[order].float().cumsum(0)])
-    found = torch.cat([zero, known[order].float().cumsum(0)])
+    reached = torch.cat([zero, known[order].float().cumsum(0)])
     acted = torch.arange(len(cuts)).float()
     real = acted if counted is None else torch.cat([zero, counted[order].float().cumsum(0)])
     wrong = (real - right + before[1]) / (real + before[0]).clamp(min=1)
-    lost = 1 - found / found[-1].clamp(min=1)
-    sides = real - found, acted - real
-    all_known, *others = among or (int(found[-1]), *(int(side[-1]) for side in sides))
+    lost = 1 - reached / reached[-1].clamp(min=1)
+    sides = real - reached, acted - real
+    all_known, *others = among or (int(reached[-1]), *(int(side[-1]) for side in sides))
     shares = [side / count for side, count in zip(sides, others, strict=True) if count]
     quality = right / max(all_known, 1) - (torch.stack(shares).mean(0) if shares else 0.0)
     between = torch.cat([torch.ones(1).bool(), ordered[1:] < ordered[:-1], torch.ones(1).bool()])

@@ -13,6 +13,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from lorary.bank.bank import MemoryBank
 from lorary.bank.files import BankError
+from lorary.errors import LoraryError
 from lorary.model.composite import assemble
 from lorary.model.configuration import LoraryConfig
 from lorary.router_training.data import RoutingData, read_questions
@@ -194,3 +195,20 @@ def test_training_leaves_the_caller_s_random_numbers_and_environment(kept_bank, 
     command = [sys.executable, "-c", RANDOM, str(kept_bank.save(tmp_path / "bank")), str(tmp_path / "out")]
     ran = subprocess.run(command, capture_output=True, text=True)
     assert (ran.returncode, ran.stdout.strip()) == (0, "in the middle of a step"), ran.stderr
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"patience": 0},
+        {"max_epochs": 0},
+        {"route_weight": -1.0},
+        {"z_weight": float("nan")},
+        {"max_wrong_routes": 5.0},
+        {"max_known_lost": -0.1},
+    ],
+    ids=lambda wrong: next(iter(wrong)),
+)
+def test_a_setting_that_no_training_can_have_is_refused_by_name(wrong):
+    with pytest.raises(LoraryError, match=next(iter(wrong))):
+        Training(**wrong)
