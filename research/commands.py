@@ -43,7 +43,7 @@ def wordings(argv: list[str]) -> None:
     from lorary.base.loading import EMBEDDED
     from lorary.research.wording_design import Design
     from lorary.research.wording_report import tell_wordings
-    from lorary.research.wording_study import SAMPLES, measure_wordings
+    from lorary.research.wording_study import measure_wordings
 
     parser = Options(
         "research wordings",
@@ -54,7 +54,7 @@ def wordings(argv: list[str]) -> None:
     )
     _add_folder(parser, "results.json, report.md and recall.png")
     facts = "facts to train on: JSONL files or folders of them; by default the sample facts"
-    parser.add_argument("--facts", nargs="+", metavar="FILE", default=[SAMPLES], help=facts)
+    parser.add_argument("--facts", nargs="+", metavar="FILE", help=facts)
     parser.add_argument("--base", metavar="NAME", default=EMBEDDED, help=_BASE)
     parser.add_argument("--processes", type=int, metavar="N", help=_PROCESSES)
     parser.add_quiet()
