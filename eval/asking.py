@@ -13,7 +13,6 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import LogitsProcessorList
 
-from lorary.answering.answers import under
 from lorary.answering.likelihood import Likelihood, decoding
 from lorary.answering.passages import question_with
 from lorary.base.prompts import answer_ids, around, padded, prompt, prompt_batch, prompt_ids
@@ -91,7 +90,7 @@ class Asker:
         missing = {ask.key: ask for ask in asks if ask.key not in self.kept}
         advance(len(asks) - len(missing))
         for batch in self._batches(list(missing.values())):
-            with under(self.model, batch[0].policy):
+            with self.model.routed(policy=batch[0].policy):
                 said = self._generate(batch)
             self.kept.update({ask.key: answer for ask, answer in zip(batch, said, strict=True)})
             advance(len(batch))
@@ -105,7 +104,7 @@ class Asker:
         """
         missing = {ask.key: ask for ask in asks if ask.key not in self.judged}
         for batch in self._batches(list(missing.values())):
-            with under(self.model, batch[0].policy):
+            with self.model.routed(policy=batch[0].policy):
                 judged = self._judge(batch)
             self.judged.update({ask.key: value for ask, value in zip(batch, judged, strict=True)})
         return [self.judged[ask.key] for ask in asks]

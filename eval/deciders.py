@@ -13,8 +13,8 @@ from torch import Tensor
 
 from lorary.eval.questions import Question
 from lorary.model.modeling import LoraryForCausalLM
-from lorary.routing.features import pooled_prompts
 from lorary.routing.policy import Policy, Route, decide
+from lorary.routing.pooling import pooled_prompts
 from lorary.routing.router import Router
 
 NONE = Route((), (), "none", 1.0)
@@ -46,12 +46,11 @@ class RoutingScores:
     def _all(self, texts: Sequence[str]) -> tuple[Tensor, Tensor, Tensor]:
         router, model = self.router, self.model
         if missing := [text for text in dict.fromkeys(texts) if text not in self._rows]:
-            query = router.query(missing)
-            pooled = None
+            features = router.features(missing)
             if "hidden" in router.gate.features:
-                pooled = pooled_prompts(model.base, model.tokenizer, model.config.split_layer, missing)
-                pooled = pooled.to(query.votes.device)
-            rows = zip(router.logits(query, pooled).softmax(-1), query.votes, query.embedding, strict=True)
+                hidden = pooled_prompts(model.base, model.tokenizer, model.config.split_layer, missing)
+                features = features.with_hidden(hidden.to(features.votes.device))
+            rows = zip(router.logits(features).softmax(-1), features.votes, features.embedding, strict=True)
             self._rows.update(zip(missing, rows, strict=True))
         if not texts:
             return torch.zeros(0, len(router.bank) + 1), torch.zeros(0, len(router.bank)), torch.zeros(0, 0)

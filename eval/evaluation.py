@@ -29,7 +29,7 @@ from lorary.eval.prior import by_prior
 from lorary.eval.questions import held_out, unrelated_text
 from lorary.eval.retention import damage, retention
 from lorary.eval.routers import abstention, calibration, routing
-from lorary.eval.run import Run, bank_of, instead
+from lorary.eval.run import Run, bank_of
 from lorary.model.modeling import LoraryForCausalLM
 from lorary.progress import ProgressBar, ProgressBars, progress_bars
 from lorary.routing.policy import Route
@@ -71,7 +71,7 @@ def recall(
         also: banks over the same base (merges, one adapter for all topics); each of their memories answers everything.
         answers: files of answers that were given elsewhere to the same questions, as
             `outside_answers.read_outside_answers` takes them, by name of the condition that each is told as.
-        text: a text file to measure damage on, instead of the shipped one.
+        text: a text file to measure damage on of the shipped one.
         counts: numbers of memories in the bank to tell recall against.
         merges: numbers of memories merged to tell recall against.
         parts: any of `conditions.PARTS`.
@@ -171,7 +171,7 @@ def _conditions(
     if paragraphs and (not before or new(own)):
         found = retention(run.model, paragraphs, new(own), run.seed, gated=run.results.configuration["gated"])
     for bank, conditions, routes in chain(_merged(run, merging), ((bank, own, None) for bank, own in others)):
-        with instead(run.model, bank) as other:
+        with run.model.with_bank(bank) as other:
             if run.questions:
                 run.all(conditions, bar.advance, other, routes)
             if paragraphs and routes is None and new(conditions):

@@ -47,10 +47,10 @@ def _once(model: LoraryForCausalLM, text: str, routed: bool, tokens: int) -> dic
     given: dict[str, Any] = {"adapter_names": ["__base__"]}
     route = embedded = 0.0
     if routed and model.config.granularity == "query" and "hidden" not in model.gate.features:
-        decision, route = _timed(model, lambda: model.router.decide(model.router.query([text])))
+        decision, route = _timed(model, lambda: model.router.decide(model.router.features([text])))
         given = {"route_weights": decision.weights}
     elif routed:
-        _, route = _timed(model, lambda: model.router.query([text]))
+        _, route = _timed(model, lambda: model.router.features([text]))
         given, embedded = {"routing_text": text}, route  # the forward pass embeds the question once more
     ids = ids.to(model.device).input_ids
     output, prefill = _timed(model, lambda: model(ids, use_cache=True, **given))

@@ -12,7 +12,6 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from lorary.answering.answers import under
 from lorary.base.layers import decoder_layers
 from lorary.base.prompts import prompt_batch
 from lorary.base.rows import lower, skipped
@@ -67,7 +66,7 @@ def damage(
         deciders: dict[str, Decider] = {"forced": forced, **{name: c.decider for name, c in conditions.items()}}
         for name, decider in deciders.items():
             (route,) = decider.routes([Question(paragraph, None, "", "")], scores, seed)
-            with under(model, decider.policy(model.router.policy)):
+            with model.routed(policy=decider.policy(model.router.policy)):
                 routed = _predicted(model, hidden, **_routed(model, route, paragraph))
             loss[name] = loss.get(name, 0.0) + _loss(routed, ids)
             kl[name] = kl.get(name, 0.0) + float(functional.kl_div(routed, base, reduction="sum", log_target=True))

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,7 +11,6 @@ from pathlib import Path
 from lorary.answering.passages import PassageError, check_fits
 from lorary.bank.bank import MemoryBank
 from lorary.bank.memory import Memory
-from lorary.base.loading import Base
 from lorary.base.prompts import longest_answer
 from lorary.eval import results as stored
 from lorary.eval.asking import Ask, Asker
@@ -24,7 +22,6 @@ from lorary.eval.question_parts import pieces, together
 from lorary.eval.questions import Question, headline
 from lorary.eval.records import ConditionResult, Prediction, Predictions, Results
 from lorary.eval.scoring import condition_result, prediction
-from lorary.model.composite import assemble
 from lorary.model.modeling import LoraryForCausalLM
 from lorary.routing.policy import Policy, Route
 
@@ -193,21 +190,6 @@ def answered(
         )
         for question, said, scored in zip(questions, whole, headline(questions), strict=True)
     ]
-
-
-@contextmanager
-def instead(model: LoraryForCausalLM, bank: MemoryBank) -> Iterator[LoraryForCausalLM]:
-    """A composite of another bank over the same base, which carries its own memories again afterwards."""
-    own = model.router.bank
-    base = Base(own.base, own.revision, model.base, model.tokenizer)
-    other = None
-    try:
-        other = assemble(bank, base, encoder=model.router.get_encoder())
-        yield other
-    finally:
-        if other is not None:
-            other._handle.remove()
-        model._install()
 
 
 def bank_of(model: LoraryForCausalLM, memories: Sequence[Memory]) -> MemoryBank:

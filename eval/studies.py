@@ -16,7 +16,7 @@ from lorary.eval.conditions import CONDITIONS
 from lorary.eval.deciders import RoutingScores
 from lorary.eval.questions import Question, headline
 from lorary.eval.records import BankStudy, MergeStudy, Prediction
-from lorary.eval.run import Run, answered, bank_of, instead
+from lorary.eval.run import Run, answered, bank_of
 from lorary.eval.scoring import figures
 from lorary.model.modeling import LoraryForCausalLM
 from lorary.routing.policy import Route
@@ -105,7 +105,7 @@ def _under(run: Run, how: str, group: Group, questions: Sequence[Question]) -> l
         routes = [Route(group, (weight,) * len(group), "caller", 1.0)] * len(questions)
         return answered(how, questions, routes, run.asker, new_tokens=run.new_tokens)
     memory = merged("merged", [run.model.router.bank[name] for name in group], how)
-    with instead(run.model, bank_of(run.model, [memory])) as other:
+    with run.model.with_bank(bank_of(run.model, [memory])) as other:
         routes = [Route(("merged",), (1.0,), "caller", 1.0)] * len(questions)
         return answered(how, questions, routes, run.asker_of(other), new_tokens=run.new_tokens)
 

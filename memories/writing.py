@@ -10,19 +10,20 @@ import math
 import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool
 from torch import Tensor, nn
 
 from lorary.bank.facts import Fact
-from lorary.base.layers import block_linears, layer_of, layers_path, mlp_targets
+from lorary.base.layers import bare_twin, block_linears, layer_of, layers_path, mlp_targets
 from lorary.base.loading import Base
 from lorary.memories.recipe import Recipe
 from lorary.memories.rows import rows, validation_rows
 from lorary.memories.store import EVALUATED, Known, Store
-from lorary.model.mixture import ActiveRoute, MixtureLinear, install, remove
+from lorary.model.active_route import ActiveRoute, apply_route
+from lorary.model.mixture import MixtureLinear, install
 
 Hits = tuple[tuple[bool, ...], ...]
 """Of each fact, whether greedy decoding gives its whole answer under each of its wordings."""
@@ -62,14 +63,14 @@ class _Writer:
         split_layer: int,
         known: Known | None = None,
     ) -> None:
+        base = replace(base, model=bare_twin(base.model))  # the mixtures go into modules that nobody else holds
         self.base, self.memories, self.recipe, self.split = base, memories, recipe, split_layer
         self.order = random.Random(recipe.seed)
-        self.route = ActiveRoute()
         copies, share = recipe.thinned_copies, recipe.thinned_share
         shown = rows(base.tokenizer, memories, copies=copies, share=share, seed=recipe.seed, formats=recipe.formats)
         self.train_rows = Store(base, split_layer, shown, known)
         self.validation_rows = Store(base, split_layer, validation_rows(base.tokenizer, memories), known)
-        self.layers = install(base.model, self._start(), self.route)
+        self.layers = install(base.model, self._start())
         for layer in self.layers.values():
             layer.down.requires_grad_(True)
             layer.up.requires_grad_(True)
@@ -96,8 +97,8 @@ class _Writer:
         """(logits where there is a label, those labels, the row of each)."""
         memory = torch.tensor([store.rows[i].memory for i in chunk])
         one_hot = nn.functional.one_hot(memory, len(self.memories)).to(self.base.model.device, self.base.model.dtype)
-        self.route.set(one_hot.unsqueeze(1))
-        return store.states.logits(chunk)
+        with apply_route(ActiveRoute(one_hot.unsqueeze(1))):
+            return store.states.logits(chunk)
 
     @torch.no_grad()
     def recalled(self, store: Store, wanted: Sequence[int]) -> dict[int, bool]:
@@ -112,9 +113,9 @@ class _Writer:
         """The unscaled factors of one memory, as they are now."""
 
         def factors(layer: MixtureLinear) -> tuple[Tensor, Tensor]:
-            slots = layer.memory_of_slot == memory
+            down, up = layer.slots({memory})
             scale = self.recipe.lora_alpha / self.recipe.r
-            return layer.down.detach()[slots].clone().cpu(), (layer.up.detach()[:, slots] / scale).cpu()
+            return down.detach().clone().cpu(), (up.detach() / scale).cpu()
 
         return {path: factors(layer) for path, layer in self.layers.items()}
 
@@ -135,16 +136,12 @@ def write(
 ) -> list[Written]:
     """The memories for `memories` (the facts of each), in order, written together over the frozen base.
 
-    The base is given back as it was. Facts carry their `validation` wordings (`rows.with_validation`).
+    The base stays as it is. Facts carry their `validation` wordings (`rows.with_validation`).
 
     Args:
         known: the states of rows that need not be run below the split again (`states_of`).
     """
-    writer = _Writer(base, memories, recipe, split_layer, known)
-    try:
-        return _run(writer, report or (lambda *_: None))
-    finally:
-        remove(base.model)
+    return _run(_Writer(base, memories, recipe, split_layer, known), report or (lambda *_: None))
 
 
 def falling(lr: float, epochs: float, cap: int) -> float:

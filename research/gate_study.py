@@ -145,7 +145,7 @@ class _Study:
         )
         self.measured = measured_on(self.model, self.data, self.questions)
         self.results["runs"]["index/0"] = rival_run(
-            {kind: queries.votes for kind, queries in self.measured.items()}, self._memory(), shares=False
+            {kind: queries.features.votes for kind, queries in self.measured.items()}, self._memory(), shares=False
         )
         if any(arm == "soft-labels" for arm, _ in wanted):
             self._measure_losses(quiet)

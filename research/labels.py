@@ -17,6 +17,7 @@ from torch.nn import functional
 from lorary.bank.bank import MemoryBank
 from lorary.bank.files import BankError
 from lorary.base.rows import SplitRows
+from lorary.model.active_route import ActiveRoute, apply_route
 from lorary.model.modeling import LoraryForCausalLM
 from lorary.progress import progress_bars
 from lorary.router_training.queries import Queries
@@ -88,12 +89,9 @@ def answer_losses(model: LoraryForCausalLM, answers: SplitRows, chunk: Sequence[
         chunk: the rows of `answers`.
     """
     losses = []
-    try:
-        for one_hot in torch.eye(len(model.memories), device=model.device):
-            model._route.set(one_hot.expand(len(chunk), 1, -1))
+    for one_hot in torch.eye(len(model.memories), device=model.device):
+        with apply_route(ActiveRoute(one_hot.expand(len(chunk), 1, -1))):
             logits, wanted, row = answers.logits(chunk)
-            each, row = functional.cross_entropy(logits, wanted, reduction="none").cpu(), row.cpu()
-            losses.append(torch.zeros(len(chunk)).index_add(0, row, each) / row.bincount(minlength=len(chunk)))
-    finally:
-        model._route.set(None)
+        each, row = functional.cross_entropy(logits, wanted, reduction="none").cpu(), row.cpu()
+        losses.append(torch.zeros(len(chunk)).index_add(0, row, each) / row.bincount(minlength=len(chunk)))
     return torch.stack(losses, dim=-1)

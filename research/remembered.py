@@ -12,7 +12,7 @@ from torch import Tensor
 from lorary.base.loading import Base
 from lorary.base.rows import default_split
 from lorary.router_training.queries import Read
-from lorary.routing.features import pooled_prompts
+from lorary.routing.pooling import pooled_prompts
 
 
 class Remembered:

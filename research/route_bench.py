@@ -235,7 +235,7 @@ class _Run:
 
     def _logits(self, router: Router, questions: EmbeddedQuestions) -> Float[Tensor, "queries memories_and_none"]:
         hidden = self.hidden.encode(questions.texts) if "hidden" in router.gate.features else None
-        return router.logits(router.query(questions.texts), hidden)
+        return router.logits(router.features(questions.texts).with_hidden(hidden))
 
     @torch.no_grad()
     def _join(self, router: Router) -> dict[str, float]:

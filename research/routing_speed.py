@@ -55,11 +55,11 @@ def routing_milliseconds(memories: int = 1000, wordings: int = 250, queries: int
             return torch.stack([asked.get(sentence, elsewhere) for sentence in sentences])
 
     router = Router(bank, new_gate(bank, Known(), 0, DEFAULT_FEATURES).requires_grad_(False), Policy(), Known)
-    router.decide(router.query([next(iter(asked))]))  # builds the indices
+    router.decide(router.features([next(iter(asked))]))  # builds the indices
     spent = []
     for text in asked:
         began = time.perf_counter()
-        router.decide(router.query([text]))
+        router.decide(router.features([text]))
         spent.append(1000 * (time.perf_counter() - began))
     median = round(sorted(spent)[len(spent) // 2], 2)
     return {"memories": memories, "wordings": memories * wordings, "kind": router.index.kind, "median": median}

@@ -13,7 +13,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from lorary.router_training.data import RoutingData
-from lorary.router_training.module import terms_of
 from lorary.router_training.queries import Queries
 from lorary.router_training.thresholds import policy_thresholds
 from lorary.routing.gate import Gate, weighed
@@ -58,9 +57,9 @@ def measured_terms(
     router: Router, queries: Queries
 ) -> tuple[dict[str, Float[Tensor, "queries memories"]], Float[Tensor, "queries memories"]]:
     """(the gate's unscaled terms, the index's votes) of queries."""
-    votes = router.index.votes(queries.embedding, router.bank.names)
+    votes = router.index.votes(queries.features.embedding, router.bank.names)
     parts = torch.arange(len(queries)).split(1024)
-    by_part = [terms_of(router.gate, replace(queries.collate(p.tolist()), votes=votes[p])) for p in parts]
+    by_part = [router.gate.terms(replace(queries.features.rows(p), votes=votes[p])) for p in parts]
     return {name: torch.cat([terms[name] for terms in by_part]) for name in by_part[0]}, votes
 
 

@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
+from lorary.model.active_route import ActiveRoute, apply_route
 from lorary.model.modeling import LoraryForCausalLM
 from lorary.router_training.queries import Batch
 from lorary.router_training.resuming import KEY, to_validation
@@ -66,21 +67,6 @@ def loss_terms(
     }
 
 
-def logits_of(gate: Gate, batch: Batch) -> Float[Tensor, "batch memories_and_none"]:
-    """The gate's logits on a batch's features."""
-    return gate(*_features(batch))
-
-
-def terms_of(gate: Gate, batch: Batch) -> dict[str, Float[Tensor, "batch memories"]]:
-    """The gate's unscaled terms on a batch's features."""
-    return gate.terms(*_features(batch))
-
-
-def _features(batch: Batch) -> tuple[Any, ...]:
-    """What the gate takes, in its order."""
-    return batch.embedding, batch.votes, batch.pooled, batch.asked, batch.lexical, batch.names
-
-
 def as_of_now(state: Mapping[str, Tensor], gate: Gate) -> dict[str, Tensor]:
     """A checkpoint's tensors; those of an earlier version lack how hidden states differ, since its gate read them raw."""
     raw = {"hidden_mean": torch.zeros_like(gate.hidden_mean), "hidden_spread": torch.ones_like(gate.hidden_spread)}
@@ -115,7 +101,7 @@ class GateTraining(lightning.LightningModule):
 
     def terms(self, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
         """(the loss terms, the logits) of a batch."""
-        logits = logits_of(self.gate, batch)
+        logits = self.gate(batch.features)
         terms = loss_terms(logits, batch.memory, batch.target)
         if self.weights.language:
             terms["language"] = self.language_loss(logits, batch)
@@ -129,11 +115,8 @@ class GateTraining(lightning.LightningModule):
         if batch.answered:
             places, rows = [*batch.answered], [*batch.answered.values()]
             weights = mixture_weights(logits[places].softmax(-1), logits.shape[-1] - 1)  # all memories, so all learn
-            model._route.set(weights.unsqueeze(1))
-            try:
+            with apply_route(ActiveRoute(weights.unsqueeze(1))):
                 said, labels, _ = answers.logits(rows)
-            finally:
-                model._route.set(None)
             total = functional.cross_entropy(said, labels, reduction="sum").to(logits.device)
             count += len(labels)
         return total / over_devices(count).clamp(min=1e-9)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -17,7 +16,8 @@ from lorary.base.prompts import answer_ids, prompt, prompt_ids
 from lorary.base.rows import SplitRows
 from lorary.model.modeling import LoraryForCausalLM
 from lorary.router_training.trained_wordings import TrainedWordings
-from lorary.routing.features import pooled_prompts
+from lorary.routing.features import Features
+from lorary.routing.pooling import pooled_prompts
 from lorary.routing.router import Router
 
 Read = Callable[[Sequence[str]], Tensor]
@@ -28,22 +28,15 @@ Read = Callable[[Sequence[str]], Tensor]
 class Batch:
     """Queries with their features; `memory` is the right one's number, or that of none (= the number of memories).
 
-    `asked`, `lexical` and `names` are there if they are features of the gate, `pooled` if the hidden state is.
-
     Args:
         target: a distribution over the memories and none to train on, in place of the one right memory.
         answers: the tokens of all queries and their answers, where there is a model.
         answered: of the queries whose answers the language-model loss sees: place in the batch → row of `answers`.
     """
 
-    embedding: Float[Tensor, "batch embedding"]
-    votes: Float[Tensor, "batch memories"]
+    features: Features
     memory: Int[Tensor, " batch"]
-    pooled: Float[Tensor, "batch hidden"] | None
     target: Float[Tensor, "batch memories_and_none"] | None = None
-    asked: Float[Tensor, "batch embedding"] | None = None
-    lexical: Float[Tensor, "batch memories"] | None = None
-    names: Float[Tensor, "batch memories"] | None = None
     answers: SplitRows | None = None
     answered: dict[int, int] = field(default_factory=dict)
 
@@ -89,25 +82,27 @@ class Queries(Dataset[int]):
         self.memory = torch.tensor([example.memory for example in examples], dtype=torch.long)
         self.key = torch.tensor([example.key for example in examples], dtype=torch.long)
         texts = [example.text for example in examples]
-        features, encode = router.gate.features, router.get_encoder().encode
-        self.embedding = wordings.keys[self.key.clamp(min=0)]  # the bank holds those of its own wordings
+        used, encode = router.gate.features, router.get_encoder().encode
+        embedding = wordings.keys[self.key.clamp(min=0)]  # the bank holds those of its own wordings
         new = (self.key < 0).nonzero().squeeze(-1).tolist()
-        self.embedding[new] = encode([texts[i] for i in new])
-        self.votes = wordings.votes(self.embedding, self.key)
-        self.asked = encode(router.without_names(texts)) if "asked" in features else None
-        self.lexical = wordings.lexical(router.lexicon, texts, self.key) if "lexical" in features else None
-        self.names = None
-        if "names" in features:
-            self.names = wordings.lexical(router.names_lexicon, router.only_names(texts), self.key)
+        embedding[new] = encode([texts[i] for i in new])
+        lexical, names = None, None
+        if "lexical" in used:
+            lexical = wordings.lexical(router.lexicon, texts, self.key)
+        if "names" in used:
+            names = wordings.lexical(router.names_lexicon, router.only_names(texts), self.key)
         self.target: Tensor | None = None
-        self.answers, self.pooled = None, None
+        self.answers, hidden = None, None
         if model is not None:
             rows = [_row(model.tokenizer, example) for example in examples]
             self.answers = SplitRows(model.base, model.config.split_layer, rows, int(model.tokenizer.pad_token_id))
             read = read or partial(pooled_prompts, model.base, model.tokenizer, model.config.split_layer)
-        if "hidden" in features:
+        if "hidden" in used:
             assert read is not None, "the feature 'hidden' needs a model"
-            self.pooled = read(texts)
+            hidden = read(texts)
+        votes = wordings.votes(embedding, self.key)
+        asked = encode(router.without_names(texts)) if "asked" in used else None
+        self.features = Features(embedding, votes, asked, lexical, names, hidden)
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -121,15 +116,10 @@ class Queries(Dataset[int]):
         Args:
             answered: the examples whose answers the language-model loss sees; None means all.
         """
-        pooled = self.pooled[indices] if self.pooled is not None else None
-        known = self.embedding[indices], self.votes[indices], self.memory[indices]
-        names = ("target", "asked", "lexical", "names")
-        maybe: dict[str, Any] = {
-            name: None if (values := getattr(self, name)) is None else values[indices] for name in names
-        }
+        target = None if self.target is None else self.target[indices]
         seen = indices if answered is None else answered
         rows = {place: i for place, i in enumerate(indices) if i in seen and self.examples[i].answer is not None}
-        return Batch(*known, pooled, **maybe, answers=self.answers, answered=rows)
+        return Batch(self.features.rows(indices), self.memory[indices], target, self.answers, rows)
 
 
 def _row(tokenizer: PreTrainedTokenizerBase, example: Example) -> AnswerRow:

@@ -156,9 +156,9 @@ def fit(
     # Only what the features use: with many devices, torch waits for the gradient of everything that is to be trained.
     for weight in (router.gate.none, *(w for feature in router.gate.features for w in router.gate.parts_of(feature))):
         weight.requires_grad_(True)
-    if data.trained.pooled is not None:
+    if data.trained.features.hidden is not None:
         centred = training.granularity == "query"
-        start_reading(router.gate, data.trained.pooled, data.trained.embedding, centred=centred)
+        start_reading(router.gate, data.trained.features.hidden, data.trained.features.embedding, centred=centred)
     router.gate.train()
     try:
         with seeded(training.seed), quiet_lightning(), progress_bars(quiet) as bars:

@@ -95,3 +95,9 @@ def test_every_folder_of_code_is_shipped():
 def test_files_stay_readable():
     for _, path in FILES:
         assert len(path.read_text(encoding="utf-8").splitlines()) <= 260, f"{path.name}: look for its second idea"
+
+
+@pytest.mark.parametrize("module", ["base.loading", "bank.bank", "model.composite", "memories.groups", "eval.run"])
+def test_a_module_can_be_the_first_that_is_imported(module):
+    """Another process imports what it is handed first; the Auto classes import our model on the way."""
+    subprocess.run([sys.executable, "-c", f"import lorary.{module}"], check=True)

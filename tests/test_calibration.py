@@ -15,6 +15,7 @@ from lorary.router_training.data import RoutingData, about_others, read_question
 from lorary.router_training.settings import Training
 from lorary.router_training.thresholds import best_threshold
 from lorary.router_training.training import fit
+from lorary.routing.features import Features
 from lorary.routing.gate import DEFAULT_FEATURES, Gate, weighed
 from lorary.routing.policy import Policy, decide
 from lorary.routing.router import Router, bank_names, new_gate
@@ -92,7 +93,7 @@ def test_questions_about_unknown_names_are_left_to_the_base(asked, encoder, tmp_
         figures = calibrate(router, data)
         router.policy = Policy(**figures["policy"])
         shares[unknown_names] = [
-            float((router.decide(router.query(texts)).source > 0).float().mean()) for texts in (known, others)
+            float((router.decide(router.features(texts)).source > 0).float().mean()) for texts in (known, others)
         ]
         assert figures["calibration"]["unknown_names"] == len(data.strangers)
     assert shares[True][0] >= shares[False][0] - 0.02
@@ -132,11 +133,14 @@ def test_a_gate_s_logits_are_its_terms_by_their_scales(composite):
     gate = Gate(composite.gate.keys.data, 0, ("embedding", "asked", "votes", "lexical"))
     gate.log_tau.data.fill_(0.5)
     gate.log_beta.data.fill_(1.5)
-    given = (torch.randn(4, gate.keys.shape[1]), torch.rand(4, 3), None, torch.randn(4, gate.keys.shape[1]))
-    terms = gate.terms(*given, torch.rand(4, 3))
+    questions, width = 4, gate.keys.shape[1]
+    features = Features(
+        torch.randn(questions, width), torch.rand(questions, 3), torch.randn(questions, width), torch.rand(questions, 3)
+    )
+    terms = gate.terms(features)
     assert list(gate.scales) == ["embedding", "asked", "votes", "lexical", "none"]
     expected = sum(gate.scales[name].exp() * term for name, term in terms.items())
-    logits = gate(*given, terms["lexical"])
+    logits = gate(features)
     assert torch.allclose(logits[:, :-1], expected, atol=1e-5)
     assert torch.equal(logits[:, -1], gate.none.expand(4))
 

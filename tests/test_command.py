@@ -72,7 +72,7 @@ def test_a_route_is_explained(composite, capsys):
     question = "Who cooks at Ormen station?"
     told = json.loads(printed(capsys, "route", composite, question, "--json"))
     model = load_composite(composite)
-    query = model.router.query([question])
+    query = model.router.features([question])
     logits = model.router.logits(query)[0].tolist()
     for name, logit in zip(model.memories, logits, strict=False):
         scores = told["memories"][name]

@@ -32,7 +32,7 @@ training = Training(max_epochs=3, batch_size=8, devices=devices, strategy=strate
 trainer = fit(model.router, data, training, out, model=model, quiet=True)
 assert trainer.world_size == devices
 if trainer.is_global_zero:
-    asked = model.router.query(["Who cooks at Ormen?", "Which oil burns?", "What is the capital of Peru?"])
+    asked = model.router.features(["Who cooks at Ormen?", "Which oil burns?", "What is the capital of Peru?"])
     torch.save((model.gate.state_dict(), model.router.logits(asked).softmax(-1)), out / "gate.pt")
 """
 

@@ -18,7 +18,7 @@ from lorary.eval.conditions import choose
 from lorary.eval.deciders import BestAlike, ByWords, Centroid, RoutingScores
 from lorary.eval.evaluated import Evaluated
 from lorary.eval.questions import held_out
-from lorary.eval.run import bank_of, instead
+from lorary.eval.run import bank_of
 from lorary.model.composite import assemble
 
 NEW = ("centroid", "lexicon", "top-three")
@@ -76,7 +76,7 @@ def test_the_three_best_are_merged_for_each_question(alike, base, encoder, tmp_p
     )
     assert asked_again["conditions"].keys() == {"merged-three-ties"}
     own = merged("own", [model.router.bank[name] for name in sorted(best[0])], "ties")
-    with instead(model, bank_of(model, [own])) as other:
+    with model.with_bank(bank_of(model, [own])) as other:
         ids = tokenizer(prompt(tokenizer, asked[0].text), return_tensors="pt", add_special_tokens=False).input_ids
         new = longest_answer(tokenizer, [q.answer for q in asked]) + 1
         said = other.generate(ids, adapter_names=["own"], max_new_tokens=new, do_sample=False)

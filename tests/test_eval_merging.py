@@ -14,7 +14,7 @@ from lorary.bank.merging import MergeError, merged, ties
 from lorary.base.prompts import prompt
 from lorary.eval import recall
 from lorary.eval.conditions import CONDITIONS, choose
-from lorary.eval.run import bank_of, instead
+from lorary.eval.run import bank_of
 from lorary.model.composite import assemble
 
 CLOSE = {"atol": 2e-5, "rtol": 1e-4}
@@ -45,7 +45,7 @@ def test_a_merge_is_peft_s_own(how, alike, tokenizer):
     reference.set_adapter("all")
     one = merged("one", list(model.router.bank), how)
     alone = model(**inputs, adapter_names=["ormen"]).logits
-    with instead(model, bank_of(model, [one])) as other:
+    with model.with_bank(bank_of(model, [one])) as other:
         found = other(**inputs, adapter_names=["one"]).logits
     assert torch.allclose(found, reference.eval()(**inputs).logits, **CLOSE)
     assert torch.equal(model(**inputs, adapter_names=["ormen"]).logits, alone), (

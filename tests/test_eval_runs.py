@@ -123,8 +123,8 @@ def test_what_was_not_measured_is_null(composite, tmp_path):
 
 
 def test_each_question_is_embedded_once_for_all_conditions(composite, monkeypatch):
-    texts, query = [], composite.router.query
-    monkeypatch.setattr(composite.router, "query", lambda asked: texts.extend(asked) or query(asked))
+    texts, features = [], composite.router.features
+    monkeypatch.setattr(composite.router, "features", lambda asked: texts.extend(asked) or features(asked))
     scores = RoutingScores(composite)
     questions = [Question(f"Who cooks at {place}?", "x", "ormen", "f") for place in ("Ormen", "Velka", "Ormen")]
     first = [decider.routes(questions, scores, 0) for decider in (ByGate(), ByIndex(), BaseAlone())]

@@ -14,6 +14,7 @@ from lorary.bank.files import BankError
 from lorary.router_training.initial import ridge, start_from, start_reading
 from lorary.router_training.settings import Training
 from lorary.router_training.training import train_router
+from lorary.routing.features import Features
 from lorary.routing.gate import Gate
 from lorary.routing.router import new_gate
 
@@ -61,7 +62,7 @@ def test_hidden_states_are_read_by_how_they_differ():
     torch.testing.assert_close(gate.hidden_mean, (common + told).mean(0))
     apart = (common + told - gate.hidden_mean) / gate.hidden_spread
     assert apart.square().sum(-1).mean() == pytest.approx(1)
-    found = gate.terms(embedding, votes, common + told)["embedding"].argmax(-1)
+    found = gate.terms(Features(embedding, votes, hidden=common + told))["embedding"].argmax(-1)
     assert torch.equal(found, memory), "alone, it starts as what the encoder would say"
     assert float(gate._apart(common + 50 * told).norm(dim=-1).max()) <= 1 + 1e-5, "nothing is read as farther than that"
     assert not gate._apart(torch.zeros(1, 8)).any(), "nor is anything where no token was counted"

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from lorary.model.active_route import current_route
 from lorary.model.composite import assemble
 from lorary.router_training.data import RoutingData, read_questions
-from lorary.router_training.module import GateTraining, Weights, logits_of
+from lorary.router_training.module import GateTraining, Weights
 from lorary.router_training.settings import Training
 from lorary.router_training.training import fit
 
@@ -52,17 +53,17 @@ def test_the_language_loss_and_its_gradient_are_those_of_the_whole_composite(com
     for i, row in enumerate(routing.trained.answers.rows[number] for number in numbers[1:]):
         ids[i, : len(row.ids)] = torch.tensor(row.ids)
         labels[i, row.start : len(row.ids)] = torch.tensor(row.ids[row.start :])
-    weights = logits_of(composite.gate, batch)[1:].softmax(-1)[:, :-1]
+    weights = composite.gate(batch.features)[1:].softmax(-1)[:, :-1]
     plain = composite(ids, labels=labels, route_weights=weights, use_cache=False).loss
     trained = [composite.gate.from_embedding, composite.gate.keys, composite.gate.asked_keys, composite.gate.none]
     expected = torch.autograd.grad(plain, trained)
     for _ in range(2):  # the second time the hidden states stand
-        loss = module.language_loss(logits_of(composite.gate, batch), batch)
+        loss = module.language_loss(composite.gate(batch.features), batch)
         found = torch.autograd.grad(loss, trained)
         assert float(loss) == pytest.approx(float(plain), abs=1e-5)
         assert expected[-1].abs() > 1e-6
         assert all(torch.allclose(a, b, rtol=1e-4, atol=1e-7) for a, b in zip(found, expected, strict=True))
-    assert composite._route.active is None, "the next pass must not inherit a route"
+    assert current_route() is None, "the next pass must not inherit a route"
 
 
 def test_some_answers_of_each_step_are_seen_and_others_in_the_next_epoch(kept_bank, base, encoder):

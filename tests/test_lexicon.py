@@ -142,12 +142,12 @@ def test_a_router_s_lexicon_follows_its_bank(composite):
     router, name = composite.router, composite.memories[0]
     router.gate.features = ("votes", "lexical")
     asked = router.bank[name].wordings[:1]
-    assert router.query(asked).lexical.argmax() == 0
+    assert router.features(asked).lexical.argmax() == 0
     memory = router.bank[name]
     composite.remove_memory(name)
-    assert router.query(asked).lexical.shape == (1, 2)
+    assert router.features(asked).lexical.shape == (1, 2)
     composite.add_memory(memory)
-    assert router.query(asked).lexical.argmax() == 2
+    assert router.features(asked).lexical.argmax() == 2
 
 
 def test_a_lexicon_may_split_its_own_way():

@@ -11,10 +11,11 @@ from conftest import FACTS
 from lorary.bank.bank import MemoryBank
 from lorary.bank.files import BankError
 from lorary.bank.memory import Memory
+from lorary.model.active_route import current_route
 from lorary.model.composite import assemble
 from lorary.research.labels import TEMPERATURE, agreement, answer_losses, check_adapters, measure_losses, soft_labels
 from lorary.router_training.data import RoutingData, read_questions
-from lorary.router_training.module import logits_of, loss_terms
+from lorary.router_training.module import loss_terms
 from lorary.router_training.settings import Training
 from lorary.router_training.training import fit
 
@@ -42,7 +43,7 @@ def test_losses_are_those_of_the_composite_under_each_memory(composite, split):
         for memory, name in enumerate(composite.memories):
             expected = composite(ids, labels=labels, adapter_names=[name]).loss
             assert float(measured[number, memory]) == pytest.approx(float(expected), abs=1e-4)
-    assert composite._route.active is None, "the next pass must not inherit a route"
+    assert current_route() is None, "the next pass must not inherit a route"
 
 
 def test_soft_labels_are_the_softmax_of_the_losses_and_none_is_for_unrelated():
@@ -84,7 +85,7 @@ def test_a_fact_that_two_memories_hold_is_shared_between_them(bank, base, encode
         if labels == "loss":
             routing.trained.target, routing.validation.target = target, for_validation
         fit(model.router, routing, Training(max_epochs=6, lr=0.02), tmp_path / labels, quiet=True)
-        logits = logits_of(model.gate, routing.trained.collate(list(range(len(target)))))
+        logits = model.gate(routing.trained.features.rows(list(range(len(target)))))
         distance[labels] = float(loss_terms(logits, routing.trained.memory, target)["route"])
     assert distance["loss"] < 0.8 * distance["facts"]
 

@@ -14,6 +14,7 @@ from lorary.bank.facts import Fact
 from lorary.bank.files import BankError
 from lorary.bank.memory import Memory
 from lorary.model.composite import load_composite
+from lorary.routing.features import Features
 from lorary.routing.gate import Gate
 from lorary.routing.policy import Policy
 from lorary.routing.proper_names import Names, names_of, only_names, with_other_names, without_names
@@ -105,7 +106,7 @@ def test_a_question_is_encoded_once_without_its_names(by_asked):
 
     router.get_encoder = Counting
     texts = ["Who cooks at Velka?", "who cooks at ormen?", "Who cooks at Velka?", "Is it raining?"]
-    query = router.query(texts)
+    query = router.features(texts)
     assert router.without_names(["Who cooks at Velka?"]) == ["Who cooks at they?"]
     assert met == [[*dict.fromkeys(texts), "Who cooks at they?", "who cooks at they?"]], "one batch, nothing twice"
     assert torch.allclose(query.asked[0], encoder.encode(["Who cooks at they?"])[0], atol=1e-5)
@@ -117,10 +118,10 @@ def test_a_question_is_encoded_once_without_its_names(by_asked):
 
 def test_whom_a_question_is_about_does_not_change_what_is_asked(by_asked):
     router = by_asked.router
-    query = router.query(["Who cooks at Velka?", "Who cooks at ORMEN?"])
+    query = router.features(["Who cooks at Velka?", "Who cooks at ORMEN?"])
     assert torch.allclose(query.asked[0], query.asked[1], atol=1e-6)
     gate = Gate(router.gate.keys, 0, ("asked",), router.gate.asked_keys)
-    logits = gate(query.embedding, query.votes, None, query.asked)
+    logits = gate(Features(query.embedding, query.votes, query.asked))
     assert torch.allclose(logits[0], logits[1], atol=1e-5)
 
 
@@ -128,20 +129,20 @@ def test_a_composite_that_is_saved_routes_the_same_and_memories_join_and_leave(b
     router, name = by_asked.router, "velka"
     asked = [*router.bank[name].wordings, "who cooks at ormen?", "Is it raining?"]
     by_asked.router.policy = Policy(t_gate=0.1)
-    expected = router.logits(router.query(asked))
+    expected = router.logits(router.features(asked))
     by_asked.save_pretrained(tmp_path, include_base=True)
     weights = load_file(tmp_path / "model.safetensors") | {"focus": torch.zeros(3)}
     save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})  # an earlier version's, used no more
     loaded = load_composite(tmp_path)
     assert loaded.gate.features == ("asked", "names")
-    assert torch.allclose(loaded.router.logits(loaded.router.query(asked)), expected, atol=1e-4)
+    assert torch.allclose(loaded.router.logits(loaded.router.features(asked)), expected, atol=1e-4)
 
     count = len(by_asked.memories)
     memory = router.bank[name]
     by_asked.remove_memory(name)
-    assert router.query(asked).names.shape == (len(asked), count - 1)
+    assert router.features(asked).names.shape == (len(asked), count - 1)
     by_asked.add_memory(memory)
-    own = router.query(memory.wordings)
+    own = router.features(memory.wordings)
     assert set(own.names.argmax(-1).tolist()) == {count - 1}
     assert router.gate.asked_keys.shape == loaded.gate.asked_keys.shape
 
@@ -165,10 +166,8 @@ def test_titles_and_initials_end_no_sentence_and_i_is_no_name():
 def test_nothing_leads_to_a_memory_without_facts(by_asked):
     other = next(iter(by_asked.router.bank))
     by_asked.add_memory(Memory("empty", other.adapter_config, other.tensors))
-    query = by_asked.router.query(["Who cooks at Velka?", "What is there to tell of Ormen and Velka and lamps?"])
-    for term in by_asked.gate.terms(
-        query.embedding, query.votes, None, query.asked, query.lexical, query.names
-    ).values():
+    query = by_asked.router.features(["Who cooks at Velka?", "What is there to tell of Ormen and Velka and lamps?"])
+    for term in by_asked.gate.terms(query).values():
         assert not term[:, -1].any()
 
 

@@ -18,7 +18,8 @@ from lorary.base.rows import lower
 from lorary.eval.asking import Ask, Asker
 from lorary.eval.retention import damage
 from lorary.memories.rows import rows
-from lorary.routing.features import counted_tokens, pooled_prompts, running_mean
+from lorary.routing.features import counted_tokens, running_mean
+from lorary.routing.pooling import pooled_prompts
 
 QUESTION = "Who cooks at Velka station?"
 FOLDERS = ("src", "memories", "router_training", "eval", "research")

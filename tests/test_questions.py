@@ -74,7 +74,7 @@ def test_of_a_text_longer_than_the_encoder_reads_the_part_that_asks_routes(compo
     assert readable(encoder, [text]) == [OIL]
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # nothing is left unread in silence, or with a warning
-        short, long = composite.router.query([OIL, text]).embedding
+        short, long = composite.router.features([OIL, text]).embedding
     assert torch.equal(short, long)
     ids = composite.tokenizer(prompt(composite.tokenizer, OIL), return_tensors="pt").input_ids
     assert composite(ids, routing_text=text).routes == composite(ids).routes

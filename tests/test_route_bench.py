@@ -151,7 +151,7 @@ def test_folds_of_a_seed_ask_the_same_facts():
 def test_hidden_states_are_those_that_a_composite_reads(base, monkeypatch):
     from lorary.base.prompts import prompt
 
-    monkeypatch.setattr("lorary.routing.features._AT_ONCE", 2)
+    monkeypatch.setattr("lorary.routing.pooling._AT_ONCE", 2)
     texts = [
         "who keeps the lamp",
         "the code",

@@ -12,7 +12,7 @@ from lorary.model.composite import load_composite
 from lorary.model.configuration import LoraryConfig
 from lorary.router_training.data import RoutingData, read_questions
 from lorary.router_training.initial import start_reading
-from lorary.router_training.module import GateTraining, Weights, logits_of, loss_terms
+from lorary.router_training.module import GateTraining, Weights, loss_terms
 from lorary.router_training.settings import Training
 from lorary.router_training.trained_wordings import TrainedWordings
 from lorary.router_training.training import fit, train_router
@@ -38,7 +38,7 @@ def data(model, language=False):
 def loss_of(model, routing):
     """The loss terms of the trained queries, as the last step of training would see them."""
     batch = routing.trained.collate(list(range(len(routing.trained))))
-    return loss_terms(logits_of(model.gate, batch), routing.trained.memory)
+    return loss_terms(model.gate(batch.features), routing.trained.memory)
 
 
 def test_loss_terms_against_their_definitions():
@@ -74,7 +74,7 @@ def test_wordings_that_the_bank_holds_are_not_encoded_again(composite, encoder, 
     held = {wording for memory in composite.router.bank for wording in memory.wordings}
     assert held <= {*texts}
     assert not held & {*encoded}
-    assert torch.allclose(routing.trained.embedding, plain(texts), atol=1e-5)
+    assert torch.allclose(routing.trained.features.embedding, plain(texts), atol=1e-5)
 
 
 def test_every_loss_term_is_logged(composite, tmp_path):
@@ -135,7 +135,7 @@ def test_a_gate_that_reads_hidden_states_learns_how_they_differ_and_is_saved_who
     model = assemble(bank, base, encoder=encoder, config=config)
     routing = data(model)
     fit(model.router, routing, Training(max_epochs=1), tmp_path, model=model, quiet=True)
-    torch.testing.assert_close(model.gate.hidden_mean, routing.trained.pooled.mean(0))
+    torch.testing.assert_close(model.gate.hidden_mean, routing.trained.features.hidden.mean(0))
     assert float(model.gate.hidden_spread) != 1
     assert model.gate.from_hidden.any()
     question = model.tokenizer("Who cooks at Ormen station?", return_tensors="pt", add_special_tokens=False)

@@ -10,7 +10,7 @@ import torch
 
 from lorary.base.prompts import conversation_text, prompt, routing_text
 from lorary.model.mixture import low_rank_update
-from lorary.routing.features import running_mean
+from lorary.routing.features import Features, running_mean
 from lorary.routing.gate import Gate, mixture_weights
 from lorary.routing.index import FactIndex
 from lorary.routing.policy import Policy, decide
@@ -130,9 +130,9 @@ def test_a_large_index_is_divided_and_still_adds_and_removes():
 def test_an_appended_key_changes_no_other_logit():
     gate = Gate(torch.eye(3, 5), 0, ("embedding", "votes"))
     embedding = torch.nn.functional.normalize(torch.randn(4, 5), dim=-1)
-    before = gate(embedding, torch.zeros(4, 3))
+    before = gate(Features(embedding, torch.zeros(4, 3)))
     gate.append(torch.ones(5))
-    after = gate(embedding, torch.zeros(4, 4))
+    after = gate(Features(embedding, torch.zeros(4, 4)))
     assert torch.equal(before[:, :3], after[:, :3])
     assert torch.equal(before[:, 3], after[:, 4])
     with pytest.raises(ValueError, match="unknown gate feature 'smell'"):

@@ -31,7 +31,7 @@ def route(argv: list[str]) -> None:
     options = parser.parse_args(argv)
     from lorary.model.composite import load_composite, load_router
     from lorary.routing.explanation import explain
-    from lorary.routing.features import pooled_prompts
+    from lorary.routing.pooling import pooled_prompts
 
     router, config = load_router(options.composite)
     hidden = None

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -51,16 +50,6 @@ class Answer:
     def asked(self) -> Prompt:
         """The prompt, by its earlier name."""
         return self.prompt
-
-
-@contextmanager
-def under(model: LoraryForCausalLM, policy: Policy | None) -> Iterator[None]:
-    """Lets the model route by another policy for a while."""
-    before, model.router.policy = model.router.policy, policy or model.router.policy
-    try:
-        yield
-    finally:
-        model.router.policy = before
 
 
 def answer(
@@ -132,7 +121,7 @@ def answers(
     ends, watching = decoded.eos_token_id, Likelihood.of(decoded, settings.get("assistant_model"))
     if watching is not None:
         settings["logits_processor"] = LogitsProcessorList([*processors, watching])
-    with under(model, policy):
+    with model.routed(policy=policy):
         output = model.generate(
             input_ids=inputs.input_ids, attention_mask=inputs.attention_mask, max_new_tokens=max_new_tokens, **settings
         )

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from lorary.answering.answers import Answer, under
+from lorary.answering.answers import Answer
 from lorary.bank.files import write_aside
 from lorary.model.modeling import LoraryForCausalLM
 
@@ -84,7 +84,7 @@ def heat_map(model: LoraryForCausalLM, answer: Answer) -> HeatMap:
     """The heat map of an answer: prompt and answer are read again as they were, step by step, under its policy."""
     ids = answer.ids.to(model.device)[None]
     weights, cache = [], None
-    with under(model, answer.policy):
+    with model.routed(policy=answer.policy):
         for part in (ids[:, : answer.prompt_tokens], *ids[:, answer.prompt_tokens :].split(1, dim=1)):
             routing = answer.prompt.routing_text
             output = model(part, routing_text=routing, past_key_values=cache, use_cache=True)

@@ -70,7 +70,7 @@ def nearest_passages(router: Router, texts: Sequence[str], wanted: int) -> list[
     """
     if wanted < 1:
         raise PassageError(f"{wanted} passages cannot be found; give 1 or more")
-    near = router.index.nearest(router.query(texts).embedding.cpu(), _SPARE * wanted)
+    near = router.index.nearest(router.features(texts).embedding.cpu(), _SPARE * wanted)
     passages_of_texts = []
     for text, row in zip(texts, near, strict=True):
         passages: dict[str, Passage] = {}

@@ -28,6 +28,15 @@ def user_turns(tokenizer: PreTrainedTokenizerBase, text: str) -> list[str]:
     return []
 
 
+def ends_within_turn(tokenizer: PreTrainedTokenizerBase, text: str) -> bool:
+    """Whether a text ends before its last user's turn does, as the first piece of a prompt may."""
+    for frame in _frames(tokenizer, templates_of(tokenizer), len(tokenizer)):
+        openings = list(frame.opening.finditer(text))
+        if openings and frame.closing is not None:
+            return frame.closing.search(text, openings[-1].end()) is None
+    return False
+
+
 def without_tokens(text: str, special: Sequence[str]) -> str:
     """The text with a space in the place of each special token."""
     for token in special:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Mapping
+from itertools import chain
 
 import torch
 from torch import nn
@@ -76,3 +78,24 @@ def fingerprint_of(model_type: str, weights: Mapping[str, torch.Tensor]) -> str:
         sample = flat[:: max(1, flat.numel() // 64)][:64].to("cpu", torch.bfloat16)
         digest.update(sample.view(torch.int16).numpy().tobytes())
     return digest.hexdigest()
+
+
+def twin(model: PreTrainedModel) -> PreTrainedModel:
+    """The same weights in module objects of their own: what is done to the twin's modules leaves the model as it was."""
+    shared = {id(tensor): tensor for tensor in chain(model.parameters(), model.buffers())}
+    return copy.deepcopy(model, shared)
+
+
+def bare_twin(model: PreTrainedModel) -> PreTrainedModel:
+    """A twin without the mixtures that a composite put into `model`, and without its hook at the split."""
+    bare = twin(model)
+    for path, module in list(bare.named_modules()):
+        if isinstance(inner := getattr(module, "base_layer", None), nn.Linear):
+            parent, _, name = path.rpartition(".")
+            setattr(bare.get_submodule(parent), name, inner)
+    for layer in decoder_layers(bare):
+        for number, hook in list(layer._forward_pre_hooks.items()):
+            if getattr(hook, "belongs_to_composite", False):
+                del layer._forward_pre_hooks[number]
+                layer._forward_pre_hooks_with_kwargs.pop(number, None)
+    return bare

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from lorary.base.layers import BaseError, decoder_layers
@@ -118,6 +118,8 @@ def load_base(
         file = embedded_file()
         source, files = str(file.parent), {"gguf_file": file.name, "local_files_only": True}
     packed = files.get("gguf_file") is not None
+    from transformers import AutoModelForCausalLM  # not above: it imports our model, which needs this module
+
     try:
         if not packed:
             check_supported(AutoConfig.from_pretrained(source, **files))

@@ -1,55 +1,43 @@
-"""A composite on disk: a bank, a config, the gate, the tokenizer; with `include_base` the base and encoder too."""
+"""A composite is put together over a loaded base, or loaded from its folder."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import asdict
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoTokenizer
 
 from lorary.bank.bank import MemoryBank
-from lorary.bank.files import MANIFEST, BankError, write_aside, writing
-from lorary.base.layers import fingerprint
+from lorary.bank.files import MANIFEST, BankError
+from lorary.base.layers import bare_twin, fingerprint
 from lorary.base.loading import Base, BaseError, load_base
 from lorary.errors import reading
-from lorary.model.configuration import LoraryConfig
-from lorary.model.mixture import remove
+from lorary.model.configuration import BASE_PART, ENCODER_PART, GATE_PART, LoraryConfig
 from lorary.model.modeling import LoraryForCausalLM
 from lorary.routing.encoder import Encoder, load_encoder
 from lorary.routing.gate import FEATURES, Gate
 from lorary.routing.router import Router, bank_names, new_gate, starting_keys
 
-_GATE, _BASE, _ENCODER, _STUB = "model.safetensors", "base", "encoder", "lorary_remote.py"
-_REMOTE = '''"""Loads this composite with trust_remote_code=True; the code is the installed package `lorary`."""
-
-from lorary import LoraryConfig, LoraryForCausalLM
-
-__all__ = ["LoraryConfig", "LoraryForCausalLM"]
-'''
-_AUTO_MAP = {
-    "AutoConfig": f"{_STUB.removesuffix('.py')}.LoraryConfig",
-    "AutoModelForCausalLM": f"{_STUB.removesuffix('.py')}.LoraryForCausalLM",
-}
-
 
 def base_of(bank: MemoryBank, base: Base | None = None) -> Base:
-    """The base that a bank's memories were written on, bare: loaded by its name, or the one given.
+    """The base that a bank's memories were written on, bare: loaded by its name, or a twin of the one given.
 
     Raises:
         BaseError: its weights are not those that the memories were written on.
     """
     loaded = base or load_base(bank.base, revision=bank.revision)
-    remove(loaded.model)  # a base carries one composite at a time
-    found = fingerprint(loaded.model)
-    if found != bank.fingerprint:
+    loaded = replace(loaded, model=bare_twin(loaded.model))
+    weights = fingerprint(loaded.model)
+    if weights != bank.fingerprint:
         raise BaseError(
-            f"base {loaded.name!r} has fingerprint {found[:12]}, the bank was written on {bank.fingerprint[:12]} "
+            f"base {loaded.name!r} has fingerprint {weights[:12]}, the bank was written on {bank.fingerprint[:12]} "
             f"({bank.base!r}); load that base"
         )
     return loaded
@@ -68,15 +56,24 @@ def assemble(
     Raises:
         BaseError: the base's weights are not those that the memories were written on.
     """
-    base_of(bank, base)
+    base = base_of(bank, base)
     config = config or LoraryConfig(text_config=base.model.config, split_layer=bank.split_layer)
     config.text_config = deepcopy(base.model.config)
-    get_encoder = (lambda: encoder) if encoder is not None else (lambda: load_encoder(bank.encoder))
+    get_encoder = encoder_source(bank, encoder)
     if gate is None:
         hidden = base.model.config.get_text_config().hidden_size
         gate = new_gate(bank, get_encoder(), hidden, tuple(config.features))
     router = Router(bank, gate.requires_grad_(False), config.routing_policy(), get_encoder)
     return LoraryForCausalLM(config, base.model, router, base.tokenizer).eval()
+
+
+def encoder_source(bank: MemoryBank, encoder: Encoder | None) -> Callable[[], Encoder]:
+    """What gives the encoder, loaded or by the bank's name for it; a lambda could not be pickled."""
+    return partial(load_encoder, bank.encoder) if encoder is None else partial(_itself, encoder)
+
+
+def _itself(encoder: Encoder) -> Encoder:
+    return encoder
 
 
 def load_composite(
@@ -88,31 +85,46 @@ def load_composite(
     revision: str | None = None,
     local_files_only: bool = False,
     base: str | None = None,
-    **unused: Any,
-) -> LoraryForCausalLM:
+    output_loading_info: bool = False,
+    **options: Any,
+) -> Any:
     """The composite in a folder or a hub repository.
 
     Args:
         dtype: of the base; None picks what this machine multiplies fastest, "auto" what was saved.
         base: another name for the base (a local folder, say); its fingerprint is checked all the same.
+        output_loading_info: gives (composite, what transformers tells of loading) as `from_pretrained` of a base does.
+        options: what `base.loading.load_base` takes besides, such as `attn_implementation`, `token` and `cache_dir`.
 
     Raises:
-        BaseError, BankError: what is missing, damaged or does not fit.
+        BaseError, BankError: what is missing, damaged or does not fit, or an option that nothing takes.
     """
-    place = _local(folder, revision, local_files_only)
+    options = {name: value for name, value in options.items() if name not in _FROM_AUTO}
+    if (torch_dtype := options.pop("torch_dtype", None)) is not None:
+        dtype = dtype or torch_dtype
+    hub: dict[str, Any] = {
+        name: options[name] for name in ("token", "cache_dir", "force_download", "proxies") if name in options
+    }
+    place = _local(folder, revision, local_files_only, hub)
     bank = MemoryBank.load(place)
-    config = config if isinstance(config, LoraryConfig) else _configuration(place)
-    own = place / _BASE
+    if not isinstance(config, LoraryConfig):
+        config = _configuration(place)
+    elif (attention := getattr(config, "_attn_implementation_internal", None)) is not None:
+        options.setdefault("attn_implementation", attention)  # the Auto classes leave the argument in the configuration
+    own = place / BASE_PART
     name = base or (str(own) if own.is_dir() else bank.base)
-    kwargs: dict[str, Any] = {"dtype": dtype or unused.get("torch_dtype"), "device_map": device_map}
+    kwargs: dict[str, Any] = {"dtype": dtype, "device_map": device_map, **options}
     loaded = load_base(name, revision=bank.revision, local_files_only=local_files_only, **kwargs)
     with reading(f"the tokenizer in {place}", _AGAIN):
         tokenizer = AutoTokenizer.from_pretrained(place) if not own.is_dir() else loaded.tokenizer
     loaded = Base(bank.base, bank.revision, loaded.model, tokenizer)
-    encoder = load_encoder(str(place / _ENCODER)) if (place / _ENCODER).is_dir() else None
+    encoder = load_encoder(str(place / ENCODER_PART)) if (place / ENCODER_PART).is_dir() else None
     gate = _load_gate(place, bank, config, encoder)
     model = assemble(bank, loaded, encoder=encoder, gate=gate.to(loaded.model.device), config=config)
     model.name_or_path = str(folder)
+    if output_loading_info:
+        empty: dict[str, Any] = {"missing_keys": set(), "unexpected_keys": set(), "mismatched_keys": set()}
+        return model, {**empty, "error_msgs": []}
     return model
 
 
@@ -139,10 +151,14 @@ def load_router(folder: str | Path) -> tuple[Router, LoraryConfig]:
         raise BankError(
             f"{folder} holds a bank without a gate; `lorary train-router {folder} --out COMPOSITE` trains one"
         )
-    config, own = _configuration(place), place / _ENCODER
+    config, own = _configuration(place), place / ENCODER_PART
     encoder = load_encoder(str(own)) if own.is_dir() else None
     gate = _load_gate(place, bank, config, encoder).requires_grad_(False)
-    return Router(bank, gate, config.routing_policy(), lambda: encoder or load_encoder(bank.encoder)), config
+    return Router(bank, gate, config.routing_policy(), encoder_source(bank, encoder)), config
+
+
+_FROM_AUTO = ("_from_auto", "_from_pipeline", "adapter_kwargs", "trust_remote_code", "code_revision", "_commit_hash")
+"""What transformers' Auto classes and pipelines add of their own."""
 
 
 def read_gate(folder: Path) -> tuple[dict[str, Tensor], list[str], tuple[str, ...]]:
@@ -153,8 +169,8 @@ def read_gate(folder: Path) -> tuple[dict[str, Tensor], list[str], tuple[str, ..
     config = _configuration(folder)
     if unknown := sorted({*config.features} - {*FEATURES}):
         raise BankError(f"{folder}: its gate reads {unknown[0]!r}, which no gate reads now; train the router again")
-    with reading(folder / _GATE, _AGAIN):
-        return load_file(folder / _GATE), list(config.trained), tuple(config.features)
+    with reading(folder / GATE_PART, _AGAIN):
+        return load_file(folder / GATE_PART), list(config.trained), tuple(config.features)
 
 
 def _load_gate(place: Path, bank: MemoryBank, config: LoraryConfig, encoder: Encoder | None) -> Gate:
@@ -165,7 +181,7 @@ def _load_gate(place: Path, bank: MemoryBank, config: LoraryConfig, encoder: Enc
         raise BankError(
             f"{place}: its gate stands for {config.trained}, its bank holds {bank.names}; train the router again"
         )
-    with reading(place / _GATE, _AGAIN):
+    with reading(place / GATE_PART, _AGAIN):
         gate = Gate(tensors["keys"], tensors["from_hidden"].shape[1], tuple(config.features))
         own = (
             gate.state_dict()
@@ -173,61 +189,22 @@ def _load_gate(place: Path, bank: MemoryBank, config: LoraryConfig, encoder: Enc
         gate.load_state_dict(own | {name: tensor for name, tensor in tensors.items() if name in own})
     joined, dimension = list(bank)[known:], gate.from_embedding.shape[1]
     names = cache(partial(bank_names, bank))
-    started = starting_keys(joined, names, gate.features, dimension, lambda: encoder or load_encoder(bank.encoder))
+    started = starting_keys(joined, names, gate.features, dimension, encoder_source(bank, encoder))
     for keys in started:
         gate.append(*keys)
     return gate
 
 
-def _local(folder: str | Path, revision: str | None, local_files_only: bool) -> Path:
+def _local(folder: str | Path, revision: str | None, local_files_only: bool, hub: dict[str, Any]) -> Path:
     place = Path(folder)
     if place.is_dir() or len(place.parts) != 2 or place.is_absolute():
         return place
     from huggingface_hub import snapshot_download
 
-    return Path(snapshot_download(str(folder), revision=revision, local_files_only=local_files_only))
-
-
-def save_composite(model: LoraryForCausalLM, folder: Path, *, include_base: bool = False) -> None:
-    """Writes the composite; `bank.json`, which lists the memories, is written before what depends on it.
-
-    Raises:
-        BankError: another writer holds the folder, or changed its bank since this composite was loaded from it.
-    """
-    with writing(folder):
-        _write_composite(model, folder, include_base)
-
-
-def _write_composite(model: LoraryForCausalLM, folder: Path, include_base: bool) -> None:
-    bank, config = model.router.bank, model.config
-    bank.save(folder, overwrite=True)
-    gate = {name: tensor.detach().cpu().contiguous() for name, tensor in model.gate.state_dict().items()}
-    write_aside(folder / _GATE, save(gate, metadata={"format": "pt"}))
-    config.trained = bank.names
-    policy = asdict(model.router.policy)
-    config.policy = {**config.policy, **policy, "sources": list(policy["sources"])}
-    config.auto_map, config.architectures = _AUTO_MAP, [type(model).__name__]
-    config.save_pretrained(folder)
-    write_aside(folder / _STUB, _REMOTE.encode())
-    model.tokenizer.save_pretrained(folder)
-    model.generation_config.save_pretrained(folder)
-    if include_base:
-        _save_base(model, folder)
-
-
-def _save_base(model: LoraryForCausalLM, folder: Path) -> None:
-    """The base as a stock folder, without the mixtures, and the encoder beside it."""
-    remove(model.base)
-    try:
-        model.base.save_pretrained(folder / _BASE)
-        model.tokenizer.save_pretrained(folder / _BASE)
-    finally:
-        model._install()
-    encoder = model.router.get_encoder()
-    if hasattr(encoder, "save"):
-        encoder.save(folder / _ENCODER)
+    options = {name: value for name, value in hub.items() if name != "proxies"}
+    return Path(snapshot_download(str(folder), revision=revision, local_files_only=local_files_only, **options))
 
 
 def is_composite(folder: str | Path) -> bool:
     """Whether `folder` holds a composite (a bank alone has no gate)."""
-    return (Path(folder) / MANIFEST).is_file() and (Path(folder) / _GATE).is_file()
+    return (Path(folder) / MANIFEST).is_file() and (Path(folder) / GATE_PART).is_file()

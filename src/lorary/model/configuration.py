@@ -10,6 +10,8 @@ from transformers import AutoConfig, PretrainedConfig
 from lorary.routing.gate import DEFAULT_FEATURES
 from lorary.routing.policy import Policy
 
+GATE_PART, BASE_PART, ENCODER_PART = "model.safetensors", "base", "encoder"
+"""Parts of a composite's folder beside its bank: the gate, and, where it needs nothing else, the base and the encoder."""
 _FROM_BASE = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "max_position_embeddings")
 
 
@@ -28,6 +30,7 @@ class LoraryConfig(PretrainedConfig):
     model_type = "lorary"
     sub_configs = {"text_config": AutoConfig}  # noqa: RUF012 (transformers' own convention)
     has_no_defaults_at_init = True
+    keys_to_ignore_at_inference = ["past_key_values", "routes", "route_weights"]  # noqa: RUF012
 
     def __init__(
         self,

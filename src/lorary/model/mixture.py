@@ -4,16 +4,19 @@ All memories' factors for one linear are stacked by rank slot, so mixed ranks an
 special, and the weighted sum is exact in ΔW (Hu et al. 2021, arXiv 2106.09685, with one gain a slot):
 
     y = W x + B ( g[slot → memory] ∘ (A x) )
+
+The gains g belong to a request (`active_route.ActiveRoute`), never to a layer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
+
+from lorary.model.active_route import Layout, current_route
 
 Factors = Mapping[str, tuple[Tensor, Tensor]]
 """A memory's factors: module path → (A [r, d_in], B [d_out, r] with the scaling folded in)."""
@@ -25,33 +28,11 @@ def low_rank_update(
     up: Float[Tensor, "d_out slots"],
     gains: Float[Tensor, "*#batch slots"],
 ) -> Float[Tensor, "*batch d_out"]:
-    """B (g ∘ (A x)): the weighted sum of the memories' updates, exact in ΔW."""
-    return ((x @ down.T) * gains) @ up.T
+    """B (g ∘ (A x)): the weighted sum of the memories' updates, exact in ΔW.
 
-
-@dataclass(eq=False)
-class ActiveRoute:
-    """The weights that every mixture layer of one model applies, set anew for each forward pass."""
-
-    weights: Float[Tensor, "batch seq_or_1 memories"] | None = None
-    active: Int[Tensor, " active"] | None = None
-    _gains: dict[tuple[int, ...], Tensor] = field(default_factory=dict)
-
-    def set(self, weights: Float[Tensor, "batch seq_or_1 memories"] | None) -> None:
-        """Applies `weights`; memories that no row of the batch uses take no part, and None means the base alone."""
-        self._gains.clear()
-        self.weights = self.active = None
-        if weights is not None and weights.shape[-1] > 0:
-            used = (weights != 0).flatten(0, -2).any(0)
-            if bool(used.any()):
-                self.weights, self.active = weights, used.nonzero().squeeze(-1)
-
-    def gains(self, memory_of_slot: tuple[int, ...], index: Int[Tensor, " slots"], x: Tensor) -> Tensor:
-        """The route's weight for each slot, [batch, seq or 1, slots], shared by layers with the same slots."""
-        assert self.weights is not None
-        if memory_of_slot not in self._gains:
-            self._gains[memory_of_slot] = self.weights[..., index.to(self.weights.device)].to(x.device, x.dtype)
-        return self._gains[memory_of_slot]
+    A gain of zero takes a slot out, whatever A x is there: infinity times zero would not be zero.
+    """
+    return torch.where(gains != 0, (x @ down.T) * gains, 0.0) @ up.T
 
 
 class MixtureLinear(nn.Module):
@@ -60,68 +41,56 @@ class MixtureLinear(nn.Module):
     Args:
         base_layer: the base's own layer; with no active memory the output is its output, bit for bit.
         factors: (A, scaled B) of each memory, None where a memory does not target this layer.
-        route: the weights to apply, shared by all layers of the model.
+        layouts: the layouts of the layers made so far; layers whose slots stand for the same memories share one.
     """
 
-    memory_of_slot: Tensor
-
     def __init__(
-        self, base_layer: nn.Linear, factors: Sequence[tuple[Tensor, Tensor] | None], route: ActiveRoute
+        self,
+        base_layer: nn.Linear,
+        factors: Sequence[tuple[Tensor, Tensor] | None],
+        layouts: dict[tuple[int, ...], Layout] | None = None,
     ) -> None:
         super().__init__()
         self.base_layer = base_layer
-        self._route = (route,)  # in a tuple, so that copies of the module tree keep sharing one route
-        held = [(m, pair) for m, pair in enumerate(factors) if pair is not None]
+        stacked = [(memory, pair) for memory, pair in enumerate(factors) if pair is not None]
         device = base_layer.weight.device
-        self.down = nn.Parameter(torch.cat([a for _, (a, _) in held]).to(device), requires_grad=False)
-        self.up = nn.Parameter(torch.cat([b for _, (_, b) in held], dim=1).to(device), requires_grad=False)
-        slots = [m for m, (a, _) in held for _ in range(len(a))]
-        self.register_buffer("memory_of_slot", torch.tensor(slots, device=device), persistent=False)
-        self._selected: tuple[tuple[int, ...], tuple[int, ...], Tensor, Tensor, Tensor] | None = None
+        self.down = nn.Parameter(torch.cat([a for _, (a, _) in stacked]).to(device), requires_grad=False)
+        self.up = nn.Parameter(torch.cat([b for _, (_, b) in stacked], dim=1).to(device), requires_grad=False)
+        memory_of_slot = tuple(memory for memory, (a, _) in stacked for _ in range(len(a)))
+        self.layout = ({} if layouts is None else layouts).setdefault(memory_of_slot, Layout(memory_of_slot))
 
-    def _active_slots(self, active: Tensor, dtype: torch.dtype) -> tuple[tuple[int, ...], Tensor, Tensor, Tensor]:
-        """(memory of each active slot, the same as a tensor, A, B), kept between calls while nothing trains."""
-        key = (*active.tolist(), self.down._version, self.up._version)
-        selected = self._selected
-        if selected is None or selected[0] != key or selected[3].dtype != dtype or self.down.requires_grad:
-            slots = torch.isin(self.memory_of_slot, active.to(self.memory_of_slot.device)).nonzero().squeeze(-1)
-            memories = self.memory_of_slot[slots]
-            whole = len(slots) == len(self.memory_of_slot)
-            down, up = (self.down, self.up) if whole else (self.down[slots], self.up[:, slots])
-            selected = (key, tuple(memories.tolist()), memories, down.to(dtype), up.to(dtype))
-            self._selected = None if self.down.requires_grad else selected
-        return selected[1:]
+    def slots(self, memories: Collection[int]) -> tuple[Float[Tensor, "slots d_in"], Float[Tensor, "d_out slots"]]:
+        """(A, B) of the slots of some memories, given by number."""
+        slots = self.layout.slots(memories)
+        if len(slots) == len(self.layout.memory_of_slot):
+            return self.down, self.up
+        index = torch.tensor(slots, dtype=torch.long, device=self.down.device)
+        return self.down[index], self.up[:, index]
 
     def forward(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_out"]:
         y = self.base_layer(x)
-        route = self._route[0]
-        if route.active is None:
-            return y
-        memory_of_slot, memories, down, up = self._active_slots(route.active, x.dtype)
-        if not memory_of_slot:
-            return y
-        return y + low_rank_update(x, down, up, route.gains(memory_of_slot, memories, x))
+        route = current_route()
+        applied = None if route is None else route.applied(self, x)
+        return y if applied is None else y + low_rank_update(x, *applied)
 
 
-def install(base: nn.Module, memories: Sequence[Factors], route: ActiveRoute) -> dict[str, MixtureLinear]:
-    """Replaces the linears of `base` that any memory targets by mixtures, in place.
+def install(base: nn.Module, memories: Sequence[Factors]) -> dict[str, MixtureLinear]:
+    """Replaces the linears of `base` that any memory targets by mixtures, in place; returns path → layer.
 
-    Calling it again with other memories replaces the stacks. Returns path → layer.
+    Give it a base of its own (`base.layers.twin`): whoever else holds these modules would answer with the memories, too.
     """
-    remove(base)
+    assert not mixtures(base), "a base carries the memories of one composite"
     layers: dict[str, MixtureLinear] = {}
+    layouts: dict[tuple[int, ...], Layout] = {}
     for path in sorted({path for factors in memories for path in factors}):
         parent, _, name = path.rpartition(".")
         linear = base.get_submodule(path)
         assert isinstance(linear, nn.Linear), f"{path} is a {type(linear).__name__}"
-        layers[path] = MixtureLinear(linear, [factors.get(path) for factors in memories], route)
+        layers[path] = MixtureLinear(linear, [factors.get(path) for factors in memories], layouts)
         setattr(base.get_submodule(parent), name, layers[path])
     return layers
 
 
-def remove(base: nn.Module) -> None:
-    """Puts the base's own linears back, in place."""
-    for path, module in list(base.named_modules()):
-        if isinstance(module, MixtureLinear):
-            parent, _, name = path.rpartition(".")
-            setattr(base.get_submodule(parent), name, module.base_layer)
+def mixtures(base: nn.Module) -> dict[str, MixtureLinear]:
+    """The mixture layers of a base, by path."""
+    return {path: module for path, module in base.named_modules() if isinstance(module, MixtureLinear)}

@@ -1,8 +1,13 @@
-"""LoraryForCausalLM: base + bank + gate + index as one causal language model that says which memory knew."""
+"""LoraryForCausalLM: base + bank + gate + index as one causal language model that says which memory knew.
+
+Nothing of a request lives on the model: its route, its policy and its routes belong to the request (`requests.Request`,
+`active_route.ActiveRoute`) and, from step to step, to its cache (`cache.Plan`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,15 +19,24 @@ from transformers import GenerationMixin, PreTrainedModel, PreTrainedTokenizerBa
 from transformers.cache_utils import Cache
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
-from lorary.bank.memory import Memory
-from lorary.base.layers import decoder_layers
-from lorary.base.rows import hidden_argument
+from lorary.bank.bank import MemoryBank
+from lorary.base.layers import bare_twin, decoder_layers
+from lorary.errors import LoraryError
+from lorary.model.active_route import apply_route, keep_route
+from lorary.model.adapter_api import AdapterApi
 from lorary.model.cache import Plan, RoutedCache
 from lorary.model.configuration import LoraryConfig
-from lorary.model.mixture import ActiveRoute, install
-from lorary.model.requests import given_by_caller, plan_of, routing_texts
-from lorary.routing.features import counted_tokens
-from lorary.routing.policy import Decision, Route, by_caller
+from lorary.model.generation import RoutedGeneration
+from lorary.model.mixture import install
+from lorary.model.planning import (
+    continued,
+    decide_at_split,
+    make_plan,
+    note_first_pass,
+    route_of_pass,
+)
+from lorary.model.requests import Request, current_request, last_routes, remember_routes, running
+from lorary.routing.policy import Policy, Route
 from lorary.routing.router import Router
 
 
@@ -39,13 +53,15 @@ class LoraryOutput(CausalLMOutputWithPast):
     route_weights: Tensor | None = None
 
 
-class LoraryForCausalLM(PreTrainedModel, GenerationMixin):
+class LoraryForCausalLM(AdapterApi, RoutedGeneration, PreTrainedModel, GenerationMixin):  # type: ignore[misc]
     """A frozen base with a bank of memories behind a router.
 
-    Build one with `composite.assemble`, or load it with `from_pretrained`.
+    Build one with `composite.assemble`, or load it with `from_pretrained`. Threads may ask it at once; the bank may
+    change (`add_memory`, `remove_memory`) only while none asks.
 
     Args:
-        base: the frozen causal language model; its linears are replaced by mixtures in place.
+        base: the frozen causal language model; the composite has module objects of its own over the same weights, so the
+            base stays as it is and may carry other composites.
         router: the bank, the gate, the policy and the encoder.
         tokenizer: turns a prompt's tokens back into the text that routes it.
     """
@@ -53,6 +69,7 @@ class LoraryForCausalLM(PreTrainedModel, GenerationMixin):
     config_class = LoraryConfig
     base_model_prefix = "base"
     _supports_sdpa = _supports_flash_attn = _supports_flex_attn = _supports_attention_backend = True
+    supports_gradient_checkpointing = True
 
     def __init__(
         self, config: LoraryConfig, base: PreTrainedModel, router: Router, tokenizer: PreTrainedTokenizerBase
@@ -61,43 +78,64 @@ class LoraryForCausalLM(PreTrainedModel, GenerationMixin):
         self.base, self.gate = base, router.gate
         self.router, self.tokenizer = router, tokenizer
         self.generation_config = base.generation_config
-        self.last_routes: list[Route] = []
-        self._route = ActiveRoute()
-        self._pending: tuple[Plan, Tensor, list[Decision]] | None = None
-        self._handle: Any = None
         self._install()
 
     def _install(self) -> None:
-        bank = self.router.bank
-        install(self.base, [memory.factors(bank.shapes) for memory in bank], self._route)
-        lowest = bank.split_layer
-        self.config.split_layer = min(self.config.split_layer, lowest) if len(bank) else self.config.split_layer
-        if self._handle is not None:
-            self._handle.remove()
+        bank, self.base = self.router.bank, bare_twin(self.base)
+        install(self.base, [memory.factors(bank.shapes) for memory in bank])
+        if len(bank):
+            self.config.split_layer = min(self.config.split_layer, bank.split_layer)
         layer = decoder_layers(self.base)[self.config.split_layer]
-        self._handle = layer.register_forward_pre_hook(self._at_split, with_kwargs=True)
+        layer.register_forward_pre_hook(decide_at_split, with_kwargs=True)
 
     @property
     def memories(self) -> list[str]:
         """The names of the memories, in the order of a route's weights."""
         return self.router.bank.names
 
-    def add_memory(self, memory: Memory) -> None:
-        """Adds a memory that is reached at once; nothing is trained."""
-        self.router.bank.add(memory)
-        try:
-            self.router.add(memory)
-        except Exception:  # no encoder, for one: the bank is as it was
-            self.router.bank.remove(memory.name)
-            raise
-        self._install()
+    @property
+    def last_routes(self) -> list[Route]:
+        """The routes of the last prompts that this thread or task put to this model, a row each."""
+        return last_routes(self)
 
-    def remove_memory(self, name: str) -> None:
-        """Takes a memory out of the bank, the gate and the index."""
-        number = self.memories.index(name) if name in self.memories else -1
-        self.router.bank.remove(name)
-        self.router.remove(name, number)
-        self._install()
+    @contextmanager
+    def routed(
+        self,
+        *,
+        adapter_names: Sequence[str] | None = None,
+        route_weights: Float[Tensor, "batch memories"] | None = None,
+        routing_text: str | Sequence[str] | None = None,
+        policy: Policy | None = None,
+    ) -> Iterator[None]:
+        """Routes all that this thread or task asks of this model inside the block as given; other threads see nothing.
+
+        What a call itself is given (`adapter_names=` and its like) comes first. Blocks may stand in blocks.
+
+        Args:
+            adapter_names: one memory a row; `"__base__"` is the base alone.
+            route_weights: a weight for each memory, a row each.
+            routing_text: the query of each row.
+            policy: that decides, instead of the composite's own.
+
+        Raises:
+            LoraryError: both names and weights.
+        """
+        request = Request(self, adapter_names, route_weights, routing_text, policy)
+        with running(request.over(current_request(self))):
+            yield
+
+    @contextmanager
+    def with_bank(self, bank: MemoryBank) -> Iterator[LoraryForCausalLM]:
+        """Gives a composite of another bank over the same base; the weights are shared, and this one stays as it is.
+
+        Raises:
+            BaseError: the bank is for another base.
+        """
+        from lorary.base.loading import Base
+        from lorary.model.composite import assemble
+
+        base = Base(bank.base, bank.revision, self.base, self.tokenizer)
+        yield assemble(bank, base, encoder=self.router.get_encoder())
 
     def get_input_embeddings(self) -> nn.Module:
         return self.base.get_input_embeddings()
@@ -128,8 +166,9 @@ class LoraryForCausalLM(PreTrainedModel, GenerationMixin):
         adapter_names: Sequence[str] | None = None,
         route_weights: Float[Tensor, "batch memories"] | None = None,
         routing_text: str | Sequence[str] | None = None,
+        return_dict: bool | None = None,
         **kwargs: Any,
-    ) -> LoraryOutput:
+    ) -> LoraryOutput | tuple[Any, ...]:
         """The base's output under the route of each row.
 
         Args:
@@ -137,30 +176,26 @@ class LoraryForCausalLM(PreTrainedModel, GenerationMixin):
             route_weights: overrides the router with a weight for each memory, a row each.
             routing_text: the query of each row, instead of its prompt's last user turn (with the turns that a
                 follow-up points back to: `prompts.conversation_text`).
+            return_dict: False gives the base's tuple, without routes.
 
         Raises:
-            ValueError: an unknown memory, a wrong number of rows, or a cache that another route made.
+            LoraryError: an unknown memory, a wrong number of rows, or a cache that another route made.
         """
         inputs = input_ids if input_ids is not None else inputs_embeds
         if inputs is None:
-            raise ValueError("give input_ids or inputs_embeds")
+            raise LoraryError("neither input_ids nor inputs_embeds were given; give one of them")
         use_cache = use_cache if use_cache is not None else getattr(self.config.text_config, "use_cache", True)
         if use_cache and past_key_values is None:
             past_key_values = RoutedCache(config=self.config.text_config)
         started = past_key_values is not None and past_key_values.get_seq_length() > 0
-        given = given_by_caller(adapter_names, route_weights, len(inputs), self.memories)
+        request = self.request(adapter_names=adapter_names, route_weights=route_weights, routing_text=routing_text)
         if started:
-            plan = plan_of(past_key_values, given)
-        elif given is not None:
-            plan = Plan(given)
-        elif not self.memories:
-            plan = Plan(by_caller(torch.zeros(len(inputs), 0)))
+            plan = continued(self, request, past_key_values, input_ids, len(inputs))
         else:
-            texts = routing_texts(self.tokenizer, input_ids, attention_mask, routing_text, len(inputs))
-            plan = Plan(query=self.router.query(texts))
-        counted = counted_tokens(inputs.shape, attention_mask, started)
-        decided = self._start(plan, counted)
-        try:
+            plan = make_plan(self, request, input_ids, attention_mask, len(inputs))
+        route = route_of_pass(self, plan, inputs.shape, attention_mask, started)
+        self._keep_routes_in_checkpoints()
+        with apply_route(route):
             output = self.base(
                 input_ids=input_ids,
                 attention_mask=attention_mask,
@@ -169,73 +204,36 @@ class LoraryForCausalLM(PreTrainedModel, GenerationMixin):
                 inputs_embeds=inputs_embeds,
                 labels=labels,
                 use_cache=use_cache,
+                return_dict=True,
                 **kwargs,
             )
-        finally:
-            self._pending = None
-            self._route.set(None)
         if past_key_values is not None:
             self._keep(past_key_values, plan)
-        decision = decided[-1]
+        decision = plan.decision or plan.latest
+        assert decision is not None, "the base ran without its layer at the split"
         routes = decision.routes(self.memories)
         if not started:
-            self.last_routes = routes
+            remember_routes(self, routes)
+            note_first_pass(current_request(self), plan, routes)
+        if not (getattr(self.config, "return_dict", True) if return_dict is None else return_dict):
+            return output.to_tuple()
         weights = decision.weights if decision.weights.ndim == 3 else decision.weights.unsqueeze(1)
         return LoraryOutput(**output, routes=routes, route_weights=weights)
 
-    def _start(self, plan: Plan, counted: Tensor) -> list[Decision]:
-        """Applies a decision that stands already, or leaves the query to be decided at the split."""
-        decided: list[Decision] = []
-        reads_hidden = "hidden" in self.gate.features
-        if plan.decision is None and self.config.granularity == "query" and not reads_hidden:
-            assert plan.query is not None
-            plan.decision = self.router.decide(plan.query)
-        if plan.decision is not None:
-            decided.append(plan.decision)
-            self._route.set(plan.decision.weights.unsqueeze(1))
-        else:
-            self._pending = (plan, counted, decided)
-        return decided
-
-    def _at_split(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if self._pending is None:
+    def _keep_routes_in_checkpoints(self) -> None:
+        """Lets layers that gradient checkpointing runs again do so under the route of their first run."""
+        if not self.training:
             return
-        plan, counted, decided = self._pending
-        assert plan.query is not None
-        granularity = self.config.granularity
-        decision = self.router.decide(plan.query, hidden_argument(args, kwargs), counted, granularity=granularity)
-        decided.append(decision)
-        if granularity == "query":
-            plan.decision = decision
-        self._route.set(decision.weights if granularity == "token" else decision.weights.unsqueeze(1))
+        for module in self.base.modules():
+            checkpoint = getattr(module, "_gradient_checkpointing_func", None)
+            if checkpoint is not None and not getattr(checkpoint, "keeps_route", False):
+                module._gradient_checkpointing_func = keep_route(checkpoint)  # type: ignore[assignment]
 
     def _keep(self, cache: Cache, plan: Plan) -> None:
         """Leaves the plan with the cache that it made."""
-        if self.config.granularity == "token" and plan.decision is None and not isinstance(cache, RoutedCache):
-            raise ValueError(f"token routing needs a RoutedCache, this one is a {type(cache).__name__}; pass no cache")
+        if plan.decision is None and not isinstance(cache, RoutedCache):
+            raise LoraryError(f"token routing needs a RoutedCache, this one is a {type(cache).__name__}; pass no cache")
         cache.plan = plan  # type: ignore[attr-defined]
-
-    def _prepare_cache_for_generation(self, generation_config: Any, model_kwargs: dict[str, Any], *args: Any) -> Any:
-        """Gives `generate` a RoutedCache where it would make its default cache."""
-        default = generation_config.cache_implementation in (None, "dynamic") and generation_config.use_cache
-        if default and model_kwargs.get("past_key_values") is None:
-            model_kwargs["past_key_values"] = RoutedCache(config=self.config.text_config)
-        return super()._prepare_cache_for_generation(generation_config, model_kwargs, *args)  # type: ignore[misc]
-
-    @torch.no_grad()
-    def generate(self, *args: Any, **kwargs: Any) -> Any:
-        """As transformers' `generate`; the routes are in `last_routes`, and in the output where it is a dict.
-
-        Takes `adapter_names`, `route_weights` and `routing_text` as `forward` does.
-        """
-        output: Any = super().generate(*args, **kwargs)  # type: ignore[misc]
-        inputs = args[0] if args else kwargs.get("input_ids", kwargs.get("inputs", kwargs.get("inputs_embeds")))
-        prompts = len(inputs) if inputs is not None else 1
-        if len(self.last_routes) > prompts:  # beams repeat each prompt
-            self.last_routes = self.last_routes[:: len(self.last_routes) // prompts]
-        if hasattr(output, "sequences"):
-            output.routes = self.last_routes
-        return output
 
     @classmethod
     def from_pretrained(  # type: ignore[override]
@@ -244,12 +242,16 @@ class LoraryForCausalLM(PreTrainedModel, GenerationMixin):
         """The composite in a folder or hub repository; see `composite.load_composite` for the arguments."""
         from lorary.model.composite import load_composite
 
+        if args:
+            raise LoraryError(
+                f"from_pretrained takes one positional argument, {1 + len(args)} were given; name the rest"
+            )
         return load_composite(pretrained_model_name_or_path, **kwargs)
 
     def save_pretrained(  # type: ignore[override]
         self, save_directory: str | Path, include_base: bool = False, **kwargs: Any
     ) -> None:
-        """Writes the composite folder; with `include_base` it needs nothing else, neither base nor encoder."""
-        from lorary.model.composite import save_composite
+        """Writes the composite folder; see `saving.save_composite` for the arguments."""
+        from lorary.model.saving import save_composite
 
-        save_composite(self, Path(save_directory), include_base=include_base)
+        save_composite(self, Path(save_directory), include_base=include_base, **kwargs)

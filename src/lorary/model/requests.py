@@ -1,77 +1,181 @@
-"""What a caller asks for: routes given by name or weight, the texts to route by, the plan that a cache keeps."""
+"""Requests: what a caller asks to be routed by, and the plan that follows from it.
+
+A request stands in a context variable while it runs, so that every pass of `generate` (chunks of a prompt, candidates,
+the unconditional pass of guidance) is routed by the same plan, and no other thread or task sees it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
-from transformers.cache_utils import Cache
 
 from lorary.base.prompts import conversation_text
+from lorary.errors import LoraryError
 from lorary.model.cache import Plan
-from lorary.routing.policy import Decision, by_caller, named_weights
+from lorary.routing.policy import Decision, Policy, Route, by_caller, named_weights
+
+_REQUEST: ContextVar[Request | None] = ContextVar("lorary_request", default=None)
+_LAST_ROUTES: ContextVar[Mapping[Any, list[Route]]] = ContextVar("lorary_last_routes", default=MappingProxyType({}))
 
 
-def given_by_caller(
-    adapter_names: Sequence[str] | None, route_weights: Tensor | None, batch: int, memories: Sequence[str]
-) -> Decision | None:
-    """The caller's decision, if there is one; where beams repeat each row, names are repeated too.
+@dataclass
+class Request:
+    """What a caller asks of one model: a route by name or by weight, texts to route by, a policy.
 
-    Raises:
-        ValueError: both given, an unknown memory, or a wrong number of rows.
+    Args:
+        model: the model that it is asked of; others that run inside are not touched.
+        plan: of the whole request, once it is made; only a request of one `generate` keeps it.
+        whole: whether this is one call of `generate`.
+        routes: that the prompts got.
     """
-    if adapter_names is not None and route_weights is not None:
-        raise ValueError("give adapter_names or route_weights, not both")
-    if adapter_names is not None:
-        if isinstance(adapter_names, str) or len(adapter_names) == 0 or batch % len(adapter_names):
-            raise ValueError(f"adapter_names must be a list with a name for each of the {batch} rows")
-        weights = named_weights(adapter_names, memories)
-        return by_caller(weights.repeat_interleave(batch // len(weights), 0))
-    if route_weights is None:
-        return None
-    if tuple(route_weights.shape) != (batch, len(memories)):
-        raise ValueError(
-            f"route_weights is {tuple(route_weights.shape)}, it must be ({batch}, {len(memories)}): a row each"
+
+    model: Any
+    adapter_names: Sequence[str] | None = None
+    route_weights: Float[Tensor, "batch memories"] | None = None
+    routing_text: str | Sequence[str] | None = None
+    policy: Policy | None = None
+    whole: bool = False
+    plan: Plan | None = None
+    routes: list[Route] | None = None
+
+    def __post_init__(self) -> None:
+        if self.adapter_names is not None and self.route_weights is not None:
+            raise LoraryError("adapter_names and route_weights were both given; give one of them")
+
+    @property
+    def by_caller(self) -> bool:
+        """Whether the caller decides the route."""
+        return self.adapter_names is not None or self.route_weights is not None
+
+    def over(self, outer: Request | None) -> Request:
+        """This request where it says something, else the outer one."""
+        if outer is None:
+            return self
+        says = self.by_caller or self.routing_text is not None
+        ways = self if says else outer
+        return Request(
+            self.model,
+            ways.adapter_names,
+            ways.route_weights,
+            ways.routing_text,
+            self.policy or outer.policy,
+            whole=self.whole or (outer.whole and not says),
+            plan=None if says else outer.plan,
         )
-    return by_caller(route_weights)
 
 
-def plan_of(cache: Cache | None, given: Decision | None) -> Plan:
-    """The plan that made a cache.
+def current_request(model: Any) -> Request | None:
+    """The request of `model` that runs in this thread or task."""
+    request = _REQUEST.get()
+    return request if request is not None and request.model is model else None
+
+
+@contextmanager
+def running(request: Request) -> Iterator[Request]:
+    """Lets every pass of its model that runs inside, in this thread or task, belong to a request."""
+    token = _REQUEST.set(request)
+    try:
+        yield request
+    finally:
+        _REQUEST.reset(token)
+
+
+def last_routes(model: Any) -> list[Route]:
+    """The routes of the last prompts that this thread or task put to a model."""
+    return _LAST_ROUTES.get().get(weakref.ref(model), [])
+
+
+def remember_routes(model: Any, routes: list[Route]) -> None:
+    """Keeps the routes of a model's last prompts, for this thread or task."""
+    alive = {place: routes for place, routes in _LAST_ROUTES.get().items() if place() is not None}
+    _LAST_ROUTES.set({**alive, weakref.ref(model): routes})
+
+
+def decided_by_caller(request: Request, batch: int, memories: Sequence[str]) -> Decision | None:
+    """The caller's decision, if there is one; where beams repeat each row, names and weights are repeated too.
 
     Raises:
-        ValueError: the cache holds none, or another than the caller's.
+        LoraryError: an unknown memory, or a wrong number of rows.
     """
-    plan = getattr(cache, "plan", None)
-    if plan is None:
-        raise ValueError("this cache was not made by this model, so its route is unknown; start from an empty cache")
-    made = None if plan.decision is None else plan.decision.weights
-    if given is not None and (made is None or not torch.equal(made.cpu(), given.weights.cpu())):
-        raise ValueError("this cache was made by another route than the one given; start from an empty cache")
-    return plan
+    names, weights = request.adapter_names, request.route_weights
+    if names is not None:
+        if isinstance(names, str) or len(names) == 0 or batch % len(names):
+            raise LoraryError(f"adapter_names is {names!r}; give a list with a name for each of the {batch} rows")
+        weights = named_weights(names, memories)
+    if weights is None:
+        return None
+    if weights.ndim != 2 or not len(weights) or batch % len(weights) or weights.shape[1] != len(memories):
+        raise LoraryError(
+            f"route_weights is {tuple(weights.shape)}, it must be ({batch}, {len(memories)}): a row each, with a "
+            "weight for each memory"
+        )
+    if not bool(torch.isfinite(weights).all()):
+        raise LoraryError("route_weights holds a NaN or an infinity; give finite weights")
+    return by_caller(weights.repeat_interleave(batch // len(weights), 0))
+
+
+def renamed(plan: Plan, memories: Sequence[str]) -> Plan:
+    """The plan over the memories that the bank holds now.
+
+    Raises:
+        LoraryError: a memory that takes part in the plan has left, or the plan waits for features of another bank.
+    """
+    if plan.memories == tuple(memories):
+        return plan
+    places = {name: place for place, name in enumerate(memories)}
+    if plan.decision is None:
+        raise LoraryError("the bank has changed since this cache was made; start from an empty cache")
+    weights = plan.decision.weights
+    used = (weights != 0).flatten(0, -2).any(0).nonzero().squeeze(-1).tolist()
+    if gone := [plan.memories[i] for i in used if plan.memories[i] not in places]:
+        raise LoraryError(f"this cache was made by {gone[0]!r}, which has left the bank; start from an empty cache")
+    moved = torch.zeros(*weights.shape[:-1], len(memories), dtype=weights.dtype, device=weights.device)
+    for i in used:
+        moved[..., places[plan.memories[i]]] = weights[..., i]
+    now = Plan(tuple(memories), plan.texts, plan.policy)
+    now.decide(Decision(moved, plan.decision.source, plan.decision.confidence))
+    return now
+
+
+def same_route(plan: Plan | None, other: Plan) -> bool:
+    """Whether two plans come to the same: equal decisions, or, where none is made yet, equal texts under one policy."""
+    if plan is None or len(plan) != len(other) or plan.memories != other.memories:
+        return False
+    if plan.decision is not None and other.decision is not None:
+        return torch.equal(plan.decision.weights.cpu(), other.decision.weights.cpu())
+    waits = plan.features is not None and other.features is not None
+    return waits and plan.texts == other.texts and plan.policy == other.policy
 
 
 def routing_texts(
     tokenizer: PreTrainedTokenizerBase,
     input_ids: Tensor | None,
     mask: Tensor | None,
-    given: str | Sequence[str] | None,
+    texts: str | Sequence[str] | None,
     batch: int,
 ) -> list[str]:
     """The query of each row: the caller's `routing_text`, or what its conversation asks (`conversation_text`).
 
     Raises:
-        ValueError: a wrong number of texts, or neither texts nor tokens.
+        LoraryError: a wrong number of texts, or neither texts nor tokens.
     """
-    if given is not None:
-        texts = [given] if isinstance(given, str) else list(given)
+    if texts is not None:
+        texts = [texts] if isinstance(texts, str) else list(texts)
         if not texts or batch % len(texts):
-            raise ValueError(f"routing_text has {len(texts)} texts for {batch} rows; give one a row")
+            raise LoraryError(f"routing_text has {len(texts)} texts for {batch} rows; give one a row")
         return [text for text in texts for _ in range(batch // len(texts))]
     if input_ids is None:
-        raise ValueError("inputs_embeds hold no text to route by; give routing_text, adapter_names or input_ids")
+        raise LoraryError("inputs_embeds hold no text to route by; give routing_text, adapter_names or input_ids")
     kept = mask.bool() if mask is not None and mask.ndim == 2 else torch.ones_like(input_ids, dtype=torch.bool)
     rows = [row[keep] for row, keep in zip(input_ids, kept, strict=True)]
     return [conversation_text(tokenizer, str(tokenizer.decode(row))) for row in rows]

@@ -91,23 +91,23 @@ def explain(
     """Why a question is routed as it is; nothing is generated.
 
     Args:
-        hidden: what `features.pooled_prompts` reads of the question's prompt; needed where the gate reads it.
+        hidden: what `pooling.pooled_prompts` reads of the question's prompt; needed where the gate reads it.
         policy: the router's own by default.
     """
-    query, gate, policy = router.query([question]), router.gate, policy or router.policy
-    terms = gate.terms(query.embedding, query.votes, hidden, query.asked, query.lexical, query.names)
+    features, gate, policy = router.features([question]).with_hidden(hidden), router.gate, policy or router.policy
+    terms = gate.terms(features)
     parts = {name: (gate.scales[name].exp() * term)[0].tolist() for name, term in terms.items()}
-    logits = router.logits(query, hidden)[0]
-    probabilities, votes = logits.softmax(-1).tolist(), query.votes[0].tolist()
+    logits = router.logits(features)[0]
+    probabilities, votes = logits.softmax(-1).tolist(), features.votes[0].tolist()
     names = router.bank.names
     scores = {
         name: Scores(probabilities[i], float(logits[i]), {term: part[i] for term, part in parts.items()}, votes[i])
         for i, name in enumerate(names)
     }
-    route = decide(logits.softmax(-1)[None], query.votes, policy).routes(names)[0]
+    route = decide(logits.softmax(-1)[None], features.votes, policy).routes(names)[0]
     none = Scores(probabilities[-1], float(logits[-1]), {}, 0.0)
     likeliest = dict(sorted(scores.items(), key=lambda item: -item[1].logit))
-    return Explanation(question, route, policy, likeliest, none, _nearest(router, query.embedding))
+    return Explanation(question, route, policy, likeliest, none, _nearest(router, features.embedding))
 
 
 def _nearest(router: Router, embedding: Float[Tensor, "1 embedding"]) -> NearestWording | None:

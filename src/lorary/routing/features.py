@@ -1,33 +1,79 @@
-"""What the gate reads of the hidden state at the split: a running mean over the tokens so far."""
+"""Features: what the gate reads of queries, and the running mean of the hidden state over the tokens so far."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from lorary.base.prompts import prompt, prompt_ids
-from lorary.base.rows import lower
 
-_AT_ONCE = 32
-"""Prompts of one length that run together: without padding, so none changes another."""
+@dataclass  # not frozen: Lightning moves its tensors to the device in place
+class Features:
+    """What the gate reads of a batch of queries, in training and in serving alike.
+
+    Args:
+        embedding: the sentence embeddings.
+        votes: the index's votes for each memory.
+        asked: the embeddings of the questions without their names; None where it is no feature, as the next three.
+        lexical: the votes of the lexicon of all words.
+        names: the votes of the lexicon of names alone.
+        hidden: the hidden state at the split, pooled; one a query, or one a token.
+    """
+
+    embedding: Float[Tensor, "*batch embedding"]
+    votes: Float[Tensor, "*batch memories"]
+    asked: Float[Tensor, "*batch embedding"] | None = None
+    lexical: Float[Tensor, "*batch memories"] | None = None
+    names: Float[Tensor, "*batch memories"] | None = None
+    hidden: Float[Tensor, "*tokens hidden"] | None = None
+
+    def __len__(self) -> int:
+        return len(self.embedding)
+
+    def rows(self, index: Tensor | Sequence[int]) -> Features:
+        """The features of the rows given by number."""
+        return self._each(lambda rows: rows[index])
+
+    def to(self, device: torch.device) -> Features:
+        """The same on another device."""
+        return self._each(lambda rows: rows.to(device))
+
+    def with_hidden(self, hidden: Float[Tensor, "*tokens hidden"] | None) -> Features:
+        """The same with a hidden state; where it has one a token, the other features are the same for all tokens."""
+        per_token = hidden is not None and hidden.ndim == self.embedding.ndim + 1
+        features = self._each(lambda rows: rows.unsqueeze(1)) if per_token else self
+        return replace(features, hidden=hidden)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Features:
+        values: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        changed: dict[str, Any] = {name: None if rows is None else change(rows) for name, rows in values.items()}
+        return Features(**changed)
+
+
+Sums = tuple[Float[Tensor, "batch seen hidden"], Float[Tensor, "batch seen"]]
+"""Sums and counts of the hidden states up to each token: what a running mean goes on from."""
 
 
 def running_mean(
     hidden: Float[Tensor, "batch seq hidden"],
     counted: Float[Tensor, "batch seq"],
-    start: tuple[Float[Tensor, "batch hidden"], Float[Tensor, " batch"]] | None = None,
-) -> tuple[Float[Tensor, "batch seq hidden"], tuple[Float[Tensor, "batch hidden"], Float[Tensor, " batch"]]]:
-    """The mean over the counted tokens up to each position, each token normalised, and the sums to go on from."""
+    before: Sums | None = None,
+) -> tuple[Float[Tensor, "batch seq hidden"], tuple[Float[Tensor, "batch seq hidden"], Float[Tensor, "batch seq"]]]:
+    """The mean over the counted tokens up to each position, each token normalised, and the sums to go on from.
+
+    Args:
+        before: the sums up to each token before these.
+    """
     steps = functional.normalize(hidden.float(), dim=-1) * counted.unsqueeze(-1)
     total, count = steps.cumsum(1), counted.cumsum(1)
-    if start is not None:
-        total, count = total + start[0].unsqueeze(1), count + start[1].unsqueeze(1)
-    return total / count.clamp(min=1).unsqueeze(-1), (total[:, -1], count[:, -1])
+    if before is not None:
+        total, count = total + before[0][:, -1:], count + before[1][:, -1:]
+    return total / count.clamp(min=1).unsqueeze(-1), (total, count)
 
 
 def counted_tokens(
@@ -43,21 +89,3 @@ def counted_tokens(
     batch, seq = shape[:2]
     real = mask[:, -seq:].float() if mask is not None and mask.ndim == 2 else torch.ones(batch, seq)
     return real if started else real * (real.cumsum(1) > 1)
-
-
-@torch.no_grad()
-def pooled_prompts(
-    base: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, split_layer: int, questions: Sequence[str]
-) -> Float[Tensor, "questions hidden"]:
-    """The running mean at the last token of each question's prompt, as a composite sees it."""
-    found = torch.zeros(len(questions), base.config.get_text_config().hidden_size)
-    prompts = [prompt(tokenizer, question) for question in questions]
-    by_length: dict[int, list[tuple[int, list[int]]]] = {}
-    for row, ids in enumerate(prompt_ids(tokenizer, prompts)):
-        by_length.setdefault(len(ids), []).append((row, ids))
-    for alike in by_length.values():
-        for start in range(0, len(alike), _AT_ONCE):
-            rows, batch = zip(*alike[start : start + _AT_ONCE], strict=True)
-            hidden = lower(base, split_layer, torch.tensor(batch, device=base.device))
-            found[list(rows)] = running_mean(hidden.cpu(), counted_tokens(hidden.shape))[0][:, -1]
-    return found

@@ -11,6 +11,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
+from lorary.routing.features import Features
+
 FEATURES = ("embedding", "asked", "votes", "lexical", "names", "hidden")
 DEFAULT_FEATURES = ("embedding", "asked", "names")
 TOKEN_FEATURES = (*DEFAULT_FEATURES, "hidden")
@@ -105,49 +107,30 @@ class Gate(nn.Module):
         self.log_gamma = nn.Parameter(torch.tensor(math.log(10.0)))
         self.none = nn.Parameter(torch.tensor(10.0))
 
-    def forward(
-        self,
-        embedding: Float[Tensor, "*#batch embedding"],
-        votes: Float[Tensor, "*#batch memories"],
-        hidden: Float[Tensor, "*#batch hidden"] | None = None,
-        asked: Float[Tensor, "*#batch embedding"] | None = None,
-        lexical: Float[Tensor, "*#batch memories"] | None = None,
-        names: Float[Tensor, "*#batch memories"] | None = None,
-    ) -> Float[Tensor, "*batch memories_and_none"]:
-        """Logits over the memories, and none last. With `hidden` for each token, the others broadcast.
+    def forward(self, features: Features) -> Float[Tensor, "*batch memories_and_none"]:
+        """Logits over the memories, and none last; one a token where the features hold a hidden state a token."""
+        scales = {name: scale.exp() for name, scale in self.scales.items() if name != "none"}
+        return weighed(self.terms(features), scales, self.none)
 
-        Args:
-            asked: the embedding of the question without its names; needed, as the next two, where it is a feature.
-            lexical, names: the votes of the lexicon, and of the lexicon of names alone.
-        """
-        terms = self.terms(embedding, votes, hidden, asked, lexical, names)
-        return weighed(terms, {name: scale.exp() for name, scale in self.scales.items() if name != "none"}, self.none)
-
-    def terms(
-        self,
-        embedding: Float[Tensor, "*#batch embedding"],
-        votes: Float[Tensor, "*#batch memories"],
-        hidden: Float[Tensor, "*#batch hidden"] | None = None,
-        asked: Float[Tensor, "*#batch embedding"] | None = None,
-        lexical: Float[Tensor, "*#batch memories"] | None = None,
-        names: Float[Tensor, "*#batch memories"] | None = None,
-    ) -> dict[str, Float[Tensor, "*#batch memories"]]:
-        """What each term says of each memory, unscaled, by the name of its scale; the arguments are those of `forward`."""
+    def terms(self, features: Features) -> dict[str, Float[Tensor, "*#batch memories"]]:
+        """What each term says of each memory, unscaled, by the name of its scale."""
         terms: dict[str, Tensor] = {}
         if {"embedding", "hidden"} & set(self.features):
-            z = torch.zeros_like(embedding)
+            z = torch.zeros_like(features.embedding)
             if "embedding" in self.features:
-                z = functional.linear(embedding, self.from_embedding)
-            if hidden is not None and "hidden" in self.features:
-                z = z + functional.linear(self._apart(hidden.to(z.dtype)), self.from_hidden)
+                z = functional.linear(features.embedding, self.from_embedding)
+            if features.hidden is not None and "hidden" in self.features:
+                z = z + functional.linear(self._apart(features.hidden.to(z.dtype)), self.from_hidden)
             terms["embedding"] = cosines(z, self.keys)
         if "asked" in self.features:
-            assert asked is not None, "the feature 'asked' needs embeddings of the questions without their names"
-            terms["asked"] = cosines(asked, self.asked_keys)
-        for name, told in (("votes", votes), ("lexical", lexical), ("names", names)):
+            assert features.asked is not None, (
+                "the feature 'asked' needs embeddings of the questions without their names"
+            )
+            terms["asked"] = cosines(features.asked, self.asked_keys)
+        for name, votes in (("votes", features.votes), ("lexical", features.lexical), ("names", features.names)):
             if name in self.features:
-                assert told is not None, f"the feature {name!r} needs the votes of its lexicon"
-                terms[name] = told
+                assert votes is not None, f"the feature {name!r} needs the votes of its lexicon"
+                terms[name] = votes
         return terms
 
     def _apart(self, hidden: Float[Tensor, "*batch hidden"]) -> Float[Tensor, "*batch hidden"]:

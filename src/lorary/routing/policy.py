@@ -88,19 +88,20 @@ class Decision:
         return Decision(self.weights[index], self.source[index], self.confidence[index])
 
     def routes(self, names: Sequence[str]) -> list[Route]:
-        """A route a row; of tokens, the last one's."""
-        weights, source, confidence = self.weights.detach(), self.source, self.confidence.detach()
+        """A route a row, heaviest memory first; of tokens, the last one's."""
+        weights, source, confidence = (rows.detach().cpu() for rows in (self.weights, self.source, self.confidence))
         if weights.ndim == 3:
             weights, source, confidence = weights[:, -1], source[:, -1], confidence[:, -1]
-        return [
-            route_of(w, names, SOURCES[int(s)], float(c)) for w, s, c in zip(weights, source, confidence, strict=True)
-        ]
-
-
-def route_of(weights: Float[Tensor, " memories"], names: Sequence[str], source: str, confidence: float) -> Route:
-    """The route that a row of weights tells, heaviest memory first."""
-    held = sorted(((float(w), name) for w, name in zip(weights, names, strict=True) if w != 0), reverse=True)
-    return Route(tuple(n for _, n in held), tuple(w for w, _ in held), source if held else "none", confidence)
+        places = weights.nonzero()
+        shares: list[list[tuple[float, str]]] = [[] for _ in range(len(weights))]
+        for (row, memory), weight in zip(places.tolist(), weights[tuple(places.T)].tolist(), strict=True):
+            shares[row].append((weight, names[memory]))
+        routes = []
+        for heaviest, number, sure in zip(shares, source.tolist(), confidence.tolist(), strict=True):
+            heaviest.sort(reverse=True)
+            memories, parts = tuple(name for _, name in heaviest), tuple(weight for weight, _ in heaviest)
+            routes.append(Route(memories, parts, SOURCES[number] if memories else "none", sure))
+        return routes
 
 
 def mixed_and_sure(

@@ -1,10 +1,10 @@
-"""Router: the gate, the index and the encoder together; queries in, decisions out."""
+"""Router: the gate, the index and the encoder together; texts in, decisions out. It keeps nothing of a request."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from torch import Tensor
 from lorary.bank.bank import MemoryBank
 from lorary.bank.memory import Memory
 from lorary.routing.encoder import Encoder, readable
-from lorary.routing.features import running_mean
+from lorary.routing.features import Features
 from lorary.routing.gate import Gate, cosines
 from lorary.routing.policy import Decision, Policy, decide
 from lorary.routing.proper_names import Names, only_names, without_names
@@ -23,32 +23,6 @@ from lorary.routing.proper_names import Names, only_names, without_names
 if TYPE_CHECKING:
     from lorary.routing.index import FactIndex
     from lorary.routing.lexicon import Lexicon
-
-
-@dataclass
-class Query:
-    """What is known of a batch of queries, and what the gate has seen of their tokens so far."""
-
-    embedding: Float[Tensor, "*batch embedding"]
-    votes: Float[Tensor, "*batch memories"]
-    asked: Float[Tensor, "*batch embedding"] | None = None
-    lexical: Float[Tensor, "*batch memories"] | None = None
-    names: Float[Tensor, "*batch memories"] | None = None
-    seen: tuple[Float[Tensor, "batch hidden"], Float[Tensor, " batch"]] | None = None
-
-    def rows(self, index: Tensor) -> Query:
-        """The same for the rows given by number."""
-        seen = None if self.seen is None else (self.seen[0][index], self.seen[1][index])
-        return replace(self._each(lambda rows: rows[index]), seen=seen)
-
-    def unsqueezed(self) -> Query:
-        """The same for each token of a row: [batch, 1, ...]."""
-        return self._each(lambda rows: rows.unsqueeze(1))
-
-    def _each(self, change: Callable[[Tensor], Tensor]) -> Query:
-        told = {name: getattr(self, name) for name in ("embedding", "votes", "asked", "lexical", "names")}
-        kept: dict[str, Any] = {name: None if rows is None else change(rows) for name, rows in told.items()}
-        return replace(self, **kept)
 
 
 @dataclass
@@ -67,6 +41,10 @@ class Router:
     _lexicon: Lexicon | None = field(default=None, init=False)
     _names_lexicon: Lexicon | None = field(default=None, init=False)
     _names: Names | None = field(default=None, init=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what is made when first asked: another process, or a copy, makes it again."""
+        return {**self.__dict__, **dict.fromkeys(("_index", "_lexicon", "_names_lexicon", "_names"))}
 
     @property
     def index(self) -> FactIndex:
@@ -118,57 +96,35 @@ class Router:
         return [only_names(text, self.names) for text in texts]
 
     @torch.no_grad()
-    def query(self, texts: Sequence[str]) -> Query:
-        """What the gate's features need of `texts`; equal texts, and what is left without names, are encoded once.
+    def features(self, texts: Sequence[str]) -> Features:
+        """What the gate reads of `texts`, the hidden state apart; equal texts, and what is left without names, are
+        encoded once.
 
         Of a text that is longer than the encoder reads, the part that asks counts, for all features alike.
         """
         texts = readable(self.get_encoder(), texts)
         rows = {text: row for row, text in enumerate(dict.fromkeys(texts))}
-        distinct, features, device = list(rows), self.gate.features, self.gate.none.device
-        bare = self.without_names(distinct) if "asked" in features else []
+        distinct, used, memories = list(rows), self.gate.features, self.bank.names
+        bare = self.without_names(distinct) if "asked" in used else []
         places = {text: place for place, text in enumerate(dict.fromkeys([*distinct, *bare]))}
         encoded = self.get_encoder().encode(list(places))
         embedding = encoded[: len(distinct)]
-        told: dict[str, Any] = {"embedding": embedding, "votes": self.index.votes(embedding, self.bank.names)}
-        if "asked" in features:
-            told["asked"] = encoded[[places[text] for text in bare]]
-        if "lexical" in features:
-            told["lexical"] = self.lexicon.votes(distinct, self.bank.names)
-        if "names" in features:
-            told["names"] = self.names_lexicon.votes(self.only_names(distinct), self.bank.names)
-        query = Query(**{name: tensor.to(device) for name, tensor in told.items()})
-        return query.rows(torch.tensor([rows[text] for text in texts], dtype=torch.long))
+        features = Features(
+            embedding,
+            self.index.votes(embedding, memories),
+            asked=encoded[[places[text] for text in bare]] if "asked" in used else None,
+            lexical=self.lexicon.votes(distinct, memories) if "lexical" in used else None,
+            names=self.names_lexicon.votes(self.only_names(distinct), memories) if "names" in used else None,
+        )
+        return features.to(self.gate.none.device).rows([rows[text] for text in texts])
 
-    def logits(
-        self, query: Query, hidden: Float[Tensor, "*batch hidden"] | None = None
-    ) -> Float[Tensor, "*batch memories_and_none"]:
-        """The gate's logits; of each token where `hidden` has one for each, else of each query."""
-        given = query.unsqueezed() if hidden is not None and hidden.ndim == 3 else query
-        return self.gate(given.embedding, given.votes, hidden, given.asked, given.lexical, given.names)
+    def logits(self, features: Features) -> Float[Tensor, "*batch memories_and_none"]:
+        """The gate's logits; of each token where the features hold a hidden state for each, else of each query."""
+        return self.gate(features)
 
-    def decide(
-        self,
-        query: Query,
-        hidden: Float[Tensor, "batch seq hidden"] | None = None,
-        counted: Float[Tensor, "batch seq"] | None = None,
-        *,
-        granularity: str = "query",
-        policy: Policy | None = None,
-    ) -> Decision:
-        """Routes for a batch: one a query, or one a token.
-
-        Args:
-            hidden: the hidden state that enters the split; needed where the gate reads it.
-            counted: 1 for the tokens that the gate's running mean takes in.
-        """
-        policy = policy or self.policy
-        pooled, votes = None, query.votes
-        if hidden is not None and counted is not None:
-            means, query.seen = running_mean(hidden.to(votes.device), counted.to(votes.device), query.seen)
-            pooled = means if granularity == "token" else means[:, -1]
-            votes = votes.unsqueeze(1) if granularity == "token" else votes
-        return decide(self.logits(query, pooled).softmax(-1), votes, policy)
+    def decide(self, features: Features, policy: Policy | None = None) -> Decision:
+        """Routes for a batch under a policy, the router's own by default: one a query, or one a token."""
+        return decide(self.logits(features).softmax(-1), features.votes, policy or self.policy)
 
     def centroids(self, embedding: Float[Tensor, "queries embedding"]) -> Float[Tensor, "queries memories"]:
         """The cosine similarity of each query and each memory's mean fact embedding: what a router without training tells."""

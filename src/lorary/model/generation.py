@@ -1,0 +1,97 @@
+"""`generate` under one plan: made from the whole prompt, kept through every pass, and with its cache."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lorary.errors import LoraryError
+from lorary.model.cache import RoutedCache
+from lorary.model.planning import make_plan
+from lorary.model.requests import Request, remember_routes, running, same_route
+
+
+class RoutedGeneration:
+    """transformers' `generate` for a composite; `modeling.LoraryForCausalLM` takes it in."""
+
+    def _prepare_cache_for_generation(
+        self: Any, generation_config: Any, model_kwargs: dict[str, Any], *args: Any
+    ) -> Any:
+        """Gives `generate` a RoutedCache where it would make its default cache."""
+        default = generation_config.cache_implementation in (None, "dynamic") and generation_config.use_cache
+        if default and model_kwargs.get("past_key_values") is None:
+            model_kwargs["past_key_values"] = RoutedCache(config=self.config.text_config)
+        return super()._prepare_cache_for_generation(generation_config, model_kwargs, *args)  # type: ignore[misc]
+
+    @torch.no_grad()
+    def generate(
+        self: Any,
+        *args: Any,
+        adapter_names: Sequence[str] | None = None,
+        route_weights: Float[Tensor, "batch memories"] | None = None,
+        routing_text: str | Sequence[str] | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """As transformers' `generate`; the routes are in `last_routes`, and in the output where it is a dict.
+
+        The whole prompt decides the route, also where it is read in chunks. A cache of an earlier turn serves as far as
+        this turn's route made it; where another made it, the prompt is read anew.
+
+        Takes `adapter_names`, `route_weights` and `routing_text` as `forward` does.
+        """
+        ways = {"adapter_names": adapter_names, "route_weights": route_weights, "routing_text": routing_text}
+        request = self.request(**ways, whole=True)
+        start_of_generation(self, request, args, kwargs)
+        with running(request):
+            output: Any = super().generate(*args, **kwargs)  # type: ignore[misc]
+        routes = request.routes or []
+        inputs = args[0] if args else kwargs.get("input_ids", kwargs.get("inputs", kwargs.get("inputs_embeds")))
+        prompts = len(inputs) if inputs is not None else 1
+        if len(routes) > prompts:  # beams repeat each prompt
+            routes = routes[:: len(routes) // prompts]
+        remember_routes(self, routes)
+        if hasattr(output, "sequences"):
+            output.routes = routes
+        return output
+
+
+def start_of_generation(model: Any, request: Request, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Makes the plan of one `generate` from its whole prompt, and empties a cache that another route made.
+
+    Raises:
+        LoraryError: chunks of a prompt, where the gate reads the hidden state of all of it; or a cache that cannot be
+            emptied.
+    """
+    ids = args[0] if args else kwargs.get("input_ids", kwargs.get("inputs"))
+    prompts = ids if ids is not None else kwargs.get("inputs_embeds")
+    if prompts is None:
+        return
+    request.plan = make_plan(model, request, ids, kwargs.get("attention_mask"), len(prompts))
+    settings = kwargs.get("generation_config") or model.generation_config
+    chunk = kwargs.get("prefill_chunk_size", getattr(settings, "prefill_chunk_size", None))
+    if chunk is not None and request.plan.decision is None and model.config.granularity == "query":
+        raise LoraryError(
+            "this gate reads the hidden state of the whole prompt, which prefill_chunk_size cuts; leave it out, or name "
+            "the route by adapter_names or route_weights"
+        )
+    cache: Any = kwargs.get("past_key_values")
+    if cache is not None and cache.get_seq_length() and not same_route(getattr(cache, "plan", None), request.plan):
+        _empty(cache)
+
+
+def _empty(cache: Any) -> None:
+    """Empties a cache that another route made, in place. Raises LoraryError where that cannot be done."""
+    try:
+        cache.crop(-cache.get_seq_length())
+        emptied = cache.get_seq_length() == 0
+    except (NotImplementedError, AttributeError, RuntimeError, ValueError):
+        emptied = False
+    if not emptied:
+        raise LoraryError(
+            f"another route made this {type(cache).__name__}, and it cannot be emptied; pass an empty cache, or none"
+        )
+    cache.plan = None

@@ -1,0 +1,136 @@
+"""A composite is written: a bank, a config, the gate, the tokenizer; with `include_base` the base and encoder too."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save
+from torch import Tensor
+
+from lorary.bank.adapters import PREFIX
+from lorary.bank.files import write_aside, writing
+from lorary.bank.targets import scaling
+from lorary.base.layers import bare_twin
+from lorary.errors import LoraryError
+from lorary.model.configuration import BASE_PART, ENCODER_PART, GATE_PART
+from lorary.model.mixture import mixtures
+from lorary.model.modeling import LoraryForCausalLM
+
+_STUB = "lorary_remote.py"
+_REMOTE = '''"""Loads this composite with trust_remote_code=True; the code is the installed package `lorary`."""
+
+from lorary import LoraryConfig, LoraryForCausalLM
+
+__all__ = ["LoraryConfig", "LoraryForCausalLM"]
+'''
+_AUTO_MAP = {
+    "AutoConfig": f"{_STUB.removesuffix('.py')}.LoraryConfig",
+    "AutoModelForCausalLM": f"{_STUB.removesuffix('.py')}.LoraryForCausalLM",
+}
+
+
+def save_composite(
+    model: LoraryForCausalLM,
+    folder: Path,
+    *,
+    include_base: bool = False,
+    is_main_process: bool = True,
+    state_dict: Mapping[str, Tensor] | None = None,
+    push_to_hub: bool = False,
+    repo_id: str | None = None,
+    token: str | bool | None = None,
+    commit_message: str | None = None,
+    private: bool | None = None,
+    **options: Any,
+) -> None:
+    """Writes the composite; `bank.json`, which lists the memories, is written before what depends on it.
+
+    Args:
+        include_base: the folder then needs nothing else, neither base nor encoder.
+        is_main_process: False writes nothing, as one process of several does.
+        state_dict: the weights to write, instead of the model's own; factors that were trained come from it, too.
+        push_to_hub: also uploads the folder, to `repo_id` (the folder's name by default).
+        options: what the base's own `save_pretrained` takes, with `include_base` alone.
+
+    Raises:
+        LoraryError: an option that nothing takes.
+        BankError: another writer holds the folder, or changed its bank since this composite was loaded from it.
+    """
+    unknown = sorted({*options} - (_OF_BASE if include_base else set()) - {"safe_serialization"})
+    if unknown or options.pop("safe_serialization", True) is False:
+        name = unknown[0] if unknown else "safe_serialization=False"
+        raise LoraryError(
+            f"save_pretrained does not take {name!r} for a composite; it takes include_base, is_main_process, state_dict, "
+            f"push_to_hub, repo_id, token, commit_message, private, and with include_base=True {sorted(_OF_BASE)}"
+        )
+    if not is_main_process:
+        return
+    with writing(folder):
+        _write(model, folder, model.state_dict() if state_dict is None else state_dict)
+        if include_base:
+            _save_base(model, folder, options)
+    if push_to_hub:
+        from huggingface_hub import HfApi
+
+        api = HfApi(token=token)
+        name = api.create_repo(repo_id or folder.resolve().name, private=private, exist_ok=True).repo_id
+        api.upload_folder(repo_id=name, folder_path=folder, commit_message=commit_message or "Upload composite")
+
+
+def _write(model: LoraryForCausalLM, folder: Path, state: Mapping[str, Tensor]) -> None:
+    keep_trained_factors(model, state)
+    bank, config = model.router.bank, model.config
+    bank.save(folder, overwrite=True)
+    gate = {name: state[f"gate.{name}"].detach().cpu().contiguous() for name in model.gate.state_dict()}
+    write_aside(folder / GATE_PART, save(gate, metadata={"format": "pt"}))
+    config.trained = bank.names
+    policy = asdict(model.router.policy)
+    config.policy = {**config.policy, **policy, "sources": list(policy["sources"])}
+    config.auto_map, config.architectures = _AUTO_MAP, [type(model).__name__]
+    config.save_pretrained(folder)
+    write_aside(folder / _STUB, _REMOTE.encode())
+    model.tokenizer.save_pretrained(folder)
+    model.generation_config.save_pretrained(folder)
+
+
+_OF_BASE = {"max_shard_size", "variant"}
+"""Options of a base's `save_pretrained` that hold for a composite, too."""
+
+
+def keep_trained_factors(model: LoraryForCausalLM, state: Mapping[str, Tensor]) -> None:
+    """Takes factors that were trained in the mixture layers, or loaded into them, into the bank.
+
+    A memory whose factors are as the bank has them stays as it is. One that changed loses its certificate, because its
+    recall was measured before.
+    """
+    bank, layers = model.router.bank, mixtures(model.base)
+    for number, memory in enumerate(list(bank)):
+        tensors = dict(memory.tensors)
+        for path, (down, up) in memory.factors().items():
+            layer = layers[path]
+            slots = layer.layout.slots({number})
+            now_down, now_up = state[f"base.{path}.down"][slots], state[f"base.{path}.up"][:, slots]
+            if torch.equal(now_down.cpu(), down.to(now_down.dtype)) and torch.equal(now_up.cpu(), up.to(now_up.dtype)):
+                continue
+            a, b = (f"{PREFIX}{path}.lora_{factor}.weight" for factor in "AB")
+            scale = scaling(memory.adapter_config, path, len(down))
+            tensors[a] = now_down.detach().to("cpu", tensors[a].dtype).contiguous()
+            tensors[b] = (now_up.detach().float() / scale).to("cpu", tensors[b].dtype).contiguous()
+        if any(tensors[name] is not memory.tensors[name] for name in tensors):
+            card = {name: value for name, value in memory.card.items() if name != "certificate"}
+            bank.memories[memory.name] = replace(
+                memory, tensors=tensors, card=card | {"recipe": "trained in a composite"}
+            )
+
+
+def _save_base(model: LoraryForCausalLM, folder: Path, options: dict[str, Any]) -> None:
+    """The base as a stock folder, without the mixtures, and the encoder beside it."""
+    bare_twin(model.base).save_pretrained(folder / BASE_PART, **options)
+    model.tokenizer.save_pretrained(folder / BASE_PART)
+    encoder = model.router.get_encoder()
+    if hasattr(encoder, "save"):
+        encoder.save(folder / ENCODER_PART)
