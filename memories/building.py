@@ -28,6 +28,7 @@ from lorary.memories.writing import Recipe, Written
 from lorary.progress import progress_bars
 from lorary.routing.encoder import EMBEDDED as EMBEDDED_ENCODER
 from lorary.routing.encoder import encoder_name, load_encoder
+from lorary.tables import counted
 
 
 def read_topics(files: Sequence[str | Path], as_one: str | None = None) -> dict[str, tuple[Fact, ...]]:
@@ -118,8 +119,9 @@ def _warn_of_few_wordings(topics: Mapping[str, Sequence[Fact]]) -> None:
     bare = {topic: sum(len(distinct((f.question, *f.questions))) < 2 for f in facts) for topic, facts in topics.items()}
     topic, count = max(bare.items(), key=lambda pair: pair[1], default=("", 0))
     if count:
+        every, few = sum(map(len, topics.values())), sum(bare.values())
         warnings.warn(
-            f"{sum(bare.values())} of {sum(map(len, topics.values()))} facts have one wording, {count} of them in {topic!r}: "
+            f"{few} of {counted(every, 'fact')} {'has' if few == 1 else 'have'} one wording, {count} of them in {topic!r}: "
             "none is left for validation, so their recall is not measured and the router is not calibrated on them; in our "
             "study 0.42 of such facts were recalled under an unseen wording, with 8 wordings 0.86; give each fact "
             "'questions' with more wordings",

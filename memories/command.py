@@ -10,6 +10,7 @@ from typing import Any
 
 from lorary.memories.recipe import Recipe
 from lorary.options import Options, made, taken
+from lorary.tables import counted
 
 
 def _add_base(parser: Options) -> None:
@@ -91,7 +92,8 @@ def _certified(card: Mapping[str, Any]) -> str:
     recall = card.get("recall_validation_wordings")
     measured = "recall not measured: its facts have too few wordings" if recall is None else f"{recall:.0%} recalled"
     under = "" if recall is None else " under validation wordings"
-    return f"{card['facts']} facts, {measured}{under} ({card['stopped']} after {card['epochs']} epochs)"
+    stopped = f"{card['stopped']} after {counted(card['epochs'], 'epoch')}"
+    return f"{counted(card['facts'], 'fact')}, {measured}{under} ({stopped})"
 
 
 def add(argv: list[str]) -> None:
@@ -118,7 +120,7 @@ def add(argv: list[str]) -> None:
     with MemoryBank.change(options.bank) as bank:
         encoder = load_encoder(bank.encoder) if facts else None
         memory = bank.add(Path(options.adapter), facts=facts, encoder=encoder, **taken(options, "name", "same_base"))
-    print(f"{memory.name}: added, {len(facts)} facts; the bank holds {', '.join(bank.names)}")
+    print(f"{memory.name}: added, {counted(len(facts), 'fact')}; the bank holds {', '.join(bank.names)}")
     if not facts:
         print("it has no facts to be routed by; only a caller that names it reaches it (--facts FILE)")
 

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from lorary.bank.facts import Fact
 from lorary.base.loading import Base, load_base
+from lorary.errors import LoraryError
 from lorary.memories.store import Known, states_of
 from lorary.memories.writing import Recipe, Report, Written, write
 from lorary.progress import silence_loading_bars
@@ -42,10 +43,10 @@ def side_by_side(groups: int, processes: int | None, device: torch.device) -> in
     """How many processes write: one a core at most, or as many as asked for; one on an accelerator.
 
     Raises:
-        ValueError: fewer than one.
+        LoraryError: fewer than one.
     """
     if processes is not None and processes < 1:
-        raise ValueError(f"{processes} processes cannot write; give 1 or more, or none for one a core")
+        raise LoraryError(f"{processes} processes cannot write; give 1 or more, or none for one a core")
     return min(groups, processes or (torch.get_num_threads() if device.type == "cpu" else 1))
 
 

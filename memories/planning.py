@@ -16,7 +16,7 @@ from lorary.errors import LoraryError
 from lorary.memories.capacity_study import SHIPPED, CapacityStudy, Cell, read_capacity
 from lorary.memories.recipe import Recipe
 from lorary.memories.rows import rows, with_validation
-from lorary.tables import markdown_table
+from lorary.tables import counted, markdown_table
 
 KEY_BYTES = 4 * 384
 """Bytes of one wording's key under the default encoder: 384 numbers in fp32."""
@@ -109,7 +109,7 @@ def options(topics: Sequence[Topic], study: CapacityStudy, recall: float) -> lis
         best = max(study.cells, key=lambda cell: cell.recall_unseen)
         raise PlanError(
             f"no rank of the study recalls {recall:g} of its facts under unseen wordings; the best is rank {best.rank} "
-            f"with {best.recall_unseen:.2f} of {best.load} facts; give a lower --recall, or a larger study"
+            f"with {best.recall_unseen:.2f} of {counted(best.load, 'fact')}; give a lower --recall, or a larger study"
         )
     return sorted(found, key=lambda option: (option.memories, option.adapter_bytes))
 
@@ -177,15 +177,16 @@ def tell_plan(plan: Plan) -> str:
     split = [f"{name} into {parts}" for name, parts in best.parts.items() if parts > 1]
     machine, alpha = study.machine, best.rank * study.configuration["alpha_over_rank"]
     lines = [
-        f"{best.memories} memories of rank {best.rank}, {megabytes(best.adapter_bytes + best.key_bytes)}, "
-        f"at most {best.minutes:.0f} minutes: lorary build FACTS --out BANK --r {best.rank} --lora_alpha {alpha}",
+        f"{counted(best.memories, 'memory')} of rank {best.rank}, {megabytes(best.adapter_bytes + best.key_bytes)}, "
+        f"at most {counted(math.ceil(best.minutes), 'minute')}: lorary build FACTS --out BANK --r {best.rank} --lora-alpha "
+        f"{alpha}",
         *([f"Topics to split first: {', '.join(split)}."] if split else []),
         "",
         f"By {plan.source} ({study.made}, base {study.configuration['base']}, seeds "
-        f"{sorted({c.seed for c in study.cells})}, {machine['cpu']}, {machine['threads']} threads"
+        f"{sorted({c.seed for c in study.cells})}, {machine['cpu']}, {counted(machine['threads'], 'thread')}"
         f"{', not finished' if study.partial else ''}):",
         "",
-        f"  corpus    {facts} facts in {many} topics, {answers} answer tokens",
+        f"  corpus    {counted(facts, 'fact')} in {counted(many, 'topic')}, {counted(answers, 'answer token')}",
         *working(plan, best),
         "",
         f"All ranks whose memories recall {plan.recall:g} of some load, fewest memories first, then fewest bytes:",
@@ -196,7 +197,7 @@ def tell_plan(plan: Plan) -> str:
                 *(
                     [
                         str(o.rank),
-                        f"{o.knee.load}{'+' if o.largest else ''} facts",
+                        f"{o.knee.load}+ facts" if o.largest else counted(o.knee.load, "fact"),
                         str(o.memories),
                         megabytes(o.adapter_bytes + o.key_bytes),
                         f"{o.minutes:.0f}",
@@ -218,11 +219,11 @@ def working(plan: Plan, option: Option) -> list[str]:
     wordings = sum(t.wordings for t in plan.topics)
     a_fact = wordings / sum(t.facts for t in plan.topics)
     return [
-        f"  knee      {held.load} facts or {held.answer_tokens} answer tokens a memory: rank {option.rank} recalled "
-        f"{held.recall_unseen:.2f} >= {plan.recall:g} of them under an unseen wording{more}",
+        f"  knee      {counted(held.load, 'fact')} or {counted(held.answer_tokens, 'answer token')} a memory: rank "
+        f"{option.rank} recalled {held.recall_unseen:.2f} >= {plan.recall:g} of them under an unseen wording{more}",
         f"  memories  sum over topics of max(ceil(facts / {held.load}), ceil(answer tokens / {held.answer_tokens})) "
         f"= {option.memories}",
-        f"  bytes     {option.memories} memories x {held.bytes:,} + {wordings:,} wordings x "
+        f"  bytes     {counted(option.memories, 'memory')} x {held.bytes:,} + {wordings:,} wordings x "
         f"{option.key_bytes // wordings:,} (keys to route by) = {option.adapter_bytes + option.key_bytes:,}",
         f"  minutes   {tokens:,} row tokens x {passes()} passes x {1000 * token_seconds(plan.study, held):.2f} ms / 60,000 "
         f"= {option.minutes:.1f}, of one process of that machine; a memory that recalls all of its facts stops earlier",

@@ -29,6 +29,7 @@ from lorary.research.capacity_report import tell_capacity
 from lorary.research.memory_study import NEVER, PLOT, StudyError, check_positive, heading, reporter, settings_in
 from lorary.research.plots import recall_by_load
 from lorary.resume import REPORT, go_on, write_results
+from lorary.tables import counted
 
 # What is asked of a person, under two names, and what its values look like.
 _KEYS = (
@@ -157,7 +158,7 @@ def measure_capacity(
         reports = []
         for number, pack in enumerate(missing, 1):
             facts = sum(load for _, load, _ in pack)
-            named = f"group {number} of {len(missing)} (rank {pack[0][0]}, {facts} facts)"
+            named = f"group {number} of {len(missing)} (rank {pack[0][0]}, {counted(facts, 'fact')})"
             reports.append(reporter(bar, facts, named))
         split, shared = default_split(loaded.model), shown_again(grid, missing)
         for made in write_groups(loaded, {}, groups, recipes, split, reports, at_once, shared):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from lorary.memories.capacity_study import CapacityStudy
 from lorary.research.memory_study import made_by
 from lorary.statistics import wilson
-from lorary.tables import ABSENT, markdown_table, with_interval
+from lorary.tables import ABSENT, counted, markdown_table, with_interval
 
 _HEAD = [
     "rank",
@@ -50,10 +50,11 @@ def tell_capacity(study: CapacityStudy) -> str:
         "",
         markdown_table(_knees(study)),
         "",
-        f"- Every load makes {made['exposures']} passes over the {made['wordings']} wordings of its facts; a row whose "
-        "every token is certain is passed over three times in four, and `shown` is how often a fact was shown. Intervals "
-        "are over facts, of one set of facts.",
-        f"- Base {made['base']}, layers from {made['split_layer']}, {len({c.seed for c in study.cells})} seeds.",
+        f"- Every load makes {counted(made['exposures'], 'pass')} over its facts, each in "
+        f"{counted(made['wordings'], 'wording')}; a row whose every token is certain is passed "
+        "over three times in four, and `shown` is how often a fact was shown. Intervals are over facts, of one set of "
+        "facts.",
+        f"- Base {made['base']}, layers from {made['split_layer']}, {counted(len({c.seed for c in study.cells}), 'seed')}.",
         f"- {made_by(study)}. Seconds are of that machine as it was then, shared by row tokens among the memories that "
         "were written together.",
         "",
@@ -70,5 +71,5 @@ def _knees(study: CapacityStudy) -> list[list[str]]:
             continue
         most = " or more" if cell.load == study.points(rank)[-1].load else ""
         density = [f"{1000 * count / cell.parameters:.3f}" for count in (cell.load, cell.answer_tokens)]
-        rows.append([str(rank), f"{cell.load} facts{most}", f"{cell.answer_tokens:,}", *density])
+        rows.append([str(rank), f"{counted(cell.load, 'fact')}{most}", f"{cell.answer_tokens:,}", *density])
     return rows

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lorary.options import Options, made, taken
+from lorary.tables import counted
 
 _BASE = "base to measure on: a hub id, a local folder or the embedded default"
 _NEVER = "a run that was stopped goes on there, and a run of other settings is never overwritten"
@@ -130,7 +131,9 @@ def route_facts(argv: list[str]) -> None:
     write_facts(facts, Path(options.out))
     counts = {"facts": len(facts), "topics": len({fact.topic for fact in facts}), "out": options.out}
     print(
-        json.dumps(counts) if options.json else f"{counts['facts']} facts of {counts['topics']} topics: {options.out}"
+        json.dumps(counts)
+        if options.json
+        else f"{counted(counts['facts'], 'fact')} of {counted(counts['topics'], 'topic')}: {options.out}"
     )
 
 
@@ -196,8 +199,10 @@ def rivals(argv: list[str]) -> None:
     if options.json:
         print(json.dumps(took))
         return
-    trained = f"trained {took['seconds_training']:.0f} s ({took['steps']} steps), " if "steps" in took else ""
-    print(f"{options.rival}: {trained}{took['questions']} questions answered in {took['seconds_answering']:.0f} s")
+    steps = f"trained {took['seconds_training']:.0f} s ({counted(took['steps'], 'step')}), " if "steps" in took else ""
+    print(
+        f"{options.rival}: {steps}{counted(took['questions'], 'question')} answered in {took['seconds_answering']:.0f} s"
+    )
     print(f"answers: {options.out}")
 
 

@@ -83,14 +83,13 @@ def gate_study(
     training = replace(training, patience=training.max_epochs, language_weight=training.language_weight or 1.0)
     study = _Study(MemoryBank.load(bank), Path(out), training, read_questions(unrelated))
     study.open(seeds)
-    with torch.random.fork_rng():  # the caller's random numbers go on as if there had been no study
-        wanted = [(arm, seed) for seed in range(seeds) for arm in arms if f"{arm}/{seed}" not in study.results["runs"]]
-        if wanted:
-            study.train(wanted, quiet)
-        for name in rivals:
-            for seed in range(seeds if name == "xlora" else 1):  # Arrow draws nothing that matters, and trains nothing
-                if not study.met(name, seed):
-                    study.meet(name, seed, quiet)
+    wanted = [(arm, seed) for seed in range(seeds) for arm in arms if f"{arm}/{seed}" not in study.results["runs"]]
+    if wanted:
+        study.train(wanted, quiet)
+    for name in rivals:
+        for seed in range(seeds if name == "xlora" else 1):  # Arrow draws nothing that matters, and trains nothing
+            if not study.met(name, seed):
+                study.meet(name, seed, quiet)
     study.write()
     return study.results
 
@@ -182,7 +181,6 @@ class _Study:
     def _gate(self, arm: str, seed: int, advance: Callable[[], None]) -> dict[str, Any]:
         """One gate's training and what it then does with each question."""
         training = replace(self.training, seed=seed, **ARMS[arm])
-        torch.manual_seed(seed)
         router, data = self._router(), self.data
         data.seed = seed
         data.trained.target, data.validation.target = self.targets if arm == "soft-labels" else (None, None)

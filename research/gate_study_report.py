@@ -9,7 +9,7 @@ import torch
 
 from lorary.research.gate_study_measures import figures
 from lorary.statistics import interval, weightings
-from lorary.tables import difference, figure, markdown_table, with_interval
+from lorary.tables import counted, difference, figure, markdown_table, with_interval
 
 NAMES = {
     "labels": "gate: labels alone",
@@ -67,9 +67,10 @@ def tell_gates(results: Mapping[str, Any]) -> str:
     lines = [
         "# What joint training of the gate is worth",
         "",
-        f"{counts['memories']} memories of {counts['facts']} facts over {results['base']}; {counts['trained']} trained "
-        f"wordings, {counts['validation']} for validation, {counts['held_out']} held out, {counts['unrelated']} unrelated "
-        f"questions that nothing trained on. {seeds} seeds; {settings['max_epochs']} epochs in batches of "
+        f"{counted(counts['memories'], 'memory')} of {counted(counts['facts'], 'fact')} over {results['base']}; "
+        f"{counted(counts['trained'], 'trained wording')}, {counts['validation']} for validation, {counts['held_out']} "
+        f"held out, {counted(counts['unrelated'], 'unrelated question')} that nothing trained on. "
+        f"{counted(seeds, 'seed')}; {counted(settings['max_epochs'], 'epoch')} in batches of "
         f"{settings['batch_size']}, none ended early.",
         "",
         markdown_table([_COLUMNS, *(_row(*router) for router in results["routers"].items())]),
@@ -159,8 +160,8 @@ def _xlora(ran: Sequence[Mapping[str, Any]]) -> str:
     steps, rows, seconds = (sum(run[key] for run in ran) / len(ran) for key in ("steps", "rows", "seconds"))
     why = ", as long as the slowest gate of its seed" if all(run["as_long_as_gates"] for run in ran) else ""
     return (
-        f"trained by the language-model loss on the same answers for {seconds:.0f} s{why}: {steps:.0f} steps, "
-        f"{rows:.0f} rows. It cannot learn from labels or unrelated questions. {_sums(ran)} It "
+        f"trained by the language-model loss on the same answers for {seconds:.0f} s{why}: {counted(round(steps), 'step')}, "
+        f"{counted(round(rows), 'row')}. It cannot learn from labels or unrelated questions. {_sums(ran)} It "
         "cannot be reloaded as it was trained: PEFT leaves the classifier's tensors out of the saved file, since their "
         "names hold a number as the adapters' do, and the reloaded one starts from random weights; and the saved folder "
         "names its adapters by their paths, so that it does not load once those have moved. It takes no further adapter."

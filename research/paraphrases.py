@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
-import torch
 from transformers import PreTrainedTokenizerBase
 
 from lorary.bank.facts import Fact, comparable
 from lorary.base.loading import Base
 from lorary.base.prompts import prompt_batch
+from lorary.randomness import seeded
 
 _EXAMPLES = (
     "Each question is asked again in other words.\n\n"
@@ -40,8 +40,7 @@ def reword(
     ends = [int(tokenizer.eos_token_id), *_line_ends(tokenizer)]
     side, tokenizer.padding_side = tokenizer.padding_side, "left"
     try:
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
+        with seeded(seed):
             for start in range(0, len(facts), _TOGETHER):
                 some = facts[start : start + _TOGETHER]
                 asked = [_EXAMPLES.format(question=fact.question) for fact in some]

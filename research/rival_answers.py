@@ -24,6 +24,7 @@ from lorary.eval.questions import held_out
 from lorary.memories.rows import tokenise
 from lorary.model.composite import base_of
 from lorary.progress import ProgressBars, progress_bars
+from lorary.randomness import seeded
 from lorary.research.rivals import Budget, adapter_folders, check_rival
 from lorary.resume import ResumeError, check_same, read_results
 
@@ -82,8 +83,7 @@ def rival_answers(
     if (stands := _standing(place, settings)) is not None:
         return stands
     loaded = base_of(opened, base)
-    with TemporaryDirectory() as work, progress_bars(quiet) as bars, torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with TemporaryDirectory() as work, progress_bars(quiet) as bars, seeded(seed):
         model, trained = _prepared(rival, opened, loaded, adapter_folders(opened, Path(work)), budget, seed, bars)
         new_tokens = longest_answer(loaded.tokenizer, {answer for _, answer in pairs if answer}) + 1
         texts, began = list(dict.fromkeys(text for text, _ in pairs)), time.perf_counter()

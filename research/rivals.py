@@ -22,6 +22,7 @@ from lorary.base.loading import Base
 from lorary.errors import LoraryError
 from lorary.memories.rows import Row, tokenise
 from lorary.model.composite import base_of
+from lorary.randomness import seeded
 
 RIVALS = ("xlora", "arrow")
 PEFT = version("peft")
@@ -132,8 +133,7 @@ def weigh(
     """
     check_rival(rival)
     loaded, run = base_of(bank, base), {"rival": rival, "seed": seed, "peft": PEFT}
-    with TemporaryDirectory() as work, torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with TemporaryDirectory() as work, seeded(seed):
         try:
             outcome = _outcome(rival, loaded, _contest(bank, task, loaded, Path(work)), budget, seed)
         except RivalError as error:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lorary.statistics import cluster_mean, interval
-from lorary.tables import ABSENT, figure, markdown_table, with_interval
+from lorary.tables import ABSENT, counted, figure, markdown_table, with_interval
 
 _COLUMNS = (
     "router",
@@ -90,7 +90,7 @@ def tell_routing(results: Mapping[str, Any]) -> str:
         rows = [columns, *(_row(router, measured, parts) for router, measured in routers.items())]
         seeds = len(next(iter(routers.values()))["seeds"])
         lines += [
-            f"## {name} ({seeds} {'runs' if 'folds' in name else 'seeds'})",
+            f"## {name} ({counted(seeds, 'run' if 'folds' in name else 'seed')})",
             "",
             markdown_table(rows),
             "",

@@ -10,6 +10,7 @@ from lorary.bank.facts import Fact, FactError
 from lorary.memories.recipe import Recipe
 from lorary.memories.rows import with_validation
 from lorary.research.memory_study import NEVER, StudyError, check_positive
+from lorary.tables import counted
 
 PARTS = ("number", "format", "generator")
 PASSES = 4
@@ -69,7 +70,7 @@ class Design:
 
 def reference(design: Design) -> Setting:
     """The setting that all others are compared with: so many wordings by people, as questions."""
-    return Setting(name=_wordings(design.texts), part="number", wordings=design.texts)
+    return Setting(name=counted(design.texts, "wording"), part="number", wordings=design.texts)
 
 
 def settings_of(design: Design) -> list[Setting]:
@@ -78,8 +79,8 @@ def settings_of(design: Design) -> list[Setting]:
     counts = sorted({*design.counts, texts} if "number" in design.parts else {texts})
     both = ("questions", "cloze")
     settings = [
-        *(Setting(name=_wordings(count), part="number", wordings=count) for count in counts),
-        Setting(name=f"{_wordings(texts)} + cloze", part="format", wordings=texts, formats=both),
+        *(Setting(name=counted(count, "wording"), part="number", wordings=count) for count in counts),
+        Setting(name=f"{counted(texts, 'wording')} + cloze", part="format", wordings=texts, formats=both),
         Setting(name="1 wording + cloze", part="format", wordings=1, formats=both),
         Setting(name="cloze alone", part="format", wordings=1, formats=("cloze",)),
         Setting(name="statement alone", part="format", wordings=1, formats=("text",)),
@@ -87,10 +88,6 @@ def settings_of(design: Design) -> list[Setting]:
         Setting(name=f"1 wording + {more} by the base", part="generator", wordings=1, written=more),
     ]
     return [setting for setting in settings if setting.part in (*design.parts, "number")]
-
-
-def _wordings(count: int) -> str:
-    return f"{count} wording" + "s" * (count > 1)
 
 
 def recipe_of(design: Design, setting: Setting, seed: int) -> Recipe:
@@ -115,7 +112,7 @@ def check(settings: Sequence[Setting], facts: Sequence[Fact]) -> None:
             raise FactError(f"{fact.question!r} has no held-out wording, so nothing would be scored; give it some")
         if len(with_validation(fact, kept).trained) < most:
             raise FactError(
-                f"{_wordings(most)} are to be trained on and {kept} kept for validation; {fact.question!r} has "
+                f"{counted(most, 'wording')} to train on and {kept} to validate on are needed; {fact.question!r} has "
                 f"{len({fact.question, *fact.questions})}; give --counts and --texts up to {has}, or more wordings"
             )
         if any("questions" not in s.formats or "cloze" in s.formats for s in settings) and not fact.cloze:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from lorary.research.memory_study import made_by
 from lorary.research.wording_design import PARTS
 from lorary.research.wording_results import Summary, WordingStudy
-from lorary.tables import ABSENT, difference, figure, markdown_table, with_interval
+from lorary.tables import ABSENT, counted, difference, figure, markdown_table, with_interval
 
 _TITLES = {
     "number": "How many wordings by people",
@@ -38,9 +38,9 @@ def tell_wordings(study: WordingStudy) -> str:
     lines += [
         "## How to read it",
         "",
-        f"- Recall is the share of wordings whose whole answer greedy decoding gives. Each of {made['facts']} facts is "
-        f"shown {made['exposures']} times whatever its texts, in as many steps, under the same learning rates: a row "
-        "differs from another only in the texts. All facts are one memory.",
+        f"- Recall is the share of wordings whose whole answer greedy decoding gives. Each of "
+        f"{counted(made['facts'], 'fact')} is shown {counted(made['exposures'], 'time')} whatever its texts, in as many "
+        "steps, under the same learning rates: a row differs from another only in the texts. All facts are one memory.",
         f"- The reference is {study.reference}, as questions. Its differences are paired by fact, averaged over seeds; "
         "the interval is a bootstrap's over facts, bold where it excludes 0. The interval of a share is Wilson's over "
         "facts. Neither covers the spread between seeds, which its own column tells.",

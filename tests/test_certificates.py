@@ -67,4 +67,4 @@ def test_the_command_says_that_it_was_not_measured(base, tmp_path, capsys):
     command = ["build", str(tmp_path / "ones.jsonl"), "--out", str(tmp_path / "bank"), "--base", base.name, "--quiet"]
     with pytest.warns(WordingWarning):
         assert main([*command, "--max-epochs", "1", "--r", "2"]) == 0
-    assert "ones: 1 facts, recall not measured" in capsys.readouterr().out
+    assert "ones: 1 fact, recall not measured" in capsys.readouterr().out

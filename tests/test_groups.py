@@ -9,6 +9,7 @@ import torch
 from conftest import FACTS, pico_model
 
 from lorary.bank.facts import FactError
+from lorary.errors import LoraryError
 from lorary.memories import build
 from lorary.memories.groups import side_by_side
 from lorary.memories.writing import Recipe
@@ -59,7 +60,7 @@ def test_an_accelerator_writes_in_one_process():
 
 
 def test_no_process_is_an_error():
-    with pytest.raises(ValueError, match="0 processes cannot write; give 1 or more"):
+    with pytest.raises(LoraryError, match="0 processes cannot write; give 1 or more"):
         side_by_side(4, 0, torch.device("cpu"))
 
 

@@ -124,7 +124,9 @@ def test_a_plan_by_the_command(measured, corpus, capsys):
     shown = capsys.readouterr().out
     assert "2 memories of rank 4" in shown
     assert "Topics to split first: codes into 2" in shown
-    assert "--r 4 --lora_alpha 8" in shown
+    assert "--r 4 --lora-alpha 8" in shown
+    assert main(["build", "--help"]) == 0
+    assert "--lora-alpha" in capsys.readouterr().out, "what a plan tells to run is a command"
     assert main(["plan", str(corpus), "--capacity", str(measured / "nowhere")]) == 2
     assert "give a folder of `capacity` results" in capsys.readouterr().err
 

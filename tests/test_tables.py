@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from lorary.tables import difference, figure, markdown_table, with_interval
+from lorary.tables import counted, difference, figure, markdown_table, with_interval
 
 
 def test_a_table_has_its_head_first_and_no_cell_breaks_it():
     assert markdown_table([["a", "b"], ["1", "2"]]) == "| a | b |\n| --- | --- |\n| 1 | 2 |"
     assert markdown_table([["a"], ["x | y\nz"]]).splitlines()[-1] == r"| x \| y z |"
     assert markdown_table([]) == ""
+
+
+def test_a_count_is_in_the_plural_but_for_one():
+    assert [counted(number, "fact") for number in (0, 1, 2)] == ["0 facts", "1 fact", "2 facts"]
+    assert [counted(2, noun) for noun in ("memory", "key", "pass")] == ["2 memories", "2 keys", "2 passes"]
 
 
 def test_what_was_not_measured_is_a_dash():

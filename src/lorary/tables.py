@@ -1,4 +1,4 @@
-"""Numbers as reports tell them: the Markdown table, a figure, a figure with its interval, a difference."""
+"""Numbers as people read them: the Markdown table, a count, a figure, a figure with its interval, a difference."""
 
 from __future__ import annotations
 
@@ -19,6 +19,15 @@ def markdown_table(rows: Sequence[Sequence[str]]) -> str:
 
 def _cell(text: str) -> str:
     return text.replace("\n", " ").replace("|", r"\|")
+
+
+def counted(number: int, noun: str) -> str:
+    """The number with its noun, in the plural but for 1: "1 fact", "2 memories", "3 passes"."""
+    if noun.endswith("y") and noun[-2] not in "aeiou":
+        plural = f"{noun[:-1]}ies"
+    else:
+        plural = f"{noun}es" if noun.endswith("s") else f"{noun}s"
+    return f"{number} {noun if number == 1 else plural}"
 
 
 def figure(value: float | None, digits: int = 3) -> str:
