@@ -86,7 +86,9 @@ class ActiveRoute:
             assert self.weights is not None
             memories = [layout.memory_of_slot[slot] for slot in layout.slots(self.active)]
             index = torch.tensor(memories, dtype=torch.long, device=self.weights.device)
-            gains = self._gains[layout] = self.weights[..., index].to(x.device, x.dtype)
+            gains = self.weights[..., index].to(x.device, x.dtype)
+            if not gains.requires_grad:  # a layer that runs again for its gradient must do what it did
+                self._gains[layout] = gains
         return gains
 
     def rows(self, index: Tensor) -> ActiveRoute:

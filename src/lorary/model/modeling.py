@@ -214,7 +214,7 @@ class LoraryForCausalLM(AdapterApi, RoutedGeneration, PreTrainedModel, Generatio
         routes = decision.routes(self.memories)
         if not started:
             remember_routes(self, routes)
-            note_first_pass(current_request(self), plan, routes)
+        note_first_pass(current_request(self), plan, routes)
         if not (getattr(self.config, "return_dict", True) if return_dict is None else return_dict):
             return output.to_tuple()
         weights = decision.weights if decision.weights.ndim == 3 else decision.weights.unsqueeze(1)

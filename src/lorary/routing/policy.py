@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from lorary.errors import LoraryError
 from lorary.routing.gate import EQUAL, mixture_weights
 
 SOURCES = ("none", "gate", "index", "caller")
@@ -34,7 +35,7 @@ class Policy:
         passages: how many of the index's passages stand in the prompt.
 
     Raises:
-        ValueError: an unknown decider, or a number of passages below 0.
+        LoraryError: an unknown decider, or a number of passages below 0.
     """
 
     t_gate: float = 0.5
@@ -46,9 +47,9 @@ class Policy:
 
     def __post_init__(self) -> None:
         if unknown := sorted({*self.sources} - {*DECIDERS}):
-            raise ValueError(f"the policy cannot ask {unknown[0]!r}; choose from {list(DECIDERS)}, or neither")
+            raise LoraryError(f"the policy cannot ask {unknown[0]!r}; choose from {list(DECIDERS)}, or neither")
         if self.passages < 0:
-            raise ValueError(f"{self.passages} passages cannot stand in a prompt; give 0 or more")
+            raise LoraryError(f"{self.passages} passages cannot stand in a prompt; give 0 or more")
 
 
 @dataclass(frozen=True)
@@ -156,12 +157,12 @@ def named_weights(
     """One-hot weights for a caller's `adapter_names`, a row each; `__base__` is the base alone.
 
     Raises:
-        ValueError: a name that the bank does not hold.
+        LoraryError: a name that the bank does not hold.
     """
     weights = torch.zeros(len(adapter_names), len(names))
     for row, name in enumerate(adapter_names):
         if name != base_name:
             if name not in names:
-                raise ValueError(f"topic {name!r} has no memory; the bank holds {list(names)}, or give {base_name!r}")
+                raise LoraryError(f"topic {name!r} has no memory; the bank holds {list(names)}, or give {base_name!r}")
             weights[row, list(names).index(name)] = 1.0
     return weights
