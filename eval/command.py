@@ -55,7 +55,7 @@ def _recall_options() -> Options:
         metavar="NAME",
         nargs="+",
         help="who answers, and with what in the prompt, of those below; `each` is each memory alone, `all` is everything; by "
-        "default base, oracle, gate, index, policy, uniform and shuffled, or without a gate what needs none",
+        "default base, lookup, oracle, gate, index, policy, uniform and shuffled, or without a gate what needs none",
     )
     add(
         "--also",

@@ -16,6 +16,7 @@ from lorary.eval.deciders import (
     Centroid,
     Decider,
     Everything,
+    Lookup,
     Merged,
     MergedBest,
     Only,
@@ -62,6 +63,7 @@ class Condition:
 
 CONDITIONS: dict[str, Condition] = {
     "base": Condition("the base alone", BaseAlone()),
+    "lookup": Condition("no model; the stored answer of the fact with the nearest trained wording", Lookup()),
     "oracle": Condition("the right memory, told", Oracle()),
     "gate": Condition("the gate alone", ByGate()),
     "index": Condition("the index alone", ByIndex()),
@@ -93,7 +95,7 @@ CONDITIONS: dict[str, Condition] = {
 EACH, ALL = "each", "all"
 """Stand for a condition for each single memory of the composite, and for every condition and each memory."""
 
-FIRST = ("base", "oracle", "gate", "index", "policy", "uniform", "shuffled")
+FIRST = ("base", "lookup", "oracle", "gate", "index", "policy", "uniform", "shuffled")
 """The conditions that a composite alone offers: what is run by default."""
 
 PARTS = ("questions", "retention", "latency")

@@ -7,55 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from lorary.eval.questions import Question
-from lorary.model.modeling import LoraryForCausalLM
+from lorary.eval.records import StoredFact
+from lorary.eval.routing_scores import RoutingScores
 from lorary.routing.policy import Policy, Route, decide
-from lorary.routing.pooling import pooled_prompts
-from lorary.routing.router import Router
 
 NONE = Route((), (), "none", 1.0)
-
-
-class RoutingScores:
-    """What a router makes of questions; each text is embedded once, however many conditions ask for it.
-
-    Args:
-        router: another than the model's own.
-    """
-
-    def __init__(self, model: LoraryForCausalLM, router: Router | None = None) -> None:
-        self.model, self.router = model, router or model.router
-        self._rows: dict[str, tuple[Tensor, Tensor, Tensor]] = {}
-
-    def of(
-        self, texts: Sequence[str]
-    ) -> tuple[Float[Tensor, "queries memories_and_none"], Float[Tensor, "queries memories"]]:
-        """(the gate's probabilities, the index's votes) of each question."""
-        probabilities, votes, _ = self._all(texts)
-        return probabilities, votes
-
-    def embeddings(self, texts: Sequence[str]) -> Float[Tensor, "queries embedding"]:
-        """The embedding of each question."""
-        return self._all(texts)[2]
-
-    @torch.no_grad()
-    def _all(self, texts: Sequence[str]) -> tuple[Tensor, Tensor, Tensor]:
-        router, model = self.router, self.model
-        if missing := [text for text in dict.fromkeys(texts) if text not in self._rows]:
-            features = router.features(missing)
-            if "hidden" in router.gate.features:
-                hidden = pooled_prompts(model.base, model.tokenizer, model.config.split_layer, missing)
-                features = features.with_hidden(hidden.to(features.votes.device))
-            rows = zip(router.logits(features).softmax(-1), features.votes, features.embedding, strict=True)
-            self._rows.update(zip(missing, rows, strict=True))
-        if not texts:
-            return torch.zeros(0, len(router.bank) + 1), torch.zeros(0, len(router.bank)), torch.zeros(0, 0)
-        probabilities, votes, embeddings = zip(*(self._rows[text] for text in texts), strict=True)
-        return torch.stack(probabilities), torch.stack(votes), torch.stack(embeddings)
 
 
 @dataclass(frozen=True)
@@ -221,6 +181,27 @@ class ByWords(Untrained):
 
     def ranking(self, texts: list[str], scores: RoutingScores) -> Float[Tensor, "queries memories"]:
         return scores.router.lexicon.votes(texts, scores.router.bank.names)
+
+
+@dataclass(frozen=True)
+class Lookup(Decider):
+    """No model is asked: a question gets the stored answer of the fact whose trained wording is nearest."""
+
+    needs_facts = True
+    for_text = False
+
+    def answers(self, questions: Sequence[Question], scores: RoutingScores) -> list[tuple[str, StoredFact | None]]:
+        """The answer to each question, with the fact that holds it; "" and None where no fact is near."""
+        router = scores.router
+        nearest = router.index.nearest(scores.embeddings([question.text for question in questions]), 1)
+        answers: list[tuple[str, StoredFact | None]] = []
+        for facts in nearest:
+            for memory, number, similarity in facts:
+                fact = router.bank[memory].facts[number]
+                answers.append((fact.answer, StoredFact(memory, fact.question, round(similarity, 4))))
+            if not facts:  # no memory has facts, or the encoder cannot read the question
+                answers.append(("", None))
+        return answers
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ _FACTS = "facts.jsonl"
 """Beside an adapter: what it holds, to route by and to find passages in."""
 _OF_COMPOSITE = (MANIFEST, "model.safetensors", "config.json")
 """What decides a composite's answers: its bank, gate and config."""
-_WITHOUT_GATE = ("base", "oracle", "uniform", "shuffled", "merged-exact", EACH)
+_WITHOUT_GATE = ("base", "lookup", "oracle", "uniform", "shuffled", "merged-exact", EACH)
 """The conditions that adapters alone offer: what is run by default where no gate was trained."""
 
 
@@ -43,8 +43,14 @@ class Evaluated:
 
     @property
     def first(self) -> tuple[str, ...]:
-        """The conditions that are run by default."""
-        return FIRST if self.gated else _WITHOUT_GATE
+        """The conditions that are run by default: of a bank without facts, those that need none."""
+        names = FIRST if self.gated else _WITHOUT_GATE
+        return tuple(name for name in names if name == EACH or self.has_facts or not CONDITIONS[name].needs_facts)
+
+    @property
+    def has_facts(self) -> bool:
+        """Whether a memory holds facts to find it by."""
+        return any(memory.facts for memory in self.bank)
 
     def check(self, conditions: Mapping[str, Condition]) -> None:
         """Raises ConditionError for a condition whose router it does not have, before anything is asked."""
@@ -55,7 +61,7 @@ class Evaluated:
                     f"condition {name!r} needs a trained gate, and {self.name} has none; leave it out, or give a "
                     f"composite that `lorary train-router` wrote; without a gate there are {', '.join(ungated)}"
                 )
-            if condition.needs_facts and not any(memory.facts for memory in self.bank):
+            if condition.needs_facts and not self.has_facts:
                 raise ConditionError(
                     f"condition {name!r} needs facts to find memories by, and {self.name} holds none; leave it out, or put "
                     f"{_FACTS} beside each adapter"

@@ -48,16 +48,17 @@ def pool(runs: Sequence[str | Path], *, against: str = "policy", seed: int = 0) 
     asked = scored[against][0]
     if not asked:
         raise CompareError("the runs scored no question, so there is nothing to pool; ask what a memory holds")
-    measures = [
-        m for m in MEASURES if all(p.of(m) is not None for runs in scored.values() for own in runs for p in own)
-    ]
     weights = weightings(range(len(runs)), seed=seed + 1), weightings([p.fact for p in asked], seed=seed)
-    scores = {name: {m: _scores(own, m) for m in measures} for name, own in scored.items()}
-    conditions = {name: {m: _pooled(own[m], *weights) for m in measures} for name, own in scores.items()}
+    scores = {
+        name: {m: _scores(own, m) for m in MEASURES if all(p.of(m) is not None for run in own for p in run)}
+        for name, own in scored.items()
+    }
+    conditions = {name: {m: _pooled(own[m], *weights) for m in own} for name, own in scores.items()}
     differences: dict[str, dict[str, Any]] = {}
     for name, own in scores.items():
         if name != against:
-            gains = {m: _pooled(own[m] - scores[against][m], *weights) for m in measures}
+            both = [m for m in own if m in scores[against]]
+            gains = {m: _pooled(own[m] - scores[against][m], *weights) for m in both}
             differences[name] = {
                 m: gain | {"differs": not gain["low"] <= 0 <= gain["high"]} for m, gain in gains.items()
             }
@@ -126,10 +127,13 @@ def _pooled(
 def pooled_tables(pooled: Mapping[str, Any]) -> str:
     """The Markdown tables of pooled runs, one a measure; differences are bold where more than chance."""
     parts = []
-    for measure in next(iter(pooled["conditions"].values())):
+    for measure in MEASURES:
+        having = {name: scores[measure] for name, scores in pooled["conditions"].items() if measure in scores}
+        if not having:
+            continue
         rows = [["condition", "mean (95 %)", "each run", "deviation", f"less {pooled['against']} (95 %)"]]
-        for name, scores in pooled["conditions"].items():
-            score, gain = scores[measure], pooled["differences"].get(name, {}).get(measure)
+        for name, score in having.items():
+            gain = pooled["differences"].get(name, {}).get(measure)
             each = ", ".join(f"{value:.3f}" for value in score["runs"])
             mean, less = _of(Score, score), _of(Difference, gain) if gain else None
             rows.append([name, value_in(mean), each, f"{score['deviation']:.3f}", change(less)])

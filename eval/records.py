@@ -34,6 +34,15 @@ class PartTold:
     told: float
 
 
+@dataclass(frozen=True)
+class StoredFact:
+    """The fact whose stored answer was given, and the cosine similarity of its nearest trained wording to the question."""
+
+    memory: str
+    question: str
+    similarity: float
+
+
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
     """One question under one condition: what was said, by which route, and how it scores.
@@ -45,7 +54,8 @@ class Prediction:
         probability: how likely what was said was, a token on average; None where that is unknown.
         scored: whether the headline counts it.
         likelihoods: the mean log-probability of each option's tokens.
-        route: None where another system answered.
+        route: None where no model of the run was asked: another system answered, or a stored answer was looked up.
+        stored: the fact whose answer was looked up; None where none was.
     """
 
     condition: str
@@ -67,6 +77,7 @@ class Prediction:
     likelihoods: dict[str, float] = field(default_factory=dict)
     parts: tuple[PartTold, ...] = ()
     route: Route | None = None
+    stored: StoredFact | None = None
 
     def of(self, measure: str) -> float | None:
         """Its score by a measure of `MEASURES`."""
@@ -80,12 +91,14 @@ class Prediction:
 
     @property
     def answered_by(self) -> tuple[str, ...]:
-        """The memories of its route, heaviest first."""
+        """The memories of its route, heaviest first, or the one whose stored answer was looked up."""
+        if self.stored:
+            return (self.stored.memory,)
         return self.route.memories if self.route else ()
 
     @property
     def found(self) -> bool:
-        """Whether the heaviest memory of its route holds the answer, or a part of it."""
+        """Whether the heaviest memory that answered holds the answer, or a part of it."""
         return bool(self.answered_by) and self.answered_by[0] in self.memories
 
 

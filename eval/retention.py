@@ -17,9 +17,10 @@ from lorary.base.prompts import prompt_batch
 from lorary.base.rows import lower, skipped
 from lorary.errors import LoraryError
 from lorary.eval.conditions import CONDITIONS, Condition
-from lorary.eval.deciders import Decider, Only, RoutingScores
+from lorary.eval.deciders import Decider, Only
 from lorary.eval.figures import Damage, Retention
 from lorary.eval.questions import Question
+from lorary.eval.routing_scores import RoutingScores
 from lorary.model.modeling import LoraryForCausalLM
 from lorary.routing.policy import Route
 

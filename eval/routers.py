@@ -10,10 +10,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from lorary.eval.conditions import CONDITIONS
-from lorary.eval.deciders import RoutingScores, Untrained
+from lorary.eval.deciders import Untrained
 from lorary.eval.figures import Abstention, Calibration, CalibrationBin, Ranking
 from lorary.eval.questions import Question, unrelated_questions
 from lorary.eval.records import Prediction
+from lorary.eval.routing_scores import RoutingScores
 from lorary.eval.scoring import grouped
 from lorary.routing.policy import decide
 from lorary.statistics import auroc, bins_of, calibration_error, value
@@ -37,7 +38,8 @@ def routing(
 
     Of a question on several memories, top-1 is whether the best is one of them, top-3 whether all are among the three
     best, and `together` whether all are among as many best, or, of a policy, of what mixes two and of what asks part by
-    part, in the route. A policy's top-1 counts "none" as wrong; it is None where the policy was not asked.
+    part, in the route. A policy's top-1 counts "none" as wrong; it is None where the policy was not asked. Of a lookup
+    top-1 is whether the nearest fact is one of a right memory; it ranks no further.
     """
     recalled = [question for question in questions if question.recalled]
     texts = [question.text for question in recalled]
@@ -50,9 +52,15 @@ def routing(
             found[name] = ranked(condition.decider.ranking(texts, scores), right)
     for name in ("policy", *(name for name in _SEVERAL if name in predictions)):
         own = [p for p in predictions.get(name, ()) if p.memory]
-        top1 = sum(p.found for p in own) / len(own) if own else None
-        found[name] = Ranking(top1=top1, top3=found["gate"].top3, together=together(own))
+        found[name] = Ranking(top1=_found(own), top3=found["gate"].top3, together=together(own))
+    if "lookup" in predictions:
+        found["lookup"] = Ranking(top1=_found([p for p in predictions["lookup"] if p.memory]))
     return found
+
+
+def _found(predictions: Sequence[Prediction]) -> float | None:
+    """The share whose heaviest memory holds the answer; None of nothing."""
+    return sum(p.found for p in predictions) / len(predictions) if predictions else None
 
 
 def abstention(scores: RoutingScores, questions: Sequence[Question]) -> Abstention:

@@ -16,11 +16,12 @@ from lorary.eval import results as stored
 from lorary.eval.asking import Ask, Asker
 from lorary.eval.conditions import Condition
 from lorary.eval.contexts import Contexts
-from lorary.eval.deciders import RoutingScores
+from lorary.eval.deciders import Lookup
 from lorary.eval.lower_states import LowerStates
 from lorary.eval.question_parts import pieces, together
 from lorary.eval.questions import Question, headline
 from lorary.eval.records import ConditionResult, Prediction, Predictions, Results
+from lorary.eval.routing_scores import RoutingScores
 from lorary.eval.scoring import condition_result, prediction
 from lorary.model.modeling import LoraryForCausalLM
 from lorary.routing.policy import Policy, Route
@@ -128,6 +129,11 @@ class Run:
     ) -> None:
         began, known = time.perf_counter(), len(asker.kept)
         decider = condition.decider
+        if isinstance(decider, Lookup):
+            predictions = looked_up(name, self.questions, decider, scores)
+            advance(len(predictions))
+            self.keep(name, condition.meaning, predictions, began, generated=len(predictions))
+            return
         parts = [pieces(question) if condition.parted else [question] for question in self.questions]
         decided = routes or decider.routes([part for own in parts for part in own], scores, self.seed)
         predictions = answered(
@@ -189,6 +195,15 @@ def answered(
             likelihoods={option: next(judged) for option in question.options},
         )
         for question, said, scored in zip(questions, whole, headline(questions), strict=True)
+    ]
+
+
+def looked_up(name: str, questions: Sequence[Question], lookup: Lookup, scores: RoutingScores) -> list[Prediction]:
+    """The predictions of questions whose answers are looked up, by name of the condition; no model is asked."""
+    answers = zip(questions, lookup.answers(questions, scores), headline(questions), strict=True)
+    return [
+        prediction(name, question, answer, None, scored=scored, stored=fact)
+        for question, (answer, fact), scored in answers
     ]
 
 

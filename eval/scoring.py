@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from lorary.eval.figures import MEASURES, Difference, Score
 from lorary.eval.questions import Question
-from lorary.eval.records import ConditionResult, KindResult, PartTold, Prediction, measured
+from lorary.eval.records import ConditionResult, KindResult, PartTold, Prediction, StoredFact, measured
 from lorary.routing.policy import Route
 from lorary.statistics import Figures as Resampled
 from lorary.statistics import cluster_mean, interval
@@ -71,6 +71,7 @@ def prediction(
     scored: bool,
     probability: float | None = None,
     likelihoods: Mapping[str, float] | None = None,
+    stored: StoredFact | None = None,
 ) -> Prediction:
     """What was asked, said and routed, with its scores; they are None where there is nothing to recall.
 
@@ -79,6 +80,7 @@ def prediction(
         scored: whether the headline counts it.
         probability: how likely what was said was, a token on average; None where that is unknown.
         likelihoods: the mean log-probability of each option's tokens.
+        stored: the fact whose answer was looked up.
     """
     answers = [question.answer, *question.accepted] if question.answer is not None else []
     parts = tuple(PartTold(memory, answer, contains(said, answer)) for memory, answer in question.parts)
@@ -102,6 +104,7 @@ def prediction(
         all_told=min(shares, default=None),
         parts=parts,
         route=route and Route(**{**vars(route), "confidence": round(route.confidence, 4)}),
+        stored=stored,
     )
 
 

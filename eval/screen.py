@@ -18,6 +18,7 @@ from lorary.tables import figure
 WIDTH = 80
 _ROWS = {
     "base": "the base alone, without memories",
+    "lookup": "no model: the stored answer of the nearest fact",
     "passages": "the base, with the nearest facts in the prompt",
     "uniform": "all memories at once, equal weights",
     "shuffled": "a wrong memory",
@@ -27,7 +28,7 @@ _ROWS = {
     "oracle": "the right memory, told: the best there could be",
 }
 """Condition → what it is, for people, in the order of the screen."""
-_FIRST = ("policy", "oracle", "base", "passages", "uniform", "index", "gate", "shuffled")
+_FIRST = ("policy", "oracle", "base", "lookup", "passages", "index", "uniform", "shuffled", "gate")
 """Which of them are shown where there are more than `_MOST`, the most telling first."""
 _MOST, _QUESTIONS = 6, 5
 _ASKED = ("policy", "gate", "index", "oracle")
@@ -56,7 +57,7 @@ def _conditions(results: Results) -> Table:
     own = known([*results.configuration.get("memories", ())])
     rows = _ROWS | {name: f"{name}: {result.meaning}" for name, result in run.items() if name not in own}
     outside = [name for name in rows if name not in _ROWS]
-    shown = [name for name in (*_FIRST[:3], *outside, *_FIRST[3:]) if name in run][:_MOST]
+    shown = [name for name in (*_FIRST[:4], *outside, *_FIRST[4:]) if name in run][:_MOST]
     table = Table(box=None)
     table.add_column("who answers", overflow="fold")
     table.add_column("right answers (95 %)", no_wrap=True)

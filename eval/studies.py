@@ -13,16 +13,17 @@ from lorary.bank.bank import MemoryBank
 from lorary.bank.merging import COMBINED, MergeError, merged
 from lorary.errors import LoraryError
 from lorary.eval.conditions import CONDITIONS
-from lorary.eval.deciders import RoutingScores
+from lorary.eval.deciders import Lookup
 from lorary.eval.questions import Question, headline
 from lorary.eval.records import BankStudy, MergeStudy, Prediction
-from lorary.eval.run import Run, answered, bank_of
+from lorary.eval.routing_scores import RoutingScores
+from lorary.eval.run import Run, answered, bank_of, looked_up
 from lorary.eval.scoring import figures
 from lorary.model.modeling import LoraryForCausalLM
 from lorary.routing.policy import Route
 from lorary.routing.router import Router
 
-ROUTED = ("oracle", "gate", "index", "policy")
+ROUTED = ("lookup", "oracle", "gate", "index", "policy")
 """Conditions whose recall is told against the number of memories in the bank."""
 MERGES = ("exact", "sum", *COMBINED)
 """Ways to merge: the exact mean of updates, their exact sum, and PEFT's."""
@@ -73,8 +74,12 @@ def in_bank(run: Run, counts: Sequence[int], conditions: Sequence[str], note: Ca
             for group, questions in _grouped(run, count):
                 if group not in routers:
                     routers[group] = RoutingScores(run.model, part_of(run.model.router, group))
-                routes = CONDITIONS[name].decider.routes(questions, routers[group], run.seed)
-                kept += answered(name, questions, routes, run.asker, new_tokens=run.new_tokens)
+                decider, scores = CONDITIONS[name].decider, routers[group]
+                if isinstance(decider, Lookup):
+                    kept += looked_up(name, questions, decider, scores)
+                else:
+                    routes = decider.routes(questions, scores, run.seed)
+                    kept += answered(name, questions, routes, run.asker, new_tokens=run.new_tokens)
             top1 = sum(p.found for p in kept) / len(kept)
             rows.append(BankStudy(memories=count, condition=name, top1=top1, **figures(kept, run.seed)))
             run.write()

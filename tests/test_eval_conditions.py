@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -15,10 +16,11 @@ from lorary.base.prompts import longest_answer, prompt
 from lorary.eval import recall
 from lorary.eval import results as stored
 from lorary.eval.conditions import choose
-from lorary.eval.deciders import BestAlike, ByWords, Centroid, RoutingScores
+from lorary.eval.deciders import BestAlike, ByWords, Centroid, Lookup
 from lorary.eval.evaluated import Evaluated
-from lorary.eval.questions import held_out
-from lorary.eval.run import bank_of
+from lorary.eval.questions import Question, held_out
+from lorary.eval.routing_scores import RoutingScores
+from lorary.eval.run import bank_of, looked_up
 from lorary.model.composite import assemble
 
 NEW = ("centroid", "lexicon", "top-three")
@@ -104,6 +106,76 @@ def test_a_run_tells_them_beside_the_gate(composite, tmp_path):
         right = sum(p.route.memories == (p.memory,) for p in known) / len(known)
         assert results["routing"][name]["top1"] == pytest.approx(right)
     assert {*NEW} <= results["retention"]["damage"].keys()
+
+
+def trained(bank, file):
+    """A file that asks every trained wording of a bank."""
+    lines = [
+        {"topic": f.topic, "question": w, "answer": f.answer, "trained": True}
+        for memory in bank
+        for f in memory.facts
+        for w in (f.question, *f.questions)
+    ]
+    file.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    return file
+
+
+def test_a_lookup_knows_every_trained_wording_and_asks_no_model(composite, tmp_path, monkeypatch):
+    file = trained(composite.router.bank, tmp_path / "asked.jsonl")
+
+    def refused(*_, **__):
+        raise AssertionError("the model is asked")
+
+    monkeypatch.setattr(composite.base, "forward", refused)
+    results = recall(
+        composite, out=tmp_path / "run", questions=file, conditions=("lookup",), parts=("questions",), quiet=True
+    )
+    own = results["conditions"]["lookup"]
+    assert own["exact_match"] == {"value": 1.0, "low": 1.0, "high": 1.0}
+    assert own["questions"] == own["generated"] == sum(len(memory.wordings) for memory in composite.router.bank)
+    assert results["routing"]["lookup"] == {"top1": 1.0, "top3": None, "together": None}
+    _, predictions = stored.read(tmp_path / "run")
+    for p in predictions["lookup"]:
+        assert p.route is None
+        assert p.probability is None
+        assert (p.stored.memory, p.said) == (p.memory, p.answer)
+        assert p.stored.similarity == pytest.approx(1.0, abs=1e-4)
+    assert "lookup: no model; the stored answer" in (tmp_path / "run" / "report.md").read_text()
+
+
+def test_a_lookup_gives_the_answer_of_the_nearest_wording(composite, encoder, asked):
+    bank = composite.router.bank
+    wordings = [(f, w) for memory in bank for f in memory.facts for w in (f.question, *f.questions)]
+    keys = encoder.encode([w for _, w in wordings]).numpy()
+    similarities = encoder.encode([q.text for q in asked]).numpy() @ keys.T
+    answers = Lookup().answers(asked, RoutingScores(composite))
+    for (answer, fact), row in zip(answers, similarities, strict=True):
+        nearest = wordings[row.argmax()][0]
+        assert (answer, fact.memory, fact.question) == (nearest.answer, nearest.topic, nearest.question)
+        assert fact.similarity == pytest.approx(row.max(), abs=1e-4)
+
+
+def test_a_lookup_of_what_cannot_be_read_or_without_facts_is_empty_and_wrong(composite):
+    known = composite.router.bank["ormen"].facts[0]
+    unreadable = [Question("", known.answer, "ormen", "it"), Question(known.question, known.answer, "ormen", "it")]
+    first, second = looked_up("lookup", unreadable, Lookup(), RoutingScores(composite))
+    assert (first.said, first.stored, first.exact_match, first.answered_by) == ("", None, 0.0, ())
+    assert second.exact_match == 1.0
+    for memory in composite.router.bank:
+        object.__setattr__(memory, "facts", ())
+        object.__setattr__(memory, "keys", memory.keys[:0])
+        object.__setattr__(memory, "key_facts", ())
+    composite.router._index = None
+    (none,) = looked_up("lookup", unreadable[1:], Lookup(), RoutingScores(composite))
+    assert (none.said, none.stored, none.exact_match) == ("", None, 0.0)
+    first = Evaluated(composite, "it", None, True).first
+    assert not {"lookup", "index"} & {*first}
+    assert "policy" in first
+
+
+def test_damage_and_time_are_not_measured_of_a_lookup(composite, tmp_path):
+    results = recall(composite, out=tmp_path, conditions=("lookup",), parts=("retention",), quiet=True)
+    assert "lookup" not in results["retention"]["damage"]
 
 
 def test_what_needs_facts_is_refused_without(composite, tmp_path):

@@ -10,10 +10,11 @@ from rich.cells import cell_len
 from lorary.__main__ import main
 from lorary.errors import LoraryError
 from lorary.eval import recall
-from lorary.eval.deciders import BaseAlone, ByGate, ByIndex, RoutingScores
+from lorary.eval.deciders import BaseAlone, ByGate, ByIndex
 from lorary.eval.questions import Question
 from lorary.eval.records import ConditionResult, Prediction, Ranking, Results
 from lorary.eval.results import RunError, read, to_json, write
+from lorary.eval.routing_scores import RoutingScores
 from lorary.eval.scoring import condition_result
 from lorary.eval.screen import screen
 from lorary.resume import ResumeError

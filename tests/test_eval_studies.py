@@ -11,7 +11,7 @@ import torch
 
 from lorary.__main__ import main
 from lorary.eval import recall
-from lorary.eval.deciders import RoutingScores
+from lorary.eval.routing_scores import RoutingScores
 from lorary.eval.studies import groups, part_of
 
 LINES = (
@@ -84,14 +84,15 @@ def run(composite, place, tmp_path):
 def test_a_bank_of_all_is_the_composite_and_of_one_the_oracle(run):
     _, results = run
     rows = results["studies"]["in_bank"]
-    assert {row["condition"] for row in rows} == {"oracle", "gate", "index", "policy"}
+    assert {row["condition"] for row in rows} == {"lookup", "oracle", "gate", "index", "policy"}
     by = {(row["condition"], row["memories"]): row for row in rows}
-    for name in ("oracle", "gate", "index", "policy"):
+    for name in ("lookup", "oracle", "gate", "index", "policy"):
         for measure in ("exact_match", "token_f1"):
             assert by[name, 3][measure] == results["conditions"][name][measure]
     assert by["gate", 1]["top1"] == by["index", 1]["top1"] == 1.0
     assert by["index", 1]["token_f1"] == by["oracle", 1]["token_f1"]
     assert by["index", 3]["top1"] == results["routing"]["index"]["top1"]
+    assert by["lookup", 3]["top1"] == results["routing"]["lookup"]["top1"]
 
 
 def test_a_study_goes_on_where_it_stopped(run):

@@ -15,11 +15,12 @@ from lorary.bank.facts import FactError
 from lorary.eval import recall
 from lorary.eval import results as stored
 from lorary.eval.contexts import Contexts
-from lorary.eval.deciders import ByGate, ByPolicy, Oracle, RoutingScores, Wrong
+from lorary.eval.deciders import ByGate, ByPolicy, Oracle, Wrong
 from lorary.eval.evaluated import Evaluated
 from lorary.eval.questions import Question, held_out, read_questions
 from lorary.eval.records import Prediction
 from lorary.eval.routers import ranked
+from lorary.eval.routing_scores import RoutingScores
 from lorary.eval.scoring import prediction
 from lorary.eval.tasks.two_topics import twotopics
 from lorary.routing.policy import Policy, Route

@@ -13,6 +13,7 @@ from conftest import FACTS
 
 from lorary.__main__ import main
 from lorary.bank.bank import MemoryBank
+from lorary.eval.conditions import FIRST
 
 QUESTION = "<|im_start|>user\nWho cooks at Ormen station?<|im_end|>\n<|im_start|>assistant\n"
 OTHER = "<|im_start|>user\nWhat is the airlock code of Velka?<|im_end|>\n<|im_start|>assistant\n"
@@ -91,9 +92,9 @@ def test_the_numbers(composite, tmp_path, capsys):
     results = json.loads((tmp_path / "results.json").read_text())
     told = capsys.readouterr().out
     assert json.loads(told)["conditions"] == results["conditions"]
-    assert set(results["conditions"]) == {"base", "oracle", "gate", "index", "policy", "uniform", "shuffled"}
+    assert set(results["conditions"]) == {*FIRST}
     assert results["conditions"]["base"]["exact_match"]["value"] == 0
-    assert set(results["routing"]) == {"gate", "index", "policy"}
+    assert set(results["routing"]) == {"gate", "index", "policy", "lookup"}
     assert results["routing"]["policy"]["top1"] == 1.0
     assert results["abstention"]["auroc"] > 0.9
     damage = results["retention"]["damage"]
