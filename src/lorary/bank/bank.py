@@ -18,7 +18,6 @@ from lorary.bank.files import MANIFEST, BankError, hash_of, hash_of_file, place_
 from lorary.bank.manifest import Manifest, hash_of_manifest, read_manifest
 from lorary.bank.memory import Memory
 from lorary.bank.origin import check_base
-from lorary.base.layers import layer_of
 from lorary.routing.encoder import Encoder
 
 
@@ -62,7 +61,7 @@ class MemoryBank:
     @property
     def split_layer(self) -> int:
         """The lowest decoder layer that a memory adapts (0 for an empty bank)."""
-        return min((layer_of(path, self.layers_path) for memory in self for path in memory.paths), default=0)
+        return min((memory.split_layer(self.layers_path) for memory in self), default=0)
 
     def with_encoder(self, encoder: Encoder) -> MemoryBank:
         """The same memories with keys by another encoder."""
@@ -82,8 +81,8 @@ class MemoryBank:
         """Adds a memory, or any stock PEFT LoRA folder, at the end; the bank changes only if all is well.
 
         Args:
-            name: of the memory; a folder's own name by default.
-            facts: what a PEFT folder holds; they make its keys, without which only `adapter_names` reaches it.
+            name: of the memory; its own by default, or the folder's.
+            facts: what it holds, instead of a memory's own; they make its keys, without which only `adapter_names` reaches it.
             encoder: makes the keys from the facts.
             same_base: take the adapter although it names its base otherwise (shapes are still checked).
 
@@ -94,14 +93,16 @@ class MemoryBank:
         where = None if isinstance(source, Memory) else str(source)
         if isinstance(source, Memory):
             memory = source
+            if name or facts:
+                memory = replace(source, name=name or source.name, facts=tuple(facts) or source.facts)
         else:
             folder = Path(source)
             config, tensors = read_adapter(folder)
             if not same_base:
                 check_base(config, self.base, self.revision, self.fingerprint, str(folder))
             memory = Memory(name or folder.resolve().name, config, tensors, tuple(facts), card={"recipe": "imported"})
-            if facts and encoder is None:
-                raise BankError(f"facts for {memory.name!r} need an encoder to make their keys; give encoder=")
+        if facts and encoder is None:
+            raise BankError(f"facts for {memory.name!r} need an encoder to make their keys; give encoder=")
         if not NAME.fullmatch(memory.name):
             raise BankError(f"{memory.name!r} cannot name a memory; give name= (--name): {NAME_RULE}")
         if memory.name in self.memories and not replace_existing:

@@ -19,6 +19,7 @@ from lorary.bank.adapters import CONFIG, WEIGHTS, check_tensors, factors_of, pat
 from lorary.bank.facts import Fact, parse_fact, read_lines
 from lorary.bank.files import BankError, to_json
 from lorary.bank.lora_config import check_config
+from lorary.base.layers import layer_of
 from lorary.routing.encoder import Encoder, EncoderWarning
 
 _CARD, _FACTS, _KEYS = "memory.json", "facts.jsonl", "keys.safetensors"
@@ -60,6 +61,14 @@ class Memory:
     def paths(self) -> list[str]:
         """The module paths that the adapter adapts."""
         return list(paths_of(self.tensors))
+
+    def split_layer(self, layers_path: str) -> int:
+        """The lowest decoder layer that the adapter adapts.
+
+        Args:
+            layers_path: of the base's decoder layers, such as `model.layers`.
+        """
+        return min(layer_of(path, layers_path) for path in self.paths)
 
     @property
     def wordings(self) -> list[str]:

@@ -93,9 +93,14 @@ def bare_twin(model: PreTrainedModel) -> PreTrainedModel:
         if isinstance(inner := getattr(module, "base_layer", None), nn.Linear):
             parent, _, name = path.rpartition(".")
             setattr(bare.get_submodule(parent), name, inner)
-    for layer in decoder_layers(bare):
+    unhook(decoder_layers(bare))
+    return bare
+
+
+def unhook(layers: nn.ModuleList) -> None:
+    """Takes a composite's hook at the split off the decoder layers."""
+    for layer in layers:
         for number, hook in list(layer._forward_pre_hooks.items()):
             if getattr(hook, "belongs_to_composite", False):
                 del layer._forward_pre_hooks[number]
                 layer._forward_pre_hooks_with_kwargs.pop(number, None)
-    return bare

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -22,14 +23,30 @@ _CURRENT: ContextVar[ActiveRoute | None] = ContextVar("lorary_active_route", def
 
 
 class Layout:
-    """Which memory each rank slot stands for; shared by all layers whose slots stand for the same memories."""
+    """Which rank slots stand for which memory; shared by all layers whose slots stand for the same memories.
 
-    def __init__(self, memory_of_slot: tuple[int, ...]) -> None:
-        self.memory_of_slot = memory_of_slot
+    Args:
+        ranks: (memory, its number of slots), in the order of the slots and of the memories' numbers.
+    """
+
+    def __init__(self, ranks: tuple[tuple[int, int], ...]) -> None:
+        self.ranks = ranks
+        ends = list(accumulate((rank for _, rank in ranks), initial=0))
+        self._spans = {memory: range(start, start + rank) for (memory, rank), start in zip(ranks, ends, strict=False)}
+
+    def __len__(self) -> int:
+        return sum(map(len, self._spans.values()))
 
     def slots(self, memories: Collection[int]) -> list[int]:
         """The slots of some memories, given by number."""
-        return [slot for slot, memory in enumerate(self.memory_of_slot) if memory in memories]
+        return [slot for memory in self._among(memories) for slot in self._spans[memory]]
+
+    def memories(self, memories: Collection[int]) -> list[int]:
+        """The memory that each of those slots stands for."""
+        return [memory for memory in self._among(memories) for _ in self._spans[memory]]
+
+    def _among(self, memories: Collection[int]) -> list[int]:
+        return sorted(self._spans.keys() & memories)
 
 
 class ActiveRoute:
@@ -84,8 +101,7 @@ class ActiveRoute:
         gains = self._gains.get(layout)
         if gains is None or gains.dtype != x.dtype or gains.device != x.device:
             assert self.weights is not None
-            memories = [layout.memory_of_slot[slot] for slot in layout.slots(self.active)]
-            index = torch.tensor(memories, dtype=torch.long, device=self.weights.device)
+            index = torch.tensor(layout.memories(self.active), dtype=torch.long, device=self.weights.device)
             gains = self.weights[..., index].to(x.device, x.dtype)
             if not gains.requires_grad:  # a layer that runs again for its gradient must do what it did
                 self._gains[layout] = gains

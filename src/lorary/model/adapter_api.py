@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import torch
 
 from lorary.bank.facts import Fact, read_facts
-from lorary.bank.memory import Memory
 from lorary.errors import LoraryError
 from lorary.model.requests import Request, current_request
 from lorary.routing.policy import named_weights
@@ -27,28 +26,6 @@ class AdapterApi:
 
     _standing: tuple[str, ...] | None = None
     """The memories that `set_adapter` chose for all calls; None lets the router decide."""
-
-    def add_memory(self: Any, source: Memory | str | Path, **options: Any) -> Memory:
-        """Adds a memory, or a stock PEFT LoRA folder, that is reached at once; nothing is trained.
-
-        Args:
-            options: what `MemoryBank.add` takes.
-        """
-        memory = self.router.bank.add(source, **options)
-        try:
-            self.router.add(memory)
-        except Exception:  # no encoder, for one: the bank is as it was
-            self.router.bank.remove(memory.name)
-            raise
-        self._install()
-        return memory
-
-    def remove_memory(self: Any, name: str) -> None:
-        """Takes a memory out of the bank, the gate and the index."""
-        number = self.memories.index(name) if name in self.memories else -1
-        self.router.bank.remove(name)
-        self.router.remove(name, number)
-        self._install()
 
     def load_adapter(  # type: ignore[override]
         self: Any,

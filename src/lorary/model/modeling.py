@@ -20,17 +20,15 @@ from transformers.cache_utils import Cache
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from lorary.bank.bank import MemoryBank
-from lorary.base.layers import bare_twin, decoder_layers
 from lorary.errors import LoraryError
 from lorary.model.active_route import apply_route, keep_route
 from lorary.model.adapter_api import AdapterApi
 from lorary.model.cache import Plan, RoutedCache
 from lorary.model.configuration import LoraryConfig
 from lorary.model.generation import RoutedGeneration
-from lorary.model.mixture import install
+from lorary.model.membership import Membership
 from lorary.model.planning import (
     continued,
-    decide_at_split,
     make_plan,
     note_first_pass,
     route_of_pass,
@@ -53,7 +51,7 @@ class LoraryOutput(CausalLMOutputWithPast):
     route_weights: Tensor | None = None
 
 
-class LoraryForCausalLM(AdapterApi, RoutedGeneration, PreTrainedModel, GenerationMixin):  # type: ignore[misc]
+class LoraryForCausalLM(AdapterApi, Membership, RoutedGeneration, PreTrainedModel, GenerationMixin):  # type: ignore[misc]
     """A frozen base with a bank of memories behind a router.
 
     Build one with `composite.assemble`, or load it with `from_pretrained`. Threads may ask it at once; the bank may
@@ -79,14 +77,6 @@ class LoraryForCausalLM(AdapterApi, RoutedGeneration, PreTrainedModel, Generatio
         self.router, self.tokenizer = router, tokenizer
         self.generation_config = base.generation_config
         self._install()
-
-    def _install(self) -> None:
-        bank, self.base = self.router.bank, bare_twin(self.base)
-        install(self.base, [memory.factors(bank.shapes) for memory in bank])
-        if len(bank):
-            self.config.split_layer = min(self.config.split_layer, bank.split_layer)
-        layer = decoder_layers(self.base)[self.config.split_layer]
-        layer.register_forward_pre_hook(decide_at_split, with_kwargs=True)
 
     @property
     def memories(self) -> list[str]:
@@ -211,7 +201,7 @@ class LoraryForCausalLM(AdapterApi, RoutedGeneration, PreTrainedModel, Generatio
             self._keep(past_key_values, plan)
         decision = plan.decision or plan.latest
         assert decision is not None, "the base ran without its layer at the split"
-        routes = decision.routes(self.memories)
+        routes = decision.routes(plan.memories)
         if not started:
             remember_routes(self, routes)
         note_first_pass(current_request(self), plan, routes)

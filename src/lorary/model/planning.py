@@ -29,7 +29,7 @@ def make_plan(
 ) -> Plan:
     """The plan of a pass that begins with no token seen; that of its `generate`, where there is one."""
     if request.whole and request.plan is not None and len(request.plan) and batch % len(request.plan) == 0:
-        return request.plan.anew(batch)
+        return renamed(request.plan, model.memories).anew(batch)
     memories = tuple(model.memories)
     decision = decided_by_caller(request, batch, memories)
     if decision is None and not memories:

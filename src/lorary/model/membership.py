@@ -1,0 +1,79 @@
+"""Membership: how memories join and leave a composite, each at its own cost, not at the cost of all that are there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from lorary.bank.memory import Memory
+from lorary.base.layers import bare_twin, decoder_layers, twin, unhook
+from lorary.model.mixture import append, drop, install
+from lorary.model.planning import decide_at_split
+
+
+class Membership:
+    """What a composite does when its bank changes; `modeling.LoraryForCausalLM` takes it in."""
+
+    def add_memory(self: Any, source: Memory | str | Path, **options: Any) -> Memory:
+        """Adds a memory, or a stock PEFT LoRA folder, that is reached at once; nothing is trained.
+
+        Args:
+            options: what `MemoryBank.add` takes.
+        """
+        bank = self.router.bank
+        before = dict(bank.memories)
+        memory = bank.add(source, **options)
+        try:
+            if memory.name in before:
+                self._replace(memory, list(before).index(memory.name))
+            self.router.add(memory)
+        except Exception:  # no encoder, for one: all is as it was
+            bank.memories.clear()
+            bank.memories.update(before)
+            raise
+        self._join(memory)
+        return memory
+
+    def _replace(self: Any, memory: Memory, number: int) -> None:
+        """Takes out the earlier memory of a name, which stood as `number`; its successor in the bank stands last."""
+        if "asked" in self.gate.features:
+            self.router.get_encoder()  # what may fail fails before anything leaves
+        self.router.bank.memories[memory.name] = self.router.bank.memories.pop(memory.name)
+        self.router.remove(memory.name, number)
+        self._leave(number)
+
+    def remove_memory(self: Any, name: str) -> None:
+        """Takes a memory out of the bank, the gate and the index."""
+        number = self.memories.index(name) if name in self.memories else -1
+        self.router.bank.remove(name)
+        self.router.remove(name, number)
+        self._leave(number)
+
+    def _install(self: Any) -> None:
+        """Makes module objects of its own for the whole bank."""
+        bank, base = self.router.bank, bare_twin(self.base)
+        install(base, [memory.factors(bank.shapes) for memory in bank])
+        self.base = base
+        if len(bank):
+            self.config.split_layer = min(self.config.split_layer, bank.split_layer)
+        self._decide_at_split()
+
+    def _join(self: Any, memory: Memory) -> None:
+        """Lets the bank's last memory act; it costs what that memory costs, not what the bank does."""
+        bank = self.router.bank
+        append(self.base, len(bank) - 1, memory.factors(bank.shapes))
+        lowest = memory.split_layer(bank.layers_path)
+        if lowest < self.config.split_layer:
+            self.config.split_layer = lowest
+            self._decide_at_split()
+
+    def _leave(self: Any, number: int) -> None:
+        """Lets the memory that stood in the bank as `number` act no longer; a pass that runs meanwhile ends as it began."""
+        base = twin(self.base)
+        drop(base, number)
+        self.base = base
+
+    def _decide_at_split(self: Any) -> None:
+        layers = decoder_layers(self.base)
+        unhook(layers)
+        layers[self.config.split_layer].register_forward_pre_hook(decide_at_split, with_kwargs=True)
