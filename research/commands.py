@@ -142,7 +142,7 @@ def gate_study(argv: list[str]) -> None:
     from lorary.research.gate_study import ARMS, VARIED
     from lorary.research.gate_study import gate_study as run
     from lorary.research.gate_study_report import tell_gates
-    from lorary.research.rivals import RIVALS
+    from lorary.research.peft_routers import RIVALS
     from lorary.router_training.settings import Training
 
     parser = Options(
@@ -173,8 +173,8 @@ def gate_study(argv: list[str]) -> None:
 
 def rivals(argv: list[str]) -> None:
     """Lets PEFT's X-LoRA or Arrow answer questions over the memories of a bank."""
+    from lorary.research.peft_routers import RIVALS, Budget
     from lorary.research.rival_answers import rival_answers
-    from lorary.research.rivals import RIVALS, Budget
 
     parser = Options(
         "research rivals",

@@ -24,7 +24,8 @@ from lorary.research.gate_study_measures import KINDS, gate_run, measured_on, ri
 from lorary.research.gate_study_report import figures_by_router, tell_gates
 from lorary.research.labels import TEMPERATURE, agreement, check_adapters, measure_losses, soft_labels
 from lorary.research.memory_study import StudyError
-from lorary.research.rivals import PEFT, RIVALS, Budget, Task, weigh
+from lorary.research.peft_routers import PEFT, RIVALS, Budget
+from lorary.research.rivals import Task, weigh
 from lorary.resume import REPORT, go_on, write_results
 from lorary.router_training.calibration import calibrate, scored
 from lorary.router_training.data import RoutingData, read_questions

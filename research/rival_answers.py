@@ -25,7 +25,7 @@ from lorary.memories.rows import tokenise
 from lorary.model.composite import base_of
 from lorary.progress import ProgressBars, progress_bars
 from lorary.randomness import seeded
-from lorary.research.rivals import Budget, adapter_folders, check_rival
+from lorary.research.peft_routers import TOP_K, Budget, adapter_folders, check_rival, new_arrow, new_xlora, train_xlora
 from lorary.resume import ResumeError, check_same, read_results
 
 _TOGETHER = 32
@@ -134,11 +134,7 @@ def _prepared(
 ) -> tuple[PeftModel, dict[str, Any]]:
     """(the rival over the adapters, what there is to tell of its training)."""
     if rival == "arrow":
-        from lorary.research.arrow import TOP_K, new_arrow
-
         return new_arrow(base, folders, seed).eval(), {"top_k": min(TOP_K, len(folders))}
-    from lorary.research.xlora import new_xlora, train
-
     rows = [
         tokenise(base.tokenizer, number, at, wording, fact.answer)
         for number, memory in enumerate(bank)
@@ -147,7 +143,7 @@ def _prepared(
     ]
     model = new_xlora(base, folders)
     bar = bars.start("xlora trains", round(budget.seconds))
-    steps, spent = train(
+    steps, spent = train_xlora(
         model,
         rows,
         int(base.tokenizer.pad_token_id),

@@ -19,8 +19,8 @@ from lorary.eval import recall
 from lorary.eval.questions import held_out
 from lorary.eval.results import read
 from lorary.model.composite import assemble
+from lorary.research.peft_routers import Budget, RivalError, new_arrow, new_xlora
 from lorary.research.rival_answers import greedy, rival_answers
-from lorary.research.rivals import Budget, RivalError
 from lorary.resume import ResumeError
 
 HELD_OUT = [wording for facts in FACTS.values() for fact in facts for wording in fact.held_out]
@@ -76,9 +76,6 @@ def test_over_one_memory_a_rival_answers_as_the_oracle(rival, base, encoder, tmp
 
 @pytest.mark.parametrize("rival", ["xlora", "arrow"])
 def test_neither_batch_nor_padding_matters(rival, alike, base):
-    from lorary.research.arrow import new_arrow
-    from lorary.research.xlora import new_xlora
-
     loaded = load_base(base.name, dtype=torch.float32)
     torch.manual_seed(0)
     model = {"arrow": new_arrow, "xlora": new_xlora}[rival](loaded, alike[1]).eval()

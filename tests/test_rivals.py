@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from importlib.metadata import version
-from pathlib import Path
 
 import pytest
 import torch
@@ -17,9 +16,8 @@ from safetensors.torch import load_file
 
 from lorary.bank.bank import MemoryBank
 from lorary.base.loading import BaseError, load_base
-from lorary.research.arrow import arrow_outcome, coefficients, new_arrow
-from lorary.research.rivals import Budget, Contest, RivalError, Task, over_tokens, weigh
-from lorary.research.xlora import new_xlora, scalings_of
+from lorary.research.peft_routers import Budget, RivalError, coefficients, new_arrow, new_xlora, scalings_of, weights_of
+from lorary.research.rivals import Task, over_tokens, weigh
 
 IDS = torch.randint(3, 300, (2, 7), generator=torch.Generator().manual_seed(0))
 
@@ -114,8 +112,8 @@ def test_arrow_needs_as_many_adapters_in_a_layer_as_it_mixes(base, tmp_path):
     model(input_ids=IDS)
     held = [len(layer.task_adapter_names) for layer in model.modules() if isinstance(layer, ArrowLoraLinearLayer)]
     assert held == [3, 5], "a layer that some memories adapt is theirs"
-    with pytest.raises(RivalError, match="adapt different layers"):
-        arrow_outcome(fresh(base), Contest([Path(folder) for folder in folders], [], [], 0), 0)
+    with pytest.raises(RivalError, match="adapt different layers"), weights_of(model, len(folders)):
+        pass
 
 
 def test_arrow_s_coefficients_are_those_it_applies(alike, base):
