@@ -11,7 +11,7 @@ FORMATS = ("questions", "cloze", "text")
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How memories are written.
+    """How memories are written. In code `recall` may be None: then no memory stops before the last pass.
 
     Args:
         r: LoRA rank.
@@ -40,7 +40,7 @@ class Recipe:
     lr: float = 3e-3
     batch_size: int = 8
     max_epochs: int = 8
-    recall: float = 1.0
+    recall: float | None = 1.0
     validation_wordings: int = 2
     thinned_copies: int = 0
     thinned_share: float = 0.3
@@ -63,5 +63,5 @@ class Recipe:
         if not self.lr > 0:
             raise LoraryError(f"lr {self.lr} must be above 0")
         for name in ("recall", "thinned_share"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise LoraryError(f"{name} {getattr(self, name)} is no share; give 0 to 1")
+            if (share := getattr(self, name)) is not None and not 0 <= share <= 1:
+                raise LoraryError(f"{name} {share} is no share; give 0 to 1")

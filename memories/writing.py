@@ -172,7 +172,7 @@ def _run(writer: _Writer, report: Report) -> list[Written]:
             shown.update(writer.train_rows.rows[i].memory for i in chunk)
             done += len(chunk)
             report(epoch - 1 + done / planned, recall)
-        if recipe.recall > 1 and epoch < recipe.max_epochs:
+        if recipe.recall is None and epoch < recipe.max_epochs:
             continue  # none can stop yet, so what they recall so far decides nothing
         for memory in [m for m in range(count) if m not in written]:
             unseen = _hits(writer, writer.validation_rows, memory)
@@ -180,7 +180,7 @@ def _run(writer: _Writer, report: Report) -> list[Written]:
             seen = _hits(writer, writer.train_rows, memory) if measured is None or epoch == recipe.max_epochs else ()
             recall[memory] = math.nan if measured is None else measured
             judged = _whole_facts(seen) if measured is None else measured
-            enough = judged is not None and judged >= recipe.recall
+            enough = judged is not None and recipe.recall is not None and judged >= recipe.recall
             if enough or epoch == recipe.max_epochs:
                 seen = seen or _hits(writer, writer.train_rows, memory)
                 stopped = "recalled" if enough else "cap"

@@ -26,7 +26,7 @@ from lorary.memories.rows import rows
 from lorary.memories.writing import Recipe, Written
 from lorary.progress import progress_bars
 from lorary.research.capacity_report import tell_capacity
-from lorary.research.memory_study import NEVER, PLOT, StudyError, check_positive, heading, reporter, settings_in
+from lorary.research.memory_study import PLOT, StudyError, check_positive, heading, reporter, settings_in
 from lorary.research.plots import recall_by_load
 from lorary.resume import REPORT, go_on, write_results
 from lorary.tables import counted
@@ -201,7 +201,7 @@ def recipe_of(grid: Grid, rank: int, seed: int = 0) -> Recipe:
     """How the memories of a group are written: as `lorary build` does, but each to the last pass."""
     plain = Recipe()
     alpha = rank * plain.lora_alpha // plain.r
-    return Recipe(r=rank, lora_alpha=alpha, max_epochs=grid.exposures, recall=NEVER, seed=seed)
+    return Recipe(r=rank, lora_alpha=alpha, max_epochs=grid.exposures, recall=None, seed=seed)
 
 
 def cells_of(base: Base, pack: Sequence[Place], facts: Sequence[Sequence[Fact]], made: Result) -> list[Cell]:

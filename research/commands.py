@@ -42,9 +42,9 @@ def capacity(argv: list[str]) -> None:
 def wordings(argv: list[str]) -> None:
     """Measures what the texts of a fact add to its recall."""
     from lorary.base.loading import EMBEDDED
-    from lorary.research.wording_design import Design
-    from lorary.research.wording_report import tell_wordings
+    from lorary.research.wording_results import tell_wordings
     from lorary.research.wording_study import measure_wordings
+    from lorary.research.wording_texts import Design
 
     parser = Options(
         "research wordings",

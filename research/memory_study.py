@@ -19,8 +19,6 @@ from lorary.progress import ProgressBar
 from lorary.resume import Header
 
 PLOT = "recall.png"
-NEVER = 2.0
-"""A share of facts that no memory recalls, so that none stops early and all are shown theirs as often."""
 
 
 class StudyError(LoraryError):

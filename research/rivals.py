@@ -18,6 +18,7 @@ from torch import Tensor
 
 from lorary.bank.bank import MemoryBank
 from lorary.base.loading import Base
+from lorary.base.prompts import prompt, prompt_batch
 from lorary.memories.rows import tokenise
 from lorary.model.composite import base_of
 from lorary.randomness import seeded
@@ -95,24 +96,16 @@ def _weights(
     model: PeftModel, base: Base, questions: Sequence[str], memories: int
 ) -> tuple[Float[Tensor, "questions memories"], Float[Tensor, " sums"]]:
     """(the weights for each question, means over tokens and layers; the sums of the weights at each token)."""
-    rows = [tokenise(base.tokenizer, 0, i, question, "") for i, question in enumerate(questions)]
-    prompts = [torch.tensor(row.ids[: row.start]) for row in rows]
-    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))  # padding is wasted work
-    scores, totals = torch.zeros(len(prompts), memories), list[Tensor]()
+    texts = [prompt(base.tokenizer, question) for question in questions]
+    order = sorted(range(len(texts)), key=lambda i: len(texts[i]))  # padding is wasted work
+    scores, totals = torch.zeros(len(texts), memories), list[Tensor]()
     with weights_of(model, memories) as read:
         for part in (order[start : start + _TOGETHER] for start in range(0, len(order), _TOGETHER)):
-            ids, real = padded([prompts[i] for i in part], int(base.tokenizer.pad_token_id))
-            weights = read(ids)
+            inputs = prompt_batch(base.tokenizer, [texts[i] for i in part], "right")
+            weights, real = read(inputs.input_ids), inputs.attention_mask.float()
             totals.append(weights.sum(-1)[real > 0].flatten())
             scores[part] = over_tokens(weights.mean(2), real)
     return scores, torch.cat(totals)
-
-
-def padded(rows: Sequence[Tensor], pad_id: int) -> tuple[Tensor, Tensor]:
-    """(right-padded ids, 1 for real tokens)."""
-    ids = torch.nn.utils.rnn.pad_sequence(list(rows), batch_first=True, padding_value=pad_id)
-    lengths = torch.tensor([len(row) for row in rows])
-    return ids, (torch.arange(ids.shape[1]) < lengths.unsqueeze(-1)).float()
 
 
 def over_tokens(

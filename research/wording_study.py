@@ -24,11 +24,19 @@ from lorary.memories.rows import rows
 from lorary.memories.writing import Hits
 from lorary.progress import ProgressBars, progress_bars
 from lorary.research.memory_study import PLOT, heading, reporter, settings_in
-from lorary.research.paraphrases import reword
 from lorary.research.plots import recall_by_texts
-from lorary.research.wording_design import PASSES, Design, Setting, check, recipe_of, reference, settings_of, texts_of
-from lorary.research.wording_report import tell_wordings
-from lorary.research.wording_results import SCHEMA, STUDY, Measured, WordingStudy, read_wordings
+from lorary.research.wording_results import SCHEMA, STUDY, Measured, WordingStudy, read_wordings, tell_wordings
+from lorary.research.wording_texts import (
+    PASSES,
+    Design,
+    Setting,
+    check,
+    recipe_of,
+    reference,
+    reword,
+    settings_of,
+    texts_of,
+)
 from lorary.resume import REPORT, go_on, write_results
 
 SAMPLES = Path(str(lorary.memories.__file__)).with_name("samples")

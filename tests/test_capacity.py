@@ -48,7 +48,7 @@ def test_groups_hold_every_cell_once_and_as_many_facts_as_the_largest_load():
 
 def test_a_study_makes_as_many_passes_whatever_the_load_and_tells_what_was_shown(base, monkeypatch):
     recipe = recipe_of(SMALL, 4)
-    assert recipe.recall > 1, "no memory stops early"
+    assert recipe.recall is None, "no memory stops early"
     assert recipe.lora_alpha / recipe.r == Recipe().lora_alpha / Recipe().r
     step = writing._step
     for load in (2, 8):

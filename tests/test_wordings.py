@@ -17,11 +17,9 @@ from lorary.memories.recipe import Recipe
 from lorary.memories.rows import rows
 from lorary.memories.writing import _pass, _Writer, write
 from lorary.research import wording_study as study_of
-from lorary.research.paraphrases import keep, reword
-from lorary.research.wording_design import Design, Setting, recipe_of, settings_of, texts_of
-from lorary.research.wording_report import tell_wordings
-from lorary.research.wording_results import paired_difference, read_wordings
+from lorary.research.wording_results import paired_difference, read_wordings, tell_wordings
 from lorary.research.wording_study import measure_wordings
+from lorary.research.wording_texts import Design, Setting, keep, recipe_of, reword, settings_of, texts_of
 from lorary.resume import ResumeError
 
 SMALL = Design(counts=(1, 2), texts=3, seeds=2, exposures=8, facts_a_topic=2)
@@ -109,7 +107,7 @@ def test_a_fact_is_shown_as_often_whatever_its_texts(base, count):
 
 def test_what_a_writer_recalls_is_told_by_fact_and_wording(base):
     facts = [texts_of(fact, Setting(name="", part="number", wordings=2), 0, {}) for fact in FACTS]
-    [made] = write(base, [facts], Recipe(max_epochs=60, recall=2.0, visits=4, lr=1e-2), 0)
+    [made] = write(base, [facts], Recipe(max_epochs=60, recall=None, visits=4, lr=1e-2), 0)
     assert [len(hits) for hits in made.trained] == [3, 3, 3], "two wordings and the cloze"
     assert [len(hits) for hits in made.validation] == [4, 4, 4]
     assert made.trained_recall == sum(map(all, made.trained)) / 3 > 0
@@ -133,9 +131,9 @@ def test_what_the_base_said_is_kept_where_it_asks_for_the_fact_anew():
 
 
 def test_the_base_writes_the_same_for_a_seed(base, monkeypatch):
-    from lorary.research import paraphrases
+    from lorary.research import wording_texts
 
-    monkeypatch.setattr(paraphrases, "keep", lambda fact, said, count: tuple(said))
+    monkeypatch.setattr(wording_texts, "keep", lambda fact, said, count: tuple(said))
     monkeypatch.setattr(base.tokenizer, "padding_side", "right")
     done = []
     first = reword(base, FACTS, 2, advance=done.append)

@@ -1,20 +1,41 @@
-"""What the study of wordings varies: which texts of a fact a memory is trained on, as one record a setting."""
+"""What the study of wordings varies: the texts of a fact that a memory is trained on, some of them the base's own."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from random import Random
+from typing import Any
 
-from lorary.bank.facts import Fact, FactError
+from transformers import PreTrainedTokenizerBase
+
+from lorary.bank.facts import Fact, FactError, comparable
+from lorary.base.loading import Base
+from lorary.base.prompts import prompt_batch
 from lorary.memories.recipe import Recipe
 from lorary.memories.rows import with_validation
-from lorary.research.memory_study import NEVER, StudyError, check_positive
+from lorary.randomness import seeded
+from lorary.research.memory_study import StudyError, check_positive
 from lorary.tables import counted
 
 PARTS = ("number", "format", "generator")
 PASSES = 4
 """Passes that the visits of a fact are divided over; a memory is asked after each."""
+
+_EXAMPLES = (
+    "Each question is asked again in other words.\n\n"
+    "Question: Who wrote the play that opened in Derby?\n"
+    "In other words: The play that opened in Derby was written by whom?\n\n"
+    "Question: In which year did the harbour at Lund freeze?\n"
+    "In other words: When was it that the Lund harbour froze over?\n\n"
+    "Question: {question}\n"
+    "In other words:"
+)
+"""Examples of no shipped fact. Small chat models answer a question that they are told to reword; after examples they
+reword it."""
+_TOGETHER = 4
+_LONGEST = 28
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +118,7 @@ def recipe_of(design: Design, setting: Setting, seed: int) -> Recipe:
         thinned_copies=setting.thinned,
         visits=design.exposures // PASSES,
         max_epochs=PASSES,
-        recall=NEVER,
+        recall=None,
         seed=seed,
     )
 
@@ -133,3 +154,65 @@ def texts_of(fact: Fact, setting: Setting, seed: int, written: Mapping[str, Sequ
     chosen = (first, *others[: setting.wordings - 1], *written.get(fact.question, ())[: setting.written])
     asked = (*kept.validation, *fact.held_out)
     return replace(fact, question=first, questions=(*chosen[1:], *asked), held_out=(), validation=asked)
+
+
+def reword(
+    base: Base, facts: Sequence[Fact], count: int, *, seed: int = 0, advance: Callable[[int], None] = lambda _: None
+) -> list[tuple[str, ...]]:
+    """At most `count` wordings of each fact's first question that the base itself writes, by sampling after examples.
+
+    They are the same for a seed, and fewer where the base finds no more.
+
+    Args:
+        advance: is called with the number of facts that were just done.
+    """
+    tokenizer, wordings, tries = base.tokenizer, list[tuple[str, ...]](), 2 * count
+    generate: Any = base.model.generate
+    with seeded(seed):
+        for start in range(0, len(facts), _TOGETHER):
+            some = facts[start : start + _TOGETHER]
+            inputs = prompt_batch(tokenizer, [_EXAMPLES.format(question=fact.question) for fact in some])
+            output = generate(
+                **inputs.to(base.model.device),
+                do_sample=True,
+                temperature=0.7,
+                top_k=0,
+                top_p=0.95,
+                num_return_sequences=tries,
+                max_new_tokens=_LONGEST,
+                eos_token_id=[int(tokenizer.eos_token_id), *_line_ends(tokenizer)],
+                pad_token_id=tokenizer.pad_token_id,
+            )
+            said = tokenizer.batch_decode(output[:, inputs.input_ids.shape[1] :], skip_special_tokens=True)
+            wordings += [keep(fact, said[tries * i : tries * (i + 1)], count) for i, fact in enumerate(some)]
+            advance(len(some))
+    return wordings
+
+
+def keep(fact: Fact, said: Sequence[str], count: int) -> tuple[str, ...]:
+    """The first `count` of what was said that ask for this fact anew: its names all there, no wording that it has."""
+    kept: list[str] = []
+    taken = {comparable(wording) for wording in (fact.question, *fact.questions, *fact.held_out)}
+    for line in (text.strip().split("\n")[0].strip(' "') for text in said):
+        if line and comparable(line) not in taken and _names(fact.question) <= _words(line):
+            taken.add(comparable(line))
+            kept.append(line)
+    return tuple(kept[:count])
+
+
+def _words(text: str) -> set[str]:
+    return {word.strip(".,;:?!\"'()").removesuffix("'s") for word in text.split()}
+
+
+def _names(question: str) -> set[str]:
+    """What a wording must not lose: words with a capital, but for the first, and numbers."""
+    return {
+        word for word in _words(" ".join(question.split()[1:])) if word[:1].isupper() or any(c.isdigit() for c in word)
+    }
+
+
+@lru_cache(maxsize=4)
+def _line_ends(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
+    """The tokens that end a line."""
+    pieces = tokenizer.batch_decode([[token] for token in range(len(tokenizer))])
+    return tuple(token for token, piece in enumerate(pieces) if "\n" in piece)
