@@ -25,6 +25,7 @@ class RoutedGeneration:
         default = generation_config.cache_implementation in (None, "dynamic") and generation_config.use_cache
         if default and model_kwargs.get("past_key_values") is None:
             model_kwargs["past_key_values"] = RoutedCache(config=self.config.text_config)
+            generation_config.cache_implementation = None  # transformers takes a cache or the name of one
         return super()._prepare_cache_for_generation(generation_config, model_kwargs, *args)  # type: ignore[misc]
 
     @torch.no_grad()

@@ -6,6 +6,7 @@ Nothing of a request lives on the model: its route, its policy and its routes be
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ from lorary.model.planning import (
     route_of_pass,
 )
 from lorary.model.requests import Request, current_request, last_routes, remember_routes, running
+from lorary.model.scopes import Scope
 from lorary.routing.policy import Policy, Route
 from lorary.routing.router import Router
 
@@ -99,7 +101,8 @@ class LoraryForCausalLM(AdapterApi, Membership, RoutedGeneration, PreTrainedMode
     ) -> Iterator[None]:
         """Routes all that this thread or task asks of this model inside the block as given; other threads see nothing.
 
-        What a call itself is given (`adapter_names=` and its like) comes first. Blocks may stand in blocks.
+        What a call itself is given (`adapter_names=` and its like) comes first. Blocks may stand in blocks. A block in
+        the body of a generator holds while that generator runs, not while it waits for its next turn.
 
         Args:
             adapter_names: one memory a row; `"__base__"` is the base alone.
@@ -111,7 +114,7 @@ class LoraryForCausalLM(AdapterApi, Membership, RoutedGeneration, PreTrainedMode
             LoraryError: both names and weights.
         """
         request = Request(self, adapter_names, route_weights, routing_text, policy)
-        with running(request.over(current_request(self))):
+        with running(request.over(current_request(self)), Scope.of_caller(sys._getframe())):
             yield
 
     @contextmanager
@@ -144,6 +147,7 @@ class LoraryForCausalLM(AdapterApi, Membership, RoutedGeneration, PreTrainedMode
     def dtype(self) -> torch.dtype:
         return self.base.dtype
 
+    @torch.compiler.disable  # a route is decided by each call: what was traced for one would answer another
     def forward(
         self,
         input_ids: Int[Tensor, "batch seq"] | None = None,

@@ -22,9 +22,10 @@ from transformers import PreTrainedTokenizerBase
 from lorary.base.prompts import conversation_text
 from lorary.errors import LoraryError
 from lorary.model.cache import Plan
+from lorary.model.scopes import Scope
 from lorary.routing.policy import Decision, Policy, Route, by_caller, named_weights
 
-_REQUEST: ContextVar[Request | None] = ContextVar("lorary_request", default=None)
+_REQUESTS: ContextVar[tuple[tuple[Scope, Request], ...]] = ContextVar("lorary_requests", default=())
 _LAST_ROUTES: ContextVar[Mapping[Any, list[Route]]] = ContextVar("lorary_last_routes", default=MappingProxyType({}))
 
 
@@ -75,19 +76,26 @@ class Request:
 
 
 def current_request(model: Any) -> Request | None:
-    """The request of `model` that runs in this thread or task."""
-    request = _REQUEST.get()
-    return request if request is not None and request.model is model else None
+    """The request of `model` that runs in this thread or task, the innermost first."""
+    for scope, request in reversed(_REQUESTS.get()):
+        if request.model is model and scope.holds():
+            return request
+    return None
 
 
 @contextmanager
-def running(request: Request) -> Iterator[Request]:
-    """Lets every pass of its model that runs inside, in this thread or task, belong to a request."""
-    token = _REQUEST.set(request)
+def running(request: Request, scope: Scope | None = None) -> Iterator[Request]:
+    """Lets every pass of its model that runs inside, in this thread or task, belong to a request.
+
+    Blocks of generators may end in any order, so each takes out what has ended, and nothing else.
+    """
+    scope = scope or Scope()
+    _REQUESTS.set((*_REQUESTS.get(), (scope, request)))
     try:
         yield request
     finally:
-        _REQUEST.reset(token)
+        scope.ended = True
+        _REQUESTS.set(tuple(entry for entry in _REQUESTS.get() if not entry[0].ended))
 
 
 def last_routes(model: Any) -> list[Route]:
