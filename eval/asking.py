@@ -192,7 +192,7 @@ class Asker:
         return given | {
             "input_ids": torch.cat([before, inputs.input_ids], 1),
             "attention_mask": torch.cat([torch.ones_like(before), inputs.attention_mask], 1),
-            "past_key_values": after(self._started(first), model.config.text_config, len(batch)),
+            "past_key_values": after(self._started(first), len(batch)),
         }
 
     def _weights(self, batch: Sequence[Ask]) -> Tensor:

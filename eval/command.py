@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lorary.errors import UsageError
+from lorary.eval.meanings import FIRST, MEANINGS, PARTS
 from lorary.options import Options, made, positionals
 
 TASKS = {
@@ -27,9 +28,7 @@ TASKS = {
 
 def _conditions() -> str:
     """The conditions and what each means, for the help of `recall`."""
-    from lorary.eval.conditions import CONDITIONS
-
-    return "conditions:\n" + "\n".join(f"  {name:<18}{condition.meaning}" for name, condition in CONDITIONS.items())
+    return "conditions:\n" + "\n".join(f"  {name:<18}{meaning}" for name, meaning in MEANINGS.items())
 
 
 def _recall_options() -> Options:
@@ -55,7 +54,7 @@ def _recall_options() -> Options:
         metavar="NAME",
         nargs="+",
         help="who answers, and with what in the prompt, of those below; `each` is each memory alone, `all` is everything; by "
-        "default base, lookup, oracle, gate, index, policy, uniform and shuffled, or without a gate what needs none",
+        f"default {', '.join(FIRST[:-1])} and {FIRST[-1]}, or without a gate what needs none",
     )
     add(
         "--also",
@@ -78,12 +77,11 @@ def _recall_options() -> Options:
     add(
         "--merges", metavar="N", type=int, nargs="+", default=[], help="also ask under so many memories merged into one"
     )
-    parts = ["questions", "retention", "latency"]
     add(
         "--parts",
         metavar="NAME",
         nargs="+",
-        default=parts,
+        default=[*PARTS],
         help="what to measure: answers, damage to other text, times",
     )
     add("--passages", metavar="N", type=int, default=3, help="passages before a question, where the condition has them")

@@ -23,6 +23,7 @@ from lorary.eval.deciders import (
     Oracle,
     Wrong,
 )
+from lorary.eval.meanings import ALL, EACH, MEANINGS
 
 
 class ConditionError(LoraryError):
@@ -61,45 +62,41 @@ class Condition:
         return self.decider.for_text and not (self.passages or self.parted)
 
 
-CONDITIONS: dict[str, Condition] = {
-    "base": Condition("the base alone", BaseAlone()),
-    "lookup": Condition("no model; the stored answer of the fact with the nearest trained wording", Lookup()),
-    "oracle": Condition("the right memory, told", Oracle()),
-    "gate": Condition("the gate alone", ByGate()),
-    "index": Condition("the index alone", ByIndex()),
-    "policy": Condition("gate, then index, then none", ByPolicy()),
-    "centroid": Condition("the memory whose mean fact embedding is nearest", Centroid()),
-    "lexicon": Condition("the memory that BM25 puts first", ByWords()),
-    "oracle-sum": Condition("the right memories, told, each with weight 1", Oracle(full=True)),
-    "gate-two": Condition("the gate alone, mixing its two best memories", ByGate(2)),
-    "top-three": Condition("the exact mean of the gate's three best memories", BestAlike(3)),
-    "policy-two": Condition("gate, then index, then none; the gate mixes its two best memories", ByPolicy(2)),
-    "oracle-parts": Condition("each part of the question under the right memory, told", Oracle(), parted=True),
-    "policy-parts": Condition("each part of the question by the policy, on its own", ByPolicy(), parted=True),
-    "uniform": Condition("all memories, equal weights", Everything()),
-    "shuffled": Condition("a wrong memory", Wrong()),
-    "in-context-all": Condition("no memory; all facts in the prompt", BaseAlone(), "all"),
-    "in-context-topic": Condition(
-        "no memory; the right topic's facts in the prompt, a random topic's where none is right", BaseAlone(), "topic"
-    ),
-    "passages": Condition("no memory; the index's passages in the prompt", BaseAlone(), "index"),
-    "bm25": Condition("no memory; BM25's passages in the prompt", BaseAlone(), "bm25"),
-    "hybrid": Condition("the policy's memory and the index's passages", ByPolicy(), "index"),
-    "merged-exact": Condition("the exact sum of all memories", Everything(full=True)),
-    "merged-ties": Condition("all memories merged by TIES, equal weights", Merged("ties")),
-    "merged-three-ties": Condition(
-        "the gate's three best memories merged by TIES, for each question anew", MergedBest("ties", 3)
-    ),
-    "merged-linear": Condition("all memories' A and B averaged apart", Merged("linear")),
-}
-EACH, ALL = "each", "all"
-"""Stand for a condition for each single memory of the composite, and for every condition and each memory."""
+def _called(name: str, decider: Decider, passages: str = "", *, parted: bool = False) -> tuple[str, Condition]:
+    """A condition with its name, by which its meaning is told."""
+    return name, Condition(MEANINGS[name], decider, passages, parted)
 
-FIRST = ("base", "lookup", "oracle", "gate", "index", "policy", "uniform", "shuffled")
-"""The conditions that a composite alone offers: what is run by default."""
 
-PARTS = ("questions", "retention", "latency")
-"""What a run measures: answers, damage to text, times."""
+CONDITIONS: dict[str, Condition] = dict(
+    [
+        _called("base", BaseAlone()),
+        _called("lookup", Lookup()),
+        _called("oracle", Oracle()),
+        _called("gate", ByGate()),
+        _called("index", ByIndex()),
+        _called("policy", ByPolicy()),
+        _called("centroid", Centroid()),
+        _called("lexicon", ByWords()),
+        _called("oracle-sum", Oracle(full=True)),
+        _called("gate-two", ByGate(2)),
+        _called("top-three", BestAlike(3)),
+        _called("policy-two", ByPolicy(2)),
+        _called("oracle-parts", Oracle(), parted=True),
+        _called("policy-parts", ByPolicy(), parted=True),
+        _called("uniform", Everything()),
+        _called("shuffled", Wrong()),
+        _called("in-context-all", BaseAlone(), "all"),
+        _called("in-context-topic", BaseAlone(), "topic"),
+        _called("passages", BaseAlone(), "index"),
+        _called("bm25", BaseAlone(), "bm25"),
+        _called("hybrid", ByPolicy(), "index"),
+        _called("merged-exact", Everything(full=True)),
+        _called("merged-ties", Merged("ties")),
+        _called("merged-three-ties", MergedBest("ties", 3)),
+        _called("merged-linear", Merged("linear")),
+    ]
+)
+"""Every condition that needs no name of a memory, in the order of `MEANINGS`."""
 
 
 def known(memories: Sequence[str]) -> dict[str, Condition]:

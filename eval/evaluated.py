@@ -13,7 +13,8 @@ from lorary.bank.facts import read_facts
 from lorary.bank.files import MANIFEST, BankError
 from lorary.base.layers import block_linears, fingerprint, layers_path
 from lorary.base.loading import Base, load_base
-from lorary.eval.conditions import CONDITIONS, EACH, FIRST, Condition, ConditionError
+from lorary.eval.conditions import CONDITIONS, Condition, ConditionError
+from lorary.eval.meanings import EACH, FIRST
 from lorary.model.composite import assemble, is_composite, load_composite
 from lorary.model.modeling import LoraryForCausalLM
 from lorary.routing.encoder import EMBEDDED, load_encoder

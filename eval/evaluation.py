@@ -19,11 +19,12 @@ from lorary.eval import results as stored
 from lorary.eval import studies
 from lorary.eval.certainty import certainty
 from lorary.eval.comparison import within
-from lorary.eval.conditions import ALL, EACH, PARTS, Condition, ConditionError, choose, known
+from lorary.eval.conditions import Condition, ConditionError, choose, known
 from lorary.eval.deciders import NONE, Merged, MergedBest, Only
 from lorary.eval.evaluated import open_evaluated
 from lorary.eval.figures import Retention
 from lorary.eval.latency import latency
+from lorary.eval.meanings import ALL, EACH, PARTS
 from lorary.eval.outside_answers import read_outside_answers, score
 from lorary.eval.prior import by_prior
 from lorary.eval.questions import held_out, unrelated_text
@@ -74,7 +75,7 @@ def recall(
         text: a text file to measure damage on of the shipped one.
         counts: numbers of memories in the bank to tell recall against.
         merges: numbers of memories merged to tell recall against.
-        parts: any of `conditions.PARTS`.
+        parts: any of `meanings.PARTS`.
         passages: how many a question gets from the index and from BM25.
         free_tokens: how many tokens more than the longest answer's the base alone and what reads passages get: they
             answer in their own words.

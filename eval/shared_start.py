@@ -25,7 +25,8 @@ from transformers import (
 )
 from transformers.masking_utils import sdpa_mask
 
-from lorary.model.cache import RoutedCache
+from lorary.base.layers import attention
+from lorary.model.cache import RoutedCache, started_by
 
 _NAME = "lorary_shared_start"
 _QUERIES = 512
@@ -52,24 +53,20 @@ def caches_all(config: PreTrainedConfig) -> bool:
 def can_share(base: PreTrainedModel) -> bool:
     """Whether each layer of a base attends to all tokens before, in the plain way that can be split over a start, and
     lets its attention be replaced."""
-    config = base.config
-    capped = getattr(config, "attn_logit_softcapping", None)
-    plain = not capped and config._attn_implementation in ("sdpa", "eager")
-    return caches_all(config) and plain and base._can_set_attn_implementation()
+    capped = getattr(base.config, "attn_logit_softcapping", None)
+    return caches_all(base.config) and not capped and attention(base) in ("sdpa", "eager")
 
 
-def after(start: RoutedCache, config: PreTrainedConfig, batch: int) -> RoutedCache:
+def after(start: RoutedCache, batch: int) -> RoutedCache:
     """A cache for `batch` rows that all begin with `start`, which one row filled."""
-    cache = RoutedCache(config=config)
-    cache.layers = [_Rest(layer) for layer in start.layers]
-    cache.plan = start.plan and start.plan.rows(torch.zeros(batch, dtype=torch.long))
-    return cache
+    return started_by(start, [_Rest(layer) for layer in start.layers], batch)
 
 
 @contextmanager
 def reading(model: PreTrainedModel, start: RoutedCache) -> Iterator[None]:
     """Lets the base read `start` before each row, under caches that `after` makes."""
-    before = model.config._attn_implementation
+    before = attention(model)
+    assert before is not None  # `can_share` says so
     AttentionInterface.register(_NAME, partial(_attention, start))
     AttentionMaskInterface.register(_NAME, _mask)
     model.set_attn_implementation(_NAME)

@@ -14,11 +14,14 @@ from pathlib import Path
 import pytest
 from conftest import ADAPTERS, FACTS, pico_model, save_adapter
 
-from lorary.__main__ import COMMANDS, EXTRAS, main
+from lorary.__main__ import COMMANDS, EXTRAS, HIDDEN, main
 from lorary.bank.bank import MemoryBank
+from lorary.eval.command import TASKS
+from lorary.eval.conditions import CONDITIONS
+from lorary.eval.meanings import FIRST, MEANINGS
 
 GOLDEN = Path(__file__).parent / "golden"
-TORCH_FREE = [name for name in COMMANDS if name not in ("recall", "research")]
+HELPS = [*([name] for name in (*COMMANDS, *HIDDEN)), *(["task", name] for name in TASKS)]
 
 
 @pytest.fixture(scope="module")
@@ -139,16 +142,24 @@ def test_a_memory_is_taken_out(kind, composite, place, tmp_path, capsys):
 
 
 def test_helps_import_no_torch():
+    """The help of every command and every task; in one process, because none of them may."""
     code = f"""
 import contextlib, io, sys
 from lorary.__main__ import main
-for name in {TORCH_FREE}:
+for names in {HELPS}:
     with contextlib.redirect_stdout(io.StringIO()) as out:
-        assert main([name, "--help"]) == 0
-    assert out.getvalue().startswith("usage: lorary " + name), name
-    assert "torch" not in sys.modules, name
+        assert main([*names, "--help"]) == 0
+    assert out.getvalue().startswith("usage: lorary " + " ".join(names)), names
+    heavy = sorted({{"torch", "transformers", "numpy"}} & {{*sys.modules}})
+    assert not heavy, (names, heavy)
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_each_condition_has_a_meaning():
+    """The help of `recall` tells them without importing the conditions."""
+    assert [*CONDITIONS] == [*MEANINGS]
+    assert {*FIRST} <= {*CONDITIONS}
 
 
 def test_the_bare_help_is_cheap():

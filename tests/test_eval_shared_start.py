@@ -41,7 +41,7 @@ def test_rows_of_any_length_after_a_start_are_as_if_run_whole(groups):
     with torch.no_grad():
         start = RoutedCache(config=base.config)
         base(first, past_key_values=start)
-        cache = after(start, base.config, 3)
+        cache = after(start, 3)
         before = base.config._attn_implementation
         with reading(base, start):
             for piece in (slice(0, 6), slice(6, 9)):  # a prompt, and then more

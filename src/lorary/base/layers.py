@@ -61,6 +61,13 @@ def mlp_targets(model: PreTrainedModel) -> list[str]:
     return sorted({path.split(".")[-1] for path in block_linears(model) if "att" not in path.split(".")[-2]})
 
 
+def attention(model: PreTrainedModel) -> str | None:
+    """The name of the attention that a base runs, as `set_attn_implementation` takes it; None where the base computes
+    attention in a way of its own, which cannot be replaced."""
+    # transformers has a public way to set it, and none to read it.
+    return model.config._attn_implementation if model._can_set_attn_implementation() else None
+
+
 def fingerprint(model: PreTrainedModel) -> str:
     """Hex sha256 over the shapes of a base's weights and a sample of their values, the same in fp32 and bf16.
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
+from transformers import DynamicCache, DynamicLayer
 
 from lorary.model.active_route import ActiveRoute
 from lorary.routing.features import Features, Sums
@@ -94,3 +95,15 @@ class RoutedCache(DynamicCache):
     def reset(self) -> None:
         super().reset()
         self.plan = None
+
+
+def started_by(start: RoutedCache, layers: Sequence[DynamicLayer], rows: int) -> RoutedCache:
+    """A cache whose `rows` rows all go on from the one row of `start`, under its plan.
+
+    Args:
+        layers: the cache's own, one for each of the start's; they count the start's tokens as theirs.
+    """
+    cache = RoutedCache()
+    cache.layers = [*layers]
+    cache.plan = start.plan and start.plan.rows(torch.zeros(rows, dtype=torch.long))
+    return cache
