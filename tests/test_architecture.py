@@ -97,6 +97,14 @@ def test_files_stay_readable():
         assert len(path.read_text(encoding="utf-8").splitlines()) <= 260, f"{path.name}: look for its second idea"
 
 
+def test_every_error_that_is_raised_is_a_lorary_error():
+    """So that a caller can tell them from a library's."""
+    for _, path in FILES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            bare = isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call) and ast.unparse(node.exc.func)
+            assert bare != "ValueError", f"{path.name}, line {node.lineno}"
+
+
 @pytest.mark.parametrize("module", ["base.loading", "bank.bank", "model.composite", "memories.groups", "eval.run"])
 def test_a_module_can_be_the_first_that_is_imported(module):
     """Another process imports what it is handed first; the Auto classes import our model on the way."""

@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerBase
 
 from lorary.answering.answers import Answer
 from lorary.bank.files import write_aside
+from lorary.errors import LoraryError
 from lorary.model.modeling import LoraryForCausalLM
 
 ENDINGS = (".png", ".html")
@@ -63,7 +64,7 @@ class HeatMap:
         )
 
     def write(self, path: str | Path) -> None:
-        """Writes the map as what the name ends in: `.png` or `.html`. Raises ValueError for another ending."""
+        """Writes the map as what the name ends in: `.png` or `.html`. Raises LoraryError for another ending."""
         path = Path(path)
         if check_ending(path) == ".html":
             write_aside(path, heat_map_page(self).encode())
@@ -72,10 +73,10 @@ class HeatMap:
 
 
 def check_ending(path: str | Path) -> str:
-    """The ending of a heat map's name, in lower case. Raises ValueError for one that is not in `ENDINGS`."""
+    """The ending of a heat map's name, in lower case. Raises LoraryError for one that is not in `ENDINGS`."""
     ending = Path(path).suffix.lower()
     if ending not in ENDINGS:
-        raise ValueError(f"a heat map cannot be written to {str(path)!r}; give a name that ends in .png or .html")
+        raise LoraryError(f"a heat map cannot be written to {str(path)!r}; give a name that ends in .png or .html")
     return ending
 
 

@@ -11,6 +11,8 @@ from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor
 from transformers.generation.configuration_utils import GenerationMode
 
+from lorary.errors import LoraryError
+
 _FOLLOWED = (GenerationMode.GREEDY_SEARCH, GenerationMode.SAMPLE)
 """Ways to generate that keep rows in their places and take no token back."""
 
@@ -84,10 +86,10 @@ class Likelihood(LogitsProcessor):
             output: what `generate` returned; its last token is yet to be counted.
 
         Raises:
-            ValueError: not as many rows as were watched.
+            LoraryError: not as many rows as were watched.
         """
         if len(output) != len(self._open):
-            raise ValueError(
+            raise LoraryError(
                 f"{len(output)} rows were returned, {len(self._open)} watched; give what one call returned"
             )
         if self._last is not None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from transformers import AutoConfig, PretrainedConfig
 
+from lorary.errors import LoraryError
 from lorary.routing.gate import DEFAULT_FEATURES
 from lorary.routing.policy import Policy
 
@@ -43,7 +44,7 @@ class LoraryConfig(PretrainedConfig):
         **kwargs: Any,
     ) -> None:
         if granularity not in ("query", "token"):
-            raise ValueError(f"granularity {granularity!r} is unknown; it is 'query' or 'token'")
+            raise LoraryError(f"granularity {granularity!r} is unknown; it is 'query' or 'token'")
         if isinstance(text_config, dict):
             given = dict(text_config)
             text_config = AutoConfig.for_model(given.pop("model_type"), **given)

@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
+from lorary.errors import LoraryError
 from lorary.routing.features import Features
 
 FEATURES = ("embedding", "asked", "votes", "lexical", "names", "hidden")
@@ -88,7 +89,7 @@ class Gate(nn.Module):
     ) -> None:
         super().__init__()
         if unknown := sorted(set(features) - set(FEATURES)):
-            raise ValueError(f"unknown gate feature {unknown[0]!r}; choose from {list(FEATURES)}")
+            raise LoraryError(f"unknown gate feature {unknown[0]!r}; choose from {list(FEATURES)}")
         dimension = keys.shape[1]
         self.features = tuple(features)
         self.from_embedding = nn.Parameter(torch.eye(dimension))
