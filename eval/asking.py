@@ -17,8 +17,7 @@ from lorary.answering.likelihood import Likelihood, decoding
 from lorary.answering.passages import question_with
 from lorary.base.prompts import answer_ids, around, padded, prompt, prompt_batch, prompt_ids
 from lorary.base.rows import positions
-from lorary.eval.lower_states import LowerStates
-from lorary.eval.shared_start import after, can_share, reading
+from lorary.eval.shared_states import LowerStates, after, can_share, reading
 from lorary.model.cache import RoutedCache
 from lorary.model.modeling import LoraryForCausalLM
 from lorary.routing.policy import Policy, Route

@@ -1,14 +1,15 @@
-"""Whether a condition's answers tell that they are right: how likely they were, of what was known and of what was not."""
+"""What the likelihoods of answers tell: whether an answer is right, and how strong the base's own belief is against it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+import numpy as np
 import torch
 
-from lorary.eval.figures import Area, Certainty
-from lorary.eval.records import Prediction, Results
-from lorary.eval.scoring import grouped
+from lorary.eval.figures import Area, Certainty, Figures, PriorThird
+from lorary.eval.records import Prediction
+from lorary.eval.scoring import figures, grouped
 from lorary.statistics import auroc, interval, weightings
 
 
@@ -39,15 +40,38 @@ def _against(right: Sequence[Prediction], others: Sequence[Prediction], seed: in
     return area and Area(**area, questions=len(others))
 
 
-def by_certainty(results: Results) -> list[list[str]]:
-    """Rows of (condition, right answers, AUROC against wrong ones, against those to each kind of question that no memory
-    holds …), the head first; nothing for a run in which no answer of a memory was right."""
-    kinds = list(dict.fromkeys(kind for own in results.certainty.values() for kind in own.by_kind))
-    rows = [["condition", "right answers", "against wrong ones", *(f"{kind} ones" for kind in kinds)]]
-    for name, own in results.certainty.items():
-        rows.append([name, str(own.right), _cell(own.wrong), *(_cell(own.by_kind.get(kind)) for kind in kinds)])
-    return rows if results.certainty else []
+THIRDS = ("weak", "middle", "strong")
+"""How strong the prior is: thirds of a kind's questions, by `against`."""
 
 
-def _cell(area: Area | None) -> str:
-    return f"{area.value:.3f} ({area.low:.3f} to {area.high:.3f}), {area.questions} of them" if area else "–"
+def against(likelihoods: Mapping[str, float], answer: str) -> float:
+    """By how much the likeliest other option is likelier than the answer, in nats a token; below 0 where it is not."""
+    return max(value for option, value in likelihoods.items() if option != answer) - likelihoods[answer]
+
+
+def by_prior(predictions: Mapping[str, Sequence[Prediction]], seed: int) -> dict[str, list[PriorThird]]:
+    """Kind → its thirds, in the order of `THIRDS`, by strength of the base's prior; nothing without the base or options.
+
+    The prior is `against` under the condition base.
+    """
+    kinds: dict[str, list[tuple[float, int]]] = {}
+    for number, p in enumerate(predictions.get("base", ())):
+        if len(p.likelihoods) > 1 and p.answer is not None:
+            kinds.setdefault(p.kind, []).append((against(p.likelihoods, p.answer), number))
+    return {kind: [_third(part, predictions, seed) for part in _thirds(own)] for kind, own in kinds.items()}
+
+
+def _thirds(priors: list[tuple[float, int]]) -> list[list[tuple[float, int]]]:
+    """Up to three parts of like size, weakest prior first."""
+    order = sorted(priors)
+    return [[order[i] for i in part] for part in np.array_split(np.arange(len(order)), len(THIRDS)) if len(part)]
+
+
+def _third(part: Sequence[tuple[float, int]], predictions: Mapping[str, Sequence[Prediction]], seed: int) -> PriorThird:
+    numbers = [number for _, number in part]
+    return PriorThird(
+        questions=len(part),
+        least=part[0][0],
+        greatest=part[-1][0],
+        conditions={name: Figures(**figures([own[i] for i in numbers], seed)) for name, own in predictions.items()},
+    )

@@ -17,18 +17,16 @@ from lorary.bank.merging import MergeError, merged
 from lorary.errors import LoraryError
 from lorary.eval import results as stored
 from lorary.eval import studies
-from lorary.eval.certainty import certainty
+from lorary.eval.certainty import by_prior, certainty
 from lorary.eval.comparison import within
 from lorary.eval.conditions import Condition, ConditionError, choose, known
+from lorary.eval.costs import damage, latency, retention
 from lorary.eval.deciders import NONE, Merged, MergedBest, Only
 from lorary.eval.evaluated import open_evaluated
 from lorary.eval.figures import Retention
-from lorary.eval.latency import latency
 from lorary.eval.meanings import ALL, EACH, PARTS
 from lorary.eval.outside_answers import read_outside_answers, score
-from lorary.eval.prior import by_prior
 from lorary.eval.questions import held_out, unrelated_text
-from lorary.eval.retention import damage, retention
 from lorary.eval.routers import abstention, calibration, routing
 from lorary.eval.run import Run, bank_of
 from lorary.model.modeling import LoraryForCausalLM

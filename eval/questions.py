@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lorary.answering.parts import parts_of
 from lorary.bank.facts import FactError, comparable, parse_fact, read_lines
 
 if TYPE_CHECKING:
@@ -160,6 +161,20 @@ def _parts(given: Sequence[Any], where: str) -> tuple[tuple[str, str], ...]:
     if len(given) == 1:
         raise FactError(f"{where}: 'parts' must be two or more; a question of one fact has 'topic' and 'answer'")
     return tuple((part["topic"].strip(), part["answer"].strip()) for part in given)
+
+
+def pieces(question: Question) -> list[Question]:
+    """The parts of a question, as questions; where they are as many as its facts, each is of that fact's memory.
+
+    What is chosen from options stays whole: the options answer all of it.
+    """
+    texts = [question.text] if question.options else parts_of(question.text)
+    if len(texts) == 1:
+        return [question]
+    if len(texts) != len(question.parts):
+        return [replace(question, text=text) for text in texts]
+    pairs = zip(texts, question.parts, strict=True)
+    return [replace(question, text=text, memory=memory, answer=answer, parts=()) for text, (memory, answer) in pairs]
 
 
 def headline(questions: Sequence[Question]) -> list[bool]:

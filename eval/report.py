@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from lorary.eval.certainty import by_certainty
-from lorary.eval.figures import Difference, Score, Timing
-from lorary.eval.prior import THIRDS
+from lorary.eval.certainty import THIRDS
+from lorary.eval.figures import Area, Difference, Score, Timing
 from lorary.eval.records import BankStudy, ConditionResult, KindResult, MergeStudy, Results
 from lorary.tables import ABSENT, difference, figure, markdown_table, with_interval
 
@@ -142,6 +141,20 @@ def by_kind(results: Results) -> list[list[str]]:
                 cells = (figure(score.value) if score else ABSENT for score in scores)
                 rows.append([f"{kind}: {note}", str(first.questions), *cells])
     return rows
+
+
+def by_certainty(results: Results) -> list[list[str]]:
+    """Rows of (condition, right answers, AUROC against wrong ones, against those to each kind of question that no memory
+    holds …), the head first; nothing for a run in which no answer of a memory was right."""
+    kinds = list(dict.fromkeys(kind for own in results.certainty.values() for kind in own.by_kind))
+    rows = [["condition", "right answers", "against wrong ones", *(f"{kind} ones" for kind in kinds)]]
+    for name, own in results.certainty.items():
+        rows.append([name, str(own.right), _area(own.wrong), *(_area(own.by_kind.get(kind)) for kind in kinds)])
+    return rows if results.certainty else []
+
+
+def _area(area: Area | None) -> str:
+    return f"{area.value:.3f} ({area.low:.3f} to {area.high:.3f}), {area.questions} of them" if area else ABSENT
 
 
 def by_prior(results: Results) -> list[list[str]]:

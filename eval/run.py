@@ -8,21 +8,21 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from lorary.answering.parts import joined
 from lorary.answering.passages import PassageError, check_fits
 from lorary.bank.bank import MemoryBank
 from lorary.bank.memory import Memory
 from lorary.base.prompts import longest_answer
 from lorary.eval import results as stored
-from lorary.eval.asking import Ask, Asker
+from lorary.eval.asking import Ask, Asker, Said
 from lorary.eval.conditions import Condition
 from lorary.eval.contexts import Contexts
 from lorary.eval.deciders import Lookup
-from lorary.eval.lower_states import LowerStates
-from lorary.eval.question_parts import pieces, together
-from lorary.eval.questions import Question, headline
+from lorary.eval.questions import Question, headline, pieces
 from lorary.eval.records import ConditionResult, Prediction, Predictions, Results
 from lorary.eval.routing_scores import RoutingScores
 from lorary.eval.scoring import condition_result, prediction
+from lorary.eval.shared_states import LowerStates
 from lorary.model.modeling import LoraryForCausalLM
 from lorary.routing.policy import Policy, Route
 
@@ -196,6 +196,31 @@ def answered(
         )
         for question, said, scored in zip(questions, whole, headline(questions), strict=True)
     ]
+
+
+def together(said: Sequence[Said]) -> Said:
+    """The answers of a question's parts as one, under all their memories, heaviest first.
+
+    The source is that of the first part which a memory answered, confidence is that of the
+    least sure part, the probability that of the least likely part which a memory answered.
+    """
+    if len(said) == 1:
+        return said[0]
+    weights: dict[str, float] = {}
+    routes = [part.route for part in said]
+    for route in routes:
+        for name, weight in zip(route.memories, route.weights, strict=True):
+            weights[name] = max(weight, weights.get(name, 0.0))
+    names = sorted(weights, key=lambda name: -weights[name])
+    whole = Route(
+        tuple(names),
+        tuple(weights[name] for name in names),
+        next((route.source for route in routes if route.memories), "none"),
+        min(route.confidence for route in routes),
+        sum(route.passages for route in routes),
+    )
+    sure = [part.probability for part in said if part.probability is not None and part.route.memories]
+    return Said(joined(part.text for part in said), whole, min(sure, default=None))
 
 
 def looked_up(name: str, questions: Sequence[Question], lookup: Lookup, scores: RoutingScores) -> list[Prediction]:

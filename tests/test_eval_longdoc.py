@@ -12,8 +12,8 @@ from lorary.bank.memory import Memory
 from lorary.eval.contexts import Contexts
 from lorary.eval.questions import Question
 from lorary.eval.tasks.generated import TaskError
+from lorary.eval.tasks.joined import story
 from lorary.eval.tasks.long_documents import chunks, gaps, longdoc, sentences
-from lorary.eval.tasks.story import story
 
 TEXT = """Mr. Brisk walked in. "Where is Halvard Olsen?" he asked. Nobody answered him.
 

@@ -8,9 +8,9 @@ from conftest import ADAPTERS, FACTS, empty_bank, save_adapter
 
 from lorary.base.layers import decoder_layers
 from lorary.base.prompts import prompt
-from lorary.eval import lower_states
+from lorary.eval import shared_states
 from lorary.eval.asking import Ask, Asker
-from lorary.eval.lower_states import LowerStates
+from lorary.eval.shared_states import LowerStates
 from lorary.model.composite import assemble
 from lorary.routing.policy import Route
 
@@ -82,7 +82,7 @@ def test_states_are_the_same_for_a_prompt_alone_and_among_longer_ones(composite)
 
 
 def test_what_finds_no_room_is_run_anew_and_answered_alike(composite, lowest_runs, monkeypatch):
-    monkeypatch.setattr(lower_states, "_HELD", 0)
+    monkeypatch.setattr(shared_states, "_HELD", 0)
     asker = Asker(composite, batch_size=8)
     for route in map(only, composite.memories[:2]):
         found = [said.text for said in asker.answers([Ask(q, route=route, new_tokens=6) for q in QUESTIONS])]

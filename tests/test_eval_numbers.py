@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from lorary.eval.latency import latency
+from lorary.eval.costs import latency, retention
 from lorary.eval.records import Prediction
-from lorary.eval.retention import retention
 from lorary.eval.routers import calibration
 from lorary.eval.scoring import contains
 from lorary.routing.policy import Route

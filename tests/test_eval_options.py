@@ -11,7 +11,7 @@ from lorary.bank.facts import FactError
 from lorary.base.prompts import prompt
 from lorary.eval import recall
 from lorary.eval.asking import Ask, Asker
-from lorary.eval.prior import by_prior
+from lorary.eval.certainty import by_prior
 from lorary.eval.questions import Question, held_out
 from lorary.eval.scoring import prediction, rouge_l
 from lorary.routing.policy import Route

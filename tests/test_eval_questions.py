@@ -15,8 +15,7 @@ from lorary.eval.contexts import Contexts
 from lorary.eval.questions import Question, headline, held_out
 from lorary.eval.scoring import condition_result, prediction
 from lorary.eval.tasks.generated import phonebook, profiles, twohop, unknown
-from lorary.eval.tasks.story import story
-from lorary.eval.tasks.two_topics import twotopics
+from lorary.eval.tasks.joined import story, twotopics
 from lorary.routing.policy import Route
 
 HELD = {"topic": "ormen", "question": "Who cooks at Ormen station?", "answer": "Halvard"}

@@ -12,8 +12,8 @@ import pytest
 
 from lorary.eval import evaluation, recall
 from lorary.eval.asking import Asker
+from lorary.eval.costs import retention
 from lorary.eval.results import read, to_json, without_cost
-from lorary.eval.retention import retention
 
 CONDITIONS = ("base", "oracle", "policy", "shuffled", "hybrid")
 PARTS = ("questions", "retention")

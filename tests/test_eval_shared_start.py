@@ -9,7 +9,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaFor
 from lorary.base.prompts import prompt
 from lorary.eval import asking
 from lorary.eval.asking import Ask, Asker
-from lorary.eval.shared_start import after, attend, can_share, reading
+from lorary.eval.shared_states import after, attend, can_share, reading
 from lorary.model.cache import RoutedCache
 from lorary.routing.policy import Route
 

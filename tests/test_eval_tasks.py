@@ -14,9 +14,8 @@ from lorary.bank.memory import Memory
 from lorary.eval import recall
 from lorary.eval.questions import held_out
 from lorary.eval.tasks.generated import TaskError, phonebook, profiles, twohop, unknown
+from lorary.eval.tasks.joined import story, twotopics
 from lorary.eval.tasks.published import counterfact, qa
-from lorary.eval.tasks.story import story
-from lorary.eval.tasks.two_topics import twotopics
 from lorary.memories import build
 from lorary.memories.building import read_topics
 from lorary.memories.writing import Recipe

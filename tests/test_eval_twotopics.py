@@ -22,7 +22,7 @@ from lorary.eval.records import Prediction
 from lorary.eval.routers import ranked
 from lorary.eval.routing_scores import RoutingScores
 from lorary.eval.scoring import prediction
-from lorary.eval.tasks.two_topics import twotopics
+from lorary.eval.tasks.joined import twotopics
 from lorary.routing.policy import Policy, Route
 
 PARTS = [{"topic": "ormen", "answer": "Halvard"}, {"topic": "velka", "answer": "9020"}]

@@ -13,8 +13,9 @@ from lorary.answering.answers import answer, answer_parts
 from lorary.answering.likelihood import Likelihood
 from lorary.eval import recall
 from lorary.eval.asking import Ask, Asker
-from lorary.eval.certainty import by_certainty, certainty
+from lorary.eval.certainty import certainty
 from lorary.eval.records import Prediction, Results
+from lorary.eval.report import by_certainty
 from lorary.routing.policy import Policy, Route
 
 OPEN = Policy(t_gate=0.0)

@@ -16,8 +16,8 @@ from lorary.base.prompts import longest_answer, prompt
 from lorary.eval import recall
 from lorary.eval import results as stored
 from lorary.eval.asking import Said
-from lorary.eval.question_parts import pieces, together
-from lorary.eval.questions import Question
+from lorary.eval.questions import Question, pieces
+from lorary.eval.run import together
 from lorary.model.composite import load_composite
 from lorary.routing.policy import Policy, Route
 

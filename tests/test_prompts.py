@@ -16,7 +16,7 @@ from lorary.base.loading import embedded_file, load_base
 from lorary.base.prompts import answer_ids, chat_text, first_tokens, longest_answer, prompt, prompt_ids, stop_at_ends
 from lorary.base.rows import lower
 from lorary.eval.asking import Ask, Asker
-from lorary.eval.retention import damage
+from lorary.eval.costs import damage
 from lorary.memories.rows import rows
 from lorary.routing.features import counted_tokens, running_mean
 from lorary.routing.pooling import pooled_prompts
