@@ -11,7 +11,7 @@ from families import FAMILIES, family_tokenizer, spaced_tokenizer
 
 from lorary.answering.answers import answer
 from lorary.answering.passages import with_passages
-from lorary.base.frames import user_turns
+from lorary.base.frames import ends_within_turn, user_turns
 from lorary.base.prompts import (
     answer_ids,
     answer_text,
@@ -159,3 +159,23 @@ def test_a_refusal_of_the_template_is_told(tokenizer):
     gemma = family_tokenizer(deepcopy(tokenizer), "gemma2")
     with pytest.raises(PromptError, match=r"refuses a chat of \['user', 'user'\]: user and assistant must alternate"):
         chat_text(gemma, [*chat_of(ORMEN), *chat_of(LAMPS)])
+
+
+def test_turns_that_are_only_told_apart_by_their_end_are_the_user_s_by_turns(tokenizer):
+    """As DialoGPT writes them: nothing opens a turn, and a system's text stands before the first."""
+    family = family_tokenizer(deepcopy(tokenizer), "llama2")
+    family.chat_template = "{% for m in messages %}{{ m.content + eos_token }}{% endfor %}"
+    for system in (False, True):
+        text = chat_text(family, chat_of(ORMEN, VELKA, LAMPS, system=system))
+        assert user_turns(family, text)[-3:] == [ORMEN, VELKA, LAMPS]
+        assert conversation_text(family, text) == LAMPS
+    assert conversation_text(family, chat_text(family, chat_of(LAMPS))) == LAMPS
+    assert user_turns(family, f"Q: {ORMEN}\nA: 4173\n\nQ: {LAMPS}\nA:") == [], "no chat"
+
+
+def test_a_word_within_a_question_begins_no_piece_of_a_prompt(tokenizer):
+    """Where a turn opens with a word such as "USER:", only one that opens a turn tells that a prompt was cut."""
+    family = family_tokenizer(deepcopy(tokenizer), "vicuna")
+    text = chat_text(family, chat_of("What does SUPERUSER: mean?"))
+    assert not ends_within_turn(family, text)
+    assert ends_within_turn(family, text.partition(" mean")[0])

@@ -8,12 +8,22 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import FACTS, pico_model
+from conftest import FACTS, Base, assemble, empty_bank, pico_model
 from families import FAMILIES, family_tokenizer, with_bos
 
 from lorary.answering.answers import answer
 from lorary.base.loading import embedded_file, load_base
-from lorary.base.prompts import answer_ids, chat_text, first_tokens, longest_answer, prompt, prompt_ids, stop_at_ends
+from lorary.base.prompts import (
+    answer_ids,
+    answer_text,
+    chat_text,
+    first_tokens,
+    longest_answer,
+    prompt,
+    prompt_ids,
+    routing_text,
+    stop_at_ends,
+)
 from lorary.base.rows import lower
 from lorary.eval.asking import Ask, Asker
 from lorary.eval.costs import damage
@@ -150,7 +160,7 @@ def test_an_answer_ends_as_the_template_ends_a_turn(tokenizer, name, lead, end):
     assert longest_answer(family, ["a", "Brisk"]) == len(ids)
 
 
-def test_generation_stops_where_the_answers_end(tokenizer, tmp_path):
+def test_generation_stops_where_the_answers_end(tokenizer, tmp_path, encoder):
     """A model whose settings know the end of a text alone; memories are trained to end the turn."""
     family = family_tokenizer(deepcopy(tokenizer), "gemma3")
     model = pico_model(vocab_size=450, eos_token_id=family.eos_token_id)
@@ -161,6 +171,9 @@ def test_generation_stops_where_the_answers_end(tokenizer, tmp_path):
     assert loaded.model.generation_config.eos_token_id == stops
     stop_at_ends(loaded.model, loaded.tokenizer)
     assert loaded.model.generation_config.eos_token_id == stops
+    own = Base("own", None, pico_model(vocab_size=450, eos_token_id=family.eos_token_id), family)
+    assert assemble(empty_bank(own), own, encoder=encoder).generation_config.eos_token_id == stops
+    assert own.model.generation_config.eos_token_id == stops[0], "the caller's own model stays as it was"
 
 
 def test_a_tokenizer_that_puts_a_space_before_each_text_gets_one_between_prompt_and_answer(tokenizer):
@@ -172,3 +185,12 @@ def test_a_tokenizer_that_puts_a_space_before_each_text_gets_one_between_prompt_
     text = prompt(spaced, QUESTION)
     ids = [*prompt_ids(spaced, [text])[0], *answer_ids(spaced, text, "Brisk")]
     assert ids == spaced(f"{text} Brisk{spaced.eos_token}", add_special_tokens=False).input_ids
+
+
+@pytest.mark.parametrize("empty", ["", " \n", {"default": ""}, {}], ids=repr)
+def test_an_empty_chat_template_is_none(tokenizer, empty):
+    without = deepcopy(tokenizer)
+    without.chat_template = empty
+    assert prompt(without, QUESTION) == f"Question: {QUESTION}\nAnswer:"
+    assert routing_text(without, prompt(without, QUESTION)) == QUESTION
+    assert answer_text(without, "Brisk") == " Brisk<|im_end|>"

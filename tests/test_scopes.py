@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from lorary.base.prompts import prompt_batch
+from lorary.errors import LoraryError
 
 NAMES = ("ormen", "velka", "lamps")
 
@@ -110,3 +111,29 @@ def test_a_compiled_composite_answers_as_it_does_uncompiled(composite, inputs, a
     composite.compile(backend="eager")
     assert ask() == alone[None]
     assert ask(cache_implementation="dynamic") == alone[None]
+
+
+def test_a_memory_that_leaves_is_no_longer_chosen(composite, ask, alone):
+    composite.set_adapter(["velka", "lamps"])
+    composite.remove_memory("velka")
+    assert composite.active_adapters() == ["lamps"]
+    assert ask() == alone["lamps"]
+    composite.delete_adapter("lamps")
+    assert composite.active_adapters() == ["ormen"]
+    ask()
+    assert composite.last_routes[0].source != "caller", "the router chooses again"
+
+
+@pytest.mark.parametrize(
+    ("method", "value"),
+    [
+        ("resize_token_embeddings", 500),
+        ("set_input_embeddings", torch.nn.Embedding(400, 32)),
+        ("set_output_embeddings", torch.nn.Linear(32, 400)),
+        ("set_decoder", None),
+    ],
+)
+def test_what_would_change_the_base_is_refused_by_name(composite, ask, alone, method, value):
+    with pytest.raises(LoraryError, match=f"{method} would change the base"):
+        getattr(composite, method)(value)
+    assert ask() == alone[None]

@@ -25,13 +25,23 @@ def user_turns(tokenizer: PreTrainedTokenizerBase, text: str) -> list[str]:
     for frame in _frames(tokenizer, templates_of(tokenizer), len(tokenizer)):
         if turns := frame.turns(text):
             return [without_tokens(frame.said(turn), frame.special) for turn in turns]
-    return []
+    return _turns_apart(tokenizer, text)
+
+
+def _turns_apart(tokenizer: PreTrainedTokenizerBase, text: str) -> list[str]:
+    """The user's turns where a template writes nothing but an end behind each turn: the last one is the user's, and
+    every second one before it."""
+    templates, end = templates_of(tokenizer), str(tokenizer.eos_token or "")
+    if not end or not templates or _frames(tokenizer, templates, len(tokenizer)):
+        return []
+    turns = [without_tokens(turn, special_tokens(tokenizer)) for turn in text.removesuffix(end).split(end)]
+    return turns[::-2][::-1] if len(turns) > 1 else []
 
 
 def ends_within_turn(tokenizer: PreTrainedTokenizerBase, text: str) -> bool:
     """Whether a text ends before its last user's turn does, as the first piece of a prompt may."""
     for frame in _frames(tokenizer, templates_of(tokenizer), len(tokenizer)):
-        openings = list(frame.opening.finditer(text))
+        openings = frame.openings(text)
         if openings and frame.closing is not None:
             return frame.closing.search(text, openings[-1].end()) is None
     return False
@@ -69,12 +79,16 @@ class Frame:
 
     def turns(self, text: str) -> list[str]:
         """What stands in each user's turn of `text`, a tool's results left out."""
-        openings = [found for found in self.opening.finditer(text) if self._counts(found)]
+        openings = self.openings(text)
         ends = [opening.start() for opening in openings[1:]] + [len(text)]
         turns = [text[opening.end() : end] for opening, end in zip(openings, ends, strict=False)]
         if self.closing is not None:
             turns = [self.closing.split(turn, maxsplit=1)[0] for turn in turns]
         return [turn for turn in turns if self.result is None or not self.result.match(turn)]
+
+    def openings(self, text: str) -> list[re.Match[str]]:
+        """What opens the user's turns of `text`."""
+        return [found for found in self.opening.finditer(text) if self._counts(found)]
 
     def _counts(self, opening: re.Match[str]) -> bool:
         apart = opening[0][0].isspace() or _ended(opening.string[: opening.start()], self.special)

@@ -21,11 +21,16 @@ class PromptError(LoraryError):
 
 
 def templates_of(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
-    """The chat templates of a tokenizer, the default one first; none where the base was not trained on chats."""
+    """The chat templates of a tokenizer, the default one first; none where the base was not trained on chats.
+
+    An empty template is none: it would write an empty prompt.
+    """
     template = tokenizer.chat_template
     if isinstance(template, Mapping):
-        return tuple(template[name] for name in sorted(template, key=lambda name: (name != "default", name)))
-    return () if template is None else (template,)
+        templates = [template[name] for name in sorted(template, key=lambda name: (name != "default", name))]
+    else:
+        templates = [template]
+    return tuple(template for template in templates if template is not None and template.strip())
 
 
 def rendered(

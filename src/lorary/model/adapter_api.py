@@ -5,7 +5,7 @@ Those that cannot hold are refused by name; none succeeds without effect.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -19,6 +19,19 @@ from lorary.routing.policy import named_weights
 
 if TYPE_CHECKING:
     from lorary.answering.answers import Answer
+
+
+def _changes_base(name: str) -> Callable[..., NoReturn]:
+    """A method that is refused, because it would change the base that the memories were written on."""
+
+    def refused(*_: Any, **__: Any) -> NoReturn:
+        raise LoraryError(
+            f"{name} would change the base, and the memories were written on the base as it is; change the base first, "
+            "then write or train the memories on it"
+        )
+
+    refused.__name__, refused.__doc__ = name, "Refused: it would change the base that the memories were written on."
+    return refused
 
 
 class AdapterApi:
@@ -147,3 +160,8 @@ class AdapterApi:
         raise LoraryError(
             "enable_peft_hotswap does not hold here; memories join by load_adapter, leave by delete_adapter"
         )
+
+    resize_token_embeddings = _changes_base("resize_token_embeddings")
+    set_input_embeddings = _changes_base("set_input_embeddings")
+    set_output_embeddings = _changes_base("set_output_embeddings")
+    set_decoder = _changes_base("set_decoder")

@@ -18,6 +18,7 @@ from lorary.bank.bank import MemoryBank
 from lorary.bank.files import MANIFEST, BankError
 from lorary.base.layers import bare_twin, fingerprint
 from lorary.base.loading import Base, BaseError, load_base
+from lorary.base.prompts import stop_at_ends
 from lorary.errors import reading
 from lorary.model.configuration import BASE_PART, ENCODER_PART, GATE_PART, LoraryConfig
 from lorary.model.modeling import LoraryForCausalLM
@@ -57,6 +58,7 @@ def assemble(
         BaseError: the base's weights are not those that the memories were written on.
     """
     base = base_of(bank, base)
+    stop_at_ends(base.model, base.tokenizer)
     config = config or LoraryConfig(text_config=base.model.config, split_layer=bank.split_layer)
     config.text_config = deepcopy(base.model.config)
     get_encoder = encoder_source(bank, encoder)

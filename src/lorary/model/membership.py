@@ -43,11 +43,14 @@ class Membership:
         self._leave(number)
 
     def remove_memory(self: Any, name: str) -> None:
-        """Takes a memory out of the bank, the gate and the index."""
+        """Takes a memory out of the bank, the gate and the index, and out of what `set_adapter` chose; where nothing of
+        that is left, the router chooses."""
         number = self.memories.index(name) if name in self.memories else -1
         self.router.bank.remove(name)
         self.router.remove(name, number)
         self._leave(number)
+        if self._standing is not None and name in self._standing:
+            self._standing = tuple(other for other in self._standing if other != name) or None
 
     def _install(self: Any) -> None:
         """Makes module objects of its own for the whole bank."""
