@@ -172,6 +172,8 @@ REFUSED += [
     ({"target_modules": []}, "does not target"),
     ({"target_modules": ["q_proj"]}, "up_proj, which its config does not target"),
     ({"target_modules": ["q_proj", "up_proj", "v_proj"]}, "targets .*v_proj and 1 more without factors"),
+    ({"target_modules": ["q_proj", "up_proj", "lm_head"]}, "targets lm_head without factors"),
+    ({"target_modules": ".*(q_proj|up_proj|embed_tokens)"}, r"targets model\.embed_tokens without factors"),
     ({"layers_to_transform": [0]}, r"layers.1.*which its config does not target"),
     ({"layers_to_transform": 0}, r"layers.1.*which its config does not target"),
     ({"layers_to_transform": ["0"]}, "layers_to_transform"),

@@ -109,3 +109,14 @@ def test_every_error_that_is_raised_is_a_lorary_error():
 def test_a_module_can_be_the_first_that_is_imported(module):
     """Another process imports what it is handed first; the Auto classes import our model on the way."""
     subprocess.run([sys.executable, "-c", f"import lorary.{module}"], check=True)
+
+
+@pytest.mark.parametrize(("house", "path"), FILES, ids=lambda x: x.name if isinstance(x, Path) else x)
+def test_errors_that_a_user_can_cause_are_the_project_s_own(house, path):
+    """TypeError and KeyError may be raised where they are caught, as the manifest's parser does."""
+    raised = {
+        node.exc.func.id
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call) and isinstance(node.exc.func, ast.Name)
+    }
+    assert not raised & {"ValueError", "RuntimeError", "Exception", "OSError"}, f"{house}/{path.name}"

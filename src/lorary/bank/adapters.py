@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from lorary.bank.lora_config import AdapterError, check_config, plain
-from lorary.bank.targets import rank, scaling, targets
+from lorary.bank.targets import BESIDE_BLOCKS, rank, scaling, targets
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PREFIX = "base_model.model."
@@ -122,7 +122,7 @@ def check_tensors(
                 f"{where}: {path} has rank {len(a)}, its config says {rank(config, path)} (r={config.get('r', 8)}, "
                 f"rank_pattern={config.get('rank_pattern') or {}}); mend the config: the scale depends on the rank"
             )
-    bare = [path for path in shapes if path not in pairs and targets(config, path)]
+    bare = [path for path in (*shapes, *BESIDE_BLOCKS) if path not in pairs and targets(config, path)]
     if bare:
         raise AdapterError(
             f"{where}: its config targets {bare[0]}{f' and {len(bare) - 1} more' if bare[1:] else ''} without factors; "

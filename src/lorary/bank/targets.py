@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 ALL_LINEAR = "all-linear"
+BESIDE_BLOCKS = ("lm_head", "embed_out", "model.embed_tokens", "gpt_neox.embed_in", "transformer.wte")
+"""Heads and embeddings, by the paths that families give them."""
 PATH_ENDS_IN = r"(.*\.)?({})$"
 LAYER_AFTER = r"(?:^|.*?\.){}\.(?P<idx>\d+)\."
 
@@ -16,13 +18,15 @@ def targets(config: Mapping[str, Any], path: str) -> bool:
     """Whether the config adapts the linear at `path`, as PEFT's `check_target_module_exists` decides.
 
     Args:
-        path: of a linear in the decoder blocks, such as `model.layers.0.mlp.up_proj`.
+        path: of a linear in the decoder blocks, such as `model.layers.0.mlp.up_proj`, or of a head or an embedding.
     """
     excluded, wanted = config.get("exclude_modules"), config["target_modules"]
     if excluded and (re.fullmatch(excluded, path) if isinstance(excluded, str) else _ends_in(path, excluded)):
         return False
     if isinstance(wanted, str):
-        return wanted.lower() == ALL_LINEAR or re.fullmatch(wanted, path) is not None
+        # All linears of the blocks: PEFT leaves out the head.
+        all_linear = wanted.lower() == ALL_LINEAR and path not in BESIDE_BLOCKS
+        return all_linear or re.fullmatch(wanted, path) is not None
     if path in wanted:
         return True
     layers = config.get("layers_to_transform")

@@ -34,9 +34,6 @@ class Layout:
         ends = list(accumulate((rank for _, rank in ranks), initial=0))
         self._spans = {memory: range(start, start + rank) for (memory, rank), start in zip(ranks, ends, strict=False)}
 
-    def __len__(self) -> int:
-        return sum(map(len, self._spans.values()))
-
     def slots(self, memories: Collection[int]) -> list[int]:
         """The slots of some memories, given by number."""
         return [slot for memory in self._among(memories) for slot in self._spans[memory]]
