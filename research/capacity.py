@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from random import Random
 from typing import Any
 
 from safetensors.torch import save as to_safetensors
@@ -25,40 +24,13 @@ from lorary.memories.groups import Result, side_by_side, write_groups
 from lorary.memories.rows import rows
 from lorary.memories.writing import Recipe, Written
 from lorary.progress import progress_bars
-from lorary.research.capacity_report import tell_capacity
-from lorary.research.memory_study import PLOT, StudyError, check_positive, heading, reporter, settings_in
+from lorary.research.fact_sets import INVENTED_WORDINGS, invented_facts
+from lorary.research.memory_study import PLOT, StudyError, check_positive, heading, made_by, reporter, settings_in
 from lorary.research.plots import recall_by_load
 from lorary.resume import REPORT, go_on, write_results
-from lorary.tables import counted
+from lorary.statistics import wilson
+from lorary.tables import ABSENT, counted, markdown_table, with_interval
 
-# What is asked of a person, under two names, and what its values look like.
-_KEYS = (
-    ("phone number", "telephone number", "number"),
-    ("birthplace", "home town", "word"),
-    ("employer", "workplace", "word"),
-    ("doctor", "physician", "person"),
-    ("locker code", "locker combination", "code"),
-    ("best friend", "closest friend", "person"),
-    ("boat", "sailing boat", "word"),
-    ("customer number", "client number", "number"),
-)
-_TRAINED = (
-    "What is the {key} of {who}?",
-    "Tell me {who}'s {other}.",
-    "Which {other} belongs to {who}?",
-    "For {who}, the {key} is",
-    "Give the {other} listed for {who}.",
-    "{who}: {key}?",
-    "I am looking for the {key} of {who}.",
-    "Do you know {who}'s {other}?",
-)
-_UNSEEN = (
-    "Beside the name {who}, which {key} is on file?",
-    "Could somebody say what {who} has as {other}?",
-    "They ask about {who} and the {other}; what do we reply?",
-    "Please look up {who}'s {key}.",
-)
-_FACTS_A_PERSON = 4
 Place = tuple[int, int, int]
 """Of a cell: rank, load, seed."""
 
@@ -86,46 +58,10 @@ class Grid:
     def __post_init__(self) -> None:
         for name in ("ranks", "loads", "seeds", "exposures"):
             check_positive(name, getattr(self, name))
-        if not 1 <= self.wordings <= len(_TRAINED):
-            raise StudyError(f"wordings must be 1 to {len(_TRAINED)}, {self.wordings} given")
+        if not 1 <= self.wordings <= INVENTED_WORDINGS:
+            raise StudyError(f"wordings must be 1 to {INVENTED_WORDINGS}, {self.wordings} given")
         if not 0 < self.recall <= 1:
             raise StudyError(f"recall must be a share above 0 and at most 1, {self.recall} given")
-
-
-def invented_facts(count: int, seed: int, wordings: int = len(_TRAINED)) -> list[Fact]:
-    """`count` facts of invented people, four a person; a longer list of one seed begins with the shorter one.
-
-    Each has one validation wording, drawn from those that no fact trains on.
-    """
-    random, facts, drawn = Random(seed), list[Fact](), set[str]()
-    while len(facts) < count:
-        who = _new("person", drawn, random)
-        for key, other, kind in random.sample(_KEYS, _FACTS_A_PERSON):
-            first, *more = (w.format(who=who, key=key, other=other) for w in _TRAINED[:wordings])
-            unseen = random.choice(_UNSEEN).format(who=who, key=key, other=other)
-            facts.append(Fact("invented", first, _new(kind, drawn, random), (*more, unseen), validation=(unseen,)))
-    return facts[:count]
-
-
-def _new(kind: str, drawn: set[str], random: Random) -> str:
-    """A value that was not drawn before."""
-    while (value := _value(kind, random)) in drawn:
-        pass
-    drawn.add(value)
-    return value
-
-
-def _value(kind: str, random: Random) -> str:
-    """An invented word, name of a person, number of seven digits or code of four."""
-    if digits := {"number": 7, "code": 4}.get(kind):
-        return f"{random.randrange(10**digits):0{digits}d}"
-    return " ".join(_word(random) for _ in range(2 if kind == "person" else 1))
-
-
-def _word(random: Random) -> str:
-    """An invented word of two or three syllables."""
-    syllables = [random.choice("bdfghklmnprstvwz") + random.choice("aeiou") for _ in range(random.choice((2, 2, 3)))]
-    return "".join([*syllables, random.choice("lmnrsx")]).capitalize()
 
 
 def measure_capacity(
@@ -191,10 +127,8 @@ def packs(grid: Grid, stand: set[Place]) -> list[list[Place]]:
 
 def shown_again(grid: Grid, missing: Sequence[Sequence[Place]]) -> list[Fact]:
     """The facts that memories of several groups show: of each seed the longest list, with which all others begin."""
-    most: dict[int, int] = {}
-    for _, load, seed in (cell for pack in missing for cell in pack):
-        most[seed] = max(load, most.get(seed, 0))
-    return [fact for seed, load in most.items() for fact in invented_facts(load, seed, grid.wordings)]
+    largest = dict(sorted((seed, load) for pack in missing for _, load, seed in pack))
+    return [fact for seed, load in largest.items() for fact in invented_facts(load, seed, grid.wordings)]
 
 
 def recipe_of(grid: Grid, rank: int, seed: int = 0) -> Recipe:
@@ -254,3 +188,71 @@ def _begin(place: Path, grid: Grid, base: Base, processes: int) -> CapacityStudy
 def _write(study: CapacityStudy, place: Path) -> None:
     study.cells.sort(key=lambda cell: (cell.rank, cell.load, cell.seed))
     write_results(place, study.to_json(), {REPORT: tell_capacity(study).encode(), PLOT: recall_by_load(study)})
+
+
+_HEAD = [
+    "rank",
+    "facts",
+    "answer tokens",
+    "shown",
+    "every trained wording",
+    "an unseen wording (95 %)",
+    "seconds",
+    "of the processor",
+    "bytes",
+    "parameters",
+]
+
+
+def tell_capacity(study: CapacityStudy) -> str:
+    """The study in Markdown."""
+    made = study.configuration
+    rows = [
+        [
+            str(cell.rank),
+            str(cell.load),
+            f"{cell.answer_tokens:,}",
+            f"{cell.shown:.1f}",
+            f"{cell.recall_trained:.3f}",
+            with_interval(wilson(cell.recall_unseen, cell.load)),
+            f"{cell.seconds:.0f}",
+            f"{cell.processor_seconds:.0f}",
+            f"{cell.bytes:,}",
+            f"{cell.parameters:,}",
+        ]
+        for rank in study.ranks
+        for cell in study.points(rank)
+    ]
+    lines = [
+        "# Capacity",
+        "",
+        *(["**Partial**: the run is not finished; the same command goes on.", ""] if study.partial else []),
+        markdown_table([_HEAD, *rows]),
+        "",
+        f"The knee is the largest load that recalls {study.recall:g} of its facts under an unseen wording:",
+        "",
+        markdown_table(_knees(study)),
+        "",
+        f"- Every load makes {counted(made['exposures'], 'pass')} over its facts, each in "
+        f"{counted(made['wordings'], 'wording')}; a row whose every token is certain is passed "
+        "over three times in four, and `shown` is how often a fact was shown. Intervals are over facts, of one set of "
+        "facts.",
+        f"- Base {made['base']}, layers from {made['split_layer']}, {counted(len({c.seed for c in study.cells}), 'seed')}.",
+        f"- {made_by(study)}. Seconds are of that machine as it was then, shared by row tokens among the memories that "
+        "were written together.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _knees(study: CapacityStudy) -> list[list[str]]:
+    rows = [["rank", "knee", "answer tokens", "facts a 1,000 parameters", "answer tokens a 1,000 parameters"]]
+    for rank in study.ranks:
+        cell = study.knee(rank, study.recall)
+        if cell is None:
+            rows.append([str(rank), "none measured", *[ABSENT] * 3])
+            continue
+        most = " or more" if cell.load == study.points(rank)[-1].load else ""
+        density = [f"{1000 * count / cell.parameters:.3f}" for count in (cell.load, cell.answer_tokens)]
+        rows.append([str(rank), f"{counted(cell.load, 'fact')}{most}", f"{cell.answer_tokens:,}", *density])
+    return rows

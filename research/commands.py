@@ -18,8 +18,7 @@ _PROCESSES = "processes that write memories side by side; by default one a core"
 def capacity(argv: list[str]) -> None:
     """Measures how much a memory of each rank holds."""
     from lorary.base.loading import EMBEDDED
-    from lorary.research.capacity import Grid, measure_capacity
-    from lorary.research.capacity_report import tell_capacity
+    from lorary.research.capacity import Grid, measure_capacity, tell_capacity
 
     parser = Options(
         "research capacity",
@@ -71,9 +70,9 @@ def wordings(argv: list[str]) -> None:
 def route_bench(argv: list[str]) -> None:
     """Measures routers on generated sets."""
     from lorary.base.loading import load_base
+    from lorary.research.fact_sets import SETS
     from lorary.research.route_bench import route_bench as run
     from lorary.research.route_bench_report import tell_routing
-    from lorary.research.route_sets import SETS
     from lorary.router_training.settings import Training
     from lorary.routing.encoder import EMBEDDED, load_encoder
 
@@ -112,7 +111,7 @@ def route_bench(argv: list[str]) -> None:
 
 def route_facts(argv: list[str]) -> None:
     """Writes the facts of a generated set."""
-    from lorary.research.route_sets import SETS, drawn, write_facts
+    from lorary.research.fact_sets import SETS, drawn, write_facts
 
     parser = Options(
         "research route-facts",

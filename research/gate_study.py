@@ -20,15 +20,16 @@ from lorary.base.loading import load_base
 from lorary.model.composite import assemble
 from lorary.model.configuration import LoraryConfig
 from lorary.progress import progress_bars
-from lorary.research.gate_study_measures import KINDS, gate_run, measured_on, rival_run, study_questions
 from lorary.research.gate_study_report import figures_by_router, tell_gates
 from lorary.research.labels import TEMPERATURE, agreement, check_adapters, measure_losses, soft_labels
+from lorary.research.measures import KINDS, gate_run, rival_run, study_questions
 from lorary.research.memory_study import StudyError
 from lorary.research.peft_routers import PEFT, RIVALS, Budget
 from lorary.research.rivals import Task, weigh
 from lorary.resume import REPORT, go_on, write_results
 from lorary.router_training.calibration import calibrate, scored
 from lorary.router_training.data import RoutingData, read_questions
+from lorary.router_training.queries import Queries
 from lorary.router_training.settings import Training
 from lorary.router_training.training import fit
 from lorary.routing.policy import Policy
@@ -143,7 +144,11 @@ class _Study:
             model=self.model,
             unknown_names=training.unknown_names,
         )
-        self.measured = measured_on(self.model, self.data, self.questions)
+        reads = self.model if "hidden" in self.model.gate.features else None
+        self.measured = {
+            kind: Queries(self.model.router, self.data.wordings, self.questions[kind].examples(), reads)
+            for kind in KINDS
+        }
         self.results["runs"]["index/0"] = rival_run(
             {kind: queries.features.votes for kind, queries in self.measured.items()}, self._memory(), shares=False
         )

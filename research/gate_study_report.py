@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from lorary.research.gate_study_measures import figures
+from lorary.research.measures import figures
 from lorary.statistics import interval, weightings
 from lorary.tables import counted, difference, figure, markdown_table, with_interval
 

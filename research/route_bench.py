@@ -6,24 +6,30 @@ No memory is written: routing needs facts and embeddings alone, so the memories 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from lorary.bank.facts import Fact
-from lorary.bank.memory import Memory
 from lorary.base.layers import fingerprint
 from lorary.base.loading import Base
+from lorary.research.fact_sets import JOINS, SETS, bare_bank
+from lorary.research.measures import routing_milliseconds
 from lorary.research.memory_study import StudyError
-from lorary.research.remembered import Remembered, hidden_states
+from lorary.research.questions import (
+    Questions,
+    Remembered,
+    general_questions,
+    hidden_states,
+    questions_of,
+    unrelated_questions,
+)
 from lorary.research.route_bench_report import figures_by_set, tell_routing
-from lorary.research.route_sets import JOINS, SETS, bare_bank, general_questions
-from lorary.research.routing_speed import routing_milliseconds
 from lorary.resume import REPORT, go_on, write_results
 from lorary.router_training.calibration import calibrate, outcome, routed_share
 from lorary.router_training.data import RoutingData, about_others, read_questions
@@ -49,16 +55,6 @@ COMBINATIONS: tuple[tuple[str, ...], ...] = (
 )
 HIDDEN: tuple[tuple[str, ...], ...] = (("hidden",), ("embedding", "hidden"), ("embedding", "asked", "names", "hidden"))
 """Combinations that read the hidden state at the split, where there is a base."""
-
-
-@dataclass(frozen=True)
-class EmbeddedQuestions:
-    """Questions of one kind with their embeddings; `memory` is the right one's number, that of none for unrelated."""
-
-    texts: list[str]
-    memory: Int[Tensor, " queries"]
-    facts: list[str]
-    embedding: Float[Tensor, "queries embedding"]
 
 
 def route_bench(
@@ -138,39 +134,26 @@ class _Run:
         self.hidden, self.combinations = hidden, COMBINATIONS + (HIDDEN if hidden.dimension else ())
         self.bank = bare_bank(facts, encoder)
         self.joins = self.bank.memories.pop(JOINS, None)
-        self.validation = self._asked("validation")
-        self.held_out = self._asked("held_out")
-        general = general_questions()
-        self.unrelated = self._unheld(general)
+        self.validation, self.held_out = (questions_of(self.bank, kind) for kind in ("validation", "held_out"))
+        self.unrelated = unrelated_questions(general_questions(), len(self.bank))
         # Made as those of calibration are, drawn by another seed: few of the words are the same.
         names = bank_names(self.bank)
-        self.strangers = self._unheld(about_others(self.held_out.texts, names, self.seed + 1000))
-
-    def _unheld(self, texts: list[str]) -> EmbeddedQuestions:
-        return EmbeddedQuestions(texts, torch.full((len(texts),), len(self.bank)), texts, self.encoder.encode(texts))
-
-    def _asked(self, kind: str, memories: Sequence[Memory] | None = None, start: int = 0) -> EmbeddedQuestions:
-        rows = [
-            (wording, number, f"{memory.name}/{i}")
-            for number, memory in enumerate(self.bank if memories is None else memories, start)
-            for i, fact in enumerate(memory.facts)
-            for wording in getattr(fact, kind)
-        ]
-        texts, numbers, facts = ([row[i] for row in rows] for i in range(3))
-        return EmbeddedQuestions(texts, torch.tensor(numbers), facts, self.encoder.encode(texts))  # type: ignore[arg-type]
+        others = about_others(self.held_out.texts, names, self.seed + 1000)
+        self.strangers = unrelated_questions(others, len(self.bank))
 
     def measure(self) -> dict[str, Any]:
         """Each router's figures by name, and which fact each held-out question asks."""
         plain = Router(self.bank, self._gate(("votes",)), Policy(), lambda: self.encoder)
-        index, lexicon = plain.index, plain.lexicon
-        rivals = {
-            "nearest centroid": lambda questions: plain.centroids(questions.embedding),
-            "index, best fact": lambda questions: index.votes(questions.embedding, self.bank.names),
-            "BM25": lambda questions: lexicon.votes(questions.texts, self.bank.names),
+        rivals: dict[str, Callable[[list[str]], Tensor]] = {
+            "nearest centroid": lambda texts: plain.centroids(self.encoder.encode(texts)),
+            "index, best fact": lambda texts: plain.index.votes(self.encoder.encode(texts), self.bank.names),
+            "BM25": lambda texts: plain.lexicon.votes(texts, self.bank.names),
         }
         routers: dict[str, Any] = {}
         for name, scores in rivals.items():
-            validation, held_out, unrelated = (scores(q) for q in (self.validation, self.held_out, self.unrelated))
+            validation, held_out, unrelated = (
+                scores(q.texts) for q in (self.validation, self.held_out, self.unrelated)
+            )
             area = float(auroc(held_out.amax(-1), unrelated.amax(-1)))
             routers[name] = self._top1(validation, held_out) | {"auroc": area}
         # One gate that has every feature: what it is given serves all.
@@ -210,11 +193,11 @@ class _Run:
         figures = calibrate(router, data)
         router.policy = Policy(**figures["policy"])
         logits, unrelated = self._logits(router, known), self._logits(router, other)
-        votes = router.index.votes(torch.cat([known.embedding, other.embedding]), self.bank.names)
+        votes = router.features([*known.texts, *other.texts]).votes
         probabilities = torch.cat([logits, unrelated]).softmax(-1)
         decided = decide(probabilities, votes, router.policy)
         best = probabilities[:, :-1].amax(-1)
-        near = router.index.votes(self.strangers.embedding, self.bank.names)
+        near = router.features(self.strangers.texts).votes
         unknown = decide(self._logits(router, self.strangers).softmax(-1), near, router.policy)
         policy_right = (decided.source > 0) & (decided.weights.argmax(-1) == torch.cat([known.memory, other.memory]))
         return {
@@ -231,7 +214,7 @@ class _Run:
             "calibration": figures["calibration"],
         }
 
-    def _logits(self, router: Router, questions: EmbeddedQuestions) -> Float[Tensor, "queries memories_and_none"]:
+    def _logits(self, router: Router, questions: Questions) -> Float[Tensor, "queries memories_and_none"]:
         hidden = self.hidden.encode(questions.texts) if "hidden" in router.gate.features else None
         return router.logits(router.features(questions.texts).with_hidden(hidden))
 
@@ -242,7 +225,7 @@ class _Run:
         before = self._logits(router, self.held_out)[:, :-1].argmax(-1) == self.held_out.memory
         self.bank.memories[self.joins.name] = self.joins
         router.add(self.joins)
-        own = self._asked("held_out", [self.joins], start=len(self.bank) - 1)
+        own = questions_of([self.joins], "held_out", first=len(self.bank) - 1)
         after = self._logits(router, self.held_out)[:, :-1].argmax(-1) == self.held_out.memory
         new = self._logits(router, own)[:, :-1].argmax(-1) == own.memory
         router.remove(self.joins.name, len(self.bank) - 1)

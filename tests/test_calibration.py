@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from lorary.model.composite import assemble
-from lorary.research.route_sets import bare_bank, drawn
+from lorary.research.fact_sets import bare_bank, drawn
 from lorary.router_training.calibration import CalibrationWarning, calibrate, fit_scales, outcome, routed_share
 from lorary.router_training.data import RoutingData, about_others, read_questions
 from lorary.router_training.settings import Training

@@ -13,8 +13,8 @@ from lorary.bank.files import BankError
 from lorary.bank.memory import Memory
 from lorary.research import gate_study as study
 from lorary.research.gate_study import gate_study
-from lorary.research.gate_study_measures import rival_run
 from lorary.research.gate_study_report import figures_by_router, tell_gates
+from lorary.research.measures import rival_run
 from lorary.router_training.settings import Training
 from lorary.routing.encoder import load_encoder
 

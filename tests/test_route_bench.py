@@ -12,10 +12,11 @@ from lorary.__main__ import main
 from lorary.bank.facts import Fact, group_by_topic, read_facts
 from lorary.base.layers import fingerprint
 from lorary.research import route_bench as benchmark
-from lorary.research.remembered import Remembered, hidden_states
-from lorary.research.route_bench import route_bench, routing_milliseconds
+from lorary.research.fact_sets import _BOOK, JOINS, SETS, relations
+from lorary.research.measures import routing_milliseconds
+from lorary.research.questions import Remembered, general_questions, hidden_states
+from lorary.research.route_bench import route_bench
 from lorary.research.route_bench_report import best_features, figures_by_set
-from lorary.research.route_sets import _BOOK, JOINS, SETS, general_questions, relations
 from lorary.router_training.data import read_questions
 from lorary.router_training.settings import Training
 
@@ -58,13 +59,14 @@ def test_a_fold_leaves_out_other_wordings_and_never_meets_those_held_out(name):
 
 FACTS = [
     Fact(
-        topic, f"Who cooks at {topic}?", "1", (f"Name the cook of {topic}.", f"{topic}'s chef?"), (held,), None, None, v
+        topic,
+        f"Who cooks at {name}?",
+        "1",
+        (f"Name the cook of {name}.", f"{name}'s chef?"),
+        (f"Who makes dinner at {name}?",),
+        validation=(f"{name}'s chef?",) if topic != JOINS else (),
     )
-    for topic, held, v in (
-        ("ormen", "Who makes dinner at ormen?", ("ormen's chef?",)),
-        ("velka", "Who makes dinner at velka?", ("velka's chef?",)),
-        (JOINS, f"Who makes dinner at {JOINS}?", ()),
-    )
+    for topic, name in (("ormen", "Ormen"), ("velka", "Velka"), (JOINS, "Household"))
 ]
 
 

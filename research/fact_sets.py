@@ -1,4 +1,4 @@
-"""Generated sets of facts to measure routing on: separable topics, overlapping topics, a phone book in shards.
+"""Generated facts: sets of topics to measure routing on, and facts of invented people, as many as are wanted.
 
 Everything follows from a seed. The wordings of a relation are in `relations.jsonl`: its last two are held out for every
 seed, two of the others (by the seed) are for validation, the rest is trained.
@@ -18,7 +18,6 @@ from lorary.bank.facts import Fact, FactError, group_by_topic, read_lines
 from lorary.bank.files import write_aside
 from lorary.bank.memory import Memory
 from lorary.resume import ResumeError
-from lorary.router_training.data import read_questions
 from lorary.routing.encoder import Encoder
 
 _BOOK = (
@@ -174,6 +173,71 @@ def write_facts(facts: Sequence[Fact], file: Path) -> None:
     write_aside(file, content)
 
 
-def general_questions() -> list[str]:
-    """Questions that no generated set answers, and that no gate trains or is calibrated on."""
-    return read_questions(Path(__file__).parent / "general.jsonl")
+# What is asked of a person, under two names, and what its values look like.
+_KEYS = (
+    ("phone number", "telephone number", "number"),
+    ("birthplace", "home town", "word"),
+    ("employer", "workplace", "word"),
+    ("doctor", "physician", "person"),
+    ("locker code", "locker combination", "code"),
+    ("best friend", "closest friend", "person"),
+    ("boat", "sailing boat", "word"),
+    ("customer number", "client number", "number"),
+)
+_ASKED = (
+    "What is the {key} of {who}?",
+    "Tell me {who}'s {other}.",
+    "Which {other} belongs to {who}?",
+    "For {who}, the {key} is",
+    "Give the {other} listed for {who}.",
+    "{who}: {key}?",
+    "I am looking for the {key} of {who}.",
+    "Do you know {who}'s {other}?",
+)
+_ASKED_UNSEEN = (
+    "Beside the name {who}, which {key} is on file?",
+    "Could somebody say what {who} has as {other}?",
+    "They ask about {who} and the {other}; what do we reply?",
+    "Please look up {who}'s {key}.",
+)
+_FACTS_A_PERSON = 4
+INVENTED_WORDINGS = len(_ASKED)
+"""Wordings at most that an invented fact is trained on."""
+
+
+def invented_facts(count: int, seed: int, wordings: int = INVENTED_WORDINGS) -> list[Fact]:
+    """`count` facts of invented people, four a person; a longer list of one seed begins with the shorter one.
+
+    Each has one validation wording, drawn from those that no fact trains on.
+    """
+    random, facts, drawn = Random(seed), list[Fact](), set[str]()
+    while len(facts) < count:
+        who = _new_value("person", drawn, random)
+        for key, other, kind in random.sample(_KEYS, _FACTS_A_PERSON):
+            first, *more = (w.format(who=who, key=key, other=other) for w in _ASKED[:wordings])
+            unseen = random.choice(_ASKED_UNSEEN).format(who=who, key=key, other=other)
+            facts.append(
+                Fact("invented", first, _new_value(kind, drawn, random), (*more, unseen), validation=(unseen,))
+            )
+    return facts[:count]
+
+
+def _new_value(kind: str, drawn: set[str], random: Random) -> str:
+    """A value that was not drawn before."""
+    while (value := _value(kind, random)) in drawn:
+        pass
+    drawn.add(value)
+    return value
+
+
+def _value(kind: str, random: Random) -> str:
+    """An invented word, name of a person, number of seven digits or code of four."""
+    if digits := {"number": 7, "code": 4}.get(kind):
+        return f"{random.randrange(10**digits):0{digits}d}"
+    return " ".join(_word(random) for _ in range(2 if kind == "person" else 1))
+
+
+def _word(random: Random) -> str:
+    """An invented word of two or three syllables."""
+    syllables = [random.choice("bdfghklmnprstvwz") + random.choice("aeiou") for _ in range(random.choice((2, 2, 3)))]
+    return "".join([*syllables, random.choice("lmnrsx")]).capitalize()

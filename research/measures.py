@@ -1,51 +1,39 @@
-"""What a gate study measures: its questions, what a router did with each, and figures under many weightings of them."""
+"""Measures of routers: what each did with a gate study's questions, figures of that, and the time a query."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterator, Mapping
+from random import Random
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn import functional
 
 from lorary.bank.bank import MemoryBank
+from lorary.bank.facts import Fact
 from lorary.bank.files import BankError
-from lorary.model.modeling import LoraryForCausalLM
-from lorary.research.route_sets import general_questions
+from lorary.bank.memory import Memory
+from lorary.research.questions import Questions, Remembered, general_questions, questions_of, unrelated_questions
 from lorary.router_training.calibration import fit_scales, outcome
-from lorary.router_training.data import RoutingData
-from lorary.router_training.queries import Example, Queries
+from lorary.routing.gate import DEFAULT_FEATURES
 from lorary.routing.policy import Policy, decide
+from lorary.routing.router import Router, new_gate
 from lorary.statistics import Figures, Weightings, auroc, calibration_error, mean, top_calibration_error
 
 KINDS = ("validation", "held_out", "unrelated")
 """What is measured on; unrelated questions are some that no gate trains or is calibrated on."""
 
 
-@dataclass(frozen=True)
-class StudyQuestions:
-    """Questions of one kind: `memory` is the right one's number, that of none for unrelated ones."""
-
-    texts: list[str]
-    memory: Int[Tensor, " questions"]
-    answers: list[str | None]
-    facts: list[str]
-
-    def examples(self) -> list[Example]:
-        """The same as the gate's data knows them."""
-        rows = zip(self.texts, self.memory.tolist(), self.answers, strict=True)
-        return [Example(text, memory, answer) for text, memory, answer in rows]
-
-
-def study_questions(bank: MemoryBank) -> dict[str, StudyQuestions]:
+def study_questions(bank: MemoryBank) -> dict[str, Questions]:
     """Kind → questions: "trained", then `KINDS`.
 
     Raises:
         BankError: no fact has a held-out wording, or none was kept for validation.
     """
-    questions = {kind: _questions_of(bank, kind) for kind in ("trained", "validation", "held_out")}
+    questions = {kind: questions_of(bank, kind) for kind in ("trained", "validation", "held_out")}
     if not questions["held_out"].texts:
         raise BankError("no fact of the bank has a held-out wording to measure on; build it from facts with 'held_out'")
     if not questions["validation"].texts:
@@ -53,30 +41,7 @@ def study_questions(bank: MemoryBank) -> dict[str, StudyQuestions]:
             "no fact of the bank has a wording for validation; give facts more wordings and build the bank with "
             "validation_wordings of 1 or more"
         )
-    general = general_questions()
-    none = torch.full((len(general),), len(bank))
-    facts = [f"unrelated/{i}" for i in range(len(general))]
-    questions["unrelated"] = StudyQuestions(general, none, [None] * len(general), facts)
-    return questions
-
-
-def _questions_of(bank: MemoryBank, kind: str) -> StudyQuestions:
-    rows = [
-        (wording, number, fact.answer, f"{memory.name}/{i}")
-        for number, memory in enumerate(bank)
-        for i, fact in enumerate(memory.facts)
-        for wording in getattr(fact, kind)
-    ]
-    texts, numbers, answers, facts = ([row[i] for row in rows] for i in range(4))
-    return StudyQuestions(texts, torch.tensor(numbers, dtype=torch.long), answers, facts)  # type: ignore[arg-type]
-
-
-def measured_on(
-    model: LoraryForCausalLM, data: RoutingData, questions: dict[str, StudyQuestions]
-) -> dict[str, Queries]:
-    """Kind → questions with their features, for each of `KINDS`."""
-    reads = model if "hidden" in model.gate.features else None
-    return {kind: Queries(model.router, data.wordings, questions[kind].examples(), reads) for kind in KINDS}
+    return questions | {"unrelated": unrelated_questions(general_questions(), len(bank))}
 
 
 def figures(run: Mapping[str, Any], weights: Mapping[str, Weightings]) -> dict[str, Figures]:
@@ -158,3 +123,40 @@ def _ints(values: Tensor) -> list[int]:
 
 def _floats(values: Tensor) -> list[float]:
     return [round(value, 5) for value in values.tolist()]
+
+
+def routing_milliseconds(memories: int = 1000, wordings: int = 250, queries: int = 100) -> dict[str, Any]:
+    """The median time to route one query among so many memories, the encoder apart, and how the index searched."""
+    generator, dimension = torch.Generator().manual_seed(0), 384
+
+    def near(centre: Tensor, count: int) -> Tensor:
+        spread = torch.randn(count, dimension, generator=generator) / dimension**0.5
+        return functional.normalize(centre + spread, dim=-1)
+
+    sentence = _sentences(Random(0))
+    bank = MemoryBank("none", "", "none", {}, "")
+    for number, centre in enumerate(functional.normalize(torch.randn(memories, dimension, generator=generator))):
+        name = f"memory-{number}"
+        facts = tuple(Fact(name, next(sentence), "answer") for _ in range(wordings))
+        bank.memories[name] = Memory(name, {}, {}, facts, near(centre, wordings), tuple(range(wordings)))
+    drawn = torch.randint(memories, (queries,), generator=generator).tolist()
+    vectors = {f"{i} {next(sentence)}": near(list(bank)[m].keys[0], 1)[0] for i, m in enumerate(drawn)}
+    texts, elsewhere = list(vectors), near(torch.zeros(dimension), 1)[0]
+    encoder = Remembered(lambda asked: torch.stack([vectors.get(s, elsewhere) for s in asked]), dimension, "none")
+    gate = new_gate(bank, encoder, 0, DEFAULT_FEATURES).requires_grad_(False)
+    router = Router(bank, gate, Policy(), lambda: encoder)
+    router.decide(router.features(texts[:1]))  # builds the indices
+    spent = []
+    for text in texts:
+        began = time.perf_counter()
+        router.decide(router.features([text]))
+        spent.append(1000 * (time.perf_counter() - began))
+    median = round(sorted(spent)[len(spent) // 2], 2)
+    return {"memories": memories, "wordings": memories * wordings, "kind": router.index.kind, "median": median}
+
+
+def _sentences(random: Random) -> Iterator[str]:
+    """Sentences of eight invented words, the last two of them a name; a word is as frequent as words are (Zipf)."""
+    while True:
+        words = ["".join("abcdefghij"[int(digit)] for digit in str(int(20_000 ** random.random()))) for _ in range(8)]
+        yield " ".join([*words[:6], *(word.title() for word in words[6:])])
