@@ -139,19 +139,19 @@ class Asker:
         said = tokenizer.batch_decode(output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
         # Of a batch whose routes are given, the model's last ones may be those of the start that its prompts share.
         routes = [ask.route for ask in batch] if batch[0].route is not None else model.last_routes
-        told = zip(said, routes, watching.probabilities(output), strict=True)
-        return [Said(text.strip(), route, sure) for text, route, sure in told if route is not None]
+        answers = zip(said, routes, watching.probabilities(output), strict=True)
+        return [Said(text.strip(), route, sure) for text, route, sure in answers if route is not None]
 
     @torch.no_grad()
     def _judge(self, batch: Sequence[Ask]) -> list[float]:
         tokenizer = self.model.tokenizer
-        given = self._inputs(batch)
+        inputs = self._inputs(batch)
         texts = [(prompt(tokenizer, ask.text), ask.option) for ask in batch]
         rows = [answer_ids(tokenizer, text, option, ended=False) for text, option in texts]
         options = padded(tokenizer, rows, "right").to(self.model.device)
-        ids = torch.cat([given.pop("input_ids"), options.input_ids], 1)
-        mask = torch.cat([given.pop("attention_mask"), options.attention_mask], 1)
-        cache = given.get("past_key_values")
+        ids = torch.cat([inputs.pop("input_ids"), options.input_ids], 1)
+        mask = torch.cat([inputs.pop("attention_mask"), options.attention_mask], 1)
+        cache = inputs.get("past_key_values")
         start = cache.get_seq_length() if cache is not None else 0
         with self._reading(batch):
             output = self.model(
@@ -160,7 +160,7 @@ class Asker:
                 position_ids=positions(mask)[:, start:],
                 use_cache=cache is not None,
                 logits_to_keep=options.input_ids.shape[1] + 1,
-                **given,
+                **inputs,
             )
         return mean_log_probability(output.logits[:, :-1].float(), options.input_ids, options.attention_mask).tolist()
 
@@ -168,29 +168,29 @@ class Asker:
         """What the model takes: the prompts, left-padded, their routes, and a cache of what was run before."""
         model, tokenizer = self.model, self.model.tokenizer
         texts = [prompt(tokenizer, ask.text) for ask in batch]
-        given: dict[str, Any] = {}
+        inputs: dict[str, Any] = {}
         if all(ask.route is not None for ask in batch):
-            given["route_weights"] = self._weights(batch)
+            inputs["route_weights"] = self._weights(batch)
         else:
-            given["routing_text"] = [ask.question for ask in batch]
+            inputs["routing_text"] = [ask.question for ask in batch]
         if not self._shares(batch[0]):
-            inputs = prompt_batch(tokenizer, texts).to(model.device)
-            ids, mask = inputs.input_ids, inputs.attention_mask
-            given |= {"input_ids": ids, "attention_mask": mask}
+            prompts = prompt_batch(tokenizer, texts).to(model.device)
+            ids, mask = prompts.input_ids, prompts.attention_mask
+            inputs |= {"input_ids": ids, "attention_mask": mask}
             # A question alone is asked under many routes; with a context it hardly ever is.
-            if "route_weights" in given and not any(ask.context for ask in batch) and self.lower.serves(model):
-                weights = given["route_weights"]
-                given["past_key_values"] = self.lower.started(model, ids[:, :-1], mask[:, :-1], weights)
-            return given
+            if "route_weights" in inputs and not any(ask.context for ask in batch) and self.lower.serves(model):
+                weights = inputs["route_weights"]
+                inputs["past_key_values"] = self.lower.started(model, ids[:, :-1], mask[:, :-1], weights)
+            return inputs
         start, *rows = prompt_ids(tokenizer, [around(tokenizer, f"{batch[0].context}\n\n")[0].rstrip(), *texts])
         columns = zip(start, *(row[:-1] for row in rows), strict=False)
         shared = [column[0] for column in takewhile(lambda column: len({*column}) == 1, columns)]
         first = torch.tensor([shared], device=model.device)
-        inputs = padded(tokenizer, [row[len(shared) :] for row in rows], "left").to(model.device)
+        prompts = padded(tokenizer, [row[len(shared) :] for row in rows], "left").to(model.device)
         before = first.expand(len(batch), -1)
-        return given | {
-            "input_ids": torch.cat([before, inputs.input_ids], 1),
-            "attention_mask": torch.cat([torch.ones_like(before), inputs.attention_mask], 1),
+        return inputs | {
+            "input_ids": torch.cat([before, prompts.input_ids], 1),
+            "attention_mask": torch.cat([torch.ones_like(before), prompts.attention_mask], 1),
             "past_key_values": after(self._started(first), len(batch)),
         }
 
@@ -225,5 +225,5 @@ def mean_log_probability(
     logits: Float[Tensor, "batch seq vocabulary"], ids: Int[Tensor, "batch seq"], mask: Int[Tensor, "batch seq"]
 ) -> Float[Tensor, " batch"]:
     """The mean log-probability, in nats, of the tokens `ids` where `mask` is 1, each predicted by the logits there."""
-    told = logits.log_softmax(-1).gather(-1, ids.unsqueeze(-1)).squeeze(-1)
-    return (told * mask).sum(-1) / mask.sum(-1).clamp(min=1)
+    log_probabilities = logits.log_softmax(-1).gather(-1, ids.unsqueeze(-1)).squeeze(-1)
+    return (log_probabilities * mask).sum(-1) / mask.sum(-1).clamp(min=1)

@@ -97,12 +97,13 @@ def _of(name: str, condition: str, predictions: Predictions) -> list[Prediction]
 
 def check_same_questions(first: str, own: Sequence[Prediction], other: str, also: Sequence[Prediction]) -> None:
     """Raises CompareError where the scored predictions of two runs are not of the same questions."""
-    one, two = ([(p.question, p.answer, p.fact) for p in scored] for scored in (own, also))
-    if one == two:
+    questions, others = ([(p.question, p.answer, p.fact) for p in scored] for scored in (own, also))
+    if questions == others:
         return
-    only = next((q for q in two if q not in one), None) or next((q for q in one if q not in two), one[0])
+    only = next((q for q in others if q not in questions), None)
+    only = only or next((q for q in questions if q not in others), questions[0])
     raise CompareError(
-        f"{first} and {other} asked different questions ({len(one)} and {len(two)} scored; {only[0]!r} is not the same "
+        f"{first} and {other} asked different questions ({len(questions)} and {len(others)} scored; {only[0]!r} is not the same "
         "in both); run `lorary recall` on both with one --questions file"
     )
 

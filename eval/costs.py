@@ -93,11 +93,11 @@ def _routed(model: LoraryForCausalLM, route: Route | None, paragraph: str) -> di
 
 
 def _predicted(
-    model: LoraryForCausalLM, hidden: Float[Tensor, "1 seq hidden"], **given: Any
+    model: LoraryForCausalLM, hidden: Float[Tensor, "1 seq hidden"], **routing: Any
 ) -> Float[Tensor, "predicted vocabulary"]:
     """The log-probabilities of each next token, from the hidden state that enters the split."""
     with skipped(list(decoder_layers(model.base)[: model.config.split_layer])):
-        logits = model(inputs_embeds=hidden, use_cache=False, **given).logits[0, :-1]
+        logits = model(inputs_embeds=hidden, use_cache=False, **routing).logits[0, :-1]
     return functional.log_softmax(logits.float(), -1)
 
 
@@ -135,16 +135,16 @@ def _median(seconds: Sequence[dict[str, float]]) -> Timing:
 def _once(model: LoraryForCausalLM, text: str, routed: bool, tokens: int) -> dict[str, float]:
     """Seconds of each part of one answer."""
     ids = prompt_batch(model.tokenizer, [prompt(model.tokenizer, text)])
-    given: dict[str, Any] = {"adapter_names": ["__base__"]}
+    routing: dict[str, Any] = {"adapter_names": ["__base__"]}
     route = embedded = 0.0
     if routed and model.config.granularity == "query" and "hidden" not in model.gate.features:
         decision, route = _timed(model, lambda: model.router.decide(model.router.features([text])))
-        given = {"route_weights": decision.weights}
+        routing = {"route_weights": decision.weights}
     elif routed:
         _, route = _timed(model, lambda: model.router.features([text]))
-        given, embedded = {"routing_text": text}, route  # the forward pass embeds the question once more
+        routing, embedded = {"routing_text": text}, route  # the forward pass embeds the question once more
     ids = ids.to(model.device).input_ids
-    output, prefill = _timed(model, lambda: model(ids, use_cache=True, **given))
+    output, prefill = _timed(model, lambda: model(ids, use_cache=True, **routing))
 
     def answer() -> None:
         step = output

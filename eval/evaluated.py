@@ -119,8 +119,8 @@ def _bank_of(adapters: list[Path], base: Base, *, same_base: bool) -> MemoryBank
         base.name, fingerprint(model), EMBEDDED, block_linears(model), layers_path(model), revision=base.revision
     )
     for folder in adapters:
-        told = read_facts(folder / _FACTS) if (folder / _FACTS).is_file() else ()
-        facts = tuple(replace(fact, topic=folder.name) for fact in told)
+        stored = read_facts(folder / _FACTS) if (folder / _FACTS).is_file() else ()
+        facts = tuple(replace(fact, topic=folder.name) for fact in stored)
         bank.add(folder, facts=facts, encoder=load_encoder(EMBEDDED) if facts else None, same_base=same_base)
     return bank
 

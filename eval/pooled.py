@@ -74,13 +74,13 @@ def pool(runs: Sequence[str | Path], *, against: str = "policy", seed: int = 0) 
 
 def _check_seeds(results: Mapping[str, Results]) -> None:
     """Raises CompareError for runs that are no seeds of one experiment."""
-    (first, one), *others = [(run, own.configuration) for run, own in results.items()]
+    (first, expected), *others = [(run, own.configuration) for run, own in results.items()]
     for run, configuration in others:
         for setting in ("scored_wordings", "passages", "free_tokens"):
-            if one.get(setting) != configuration.get(setting):
+            if expected.get(setting) != configuration.get(setting):
                 raise CompareError(
-                    f"{first} and {run} asked otherwise ({setting} {one.get(setting)!r} and {configuration.get(setting)!r}); run "
-                    "`lorary recall` on both with the same options"
+                    f"{first} and {run} asked otherwise ({setting} {expected.get(setting)!r} and "
+                    f"{configuration.get(setting)!r}); run `lorary recall` on both with the same options"
                 )
     by_source: dict[str, str] = {}
     for run, own in results.items():
@@ -95,7 +95,7 @@ def _check_seeds(results: Mapping[str, Results]) -> None:
 def _scored(predictions: Mapping[str, Predictions]) -> dict[str, list[list[Prediction]]]:
     """Condition → the scored predictions of each run, the same questions in all. Raises CompareError where not."""
     first, *_ = predictions
-    found: dict[str, list[list[Prediction]]] = {}
+    scored: dict[str, list[list[Prediction]]] = {}
     for name in dict.fromkeys(name for own in predictions.values() for name in own):
         if lacking := [run for run, own in predictions.items() if name not in own]:
             having = next(run for run, own in predictions.items() if name in own)
@@ -103,10 +103,10 @@ def _scored(predictions: Mapping[str, Predictions]) -> dict[str, list[list[Predi
                 f"{', '.join(lacking)} lacks condition {name!r}, which {having} has; run `lorary recall` on all with the "
                 "same --conditions"
             )
-        found[name] = [[p for p in own[name] if p.scored] for own in predictions.values()]
-        for run, own in zip(predictions, found[name], strict=True):
-            check_same_questions(first, found[name][0], run, own)
-    return found
+        scored[name] = [[p for p in own[name] if p.scored] for own in predictions.values()]
+        for run, own in zip(predictions, scored[name], strict=True):
+            check_same_questions(first, scored[name][0], run, own)
+    return scored
 
 
 def _scores(runs: Sequence[Sequence[Prediction]], measure: str) -> Float[Tensor, "runs questions"]:

@@ -94,11 +94,11 @@ def held_out(bank: MemoryBank, file: str | Path | None = None) -> tuple[list[Que
     seen = {
         name: [words(w) for f in bank[name].facts for w in (f.question, *f.questions, *f.cloze)] for name in bank.names
     }
-    everywhere = {held for wordings in seen.values() for held in wordings}
+    everywhere = {wording for wordings in seen.values() for wording in wordings}
     nearest = 0.0
     for question in questions:
         if not question.trained:
-            own = [held for name in question.memories for held in seen[name]]
+            own = [wording for name in question.memories for wording in seen[name]]
             nearest = max(nearest, _nearest(question, own, everywhere))
     return questions, nearest
 
@@ -106,8 +106,10 @@ def held_out(bank: MemoryBank, file: str | Path | None = None) -> tuple[list[Que
 def _nearest(question: Question, own: Sequence[frozenset[str]], everywhere: Set[frozenset[str]]) -> float:
     """The similarity of the most similar trained wording of its own memories. Raises FactError where it is too great, or
     where a wording of any memory has the same words: another entity's may be worded alike, but not quite."""
-    asked = words(question.text)
-    near = 1.0 if asked in everywhere else max((similarity(asked, other) for other in own), default=0.0)
+    question_words = words(question.text)
+    near = (
+        1.0 if question_words in everywhere else max((similarity(question_words, other) for other in own), default=0.0)
+    )
     if near >= NEAR_COPY:
         raise FactError(
             f"{question.text!r} was trained on, or nearly so (similarity {near:.2f} to a trained wording; below "
@@ -126,8 +128,8 @@ def read_questions(path: Path) -> Iterator[Question]:
     Raises:
         FactError: with file and line.
     """
-    for where, given in read_lines(path):
-        own = {key: given.pop(key, default) for key, default in _OWN.items()}
+    for where, line in read_lines(path):
+        own = {key: line.pop(key, default) for key, default in _OWN.items()}
         for key, default in _OWN.items():
             if not isinstance(own[key], type(default)):
                 raise FactError(f"{where}: {key!r} must be a {type(default).__name__}, it is {own[key]!r}")
@@ -136,13 +138,13 @@ def read_questions(path: Path) -> Iterator[Question]:
                 raise FactError(f"{where}: {key!r} must be a list of non-empty strings, it is {own[key]!r}")
             own[key] = tuple(text.strip() for text in own[key])
         if parts := _parts(own["parts"], where):
-            if {"topic", "answer"} & set(given):
+            if {"topic", "answer"} & set(line):
                 raise FactError(f"{where}: has 'parts', so each part tells a topic and an answer; the line tells none")
-            given |= {"topic": parts[0][0], "answer": " and ".join(told for _, told in parts)}
-        nulls = {key: "none" for key in ("topic", "answer") if key in given and given[key] is None}
+            line |= {"topic": parts[0][0], "answer": " and ".join(answer for _, answer in parts)}
+        nulls = {key: "none" for key in ("topic", "answer") if key in line and line[key] is None}
         if list(nulls) == ["answer"]:
             raise FactError(f"{where}: 'answer' is null, so 'topic' must be null too: no memory can hold it")
-        fact = parse_fact(given | nulls, topic=path.stem, where=where)
+        fact = parse_fact(line | nulls, topic=path.stem, where=where)
         answer = None if "answer" in nulls else fact.answer
         memory = "" if "topic" in nulls else fact.topic
         if own["options"] and answer not in own["options"]:
@@ -152,15 +154,15 @@ def read_questions(path: Path) -> Iterator[Question]:
             yield Question(text, answer, memory, f"{fact.topic}: {fact.question}", **own)
 
 
-def _parts(given: Sequence[Any], where: str) -> tuple[tuple[str, str], ...]:
+def _parts(parts: Sequence[Any], where: str) -> tuple[tuple[str, str], ...]:
     """(memory, answer) of each part of a question. Raises FactError where one lacks either, or there is only one."""
-    for part in given:
-        held = part if isinstance(part, dict) else {}
-        if set(held) != {"topic", "answer"} or not all(isinstance(v, str) and v.strip() for v in held.values()):
+    for part in parts:
+        fields = part if isinstance(part, dict) else {}
+        if set(fields) != {"topic", "answer"} or not all(isinstance(v, str) and v.strip() for v in fields.values()):
             raise FactError(f"{where}: a part must hold 'topic' and 'answer', strings; this one is {part!r}")
-    if len(given) == 1:
+    if len(parts) == 1:
         raise FactError(f"{where}: 'parts' must be two or more; a question of one fact has 'topic' and 'answer'")
-    return tuple((part["topic"].strip(), part["answer"].strip()) for part in given)
+    return tuple((part["topic"].strip(), part["answer"].strip()) for part in parts)
 
 
 def pieces(question: Question) -> list[Question]:
@@ -180,14 +182,14 @@ def pieces(question: Question) -> list[Question]:
 def headline(questions: Sequence[Question]) -> list[bool]:
     """Which questions the headline scores: what a memory holds, under held-out wordings, or, where no wording is
     held out, under trained ones."""
-    held = [question.recalled and not question.trained for question in questions]
-    return held if any(held) else [question.recalled for question in questions]
+    counted = [question.recalled and not question.trained for question in questions]
+    return counted if any(counted) else [question.recalled for question in questions]
 
 
 def unrelated_questions(file: str | Path | None = None) -> list[str]:
     """Questions that no memory answers; none of them taught the gate."""
     path = Path(file) if file is not None else Path(__file__).parent / "unrelated.jsonl"
-    return [told["question"] for _, told in read_lines(path)]
+    return [line["question"] for _, line in read_lines(path)]
 
 
 def unrelated_text(file: str | Path | None = None) -> list[str]:
@@ -201,7 +203,7 @@ def unrelated_text(file: str | Path | None = None) -> list[str]:
         paragraphs = [part.split() for part in path.read_text(encoding="utf-8").split("\n\n")]
     except (OSError, UnicodeDecodeError) as error:
         raise FactError(f"{path}: cannot be read ({error}); give a text file") from error
-    found = [" ".join(part[i : i + _LONGEST]) for part in paragraphs for i in range(0, len(part), _LONGEST)]
-    if not found:
+    pieces = [" ".join(part[i : i + _LONGEST]) for part in paragraphs for i in range(0, len(part), _LONGEST)]
+    if not pieces:
         raise FactError(f"{path}: holds no text; give paragraphs of prose")
-    return found
+    return pieces

@@ -146,14 +146,14 @@ def _settings(results: Results) -> dict[str, dict[str, Any]]:
 def without(retention: Retention, conditions: Set[str]) -> Retention:
     """Measured damage less that of some conditions."""
     damage = {name: damage for name, damage in retention.damage.items() if name not in conditions}
-    asked = tuple(name for name in retention.conditions if name not in conditions)
-    return replaced(retention, damage=damage, conditions=asked)
+    names = tuple(name for name in retention.conditions if name not in conditions)
+    return replaced(retention, damage=damage, conditions=names)
 
 
 def to_json(results: Results) -> dict[str, Any]:
     """What `results.json` holds."""
-    told: dict[str, Any] = _RESULTS_FORM.dump_python(results, mode="json")
-    return told
+    content: dict[str, Any] = _RESULTS_FORM.dump_python(results, mode="json")
+    return content
 
 
 def from_json(content: dict[str, Any]) -> Results:
@@ -182,11 +182,11 @@ def _typed(content: dict[str, Any], folder: Path) -> tuple[Results, Predictions]
     return results, predictions
 
 
-def without_cost(told: Any) -> Any:
+def without_cost(content: Any) -> Any:
     """Results as JSON without what they cost: times, memory, and what was reused. The same seeds give the same rest."""
-    if isinstance(told, dict):
-        return {key: without_cost(value) for key, value in told.items() if key not in _COST}
-    return [without_cost(value) for value in told] if isinstance(told, list) else told
+    if isinstance(content, dict):
+        return {key: without_cost(value) for key, value in content.items() if key not in _COST}
+    return [without_cost(value) for value in content] if isinstance(content, list) else content
 
 
 def write(results: Results, predictions: Predictions, out: Path) -> None:

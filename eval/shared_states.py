@@ -183,29 +183,30 @@ class LowerStates:
         below = _padded([state.below for state in states], ids.shape[1])
         cache = RoutedCache(config=model.config.text_config)
         with skipped(list(decoder_layers(model.base)[: self.split_layer])):
-            given = {"attention_mask": mask, "position_ids": positions(mask), "route_weights": weights}
-            model(inputs_embeds=hidden, past_key_values=cache, use_cache=True, logits_to_keep=1, **given)
+            inputs = {"attention_mask": mask, "position_ids": positions(mask), "route_weights": weights}
+            model(inputs_embeds=hidden, past_key_values=cache, use_cache=True, logits_to_keep=1, **inputs)
         for number in range(self.split_layer):
             cache.update(below[:, number, 0], below[:, number, 1], number)
         return cache
 
     def _states(self, model: LoraryForCausalLM, rows: list[tuple[int, ...]], ids: Tensor, mask: Tensor) -> list[_State]:
         """The states of the prompts; those that are not kept yet are run, and kept as long as there is room."""
-        found = {row: self._kept[row] for row in rows if row in self._kept}
-        new = [number for number, row in enumerate(rows) if row not in found]
+        states = {row: self._kept[row] for row in rows if row in self._kept}
+        new = [number for number, row in enumerate(rows) if row not in states]
         if new:
             cache = DynamicCache(config=model.config.text_config)
             seen = mask[new]
             hidden = lower(model.base, self.split_layer, ids[new], seen, cache)
             layers: list[Any] = cache.layers[: self.split_layer]
             below = torch.stack([torch.stack([layer.keys, layer.values], 1) for layer in layers], 1)
-            for number, state, pairs, length in zip(new, hidden, below, seen.sum(-1).tolist(), strict=True):
-                one = _State(state[-length:].clone(), pairs[..., -length:, :].clone())
-                found[rows[number]] = one
-                # None is put out for a newer one: who asks all prompts round after round would then find none of them.
-                if (size := one.hidden.nbytes + one.below.nbytes) <= self._free:
-                    self._kept[rows[number]], self._free = one, self._free - size
-        return [found[row] for row in rows]
+            for number, entering, pairs, length in zip(new, hidden, below, seen.sum(-1).tolist(), strict=True):
+                state = _State(entering[-length:].clone(), pairs[..., -length:, :].clone())
+                states[rows[number]] = state
+                # We never evict. Prompts are asked in the same order for every condition, so eviction of the least
+                # recently used would miss every time.
+                if (size := state.hidden.nbytes + state.below.nbytes) <= self._free:
+                    self._kept[rows[number]], self._free = state, self._free - size
+        return [states[row] for row in rows]
 
 
 def _padded(states: list[Tensor], length: int) -> Tensor:

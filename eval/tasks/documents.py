@@ -28,14 +28,14 @@ class Document:
     """A text and what is asked about it.
 
     Args:
-        asked: lines of questions without a topic; `answer` is the first right one.
+        questions: lines of questions without a topic; `answer` is the first right one.
         unanswered: how many questions were left out, since the file tells no answer.
         form: "story" or "summary" where a document has both.
     """
 
     title: str
     text: str
-    asked: list[dict[str, Any]] = field(default_factory=list)
+    questions: list[dict[str, Any]] = field(default_factory=list)
     unanswered: int = 0
     form: str = ""
 
@@ -58,16 +58,16 @@ def read_documents(source: Path, questions: str | None = None, split: str | None
 def _text(source: Path, questions: str | None) -> Iterator[Document]:
     """A text file, and the lines of questions about it."""
     document = Document(source.stem, _read(source))
-    for where, given in read_lines(Path(questions)) if questions else ():
-        answer, *accepted = answers_of(given, where)
-        options = given.get("options", [])
-        if not isinstance(given.get("question"), str) or not given["question"].strip():
-            raise TaskError(f"{where}: needs 'question', a string; it has {given.get('question')!r}")
+    for where, row in read_lines(Path(questions)) if questions else ():
+        answer, *accepted = answers_of(row, where)
+        options = row.get("options", [])
+        if not isinstance(row.get("question"), str) or not row["question"].strip():
+            raise TaskError(f"{where}: needs 'question', a string; it has {row.get('question')!r}")
         if options and answer not in options:
             raise TaskError(f"{where}: 'options' must hold the answer {answer!r}, they are {options!r}")
-        line = {"question": given["question"], "answer": answer, "accepted": accepted}
-        document.asked.append(line | {"options": options, "kind": "free"})
-    if questions and not document.asked:
+        line = {"question": row["question"], "answer": answer, "accepted": accepted}
+        document.questions.append(line | {"options": options, "kind": "free"})
+    if questions and not document.questions:
         raise TaskError(f"{questions}: holds no question; give a line for each, or leave --questions out")
     yield document
 
@@ -79,14 +79,14 @@ def _quality(source: Path) -> Iterator[Document]:
     Kinds are `choice` and `choice-hard`. The test set's gold labels are not published: those questions are left out.
     """
     by_article: dict[str, Document] = {}
-    for where, given in _lines(source):
+    for where, row in _lines(source):
         try:
-            name, article = str(given["article_id"]), given["article"]
+            name, article = str(row["article_id"]), row["article"]
             text = plain("".join(article) if isinstance(article, list) else article)
             document = by_article.setdefault(name, Document(name, text))
-            for told in given["questions"]:
-                line = _choice(told, where)
-                document.asked += [line] if line else []
+            for question in row["questions"]:
+                line = _choice(question, where)
+                document.questions += [line] if line else []
                 document.unanswered += not line
         except (KeyError, TypeError, AttributeError) as error:
             why = f"it has no {error}" if isinstance(error, KeyError) else f"a field is of another type: {error}"
@@ -104,14 +104,14 @@ def _lines(source: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         ) from error
 
 
-def _choice(told: dict[str, Any], where: str) -> dict[str, Any]:
+def _choice(row: dict[str, Any], where: str) -> dict[str, Any]:
     """The line of a question of QuALITY's; nothing where it has no gold label."""
-    question, options, label = told["question"].strip(), [o.strip() for o in told["options"]], told.get("gold_label")
+    question, options, label = row["question"].strip(), [o.strip() for o in row["options"]], row.get("gold_label")
     if label is None:
         return {}
     if not isinstance(label, int) or not 1 <= label <= len(options):
         raise TaskError(f"{where}: the gold label of {question!r} is {label!r}, it must be 1 to {len(options)}")
-    kind = "choice-hard" if told.get("difficult") else "choice"
+    kind = "choice-hard" if row.get("difficult") else "choice"
     return {"question": question, "options": options, "answer": options[label - 1], "kind": kind}
 
 
@@ -124,23 +124,23 @@ def _narrativeqa(source: Path, split: str | None) -> Iterator[Document]:
         raise TaskError(
             f"{source}: is a folder without {_QAPS}, so it is not NarrativeQA's; give that folder, a .txt, or QuALITY's file"
         )
-    asked: dict[str, list[dict[str, Any]]] = {}
+    by_document: dict[str, list[dict[str, Any]]] = {}
     sets: dict[str, None] = {}
     for row in _rows(source / _QAPS, "document_id", "set", "question", "answer1", "answer2"):
         sets[row["set"]] = None
         if split in (None, row["set"]):
             answers = [answer for answer in (row["answer1"].strip(), row["answer2"].strip()) if answer]
             line = {"question": row["question"].strip(), "answer": "", "accepted": answers[1:], "kind": "free"}
-            asked.setdefault(row["document_id"], []).append(line | ({"answer": answers[0]} if answers else {}))
+            by_document.setdefault(row["document_id"], []).append(line | ({"answer": answers[0]} if answers else {}))
     if not sets:
         raise TaskError(f"{source / _QAPS}: holds no question; give NarrativeQA's own file")
-    if not asked:
+    if not by_document:
         raise TaskError(f"{source / _QAPS}: has no questions of split {split!r}; its splits are {[*sets]}")
     sizes = {row["document_id"]: row for row in _rows(source / _DOCUMENTS, "document_id", "story_file_size")}
     summaries: dict[str, str] = {}
     if (source / _SUMMARIES).is_file():
         summaries = {row["document_id"]: row["summary"] for row in _rows(source / _SUMMARIES, "document_id", "summary")}
-    for name, lines in asked.items():
+    for name, lines in by_document.items():
         story, size = source / _STORIES / f"{name}.content", sizes.get(name, {}).get("story_file_size", "0")
         if not size.strip().isdigit():
             raise TaskError(f"{source / _DOCUMENTS}: the size of document {name} is {size!r}, it must be a number")

@@ -48,8 +48,8 @@ class Task:
         group_by_topic(self.facts)
         lines = {"facts": [fact.to_json() for fact in self.facts], "questions": self.questions}
         files = {
-            out / f"{name}.jsonl": "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in held).encode()
-            for name, held in lines.items()
+            out / f"{name}.jsonl": "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in rows).encode()
+            for name, rows in lines.items()
         }
         try:
             for path, content in files.items():
@@ -95,8 +95,8 @@ def phonebook(facts: int = 100, shards: int = 4, seed: int = 0) -> Task:
     people = invent("person", facts, random)
     numbers = invent("number", facts, random)
     topics = spread("phonebook", facts, shards)
-    told = tuple(attribute.fact(*row) for row in zip(topics, people, numbers, strict=True))
-    return Task(told, tuple(asked(fact, "unseen", fact.held_out) for fact in told))
+    stated_facts = tuple(attribute.fact(*row) for row in zip(topics, people, numbers, strict=True))
+    return Task(stated_facts, tuple(asked(fact, "unseen", fact.held_out) for fact in stated_facts))
 
 
 def profiles(
@@ -178,8 +178,8 @@ def twohop(people: int = 40, topics: int = 4, seed: int = 0) -> Task:
     ]
     questions = [
         asked(fact, kind, fact.held_out)
-        for kind, held in (("first-hop", first), ("second-hop", second))
-        for fact in held
+        for kind, facts in (("first-hop", first), ("second-hop", second))
+        for fact in facts
     ]
     for name, fact in zip(names, first, strict=True):
         wordings = [
@@ -194,7 +194,7 @@ def twohop(people: int = 40, topics: int = 4, seed: int = 0) -> Task:
 
 def attributes() -> dict[str, Attribute]:
     """The shipped attributes by name."""
-    return {told["name"]: Attribute(**told) for _, told in read_lines(Path(__file__).parent / "attributes.jsonl")}
+    return {line["name"]: Attribute(**line) for _, line in read_lines(Path(__file__).parent / "attributes.jsonl")}
 
 
 def asked(fact: Fact, kind: str, wordings: Sequence[str]) -> dict[str, Any]:

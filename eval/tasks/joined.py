@@ -48,11 +48,11 @@ def _asked(attribute: Attribute, fact: Fact, line: list[str], hops: int) -> list
     Args:
         line: the person, who left it to them, who left it to those, and so on.
     """
-    told = [asked(fact, "1-hop", fact.held_out)]
+    lines = [asked(fact, "1-hop", fact.held_out)]
     for hop in range(1, min(hops, len(line))):
         entity = "the heir of " * hop + line[hop]
-        told.append(asked(fact, f"{hop + 1}-hop", [attribute.unseen[0].format(entity=entity)]))
-    return told
+        lines.append(asked(fact, f"{hop + 1}-hop", [attribute.unseen[0].format(entity=entity)]))
+    return lines
 
 
 _JOINED = (
@@ -91,20 +91,20 @@ def twotopics(questions: int = 40, entities: int = 24, topics: int = 4, stated: 
         raise TaskError(f"{questions} pairs of facts are not possible; give 1 to {room}, or more people")
     turn = 0
     while len(drawn) < questions:
-        one, other = (random.choice(by_topic[topic]) for topic in pairs[turn % len(pairs)])
+        first, second = (random.choice(by_topic[topic]) for topic in pairs[turn % len(pairs)])
         turn += 1
-        drawn[one, other] = None
+        drawn[first, second] = None
     return Task(facts, (*lines, *(both(*pair, random) for pair in drawn)))
 
 
-def both(one: Fact, other: Fact, random: Random) -> dict[str, Any]:
+def both(first: Fact, second: Fact, random: Random) -> dict[str, Any]:
     """A line of questions that asks for two facts at once; their answers are right in either order."""
-    first, second = random.choice(one.held_out), random.choice(other.held_out)
-    answers = (one.answer, other.answer)
+    wordings = {"first": random.choice(first.held_out), "second": random.choice(second.held_out)}
+    answers = (first.answer, second.answer)
     joined = [link.join(order) for order in (answers, answers[::-1]) for link in (" and ", ", ")]
     return {
-        "question": random.choice(_JOINED).format(first=first, second=second),
-        "parts": [{"topic": fact.topic, "answer": fact.answer} for fact in (one, other)],
+        "question": random.choice(_JOINED).format(**wordings),
+        "parts": [{"topic": fact.topic, "answer": fact.answer} for fact in (first, second)],
         "accepted": joined[1:],
         "kind": "two-topics",
     }

@@ -44,40 +44,42 @@ def longdoc(
         split: train, valid or test: which of NarrativeQA's documents to take; all by default.
         chunk_words: the greatest number of words of a chunk; a longer sentence stands alone.
     """
-    for told, number in (("documents", documents), ("words of a chunk", chunk_words)):
+    for what, number in (("documents", documents), ("words of a chunk", chunk_words)):
         if number is not None and number < 1:
-            raise TaskError(f"{number} {told} cannot be taken; give 1 or more")
+            raise TaskError(f"{number} {what} cannot be taken; give 1 or more")
     read = list(islice(read_documents(Path(source), questions, split), documents))
     if not read:
         raise TaskError(f"{source}: holds no document; give a .txt, QuALITY's lines or NarrativeQA's folder")
-    if (unanswered := sum(document.unanswered for document in read)) and not any(document.asked for document in read):
+    if (unanswered := sum(document.unanswered for document in read)) and not any(
+        document.questions for document in read
+    ):
         raise TaskError(
             f"{source}: tells the answer of none of its {unanswered} questions; give a set that has answers"
         )
     facts: list[Fact] = []
-    asked: list[dict[str, Any]] = []
+    lines: list[dict[str, Any]] = []
     for document in read:
         pieces = chunks(sentences(document.text), chunk_words)
         if not pieces:
             raise TaskError(f"{source}: {document.title!r} has no text")
         name = slug(document.title)[:58]
         topics = [f"{name}-{i:0{len(str(len(pieces)))}d}" for i in range(1, len(pieces) + 1)]
-        held = [fact for topic, piece in zip(topics, pieces, strict=True) for fact in gaps(topic, piece)]
-        facts += held
-        for line, place in zip(document.asked, _nearest(document.asked, pieces), strict=True):
-            asked.append({"topic": topics[place], **line})
+        gap_facts = [fact for topic, piece in zip(topics, pieces, strict=True) for fact in gaps(topic, piece)]
+        facts += gap_facts
+        for line, place in zip(document.questions, _nearest(document.questions, pieces), strict=True):
+            lines.append({"topic": topics[place], **line})
     facts = _sure(facts)
-    return Task(tuple(facts), tuple(asked or (taught(fact, "gap") for fact in facts)), _notes(read))
+    return Task(tuple(facts), tuple(lines or (taught(fact, "gap") for fact in facts)), _notes(read))
 
 
 def _notes(read: Sequence[Document]) -> tuple[str, ...]:
     """What was left out, and whether stories or summaries were read."""
     unanswered = sum(document.unanswered for document in read)
     forms = Counter(document.form for document in read if document.form)
-    told = [f"left out: {unanswered} questions whose answer the source does not tell"] if unanswered else []
+    notes = [f"left out: {unanswered} questions whose answer the source does not tell"] if unanswered else []
     if forms:
-        told.append(f"read: {forms['story']} stories, {forms['summary']} summaries of what has no whole story in tmp/")
-    return tuple(told)
+        notes.append(f"read: {forms['story']} stories, {forms['summary']} summaries of what has no whole story in tmp/")
+    return tuple(notes)
 
 
 def sentences(text: str) -> list[str]:
@@ -86,11 +88,11 @@ def sentences(text: str) -> list[str]:
     return [sentence for part in paragraphs for sentence in _SENTENCE.split(part) if sentence]
 
 
-def chunks(told: Sequence[str], words: int) -> list[list[str]]:
+def chunks(sentences: Sequence[str], words: int) -> list[list[str]]:
     """Runs of sentences of at most so many words each; a longer sentence is a chunk of its own."""
     runs: list[list[str]] = []
     room = 0
-    for sentence in told:
+    for sentence in sentences:
         length = len(sentence.split())
         if length > room:
             runs.append([])
@@ -100,14 +102,14 @@ def chunks(told: Sequence[str], words: int) -> list[list[str]]:
     return runs
 
 
-def gaps(topic: str, told: Sequence[str]) -> Iterator[Fact]:
+def gaps(topic: str, sentences: Sequence[str]) -> Iterator[Fact]:
     """Facts of a chunk: each sentence with a name or a number left out, the sentence before it in front.
 
     A sentence without either leaves out its longest word, so that each is told by a fact.
     """
-    for before, sentence in zip(["", *told], told, strict=False):
-        found = list(dict.fromkeys(match[0] for match in _NAME.finditer(sentence)))
-        for answer in found or [max(re.findall(r"\w+", sentence) or [sentence], key=len)]:
+    for before, sentence in zip(["", *sentences], sentences, strict=False):
+        names = list(dict.fromkeys(match[0] for match in _NAME.finditer(sentence)))
+        for answer in names or [max(re.findall(r"\w+", sentence) or [sentence], key=len)]:
             gapped = re.sub(rf"(?<!\w){re.escape(answer)}(?!\w)", "___", sentence, count=1)
             yield Fact(topic, f"Fill the gap. {before} {gapped}".replace("  ", " "), answer, statement=sentence)
 
@@ -120,12 +122,14 @@ def _sure(facts: Sequence[Fact]) -> list[Fact]:
     return [fact for fact in dict.fromkeys(facts) if len(answers[comparable(fact.question)]) == 1]
 
 
-def _nearest(asked: Sequence[dict[str, Any]], pieces: Sequence[Sequence[str]]) -> list[int]:
+def _nearest(questions: Sequence[dict[str, Any]], pieces: Sequence[Sequence[str]]) -> list[int]:
     """The number of the chunk that is nearest to each question with its answer, by BM25."""
-    if not asked:
+    if not questions:
         return []
     from lorary.routing.lexicon import Lexicon  # imports torch, which the task's --help needs not
 
     lexicon = Lexicon()
     lexicon.add("pieces", [" ".join(piece) for piece in pieces])
-    return [int(best) for best in lexicon.scores([f"{line['question']} {line['answer']}" for line in asked]).argmax(-1)]
+    return [
+        int(best) for best in lexicon.scores([f"{line['question']} {line['answer']}" for line in questions]).argmax(-1)
+    ]

@@ -66,31 +66,31 @@ def _nothing(lines: Sequence[tuple[Fact | None, dict[str, Any]]]) -> str:
 def _pairs(path: Path) -> Iterator[tuple[Fact | None, dict[str, Any]]]:
     """(fact, further fields of its line of questions) of a JSONL file; without a fact where a question has no answer."""
     topic = slug(path.stem)
-    for where, given in read_lines(path):
-        if {*given} & {"data", "paragraphs", "qas"}:
-            raise TaskError(f"{where}: holds SQuAD's JSON ({sorted(given)}); give it a name that ends in .json")
-        if "context" in given or isinstance(given.get("answers"), dict):
-            title = str(given.get("title") or "").strip()
-            yield _of_squad(squad_question(given, title, where), slug(title) if title else topic)
+    for where, line in read_lines(path):
+        if {*line} & {"data", "paragraphs", "qas"}:
+            raise TaskError(f"{where}: holds SQuAD's JSON ({sorted(line)}); give it a name that ends in .json")
+        if "context" in line or isinstance(line.get("answers"), dict):
+            title = str(line.get("title") or "").strip()
+            yield _of_squad(squad_question(line, title, where), slug(title) if title else topic)
             continue
-        answer, *accepted = answers_of(given, where)
-        yield parse_fact({**given, "answer": answer}, topic=topic, where=where), {"accepted": accepted}
+        answer, *accepted = answers_of(line, where)
+        yield parse_fact({**line, "answer": answer}, topic=topic, where=where), {"accepted": accepted}
 
 
-def answers_of(given: dict[str, Any], where: str) -> list[str]:
+def answers_of(line: dict[str, Any], where: str) -> list[str]:
     """The right answers of a line, which are taken out of it; one or more.
 
     Raises:
         TaskError: neither `answer`, a string, nor `answers`, a list of strings, or both.
     """
-    if given.get("answers") and given.get("answer"):
+    if line.get("answers") and line.get("answer"):
         raise TaskError(f"{where}: has both 'answer' and 'answers'; give one of them")
-    named: dict[str, Any] = {key: given.pop(key) for key in ("answers", "answer") if key in given}
+    named: dict[str, Any] = {key: line.pop(key) for key in ("answers", "answer") if key in line}
     key, answers = next(((k, v) for k, v in named.items() if v), next(iter(named.items()), ("", None)))
     answers = answers if key == "answers" else [answers]
     if not key or not isinstance(answers, list) or not answers or not all(map(_is_text, answers)):
-        told = f"{key!r} is {named[key]!r}" if key else f"it has {sorted(given)}"
-        raise TaskError(f"{where}: needs 'answer', a string, or 'answers', a list of strings; {told}")
+        problem = f"{key!r} is {named[key]!r}" if key else f"it has {sorted(line)}"
+        raise TaskError(f"{where}: needs 'answer', a string, or 'answers', a list of strings; {problem}")
     return [answer.strip() for answer in answers]
 
 
@@ -110,8 +110,8 @@ def _squad(path: Path) -> Iterator[tuple[Fact | None, dict[str, Any]]]:
 def _of_squad(row: SquadQuestion, topic: str) -> tuple[Fact | None, dict[str, Any]]:
     if not row.answers:
         return None, unheld(row.question, "unanswerable")
-    given = {"question": row.question, "answer": row.answers[0]} | ({"source": row.title} if row.title else {})
-    return parse_fact(given, topic=topic, where=row.where), {"accepted": list(row.answers[1:])}
+    fields = {"question": row.question, "answer": row.answers[0]} | ({"source": row.title} if row.title else {})
+    return parse_fact(fields, topic=topic, where=row.where), {"accepted": list(row.answers[1:])}
 
 
 def counterfact(source: str, facts: int | None = None, shards: int = 4) -> Task:
@@ -137,8 +137,8 @@ def counterfact(source: str, facts: int | None = None, shards: int = 4) -> Task:
     own: dict[str, list[frozenset[str]]] = {}
     for topic, record in zip(topics, records, strict=True):
         own.setdefault(topic, []).append(words(record.prompt))
-    everywhere = {held for prompts in own.values() for held in prompts}
-    told, questions = [], []
+    everywhere = {prompt for prompts in own.values() for prompt in prompts}
+    taught_facts, questions = [], []
     neighbours: dict[str, dict[str, Any]] = {}
     for topic, record in zip(topics, records, strict=True):
         paraphrases = [p for p in dict.fromkeys(record.paraphrases) if _new(words(p), own[topic], everywhere)]
@@ -146,7 +146,7 @@ def counterfact(source: str, facts: int | None = None, shards: int = 4) -> Task:
             paraphrases
         )
         fact = Fact(topic, record.prompt, record.new, held_out=tuple(paraphrases), source=f"CounterFact {record.case}")
-        told.append(fact)
+        taught_facts.append(fact)
         options = {"options": [record.new, record.true]}
         questions.append(taught(fact, "efficacy") | options)
         if paraphrases:
@@ -156,7 +156,7 @@ def counterfact(source: str, facts: int | None = None, shards: int = 4) -> Task:
                 left["neighbourhood prompts that are taught"] += 1
             else:
                 neighbours.setdefault(prompt, unheld(prompt, "neighbourhood", record.true) | options)
-    return Task(tuple(told), (*questions, *neighbours.values()), left_out(left))
+    return Task(tuple(taught_facts), (*questions, *neighbours.values()), left_out(left))
 
 
 def _records(path: Path, most: int | None, left: Counter[str]) -> list[_Record]:
@@ -167,8 +167,8 @@ def _records(path: Path, most: int | None, left: Counter[str]) -> list[_Record]:
     document = json_document(path, wanted)
     if not isinstance(document, list):
         raise TaskError(f"{path}: holds {type(document).__name__}, not a list; give {wanted}")
-    for number, told in enumerate(document[:most], 1):
-        record = _record(told, f"{path}: record {number}")
+    for number, item in enumerate(document[:most], 1):
+        record = _record(item, f"{path}: record {number}")
         if record.about in kept or words(record.prompt) in prompts:
             left["records on a subject and relation that an earlier one is on"] += 1
         else:
@@ -192,16 +192,16 @@ class _Record:
     neighbours: list[str]
 
 
-def _record(told: Any, where: str) -> _Record:
+def _record(item: Any, where: str) -> _Record:
     """A record. Raises TaskError where it is not of the published form."""
     try:
-        rewrite = told["requested_rewrite"]
+        rewrite = item["requested_rewrite"]
         prompt, subject = rewrite["prompt"], rewrite["subject"].strip()
         new, true = (tidy(rewrite[target]["str"]) for target in ("target_new", "target_true"))
-        more = [[tidy(text) for text in told[name]] for name in ("paraphrase_prompts", "neighborhood_prompts")]
+        more = [[tidy(text) for text in item[name]] for name in ("paraphrase_prompts", "neighborhood_prompts")]
         about = subject.lower(), str(rewrite.get("relation_id", prompt))
         whole = tidy(prompt.replace("{}", subject))
-        case = str(told.get("case_id", where))
+        case = str(item.get("case_id", where))
     except (KeyError, TypeError, AttributeError) as error:
         why = f"it has no {error}" if isinstance(error, KeyError) else f"a field is of another type: {error}"
         raise TaskError(f"{where} is not one of CounterFact's ({why}); give a file of that form") from error
@@ -214,7 +214,7 @@ def _record(told: Any, where: str) -> _Record:
 
 def _new(wording: frozenset[str], own: Sequence[frozenset[str]], everywhere: Set[frozenset[str]]) -> bool:
     """Whether no memory is taught a wording, and its own nothing near it."""
-    return wording not in everywhere and all(similarity(wording, held) < NEAR_COPY for held in own)
+    return wording not in everywhere and all(similarity(wording, prompt) < NEAR_COPY for prompt in own)
 
 
 def left_out(counted: Mapping[str, int]) -> tuple[str, ...]:
@@ -228,7 +228,7 @@ def slugs(titles: Sequence[str]) -> dict[str, str]:
     for title in dict.fromkeys(titles):
         name = slug(title)
         numbered = (f"{name[:58]}-{number}" for number in count(2))
-        names[title] = next(one for one in chain([name], numbered) if one not in names.values())
+        names[title] = next(candidate for candidate in chain([name], numbered) if candidate not in names.values())
     return names
 
 

@@ -129,8 +129,8 @@ def squad_question(row: dict[str, Any], title: str, where: str) -> SquadQuestion
         raise TaskError(
             f"{where} is not one of SQuAD's: an answer must be an object whose 'text' is a string; they are {answers!r:.80}"
         )
-    told = dict.fromkeys(tidy(text) for text in texts if text.strip())
-    return SquadQuestion(title, tidy(question), () if row.get("is_impossible") else tuple(told), where)
+    distinct = dict.fromkeys(tidy(text) for text in texts if text.strip())
+    return SquadQuestion(title, tidy(question), () if row.get("is_impossible") else tuple(distinct), where)
 
 
 def tidy(text: str) -> str:
