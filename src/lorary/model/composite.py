@@ -20,7 +20,7 @@ from lorary.base.layers import bare_twin, fingerprint
 from lorary.base.loading import Base, BaseError, load_base
 from lorary.base.prompts import stop_at_ends
 from lorary.errors import reading
-from lorary.model.configuration import BASE_PART, ENCODER_PART, GATE_PART, LoraryConfig
+from lorary.model.configuration import BASE_PART, ENCODER_PART, GATE_PART, LoraryConfig, base_changes
 from lorary.model.modeling import LoraryForCausalLM
 from lorary.routing.encoder import Encoder, load_encoder
 from lorary.routing.gate import FEATURES, Gate
@@ -37,9 +37,12 @@ def base_of(bank: MemoryBank, base: Base | None = None) -> Base:
     loaded = replace(loaded, model=bare_twin(loaded.model))
     weights = fingerprint(loaded.model)
     if weights != bank.fingerprint:
+        remedy = "load that base"
+        if loaded.model.dtype == torch.float16:
+            remedy += ", and in bfloat16 or float32, as float16 changes weights; model.half() casts the composite"
         raise BaseError(
             f"base {loaded.name!r} has fingerprint {weights[:12]}, the bank was written on {bank.fingerprint[:12]} "
-            f"({bank.base!r}); load that base"
+            f"({bank.base!r}); {remedy}"
         )
     return loaded
 
@@ -109,13 +112,18 @@ def load_composite(
     }
     place = _local(folder, revision, local_files_only, hub)
     bank = MemoryBank.load(place)
+    stored = _configuration(place, **{name: options.pop(name) for name in _OF_CONFIGURATION if name in options})
     if not isinstance(config, LoraryConfig):
-        config = _configuration(place)
-    elif (attention := getattr(config, "_attn_implementation_internal", None)) is not None:
-        options.setdefault("attn_implementation", attention)  # the Auto classes leave the argument in the configuration
+        config = stored
+    options = base_changes(config, stored) | options
+    if isinstance(
+        attention := options.get("attn_implementation"), dict
+    ):  # by sub-configuration, as transformers takes it
+        options["attn_implementation"] = attention.get("text_config", attention.get(""))
     own = place / BASE_PART
     name = base or (str(own) if own.is_dir() else bank.base)
-    kwargs: dict[str, Any] = {"dtype": dtype, "device_map": device_map, **options}
+    half = dtype in _HALF
+    kwargs: dict[str, Any] = {"dtype": "auto" if half else dtype, "device_map": device_map, **options}
     loaded = load_base(name, revision=bank.revision, local_files_only=local_files_only, **kwargs)
     with reading(f"the tokenizer in {place}", _AGAIN):
         tokenizer = AutoTokenizer.from_pretrained(place) if not own.is_dir() else loaded.tokenizer
@@ -124,6 +132,8 @@ def load_composite(
     gate = _load_gate(place, bank, config, encoder)
     model = assemble(bank, loaded, encoder=encoder, gate=gate.to(loaded.model.device), config=config)
     model.name_or_path = str(folder)
+    if half:
+        model.half()
     if output_loading_info:
         empty: dict[str, Any] = {"missing_keys": set(), "unexpected_keys": set(), "mismatched_keys": set()}
         return model, {**empty, "error_msgs": []}
@@ -131,14 +141,18 @@ def load_composite(
 
 
 _AGAIN = "restore it, or train the router again"
+_OF_CONFIGURATION = ("granularity", "policy", "return_dict")
+"""Options of `from_pretrained` that change the composite's own configuration."""
+_HALF = (torch.float16, "float16", "half")
+"""fp16, which the base is cast to when its fingerprint has been taken: its weights in fp16 are not quite the same."""
 
 
-def _configuration(place: Path) -> LoraryConfig:
-    """The configuration of the composite in a folder."""
+def _configuration(place: Path, **changes: Any) -> LoraryConfig:
+    """The configuration of the composite in a folder, with a caller's changes."""
     if not (place / "config.json").is_file():
         raise BankError(f"{place / 'config.json'} is missing; {_AGAIN}")
     with reading(place / "config.json", _AGAIN):
-        return LoraryConfig.from_pretrained(place)
+        return LoraryConfig.from_pretrained(place, **changes)
 
 
 def load_router(folder: str | Path) -> tuple[Router, LoraryConfig]:

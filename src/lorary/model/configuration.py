@@ -69,3 +69,25 @@ class LoraryConfig(PretrainedConfig):
         if "sources" in known:
             known["sources"] = tuple(known["sources"])
         return Policy(**{k: v for k, v in known.items() if k in Policy.__dataclass_fields__})
+
+
+_OF_COMPOSITE = {
+    "granularity", "features", "policy", "split_layer", "trained", "text_config", "return_dict", "dtype", "architectures",
+    "auto_map", "model_type", "transformers_version",
+}  # fmt: skip
+"""What a composite's configuration says of the composite itself; all else it says of the base."""
+
+
+def base_changes(config: LoraryConfig, stored: LoraryConfig) -> dict[str, Any]:
+    """What a caller's configuration says of the base that the stored one does not: arguments for loading the base.
+
+    transformers' Auto classes put options such as `use_cache=False` or `output_hidden_states=True` into the
+    configuration, and the base is what obeys them.
+    """
+    before, after = stored.to_dict(), config.to_dict()
+    names = [name for name in {*after} - _OF_COMPOSITE if name[0] != "_" and hasattr(stored.text_config, name)]
+    changes = {name: after[name] for name in names if after[name] != before.get(name)}
+    for part in (config, config.text_config):
+        if (attention := getattr(part, "_attn_implementation_internal", None)) is not None:
+            changes.setdefault("attn_implementation", attention)
+    return changes
