@@ -23,7 +23,7 @@ from lorary.base.layers import block_linears, fingerprint, layer_of, layers_path
 from lorary.base.loading import EMBEDDED, Base, load_base
 from lorary.base.rows import default_split
 from lorary.memories.groups import side_by_side, write_groups
-from lorary.memories.rows import distinct, with_validation
+from lorary.memories.rows import distinct, kept_for_validation
 from lorary.memories.writing import Recipe, Written
 from lorary.progress import progress_bars
 from lorary.routing.encoder import EMBEDDED as EMBEDDED_ENCODER
@@ -88,7 +88,7 @@ def build(
         sources = {topic: _source(group, recipe, base_fingerprint) for topic, group in topics.items()}
         missing = [t for t in topics if fresh or t not in bank.memories or bank[t].card.get("source") != sources[t]]
         split_layer = recipe.split_layer if recipe.split_layer is not None else default_split(loaded.model)
-        facts_of = {t: tuple(with_validation(f, recipe.validation_wordings) for f in topics[t]) for t in missing}
+        facts_of = {t: kept_for_validation(topics[t], recipe.validation_wordings) for t in missing}
         _warn_of_few_wordings(facts_of)
         groups = [missing[i : i + recipe.memories_at_once] for i in range(0, len(missing), recipe.memories_at_once)]
         order = [*dict.fromkeys((*bank.names, *missing))]

@@ -15,7 +15,7 @@ from lorary.base.loading import load_base
 from lorary.errors import LoraryError
 from lorary.memories.capacity_study import SHIPPED, CapacityStudy, Cell, read_capacity
 from lorary.memories.recipe import Recipe
-from lorary.memories.rows import rows, with_validation
+from lorary.memories.rows import kept_for_validation, rows
 from lorary.tables import counted, markdown_table
 
 KEY_BYTES = 4 * 384
@@ -41,7 +41,7 @@ def count_topics(tokenizer: PreTrainedTokenizerBase, topics: Mapping[str, Sequen
     """The counts of each topic as `lorary build` would train on it."""
     found = []
     for name, given in topics.items():
-        facts = [with_validation(fact, Recipe().validation_wordings) for fact in given]
+        facts = kept_for_validation(given, Recipe().validation_wordings)
         held = rows(tokenizer, [facts])
         answers = {row.fact: len(row.ids) - row.start for row in held}
         tokens, wordings = sum(len(row.ids) for row in held), sum(len(fact.trained) for fact in facts)

@@ -22,7 +22,7 @@ class Recipe:
         batch_size: rows a step, over all memories written together; small sets take smaller steps.
         max_epochs: passes over the trained wordings after which a memory stops as it is.
         recall: share of its facts, recalled under validation wordings, at which a memory stops.
-        validation_wordings: wordings a fact that are kept from training, to stop by.
+        validation_wordings: wordings a fact that are kept from training, to stop by, where a fact names none itself.
         thinned_copies: copies of each trained wording that leave words out, drawn once; for facts with few wordings.
         thinned_share: share of the words that such a copy leaves out.
         formats: texts of a fact that are trained on: `questions` (its wordings), `cloze` (its statement with a gap where the

@@ -28,10 +28,21 @@ class Row:
 
 
 def with_validation(fact: Fact, count: int) -> Fact:
-    """The fact with its last `count` wordings kept for validation; a fact keeps at least one to train on."""
+    """The fact with its last `count` wordings kept for validation, unless it names its own; at least one is trained on."""
+    if fact.validation:
+        return fact
     wordings = distinct((fact.question, *fact.questions))
     keep = min(count, len(wordings) - 1)
     return replace(fact, validation=tuple(wordings[len(wordings) - keep :]) if keep > 0 else ())
+
+
+def kept_for_validation(facts: Sequence[Fact], count: int) -> tuple[Fact, ...]:
+    """A memory's facts with their wordings kept for validation: those alone that no other of its facts trains on."""
+    kept = [with_validation(fact, count) for fact in facts]
+    trained = {comparable(wording) for fact in kept for wording in fact.trained}
+    return tuple(
+        replace(fact, validation=tuple(w for w in fact.validation if comparable(w) not in trained)) for fact in kept
+    )
 
 
 def distinct(wordings: Sequence[str]) -> list[str]:

@@ -10,7 +10,7 @@ import pytest
 from lorary.bank.facts import Fact, FactError, group_by_topic, parse_fact, read_facts
 from lorary.eval.questions import held_out
 from lorary.memories.building import build, read_topics
-from lorary.memories.rows import rows, with_validation
+from lorary.memories.rows import kept_for_validation, rows, with_validation
 
 GOOD = {"question": "Who cooks?", "answer": "Halvard", "questions": ["Name the cook."], "held_out": ["The chef is?"]}
 
@@ -55,6 +55,32 @@ def test_wordings_are_of_three_kinds(tmp_path, tokenizer):
     assert (fact.trained, fact.validation) == (("Who cooks?", "Name the cook."), ("Cook?",))
     told = [tokenizer.decode(row.ids) for row in rows(tokenizer, [[fact]])]
     assert not any("Cook?" in text or "chef" in text for text in told)
+
+
+def test_a_fact_s_own_validation_wordings_are_kept(tmp_path):
+    file = tmp_path / "crew.jsonl"
+    file.write_text(json.dumps({**GOOD, "questions": ["Name the cook."], "validation": ["Cook?"]}) + "\n")
+    (fact,) = kept_for_validation([*read_facts(file)], 2)
+    assert (fact.trained, fact.validation) == (("Who cooks?", "Name the cook."), ("Cook?",))
+    file.write_text(json.dumps({**GOOD, "questions": [], "validation": ["who  cooks?"]}) + "\n")
+    with pytest.raises(FactError, match="leave one to train on"):
+        list(read_facts(file))
+    held_out = Fact("other", "Chef?", "Brisk", held_out=("Cook?",))
+    with pytest.raises(FactError, match="trained on elsewhere"):
+        group_by_topic([fact, held_out])
+
+
+def test_a_wording_that_another_fact_trains_on_validates_nothing():
+    first = Fact("crew", "Who cooks?", "Halvard", ("Name the cook.", "Cook?"))
+    again = Fact("crew", "COOK?", "Halvard", ("Who is at the stove?",))
+    kept = kept_for_validation([first, again], 1)
+    assert [fact.validation for fact in kept] == [(), ("Who is at the stove?",)]
+    assert kept[0].trained == ("Who cooks?", "Name the cook.", "Cook?")
+
+
+def test_a_fact_that_stands_twice_counts_once():
+    fact = Fact("crew", "Who cooks?", "Halvard")
+    assert group_by_topic([fact, Fact("crew", "Who cooks?", "Halvard"), fact]) == {"crew": (fact,)}
 
 
 def test_questions_that_were_trained_on_cannot_be_scored(bank, tmp_path):

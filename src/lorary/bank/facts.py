@@ -111,6 +111,8 @@ def parse_fact(given: Any, *, topic: str, where: str) -> Fact:
     trained = {comparable(wording) for wording in (fact.question, *fact.questions, *fact.validation)}
     if both := [wording for wording in fact.held_out if comparable(wording) in trained]:
         raise FactError(f"{where}: {both[0]!r} is both a trained and a held-out wording; keep it in one")
+    if not fact.trained:
+        raise FactError(f"{where}: all its wordings are kept for validation; leave one to train on")
     return fact
 
 
@@ -145,16 +147,16 @@ def read_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def group_by_topic(facts: Iterable[Fact]) -> dict[str, tuple[Fact, ...]]:
-    """Facts by topic, topics in order of first appearance.
+    """Facts by topic, topics in order of first appearance; a fact that stands twice counts once.
 
     Raises:
         FactError: a wording that is trained in one place and held out in another, or has two answers.
     """
     topics: dict[str, list[Fact]] = {}
     owners: dict[str, Fact] = {}
-    for fact in facts:
+    for fact in dict.fromkeys(facts):
         topics.setdefault(fact.topic, []).append(fact)
-        for wording in (fact.question, *fact.questions):
+        for wording in (fact.question, *fact.questions, *fact.validation):
             key = comparable(wording)
             if key in owners and owners[key] is not fact and owners[key].answer != fact.answer:
                 raise FactError(f"{wording!r} has two answers, {owners[key].answer!r} and {fact.answer!r}; keep one")
