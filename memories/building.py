@@ -159,8 +159,8 @@ _LATER = {"formats": ("questions", "cloze"), "visits": None}
 def _source(facts: Sequence[Fact], recipe: Recipe, base_fingerprint: str) -> str:
     """Hex sha256 of all that decides what a memory becomes."""
     chosen = {name: value for name, value in asdict(recipe).items() if name not in _LATER or value != _LATER[name]}
-    told = [fact.to_json() for fact in facts], chosen, base_fingerprint
-    return sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+    decides = [fact.to_json() for fact in facts], chosen, base_fingerprint
+    return sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
 
 
 def to_memory(

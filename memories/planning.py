@@ -39,14 +39,14 @@ class Topic:
 
 def count_topics(tokenizer: PreTrainedTokenizerBase, topics: Mapping[str, Sequence[Fact]]) -> list[Topic]:
     """The counts of each topic as `lorary build` would train on it."""
-    found = []
-    for name, given in topics.items():
-        facts = kept_for_validation(given, Recipe().validation_wordings)
-        held = rows(tokenizer, [facts])
-        answers = {row.fact: len(row.ids) - row.start for row in held}
-        tokens, wordings = sum(len(row.ids) for row in held), sum(len(fact.trained) for fact in facts)
-        found.append(Topic(name, len(facts), sum(answers.values()), tokens, wordings))
-    return found
+    counts = []
+    for name, own in topics.items():
+        facts = kept_for_validation(own, Recipe().validation_wordings)
+        shown = rows(tokenizer, [facts])
+        answers = {row.fact: len(row.ids) - row.start for row in shown}
+        tokens, wordings = sum(len(row.ids) for row in shown), sum(len(fact.trained) for fact in facts)
+        counts.append(Topic(name, len(facts), sum(answers.values()), tokens, wordings))
+    return counts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +82,7 @@ def options(topics: Sequence[Topic], study: CapacityStudy, recall: float) -> lis
     Raises:
         PlanError: no rank reaches it.
     """
-    found = []
+    reaching = []
     for rank in study.ranks:
         limit = study.knee(rank, recall)
         if limit is None:
@@ -92,7 +92,7 @@ def options(topics: Sequence[Topic], study: CapacityStudy, recall: float) -> lis
         loads, shares = [c.load for c in points], [c.recall_unseen for c in points]
         expected = [t.facts / facts * float(np.interp(t.facts / parts[t.name], loads, shares)) for t in topics]
         memories = sum(parts.values())
-        found.append(
+        reaching.append(
             Option(
                 rank=rank,
                 knee=limit,
@@ -105,13 +105,13 @@ def options(topics: Sequence[Topic], study: CapacityStudy, recall: float) -> lis
                 expected=sum(expected),
             )
         )
-    if not found:
+    if not reaching:
         best = max(study.cells, key=lambda cell: cell.recall_unseen)
         raise PlanError(
             f"no rank of the study recalls {recall:g} of its facts under unseen wordings; the best is rank {best.rank} "
             f"with {best.recall_unseen:.2f} of {counted(best.load, 'fact')}; give a lower --recall, or a larger study"
         )
-    return sorted(found, key=lambda option: (option.memories, option.adapter_bytes))
+    return sorted(reaching, key=lambda option: (option.memories, option.adapter_bytes))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,10 +151,10 @@ def plan(
     if not study.cells:
         raise PlanError(f"{capacity} holds no finished cell yet; let `lorary research capacity` go on")
     made, wanted = study.configuration, study.recall if recall is None else recall
-    counted = count_topics(tokenizer or load_base(made["base"], revision=made.get("revision")).tokenizer, topics)
-    found = options(counted, study, wanted)
+    topic_counts = count_topics(tokenizer or load_base(made["base"], revision=made.get("revision")).tokenizer, topics)
+    by_rank = options(topic_counts, study, wanted)
     source = f"the study in {capacity}" if capacity else f"the shipped study, {SHIPPED.parent.name}/{SHIPPED.name}"
-    return Plan(topics=counted, options=found, recall=wanted, study=study, source=source)
+    return Plan(topics=topic_counts, options=by_rank, recall=wanted, study=study, source=source)
 
 
 def passes() -> int:
@@ -213,22 +213,23 @@ def tell_plan(plan: Plan) -> str:
 
 def working(plan: Plan, option: Option) -> list[str]:
     """Each number of an option with the formula that gave it."""
-    held, tokens = option.knee, sum(t.row_tokens for t in plan.topics)
+    knee, tokens = option.knee, sum(t.row_tokens for t in plan.topics)
     more = ", the largest load measured, so more may fit" if option.largest else ""
     made = plan.study.configuration
     wordings = sum(t.wordings for t in plan.topics)
     a_fact = wordings / sum(t.facts for t in plan.topics)
     return [
-        f"  knee      {counted(held.load, 'fact')} or {counted(held.answer_tokens, 'answer token')} a memory: rank "
-        f"{option.rank} recalled {held.recall_unseen:.2f} >= {plan.recall:g} of them under an unseen wording{more}",
-        f"  memories  sum over topics of max(ceil(facts / {held.load}), ceil(answer tokens / {held.answer_tokens})) "
+        f"  knee      {counted(knee.load, 'fact')} or {counted(knee.answer_tokens, 'answer token')} a memory: rank "
+        f"{option.rank} recalled {knee.recall_unseen:.2f} >= {plan.recall:g} of them under an unseen wording{more}",
+        f"  memories  sum over topics of max(ceil(facts / {knee.load}), ceil(answer tokens / {knee.answer_tokens})) "
         f"= {option.memories}",
-        f"  bytes     {counted(option.memories, 'memory')} x {held.bytes:,} + {wordings:,} wordings x "
+        f"  bytes     {counted(option.memories, 'memory')} x {knee.bytes:,} + {counted(wordings, 'wording')} x "
         f"{option.key_bytes // wordings:,} (keys to route by) = {option.adapter_bytes + option.key_bytes:,}",
-        f"  minutes   {tokens:,} row tokens x {passes()} passes x {1000 * token_seconds(plan.study, held):.2f} ms / 60,000 "
-        f"= {option.minutes:.1f}, of one process of that machine; a memory that recalls all of its facts stops earlier",
+        f"  minutes   {counted(tokens, 'row token')} x {counted(passes(), 'pass')} x "
+        f"{1000 * token_seconds(plan.study, knee):.2f} ms / 60,000 = {option.minutes:.1f}, of one process of "
+        f"that machine; a memory that recalls all of its facts stops earlier",
         f"  recall    {option.expected:.2f} by the line between the study's loads, for invented facts in "
-        f"{made['wordings']} wordings; yours have {a_fact:.1f} to train on, and oblique questions are harder",
+        f"{counted(made['wordings'], 'wording')}; yours have {a_fact:.1f} to train on, and oblique questions are harder",
     ]
 
 

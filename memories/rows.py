@@ -83,22 +83,22 @@ def rows(
     Raises:
         FactError: a fact for which there is no row.
     """
-    chance, found = random.Random(seed), []
+    chance, shown = random.Random(seed), []
     for m, facts in enumerate(memories):
         for f, fact in enumerate(facts):
-            asked = distinct(fact.trained) if "questions" in formats else ()
-            for wording in (*asked, *(fact.cloze if "cloze" in formats else ())):
-                found.append(tokenise(tokenizer, m, f, wording, fact.answer))
+            questions = distinct(fact.trained) if "questions" in formats else ()
+            for wording in (*questions, *(fact.cloze if "cloze" in formats else ())):
+                shown.append(tokenise(tokenizer, m, f, wording, fact.answer))
                 for question in dict.fromkeys(thinned(wording, share, chance) for _ in range(copies)):
                     if question != wording:
-                        found.append(replace(tokenise(tokenizer, m, f, question, fact.answer), counted=False))
+                        shown.append(replace(tokenise(tokenizer, m, f, question, fact.answer), counted=False))
             if "text" in formats and fact.statement:
-                found.append(_told(tokenizer, m, f, fact.statement))
-            if not found or (found[-1].memory, found[-1].fact) != (m, f):
+                shown.append(_told(tokenizer, m, f, fact.statement))
+            if not shown or (shown[-1].memory, shown[-1].fact) != (m, f):
                 raise FactError(
                     f"{fact.question!r} gives nothing to train on as {list(formats)}; it has no such statement"
                 )
-    return found
+    return shown
 
 
 def _told(tokenizer: PreTrainedTokenizerBase, memory: int, fact: int, statement: str) -> Row:

@@ -30,10 +30,10 @@ class Store:
     def batches(self, wanted: Sequence[int], size: int, order: random.Random | None) -> list[list[int]]:
         """Batches of rows of like length (padding is wasted work), in random order where `order` is given."""
         by_length = sorted(wanted, key=lambda i: (len(self.rows[i].ids), order.random() if order else i))
-        found = [by_length[i : i + size] for i in range(0, len(by_length), size)]
+        batches = [by_length[i : i + size] for i in range(0, len(by_length), size)]
         if order:
-            order.shuffle(found)
-        return found
+            order.shuffle(batches)
+        return batches
 
 
 def states_of(base: Base, facts: Sequence[Fact], split_layer: int) -> Known:

@@ -103,11 +103,11 @@ class _Writer:
     @torch.no_grad()
     def recalled(self, store: Store, wanted: Sequence[int]) -> dict[int, bool]:
         """Row → whether greedy decoding would give the whole answer (every label is the argmax)."""
-        found: dict[int, bool] = {}
+        right: dict[int, bool] = {}
         for chunk in store.batches(wanted, EVALUATED, None):
             logits, labels, row = self.logits(store, chunk)
-            found.update(zip(chunk, _whole(logits.argmax(-1) == labels, row, len(chunk)).tolist(), strict=True))
-        return found
+            right.update(zip(chunk, _whole(logits.argmax(-1) == labels, row, len(chunk)).tolist(), strict=True))
+        return right
 
     def snapshot(self, memory: int) -> dict[str, tuple[Tensor, Tensor]]:
         """The unscaled factors of one memory, as they are now."""
@@ -226,11 +226,11 @@ def _step(writer: _Writer, optimizer: torch.optim.Optimizer, chunk: Sequence[int
 def _hits(writer: _Writer, store: Store, memory: int) -> Hits:
     """What greedy decoding recalls of a memory's facts under the wordings in `store` that count."""
     wanted = [i for i, row in enumerate(store.rows) if row.memory == memory and row.counted]
-    found: list[list[bool]] = [[] for _ in writer.memories[memory]]
+    hits: list[list[bool]] = [[] for _ in writer.memories[memory]]
     right = writer.recalled(store, wanted)
     for i in wanted:
-        found[store.rows[i].fact].append(right[i])
-    return tuple(map(tuple, found))
+        hits[store.rows[i].fact].append(right[i])
+    return tuple(map(tuple, hits))
 
 
 def _whole_facts(hits: Hits) -> float | None:

@@ -73,12 +73,12 @@ class _Wordings:
         open_to_all = wordings[: len(wordings) - held_out]
         if wordings not in self._kept:
             self._kept[wordings] = self.random.sample(open_to_all, validation)
-        said = {wording: wording.replace("{who}", who) for wording in wordings}
-        trained = [said[w] for w in open_to_all if w not in self._kept[wordings]]
-        kept = tuple(said[w] for w in self._kept[wordings])
+        question = {wording: wording.replace("{who}", who) for wording in wordings}
+        trained = [question[w] for w in open_to_all if w not in self._kept[wordings]]
+        kept = tuple(question[w] for w in self._kept[wordings])
         answer = str(self.random.randrange(1000, 9999))
-        held = tuple(said[w] for w in wordings[len(wordings) - held_out :])
-        return Fact(topic, trained[0], answer, (*trained[1:], *kept), held, validation=kept)
+        last = tuple(question[w] for w in wordings[len(wordings) - held_out :])
+        return Fact(topic, trained[0], answer, (*trained[1:], *kept), last, validation=kept)
 
 
 def _shuffled(wordings: tuple[str, ...], fold: int) -> tuple[str, ...]:

@@ -142,7 +142,9 @@ def routing_milliseconds(memories: int = 1000, wordings: int = 250, queries: int
     drawn = torch.randint(memories, (queries,), generator=generator).tolist()
     vectors = {f"{i} {next(sentence)}": near(list(bank)[m].keys[0], 1)[0] for i, m in enumerate(drawn)}
     texts, elsewhere = list(vectors), near(torch.zeros(dimension), 1)[0]
-    encoder = Remembered(lambda asked: torch.stack([vectors.get(s, elsewhere) for s in asked]), dimension, "none")
+    encoder = Remembered(
+        lambda sentences: torch.stack([vectors.get(s, elsewhere) for s in sentences]), dimension, "none"
+    )
     gate = new_gate(bank, encoder, 0, DEFAULT_FEATURES).requires_grad_(False)
     router = Router(bank, gate, Policy(), lambda: encoder)
     router.decide(router.features(texts[:1]))  # builds the indices

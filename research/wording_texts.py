@@ -152,8 +152,8 @@ def texts_of(fact: Fact, setting: Setting, seed: int, written: Mapping[str, Sequ
     first, *others = kept.trained
     Random(f"{seed} {fact.question}").shuffle(others)
     chosen = (first, *others[: setting.wordings - 1], *written.get(fact.question, ())[: setting.written])
-    asked = (*kept.validation, *fact.held_out)
-    return replace(fact, question=first, questions=(*chosen[1:], *asked), held_out=(), validation=asked)
+    unseen = (*kept.validation, *fact.held_out)
+    return replace(fact, question=first, questions=(*chosen[1:], *unseen), held_out=(), validation=unseen)
 
 
 def reword(
@@ -183,17 +183,17 @@ def reword(
                 eos_token_id=[int(tokenizer.eos_token_id), *_line_ends(tokenizer)],
                 pad_token_id=tokenizer.pad_token_id,
             )
-            said = tokenizer.batch_decode(output[:, inputs.input_ids.shape[1] :], skip_special_tokens=True)
-            wordings += [keep(fact, said[tries * i : tries * (i + 1)], count) for i, fact in enumerate(some)]
+            texts = tokenizer.batch_decode(output[:, inputs.input_ids.shape[1] :], skip_special_tokens=True)
+            wordings += [keep(fact, texts[tries * i : tries * (i + 1)], count) for i, fact in enumerate(some)]
             advance(len(some))
     return wordings
 
 
-def keep(fact: Fact, said: Sequence[str], count: int) -> tuple[str, ...]:
-    """The first `count` of what was said that ask for this fact anew: its names all there, no wording that it has."""
+def keep(fact: Fact, texts: Sequence[str], count: int) -> tuple[str, ...]:
+    """The first `count` of the texts that ask for this fact anew: its names all there, no wording that it has."""
     kept: list[str] = []
     taken = {comparable(wording) for wording in (fact.question, *fact.questions, *fact.held_out)}
-    for line in (text.strip().split("\n")[0].strip(' "') for text in said):
+    for line in (text.strip().split("\n")[0].strip(' "') for text in texts):
         if line and comparable(line) not in taken and _names(fact.question) <= _words(line):
             taken.add(comparable(line))
             kept.append(line)

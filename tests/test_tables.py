@@ -14,6 +14,7 @@ def test_a_table_has_its_head_first_and_no_cell_breaks_it():
 def test_a_count_is_in_the_plural_but_for_one():
     assert [counted(number, "fact") for number in (0, 1, 2)] == ["0 facts", "1 fact", "2 facts"]
     assert [counted(2, noun) for noun in ("memory", "key", "pass")] == ["2 memories", "2 keys", "2 passes"]
+    assert counted(6000, "fact") == "6,000 facts"
 
 
 def test_what_was_not_measured_is_a_dash():

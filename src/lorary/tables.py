@@ -27,7 +27,7 @@ def counted(number: int, noun: str) -> str:
         plural = f"{noun[:-1]}ies"
     else:
         plural = f"{noun}es" if noun.endswith("s") else f"{noun}s"
-    return f"{number} {noun if number == 1 else plural}"
+    return f"{number:,} {noun if number == 1 else plural}"
 
 
 def figure(value: float | None, digits: int = 3) -> str:
