@@ -78,6 +78,7 @@ def test_what_is_left_when_a_memory_leaves_is_a_fresh_composite(name, bank, base
         model.remove_memory(other)
     assert not mixtures(model.base)
     assert torch.equal(model(IDS).logits, base.model(IDS).logits)
+    assert model.router.features(["Who cooks?"]).votes.shape == (1, 0)
 
 
 def test_a_memory_that_joins_touches_no_other_memory(composite, base, tmp_path, monkeypatch):

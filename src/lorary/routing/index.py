@@ -119,6 +119,8 @@ class FactIndex:
         self, queries: Float[Tensor, "queries embedding"], memories: Sequence[str]
     ) -> Float[Tensor, "queries memories"]:
         """Each memory's best cosine similarity among the nearest wordings, 0 where none of its wordings is near."""
+        if not memories:
+            return torch.zeros(len(queries), 0)
         scores, owner = self.nearby(queries, memories)
         return torch.zeros(len(queries), len(memories)).scatter_reduce(1, owner, scores, "amax")
 
