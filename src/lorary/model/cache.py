@@ -26,6 +26,7 @@ class Plan:
         sums: of the hidden states that a gate of tokens has seen.
         latest: what a gate of tokens decided in the last pass.
         cut: whether the prompt that made it ended within a question.
+        versions: of the memories (`Membership.versions`); a memory that took the place of one of its name is another.
     """
 
     memories: tuple[str, ...]
@@ -37,6 +38,7 @@ class Plan:
     sums: Sums | None = None
     latest: Decision | None = field(default=None, compare=False)
     cut: bool = False
+    versions: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         if self.decision is not None:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from transformers.cache_utils import DynamicLayer
 
 from lorary.errors import LoraryError
 from lorary.model.cache import RoutedCache
@@ -85,13 +86,14 @@ def start_of_generation(model: Any, request: Request, args: tuple[Any, ...], kwa
 
 
 def _empty(cache: Any) -> None:
-    """Empties a cache that another route made, in place. Raises LoraryError where that cannot be done."""
-    try:
-        cache.crop(-cache.get_seq_length())
-        emptied = cache.get_seq_length() == 0
-    except (NotImplementedError, AttributeError, RuntimeError, ValueError):
-        emptied = False
-    if not emptied:
+    """Empties a cache that another route made, in place, so that rows of any number fit. Raises LoraryError where that
+    cannot be done."""
+    for layer in getattr(cache, "layers", ()):
+        layer.reset()
+        if isinstance(layer, DynamicLayer):  # its tensors have the length and the rows of what it holds
+            layer.keys = layer.values = None
+            layer.is_initialized = False
+    if cache.get_seq_length() != 0:
         raise LoraryError(
             f"another route made this {type(cache).__name__}, and it cannot be emptied; pass an empty cache, or none"
         )

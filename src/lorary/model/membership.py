@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from lorary.bank.memory import Memory
@@ -13,6 +15,14 @@ from lorary.model.planning import decide_at_split
 
 class Membership:
     """What a composite does when its bank changes; `modeling.LoraryForCausalLM` takes it in."""
+
+    _left: Mapping[str, int] = MappingProxyType({})
+    """How often a memory of each name has left."""
+
+    @property
+    def versions(self: Any) -> tuple[int, ...]:
+        """For each memory, how many of its name have left before it: what tells it from those."""
+        return tuple(self._left.get(name, 0) for name in self.memories)
 
     def add_memory(self: Any, source: Memory | str | Path, **options: Any) -> Memory:
         """Adds a memory, or a stock PEFT LoRA folder, that is reached at once; nothing is trained.
@@ -40,7 +50,7 @@ class Membership:
             self.router.get_encoder()  # what may fail fails before anything leaves
         self.router.bank.memories[memory.name] = self.router.bank.memories.pop(memory.name)
         self.router.remove(memory.name, number)
-        self._leave(number)
+        self._leave(number, memory.name)
 
     def remove_memory(self: Any, name: str) -> None:
         """Takes a memory out of the bank, the gate and the index, and out of what `set_adapter` chose; where nothing of
@@ -48,7 +58,7 @@ class Membership:
         number = self.memories.index(name) if name in self.memories else -1
         self.router.bank.remove(name)
         self.router.remove(name, number)
-        self._leave(number)
+        self._leave(number, name)
         if self._standing is not None and name in self._standing:
             self._standing = tuple(other for other in self._standing if other != name) or None
 
@@ -70,11 +80,12 @@ class Membership:
             self.config.split_layer = lowest
             self._decide_at_split()
 
-    def _leave(self: Any, number: int) -> None:
+    def _leave(self: Any, number: int, name: str) -> None:
         """Lets the memory that stood in the bank as `number` act no longer; a pass that runs meanwhile ends as it began."""
         base = twin(self.base)
         drop(base, number)
         self.base = base
+        self._left = {**self._left, name: self._left.get(name, 0) + 1}
 
     def _decide_at_split(self: Any) -> None:
         layers = decoder_layers(self.base)

@@ -151,7 +151,7 @@ class LoraryForCausalLM(AdapterApi, Membership, RoutedGeneration, PreTrainedMode
     def forward(
         self,
         input_ids: Int[Tensor, "batch seq"] | None = None,
-        attention_mask: Tensor | None = None,
+        attention_mask: Tensor | dict[str, Tensor | None] | None = None,
         position_ids: Tensor | None = None,
         past_key_values: Cache | None = None,
         inputs_embeds: Float[Tensor, "batch seq hidden"] | None = None,
@@ -181,13 +181,15 @@ class LoraryForCausalLM(AdapterApi, Membership, RoutedGeneration, PreTrainedMode
         use_cache = use_cache if use_cache is not None else getattr(self.config.text_config, "use_cache", True)
         if use_cache and past_key_values is None:
             past_key_values = RoutedCache(config=self.config.text_config)
-        started = past_key_values is not None and past_key_values.get_seq_length() > 0
+        started = past_key_values is not None and bool(past_key_values.get_seq_length() > 0)
         request = self.request(adapter_names=adapter_names, route_weights=route_weights, routing_text=routing_text)
+        # Of a static cache, `generate` gives the masks of each kind of layer, which no longer tell a row's real tokens.
+        mask = attention_mask if isinstance(attention_mask, Tensor) else None
         if started:
             plan = continued(self, request, past_key_values, input_ids, len(inputs))
         else:
-            plan = make_plan(self, request, input_ids, attention_mask, len(inputs))
-        route = route_of_pass(self, plan, inputs.shape, attention_mask, started)
+            plan = make_plan(self, request, input_ids, mask, len(inputs))
+        route = route_of_pass(self, plan, inputs.shape, mask, started)
         self._keep_routes_in_checkpoints()
         with apply_route(route):
             output = self.base(

@@ -29,12 +29,12 @@ def make_plan(
 ) -> Plan:
     """The plan of a pass that begins with no token seen; that of its `generate`, where there is one."""
     if request.whole and request.plan is not None and len(request.plan) and batch % len(request.plan) == 0:
-        return renamed(request.plan, model.memories).anew(batch)
+        return renamed(request.plan, model.memories, model.versions).anew(batch)
     memories = tuple(model.memories)
     decision = decided_by_caller(request, batch, memories)
     if decision is None and not memories:
         decision = by_caller(torch.zeros(batch, 0))
-    plan = Plan(memories)
+    plan = Plan(memories, versions=model.versions)
     if decision is not None:
         plan.decide(decision)
         return plan
@@ -49,7 +49,8 @@ def make_plan(
 def _by_router(model: LoraryForCausalLM, request: Request, texts: Sequence[str]) -> Plan:
     """The plan that the router makes of texts: decided, unless the gate waits for the hidden state."""
     policy = request.policy or model.router.policy
-    plan = Plan(tuple(model.memories), tuple(texts), policy, model.router.features(texts))
+    features = model.router.features(texts)
+    plan = Plan(tuple(model.memories), tuple(texts), policy, features, versions=model.versions)
     if not _waits(model):
         assert plan.features is not None
         plan.decide(model.router.decide(plan.features, policy))
@@ -73,12 +74,12 @@ def continued(
     plan = getattr(cache, "plan", None)
     if plan is None:
         raise LoraryError("this cache was not made by this model, so its route is unknown; start from an empty cache")
-    plan = renamed(plan, model.memories)
+    plan = renamed(plan, model.memories, model.versions)
     if request.whole:  # it was checked when `generate` began
         return plan
     decision = decided_by_caller(request, batch, plan.memories)
     if decision is not None:
-        asked_for = Plan(plan.memories)
+        asked_for = Plan(plan.memories, versions=plan.versions)
         asked_for.decide(decision)
         if not same_route(plan, asked_for):
             raise LoraryError("this cache was made by another route than the one given; start from an empty cache")

@@ -132,32 +132,35 @@ def decided_by_caller(request: Request, batch: int, memories: Sequence[str]) -> 
     return by_caller(weights.repeat_interleave(batch // len(weights), 0))
 
 
-def renamed(plan: Plan, memories: Sequence[str]) -> Plan:
+def renamed(plan: Plan, memories: Sequence[str], versions: tuple[int, ...]) -> Plan:
     """The plan over the memories that the bank holds now.
 
     Raises:
         LoraryError: a memory that takes part in the plan has left, or the plan waits for features of another bank.
     """
-    if plan.memories == tuple(memories):
+    if (plan.memories, plan.versions) == (tuple(memories), versions):
         return plan
-    places = {name: place for place, name in enumerate(memories)}
+    places = {memory: place for place, memory in enumerate(zip(memories, versions, strict=True))}
+    earlier = list(zip(plan.memories, plan.versions, strict=True))
     if plan.decision is None:
         raise LoraryError("the bank has changed since this cache was made; start from an empty cache")
     weights = plan.decision.weights
     used = (weights != 0).flatten(0, -2).any(0).nonzero().squeeze(-1).tolist()
-    if gone := [plan.memories[i] for i in used if plan.memories[i] not in places]:
+    if gone := [plan.memories[i] for i in used if earlier[i] not in places]:
         raise LoraryError(f"this cache was made by {gone[0]!r}, which has left the bank; start from an empty cache")
     moved = torch.zeros(*weights.shape[:-1], len(memories), dtype=weights.dtype, device=weights.device)
     for i in used:
-        moved[..., places[plan.memories[i]]] = weights[..., i]
-    now = Plan(tuple(memories), plan.texts, plan.policy)
+        moved[..., places[earlier[i]]] = weights[..., i]
+    now = Plan(tuple(memories), plan.texts, plan.policy, versions=versions)
     now.decide(Decision(moved, plan.decision.source, plan.decision.confidence))
     return now
 
 
 def same_route(plan: Plan | None, other: Plan) -> bool:
     """Whether two plans come to the same: equal decisions, or, where none is made yet, equal texts under one policy."""
-    if plan is None or len(plan) != len(other) or plan.memories != other.memories:
+    if plan is None or len(plan) != len(other):
+        return False
+    if (plan.memories, plan.versions) != (other.memories, other.versions):
         return False
     if plan.decision is not None and other.decision is not None:
         return torch.equal(plan.decision.weights.cpu(), other.decision.weights.cpu())

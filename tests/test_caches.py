@@ -1,0 +1,64 @@
+"""Caches that were made before: by other rows, with a sliding window, or by a memory that another took the place of."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from conftest import ADAPTERS, FACTS, Base, assemble, empty_bank, pico_model, save_adapter
+from transformers import DynamicCache, StaticCache
+
+from lorary.base.prompts import chat_text, prompt, prompt_batch
+
+SETTINGS = {"max_new_tokens": 6, "do_sample": False, "return_dict_in_generate": True}
+ORMEN, LAMPS = "Who cooks at Ormen station?", "Which oil do the lamplighters burn?"
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma3", "mistral"])
+@pytest.mark.parametrize("kind", ["dynamic", "plain", "static"])
+def test_the_next_question_of_a_chat_is_answered_as_without_a_cache(family, kind, tokenizer, encoder, tmp_path):
+    window = {} if family == "llama" else {"sliding_window": 12}
+    base = Base("pico", None, pico_model(family, **window), tokenizer)
+    bank = empty_bank(base)
+    for seed, name in enumerate(ADAPTERS):
+        adapter = save_adapter(base.model, tmp_path / name, seed, r=2, target_modules=["down_proj"])
+        bank.add(adapter, facts=FACTS[name], encoder=encoder, same_base=True)
+    model, config = assemble(bank, base, encoder=encoder), base.model.config
+    cache = {
+        "dynamic": lambda: DynamicCache(config=config),
+        "plain": DynamicCache,
+        "static": lambda: StaticCache(config=config, max_cache_len=200),
+    }[kind]()
+    chat = []
+    for question, name in ((ORMEN, "ormen"), (LAMPS, "lamps")):
+        chat.append({"role": "user", "content": question})
+        inputs = prompt_batch(tokenizer, [chat_text(tokenizer, chat)])
+        output = model.generate(**inputs, **SETTINGS, past_key_values=cache)
+        fresh = model.generate(**inputs, **SETTINGS)
+        assert output.routes[0].memories == fresh.routes[0].memories == (name,)
+        assert torch.equal(output.sequences, fresh.sequences)
+        answer = tokenizer.decode(output.sequences[0, inputs.input_ids.shape[1] :], skip_special_tokens=True)
+        chat.append({"role": "assistant", "content": answer})
+
+
+def test_a_cache_of_other_rows_is_emptied(composite, tokenizer):
+    first = prompt_batch(tokenizer, [prompt(tokenizer, ORMEN)])
+    cache = composite(**first).past_key_values
+    both = prompt_batch(tokenizer, [prompt(tokenizer, question) for question in (LAMPS, ORMEN)])
+    output = composite.generate(**both, **SETTINGS, past_key_values=cache)
+    assert torch.equal(output.sequences, composite.generate(**both, **SETTINGS).sequences)
+
+
+def test_a_memory_s_cache_does_not_serve_another_of_its_name(composite, base, encoder, tokenizer, tmp_path):
+    inputs = prompt_batch(tokenizer, [prompt(tokenizer, LAMPS)])
+    caches = [composite(**inputs).past_key_values for _ in range(2)]
+    other = save_adapter(base.model, tmp_path / "lamps", 9, **ADAPTERS["lamps"])
+    composite.remove_memory("lamps")
+    composite.add_memory(other, facts=FACTS["lamps"], encoder=encoder, same_base=True)
+    assert composite.memories == ["ormen", "velka", "lamps"], "the names stand as before, or nothing is tested"
+    with pytest.raises(ValueError, match="made by 'lamps', which has left"):
+        composite(torch.tensor([[5]]), past_key_values=caches[0])
+    longer = torch.cat([inputs.input_ids, torch.tensor([[5, 6]])], 1)
+    ways = {"routing_text": LAMPS, **SETTINGS}
+    output = composite.generate(longer, past_key_values=caches[1], **ways)
+    assert torch.equal(output.sequences, composite.generate(longer, **ways).sequences)
+    assert output.routes[0].memories == ("lamps",)
