@@ -209,3 +209,17 @@ def test_a_reader_that_has_seen_enough_is_no_error():
     command = f"{sys.executable} -m lorary --help | head -1"
     ended = subprocess.run(command, shell=True, capture_output=True, text=True)
     assert (ended.stdout, ended.stderr) == ("usage: lorary COMMAND ...\n", "")
+
+
+def test_bytes_that_are_no_text_are_still_a_line_of_a_chat(composite, capsys, monkeypatch):
+    monkeypatch.setattr(
+        sys, "stdin", io.TextIOWrapper(io.BytesIO(b"Who cooks at \xff Ormen?\n/quit\n"), encoding="utf-8")
+    )
+    assert main(["chat", str(composite)]) == 0
+    assert "bug" not in capsys.readouterr().err
+
+
+def test_a_bank_that_is_asked_is_told_what_to_train(composite, capsys, tmp_path):
+    MemoryBank.load(composite).save(tmp_path / "bank")
+    assert main(["ask", str(tmp_path / "bank"), "Who?"]) == 2
+    assert "lorary train-router" in capsys.readouterr().err

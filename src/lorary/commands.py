@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from collections.abc import Iterator, Sequence
@@ -152,6 +153,8 @@ def chat(argv: list[str]) -> None:
 def _lines() -> Iterator[str]:
     """What the user types, without empty lines; a prompt and the arrow keys where it is a terminal."""
     interactive = sys.stdin.isatty()
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="replace")  # what is no text in the terminal's encoding is still a line
     if interactive:
         import readline  # noqa: F401  (input() edits lines with it)
 

@@ -111,7 +111,7 @@ def load_composite(
         name: options[name] for name in ("token", "cache_dir", "force_download", "proxies") if name in options
     }
     place = _local(folder, revision, local_files_only, hub)
-    bank = MemoryBank.load(place)
+    bank = _bank_with_gate(place, folder)
     stored = _configuration(place, **{name: options.pop(name) for name in _OF_CONFIGURATION if name in options})
     if not isinstance(config, LoraryConfig):
         config = stored
@@ -162,11 +162,7 @@ def load_router(folder: str | Path) -> tuple[Router, LoraryConfig]:
         BankError: what is missing, damaged or does not fit.
     """
     place = Path(folder)
-    bank = MemoryBank.load(place)
-    if not is_composite(place):
-        raise BankError(
-            f"{folder} holds a bank without a gate; `lorary train-router {folder} --out COMPOSITE` trains one"
-        )
+    bank = _bank_with_gate(place, folder)
     config, own = _configuration(place), place / ENCODER_PART
     encoder = load_encoder(str(own)) if own.is_dir() else None
     gate = _load_gate(place, bank, config, encoder).requires_grad_(False)
@@ -175,6 +171,16 @@ def load_router(folder: str | Path) -> tuple[Router, LoraryConfig]:
 
 _FROM_AUTO = ("_from_auto", "_from_pipeline", "adapter_kwargs", "trust_remote_code", "code_revision", "_commit_hash")
 """What transformers' Auto classes and pipelines add of their own."""
+
+
+def _bank_with_gate(place: Path, folder: str | Path) -> MemoryBank:
+    """The bank of the composite at `place`, which the caller named `folder`. Raises BankError where it has no gate."""
+    bank = MemoryBank.load(place)
+    if not is_composite(place):
+        raise BankError(
+            f"{folder} holds a bank without a gate; `lorary train-router {folder} --out COMPOSITE` trains one"
+        )
+    return bank
 
 
 def read_gate(folder: Path) -> tuple[dict[str, Tensor], list[str], tuple[str, ...]]:
