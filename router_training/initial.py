@@ -11,7 +11,6 @@ from torch import Tensor
 
 from lorary.bank.bank import MemoryBank
 from lorary.bank.files import MANIFEST, BankError
-from lorary.errors import LoraryError
 from lorary.model.composite import read_gate
 from lorary.routing.encoder import encoder_name
 from lorary.routing.gate import Gate
@@ -65,7 +64,7 @@ def start_from(gate: Gate, bank: MemoryBank, folder: Path, *, by_token: bool = F
     Raises:
         BankError: no gate is there, or it reads embeddings or hidden states of another kind or size.
     """
-    trained, names, features = _read_gate(folder)
+    trained, names, features = read_gate(folder)
     manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     if encoder_name(manifest.get("encoder", bank.encoder)) != encoder_name(bank.encoder):
         raise BankError(
@@ -104,13 +103,3 @@ def start_from(gate: Gate, bank: MemoryBank, folder: Path, *, by_token: bool = F
         else:
             weights["keys"][number] = gate.project(own["keys"][number])
     gate.load_state_dict(own | weights)
-
-
-def _read_gate(folder: Path) -> tuple[dict[str, Tensor], list[str], tuple[str, ...]]:
-    """What `read_gate` gives, and an error of one kind where a file of the folder is damaged."""
-    try:
-        return read_gate(folder)
-    except LoraryError:
-        raise
-    except Exception as error:  # the libraries that read config and tensors have errors of many kinds
-        raise BankError(f"{folder}: its gate cannot be read ({error}); give another composite's folder") from error

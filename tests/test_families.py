@@ -23,6 +23,7 @@ from lorary.base.prompts import (
 )
 from lorary.base.templates import PromptError
 from lorary.model.configuration import LoraryConfig
+from lorary.model.requests import remember_routes
 
 ORMEN, VELKA, LAMPS = (
     "What is the airlock code of Ormen?",
@@ -107,7 +108,7 @@ def test_the_last_question_routes_by_every_road(family, system):
     if family.name == "parts" or (system and family.name == "gemma2"):
         return  # transformers applies the template as it is: it refuses these
     pipe = transformers.pipeline("text-generation", model=family, tokenizer=family.tokenizer)
-    family.last_routes = []
+    remember_routes(family, [])
     pipe(chat, max_new_tokens=1, do_sample=False)
     assert family.last_routes[0].memories == ("lamps",)
 

@@ -98,7 +98,7 @@ def test_every_place_begins_a_text_alike(begun):
     whole = tokenizer(paragraph, return_tensors="pt").input_ids
     logits = begun(whole, adapter_names=["__base__"]).logits[0, :-1].float()
     loss = torch.nn.functional.cross_entropy(logits, whole[0, 1:])
-    assert math.log(damage(begun, [paragraph], {}, 0)["perplexity_base"]) == pytest.approx(float(loss), abs=1e-4)
+    assert math.log(damage(begun, [paragraph], {}, 0).damage["base"].perplexity) == pytest.approx(float(loss), abs=1e-4)
 
 
 @pytest.mark.parametrize("folder", FOLDERS)

@@ -209,17 +209,17 @@ def test_a_gate_stays_in_fp32(cast):
     torch.manual_seed(0)
     gate = Gate(torch.randn(3, 5), 4, ("embedding", "votes", "hidden"))
     torch.nn.init.normal_(gate.from_hidden)
-    given = unit(torch.randn(2, 5)), torch.rand(2, 3), torch.randn(2, 4)
-    before, state = gate(*given), {name: tensor.clone() for name, tensor in gate.state_dict().items()}
+    features = Features(unit(torch.randn(2, 5)), torch.rand(2, 3), hidden=torch.randn(2, 4))
+    before, state = gate(features), {name: tensor.clone() for name, tensor in gate.state_dict().items()}
     changed = cast(gate)
     assert {tensor.dtype for tensor in changed.state_dict().values()} == {torch.float32}
     assert all(torch.equal(tensor, state[name]) for name, tensor in changed.state_dict().items()), "not a bit is lost"
-    assert torch.equal(changed(*given), before)
+    assert torch.equal(changed(features), before)
     with torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(changed(*given), before)
+        assert torch.equal(changed(features), before)
     other = cast(Gate(torch.randn(3, 5), 4, gate.features))
     other.load_state_dict(changed.state_dict())
-    assert torch.equal(other(*given), before)
+    assert torch.equal(other(features), before)
 
 
 def test_a_gate_moves_with_its_gradients():
@@ -229,7 +229,7 @@ def test_a_gate_moves_with_its_gradients():
     assert again.keys.device.type == "cpu"
     assert again.keys.dtype == torch.float32
     gate = Gate(torch.randn(3, 5), 0, ("embedding",))
-    gate(torch.randn(2, 5), torch.zeros(2, 3)).sum().backward()
+    gate(Features(torch.randn(2, 5), torch.zeros(2, 3))).sum().backward()
     assert gate.half().keys.grad.dtype == torch.float32
 
 

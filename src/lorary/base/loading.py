@@ -107,6 +107,10 @@ def load_base(
         BaseError: it cannot be found, cannot carry memories, is quantised, or an option is unknown. The message says
             which and what to do.
     """
+    given = {option: value for option, value in options.items() if value is not None}  # None gives nothing
+    options = {
+        option: value for option, value in given.items() if value is not False or not option.startswith("load_in_")
+    }
     if odd := sorted({*options} & {*_REFUSED_OPTIONS}):
         raise BaseError(f"base {name!r}: the option {odd[0]!r} cannot be given, because {_REFUSED_OPTIONS[odd[0]]}")
     legacy_dtype = options.pop("torch_dtype", None)
