@@ -192,7 +192,7 @@ def _trainer(
         enable_progress_bar=False,  # ours tells of the whole training, Lightning's of an epoch
         enable_model_summary=False,
         num_sanity_val_steps=0,
-        inference_mode=False,  # what mixtures keep from a validation pass must serve a training step
+        inference_mode=False,  # hidden states kept from a validation pass must serve a training step
         use_distributed_sampler=False,  # the data makes its own, which one process has too
     )
 
