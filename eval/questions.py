@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lorary.answering.parts import parts_of
 from lorary.bank.facts import FactError, comparable, parse_fact, read_lines
+from lorary.base.questions import parts_of
 
 if TYPE_CHECKING:
     from lorary.bank.bank import MemoryBank

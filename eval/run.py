@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from lorary.answering.parts import joined
+from lorary.answering.answers import joined
 from lorary.answering.passages import PassageError, check_fits
 from lorary.bank.bank import MemoryBank
 from lorary.bank.memory import Memory

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from lorary.__main__ import main
-from lorary.answering.answers import answer, answer_parts, answers
-from lorary.answering.parts import joined, parts_of
+from lorary.answering.answers import answer, answer_parts, answers, joined
 from lorary.answering.passages import PassageError
 from lorary.base.prompts import longest_answer, prompt
+from lorary.base.questions import parts_of
 from lorary.eval import recall
 from lorary.eval import results as stored
 from lorary.eval.asking import Said

@@ -7,9 +7,8 @@ import warnings
 import pytest
 import torch
 
-from lorary.base.followups import follows_up
 from lorary.base.prompts import prompt
-from lorary.base.questions import last_question, question_of, questions_in
+from lorary.base.questions import follows_up, last_question, question_of, questions_in
 from lorary.routing.encoder import readable
 
 OIL = "Which oil do the lamplighters burn?"

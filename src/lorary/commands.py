@@ -85,7 +85,7 @@ def ask(argv: list[str]) -> None:
 
 def _json(question: str, answers: Sequence[Answer]) -> str:
     """Answers as JSON: one with its route, its outcome and its passages; those of several parts joined, then one by one."""
-    from lorary.answering.parts import joined
+    from lorary.answering.answers import joined
 
     parts = [
         {
@@ -104,7 +104,7 @@ def _json(question: str, answers: Sequence[Answer]) -> str:
 
 def _text(answers: Sequence[Answer], trace: bool) -> str:
     """Answers for people, joined; with their trace, each part's own answer, route and passages follow, a line each."""
-    from lorary.answering.parts import joined
+    from lorary.answering.answers import joined
 
     lines = [joined(answer.text for answer in answers)]
     for answer in answers if trace else ():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,9 +12,9 @@ from torch import Tensor
 from transformers import LogitsProcessorList, PreTrainedTokenizerBase
 
 from lorary.answering.likelihood import Likelihood, decoding
-from lorary.answering.parts import parts_of
 from lorary.answering.passages import Passage, Prompt, check_fits, with_passages
 from lorary.base.prompts import Chat, chat_of, last_user, prompt_batch
+from lorary.base.questions import parts_of
 from lorary.model.modeling import LoraryForCausalLM
 from lorary.routing.policy import Policy, Route
 
@@ -82,10 +82,10 @@ def answer_parts(
     max_new_tokens: int = 32,
     **settings: Any,
 ) -> list[Answer]:
-    """An answer for each part of a question (`parts.parts_of`), each under a route and with passages of its own.
+    """An answer for each part of a question (`questions.parts_of`), each under a route and with passages of its own.
 
     A memory was trained to answer one question and to end its turn, so two memories mixed tell one fact at most. Where
-    a question has no two parts, its only answer is what `answer` gives. `parts.joined` makes one text of them.
+    a question has no two parts, its only answer is what `answer` gives. `joined` makes one text of them.
 
     Args:
         question: one, or turns of a chat; the user's last one is parted, and each part stands in its place.
@@ -98,6 +98,11 @@ def answer_parts(
     before, turn, behind = chat[:place], chat[place], chat[place + 1 :]
     chats = [[*before, turn | {"content": part}, *behind] for part in parts_of(turn["content"])]
     return answers(model, chats, policy=policy, max_new_tokens=max_new_tokens, **settings)
+
+
+def joined(answers: Iterable[str]) -> str:
+    """The answers of a question's parts as one text, each answer once."""
+    return "; ".join(dict.fromkeys(answer for answer in answers if answer))
 
 
 def answers(
