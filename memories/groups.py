@@ -22,7 +22,7 @@ from torch import Tensor
 from lorary.bank.facts import Fact
 from lorary.base.loading import Base, load_base
 from lorary.errors import LoraryError
-from lorary.memories.store import Known, states_of
+from lorary.memories.rows import Known, states_of
 from lorary.memories.writing import Recipe, Report, Written, write
 from lorary.progress import silence_loading_bars
 

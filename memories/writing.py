@@ -20,8 +20,7 @@ from lorary.bank.facts import Fact
 from lorary.base.layers import bare_twin, block_linears, layer_of, layers_path, mlp_targets
 from lorary.base.loading import Base
 from lorary.memories.recipe import Recipe
-from lorary.memories.rows import rows, validation_rows
-from lorary.memories.store import EVALUATED, Known, Store
+from lorary.memories.rows import EVALUATED, Known, Store, rows, validation_rows
 from lorary.model.active_route import ActiveRoute, apply_route
 from lorary.model.mixture import MixtureLinear, install
 

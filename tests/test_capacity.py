@@ -14,7 +14,7 @@ from lorary.bank.facts import group_by_topic
 from lorary.base import rows as split_rows
 from lorary.memories import groups, writing
 from lorary.memories.capacity_study import read_capacity
-from lorary.memories.store import states_of
+from lorary.memories.rows import states_of
 from lorary.memories.writing import Recipe, Written, write
 from lorary.research.capacity import Grid, measure_capacity, packs, recipe_of, shown_again
 from lorary.research.fact_sets import invented_facts
