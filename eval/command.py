@@ -11,6 +11,7 @@ from typing import Any
 from lorary.errors import UsageError
 from lorary.eval.meanings import FIRST, MEANINGS, PARTS
 from lorary.options import Options, made, positionals
+from lorary.tables import counted
 
 TASKS = {
     "phonebook": "lorary.eval.tasks.generated",
@@ -206,5 +207,5 @@ def task(argv: list[str]) -> None:
     topics = len({fact.topic for fact in made_task.facts})
     for note in made_task.notes:
         print(note)
-    print(f"{len(made_task.facts)} facts on {topics} topics: {out / 'facts.jsonl'}")
+    print(f"{counted(len(made_task.facts), 'fact')} on {counted(topics, 'topic')}: {out / 'facts.jsonl'}")
     print(f"questions ({', '.join(f'{count} {kind}' for kind, count in counts.items())}): {out / 'questions.jsonl'}")

@@ -14,7 +14,7 @@ from lorary.eval.report import change, value_in
 from lorary.eval.results import read
 from lorary.eval.scoring import TEXT_MEASURES, difference
 from lorary.statistics import cluster_mean
-from lorary.tables import markdown_table
+from lorary.tables import counted, markdown_table
 
 
 class CompareError(LoraryError):
@@ -130,7 +130,8 @@ def compared(comparison: Mapping[str, Any]) -> str:
         changes = (change(own.get(measure) and Difference(**own[measure])) for measure in measures)
         rows.append([name, *scores, *changes])
     questions = (
-        f"Condition {comparison['condition']}: {comparison['questions']} questions on {comparison['facts']} facts."
+        f"Condition {comparison['condition']}: {counted(comparison['questions'], 'question')} on "
+        f"{counted(comparison['facts'], 'fact')}."
     )
     means = f"Differences are to {runs[0]['run']}, by a paired bootstrap over facts; bold where the 95 % interval excludes 0."
     return "\n".join([markdown_table(rows), "", questions, means])

@@ -13,6 +13,7 @@ from lorary.errors import LoraryError
 from lorary.eval.questions import Question, headline
 from lorary.eval.run import Run
 from lorary.eval.scoring import prediction
+from lorary.tables import counted
 
 
 class AnswersError(LoraryError):
@@ -83,8 +84,8 @@ def _read(file: Path, questions: Sequence[Question]) -> OutsideAnswers:
             raise AnswersError(f"{where}: {question!r} is answered once more, and otherwise; keep one answer")
     if missing := [question.text for question in questions if question.text not in answers]:
         raise AnswersError(
-            f"{file} has no answer to {missing[0]!r}, and lacks {len(missing)} of {len(questions)} questions; let the same "
-            "--questions be answered"
+            f"{file} has no answer to {missing[0]!r}, and lacks {len(missing)} of {counted(len(questions), 'question')}; let the "
+            "same --questions be answered"
         )
     return OutsideAnswers(file.name, sha256(file.read_bytes()).hexdigest(), answers)
 

@@ -14,6 +14,7 @@ from lorary.eval import charts
 from lorary.eval.figures import Latency, Retention, Score
 from lorary.eval.records import ConditionResult, Prediction, Results, Studies
 from lorary.eval.report import bank_points, merge_points, notes, tables
+from lorary.tables import counted
 
 _CHIEF = ("lookup", "oracle", "gate", "index", "policy", "hybrid")
 """Conditions whose recall is told by topic, of those that were run."""
@@ -88,7 +89,7 @@ def _figures(
         drawn.append(("Who answered", text, charts.confusion(*confused(predictions))))
     if calibration := results.calibration:
         text = (
-            f"How often the gate's choice was right, by how sure it was; {calibration.questions} questions that a "
+            f"How often the gate's choice was right, by how sure it was; {counted(calibration.questions, 'question')} that a "
             f"memory holds, expected calibration error {calibration.error:.3f}. The larger a mark, the more questions."
         )
         drawn.append(("Is the gate as sure as it is right?", text, charts.reliability(calibration.bins)))
@@ -109,7 +110,7 @@ def _times(latency: Latency) -> dict[str, dict[str, float]]:
         name: {
             "route": timing.route,
             "prefill": timing.prefill,
-            f"decode, {latency.tokens} tokens": timing.decode * latency.tokens,
+            f"decode, {counted(latency.tokens, 'token')}": timing.decode * latency.tokens,
         }
         for name, timing in ways.items()
     }

@@ -16,7 +16,7 @@ from lorary.eval.figures import MEASURES, Difference, Score
 from lorary.eval.records import Prediction, Predictions, Results
 from lorary.eval.report import change, value_in
 from lorary.statistics import crossed_mean, interval, weightings
-from lorary.tables import markdown_table
+from lorary.tables import counted, markdown_table
 
 
 def pool(runs: Sequence[str | Path], *, against: str = "policy", seed: int = 0) -> dict[str, Any]:
@@ -140,9 +140,9 @@ def pooled_tables(pooled: Mapping[str, Any]) -> str:
         parts += [f"## {MEASURES[measure]}", markdown_table(rows)]
     named = ", ".join(f"{run['run']} (partial)" if run["partial"] else run["run"] for run in pooled["runs"])
     parts.append(
-        f"{len(pooled['runs'])} runs as seeds of one experiment: {named}. {pooled['questions']} questions on "
-        f"{pooled['facts']} facts. Intervals resample runs and facts; deviation: the standard deviation between runs; bold: "
-        "the 95 % interval of a paired difference excludes 0."
+        f"{counted(len(pooled['runs']), 'run')} as seeds of one experiment: {named}. "
+        f"{counted(pooled['questions'], 'question')} on {counted(pooled['facts'], 'fact')}. Intervals resample runs and "
+        "facts; deviation: the standard deviation between runs; bold: the 95 % interval of a paired difference excludes 0."
     )
     return "\n\n".join(parts)
 

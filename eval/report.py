@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from lorary.eval.certainty import THIRDS
 from lorary.eval.figures import Area, Difference, Score, Timing
 from lorary.eval.records import BankStudy, ConditionResult, KindResult, MergeStudy, Results
-from lorary.tables import ABSENT, difference, figure, markdown_table, with_interval
+from lorary.tables import ABSENT, counted, difference, figure, markdown_table, with_interval
 
 
 def value_in(score: Score | None) -> str:
@@ -38,7 +38,7 @@ def _rows(results: Results) -> list[list[str]]:
 def _seconds(result: ConditionResult) -> str:
     """The time a condition took; where another had already met a question under the same route, what was left to do."""
     reused = result.questions - result.generated
-    return f"{result.seconds:.0f}" + (f" ({reused} answers shared)" if reused else "")
+    return f"{result.seconds:.0f}" + (f" ({counted(reused, 'answer')} shared)" if reused else "")
 
 
 def notes(results: Results) -> list[str]:
@@ -50,7 +50,7 @@ def notes(results: Results) -> list[str]:
     if parts := results.abstention:
         by_kind = "".join(f"; against {kind} ones {_told(value)}" for kind, value in parts.auroc_by_kind.items())
         lines.append(
-            f"- Known against {parts.unrelated_questions} unrelated questions: AUROC {_told(parts.auroc)}{by_kind}."
+            f"- Known against {counted(parts.unrelated_questions, 'unrelated question')}: AUROC {_told(parts.auroc)}{by_kind}."
         )
     if results.certainty:
         lines.append(

@@ -22,6 +22,7 @@ from lorary.eval.scoring import figures
 from lorary.model.modeling import LoraryForCausalLM
 from lorary.routing.policy import Route
 from lorary.routing.router import Router
+from lorary.tables import counted
 
 ROUTED = ("lookup", "oracle", "gate", "index", "policy")
 """Conditions whose recall is told against the number of memories in the bank."""
@@ -39,7 +40,7 @@ def groups(names: Sequence[str], size: int, seed: int) -> dict[str, Group]:
         LoraryError: a size that is not 1 to the number of memories.
     """
     if not 1 <= size <= len(names):
-        raise LoraryError(f"groups of {size} cannot be made of {len(names)} memories; give 1 to {len(names)}")
+        raise LoraryError(f"groups of {size} cannot be made of {counted(len(names), 'memory')}; give 1 to {len(names)}")
     order = list(names)
     random.Random(seed).shuffle(order)
     runs = [order[i : i + size] for i in range(0, len(order), size)]

@@ -108,7 +108,8 @@ def tell_routing(results: Mapping[str, Any]) -> str:
         lines += [f"Gates by mean top-1 on {what} wordings: {order}.", ""] if sets else []
     if speed := results.get("milliseconds_a_query"):
         lines += [
-            f"Routing one query among {speed['memories']} memories of {speed['wordings'] // speed['memories']} wordings "
+            f"Routing one query among {counted(speed['memories'], 'memory')} of "
+            f"{counted(speed['wordings'] // speed['memories'], 'wording')} "
             f"(index: {speed['kind']}), the encoder apart: {speed['median']} ms.",
         ]
     return "\n".join([*lines, ""])

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Mapping
+from typing import Any
 
 from lorary.options import Options, made, taken
 from lorary.router_training.settings import Training
+from lorary.tables import counted
 
 
 def train_router(argv: list[str]) -> None:
@@ -40,5 +43,21 @@ def train_router(argv: list[str]) -> None:
     if options.json:
         print(json.dumps({"policy": model.config.policy, "calibration": calibration}))
         return
-    print(f"gate over {len(model.memories)} memories; policy {model.config.policy}; {calibration}")
+    print(f"gate over {counted(len(model.memories), 'memory')}; policy: {model.router.policy}")
+    print(_calibrated(calibration))
     print(f"composite: {options.out}")
+
+
+def _calibrated(calibration: Mapping[str, Any]) -> str:
+    """What a calibration achieved, for people."""
+    if not calibration["queries"]:
+        return "not calibrated: there are no validation wordings"
+    achieved = calibration["achieved"]
+    names = {
+        "top1": "right of the known",
+        "known_lost": "known left to the base",
+        "unrelated_routed": "unrelated sent to a memory",
+        "unknown_names_routed": "unknown names sent to a memory",
+    }
+    shares = [f"{what} {achieved[name]:.1%}" for name, what in names.items() if achieved[name] is not None]
+    return f"calibrated on {counted(calibration['queries'], 'query')}: {', '.join(shares)}"

@@ -16,6 +16,7 @@ from lorary.router_training.queries import Queries
 from lorary.router_training.settings import Training
 from lorary.routing.gate import Gate
 from lorary.routing.router import Router
+from lorary.tables import counted
 
 KEY = "lorary"
 """Of a checkpoint: what the training was told and trained on."""
@@ -106,7 +107,7 @@ def check(path: str | Path, checkpoint: Mapping[str, Any], own: Mapping[str, Any
 def _difference(name: str, theirs: Any, own: Any) -> str:
     if name == "memories":
         return (
-            f"was trained on a bank of {len(theirs)} memories, {_listed(theirs)}; this bank holds {len(own)}, "
+            f"was trained on a bank of {counted(len(theirs), 'memory')}, {_listed(theirs)}; this bank holds {len(own)}, "
             f"{_listed(own)}; train anew, with --init-from a composite to keep what its gate learned"
         )
     if name == "questions":

@@ -58,7 +58,7 @@ def test_quality_s_questions_are_to_be_chosen(article, tmp_path):
 def test_what_has_no_gold_label_is_left_out_and_told(tmp_path, capsys):
     file = write(tmp_path / "QuALITY.v1.0.1.htmlstripped.dev", unlabelled(), quality("Mayor?", writer="2"))
     assert main(["task", "longdoc", file, "--out", str(tmp_path / "out")]) == 0
-    assert "left out: 1 questions whose answer the source does not tell" in capsys.readouterr().out
+    assert "left out: 1 question whose answer the source does not tell" in capsys.readouterr().out
     assert len((tmp_path / "out" / "questions.jsonl").read_text().splitlines()) == 1
     write(tmp_path / "QuALITY.v1.0.1.htmlstripped.dev", unlabelled(), unlabelled(writer="2"))
     assert main(["task", "longdoc", file, "--out", str(tmp_path / "none")]) == 2
@@ -155,7 +155,7 @@ def test_narrativeqa_is_read_from_its_folder(narrativeqa, tmp_path):
         'The mayor, "old" Anna, lived in Tresk.',
     }
     assert made.notes == (
-        "left out: 1 questions whose answer the source does not tell",
+        "left out: 1 question whose answer the source does not tell",
         "read: 2 stories, 2 summaries of what has no whole story in tmp/",
     )
 

@@ -55,7 +55,7 @@ def test_thousands_of_records_are_read(tmp_path):
     told += [record(2000 + i, f"{people[i]} ", kinds[i % 3]) for i in range(100)]
     made = counterfact(save(tmp_path / "counterfact.json", told), shards=40)
     assert len(made.facts) == 1900
-    assert "left out: 100 records on a subject and relation that an earlier one is on" in made.notes
+    assert "left out: records on a subject and relation that an earlier one is on (100)" in made.notes
     assert all(fact.question.startswith(("The mother", "In ")) or " is head" in fact.question for fact in made.facts)
     asked = questions_of(made, tmp_path)
     kinds = {kind: sum(q.kind == kind for q in asked) for kind in ("efficacy", "paraphrase", "neighbourhood")}
@@ -74,8 +74,8 @@ def test_what_cannot_be_asked_is_left_out_and_told(tmp_path, capsys):
     file = save(tmp_path / "counterfact.json", [record(0, "Honda", "P159", ["Honda Civic", "Brisk"]), near])
     assert main(["task", "counterfact", file, "--shards=1", "--out", str(tmp_path / "out")]) == 0
     told = capsys.readouterr().out
-    assert "left out: 1 paraphrases that are copies of what is taught, or nearly so" in told
-    assert "left out: 1 neighbourhood prompts that are taught" in told
+    assert "left out: paraphrases that are copies of what is taught, or nearly so (1)" in told
+    assert "left out: neighbourhood prompts that are taught (1)" in told
     questions_of(counterfact(file, shards=1), tmp_path / "out")
 
 
@@ -140,8 +140,8 @@ def test_squad_2_with_its_oddities_is_read(tmp_path, capsys):
     file = save(tmp_path / "dev-v2.0.json", told)
     assert main(["task", "qa", file, "--out", str(tmp_path / "out")]) == 0
     printed = capsys.readouterr().out
-    assert "left out: 2 questions with two answers" in printed
-    assert "left out: 1 unanswerable questions worded like one with an answer" in printed
+    assert "left out: questions with two answers (2)" in printed
+    assert "left out: unanswerable questions worded like one with an answer (1)" in printed
     asked = questions_of(qa(file), tmp_path)
     assert [(q.text, q.memory, q.answer) for q in asked] == [
         ("Who cooks at Ormen?", "Ormen_-station", "Halvard"),
@@ -211,7 +211,7 @@ def test_rows_of_the_datasets_library_are_read_from_lines(tmp_path):
         (
             "a.json",
             b'[{"question": "Who?", "is_impossible": true}]',
-            r"none of its 1 questions has one answer \(1 have none",
+            r"none of its 1 question has one answer \(none: 1",
         ),
         ("a.json", b'[{"question": "Who?", "answer": "Halvard"}]', "has no 'answers', it has .*lines are in a .jsonl"),
         ("a.json", b'[{"question": "Who?", "answers": [{"text": 7}]}]', "whose 'text' is a string"),

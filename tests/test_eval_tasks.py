@@ -201,14 +201,14 @@ def test_the_command_writes_what_recall_takes(base, encoder, tmp_path, capsys):
         (["phonebook", "--facts=0"], "phonebook of 0 things cannot be made; give 1 or more"),
         (["phonebook", "--facts=20000000", "--shards=1"], "20000000 different names or numbers cannot be invented"),
         (["story", "--people=0"], "8 chapters of 0 people cannot be made; give 1 or more of each"),
-        (["twohop", "--people=2"], "2 people cannot be spread over 4 topics; give 3 people or more"),
-        (["twotopics", "--questions=0"], "0 pairs of facts are not possible"),
+        (["twohop", "--people=2"], "2 people cannot be spread over 4 topics; give 3 or more"),
+        (["twotopics", "--questions=0"], "0 pairs of facts cannot be made"),
         (["longdoc", "{}", "--documents=0"], "0 documents cannot be taken; give 1 or more"),
         (["counterfact", "{}", "--facts=-1"], "-1 records cannot be taken; give 1 or more"),
         (["profiles", "--stated=8"], "8 stated attributes are not possible; give 1 to 7"),
         (["twohop", "--topics=3"], "two hops need an even number of topics, 3 given"),
         (["twotopics", "--topics=1"], "two topics need two memories or more, 1 given"),
-        (["twotopics", "--entities=2", "--topics=2", "--stated=1"], "40 pairs of facts are not possible; give 1 to 2"),
+        (["twotopics", "--entities=2", "--topics=2", "--stated=1"], "40 pairs of facts cannot be made; give 1 to 2"),
     ],
 )
 def test_a_task_that_cannot_be_made_is_one_line(given, told, tmp_path, capsys):

@@ -111,7 +111,7 @@ def test_a_run_asks_greedily_whatever_the_base_would_do(composite):
 
 
 def test_rows_of_another_call_are_refused(composite):
-    with pytest.raises(ValueError, match="1 rows were returned, 0 watched"):
+    with pytest.raises(ValueError, match="the call returned 1 row, not the 0 watched"):
         Likelihood(None).probabilities(torch.zeros(1, 3, dtype=torch.long))
 
 

@@ -13,6 +13,7 @@ from lorary.bank.facts import Fact, group_by_topic, read_lines
 from lorary.bank.files import write_aside
 from lorary.errors import LoraryError
 from lorary.eval.questions import unrelated_questions
+from lorary.tables import counted
 
 _LINKS = ("seat", "heir")
 """Attributes that lead on from one entity to the next; they are no part of a person's profile."""
@@ -166,7 +167,9 @@ def twohop(people: int = 40, topics: int = 4, seed: int = 0) -> Task:
     if topics < 2 or topics % 2:
         raise TaskError(f"two hops need an even number of topics, {topics} given")
     if people < topics - 1:
-        raise TaskError(f"{people} people cannot be spread over {topics} topics; give {topics - 1} people or more")
+        raise TaskError(
+            f"{counted(people, 'person', 'people')} cannot be spread over {counted(topics, 'topic')}; give {topics - 1} or more"
+        )
     employer, seat, random = attributes()["employer"], attributes()["seat"], Random(seed)
     names, firms = invent("person", people, random), invent("word", (people + 1) // 2, random)
     towns = invent("word", len(firms), random)
@@ -227,9 +230,11 @@ def cast(entities: int, stated: int, seed: int) -> tuple[list[Attribute], list[A
 def spread(name: str, count: int, topics: int) -> list[str]:
     """The topic of each of `count` things, in `topics` runs whose lengths differ by one at most."""
     if count < 1:
-        raise TaskError(f"{name} of {count} things cannot be made; give 1 or more")
+        raise TaskError(f"{name} of {counted(count, 'thing')} cannot be made; give 1 or more")
     if not 1 <= topics <= count:
-        raise TaskError(f"{count} things cannot be spread over {topics} topics; give 1 to {count} topics")
+        raise TaskError(
+            f"{counted(count, 'thing')} cannot be spread over {counted(topics, 'topic')}; give 1 to {counted(count, 'topic')}"
+        )
     return [f"{name}-{i * topics // count + 1:0{len(str(topics))}d}" for i in range(count)]
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from lorary.bank.facts import Fact
 from lorary.eval.tasks.generated import Attribute, Task, TaskError, asked, attributes, cast, invent, profiles
+from lorary.tables import counted
 
 
 def story(chapters: int = 8, people: int = 3, stated: int = 4, hops: int = 3, seed: int = 0) -> Task:
@@ -22,9 +23,13 @@ def story(chapters: int = 8, people: int = 3, stated: int = 4, hops: int = 3, se
         seed: of people and values.
     """
     if min(chapters, people) < 1:
-        raise TaskError(f"{chapters} chapters of {people} people cannot be made; give 1 or more of each")
+        raise TaskError(
+            f"{counted(chapters, 'chapter')} of {counted(people, 'person', 'people')} cannot be made; give 1 or more of each"
+        )
     if not 1 <= hops <= chapters:
-        raise TaskError(f"{hops} hops cannot be made in {chapters} chapters; give 1 to {chapters}")
+        raise TaskError(
+            f"{counted(hops, 'hop')} cannot be made in {counted(chapters, 'chapter')}; give 1 to {chapters}"
+        )
     known, _, names, random = cast(chapters * people, stated, seed)
     topics = [f"chapter-{i:0{len(str(chapters))}d}" for i in range(1, chapters + 1) for _ in range(people)]
     values = {attribute.name: invent(attribute.value, len(names), random) for attribute in known}
@@ -88,7 +93,7 @@ def twotopics(questions: int = 40, entities: int = 24, topics: int = 4, stated: 
     drawn: dict[tuple[Fact, Fact], None] = {}
     room = sum(len(by_topic[a]) * len(by_topic[b]) for a, b in pairs)
     if not 1 <= questions <= room:
-        raise TaskError(f"{questions} pairs of facts are not possible; give 1 to {room}, or more people")
+        raise TaskError(f"{counted(questions, 'pair')} of facts cannot be made; give 1 to {room}, or more people")
     turn = 0
     while len(drawn) < questions:
         first, second = (random.choice(by_topic[topic]) for topic in pairs[turn % len(pairs)])

@@ -13,6 +13,7 @@ from lorary.bank.facts import Fact, comparable
 from lorary.eval.tasks.documents import Document, read_documents
 from lorary.eval.tasks.generated import Task, TaskError, taught
 from lorary.eval.tasks.published import slug
+from lorary.tables import counted
 
 _SENTENCE = re.compile(
     r"(?:(?<=[.!?])|(?<=[.!?][\"'”’)]))(?<!\b[A-Z]\.)(?<!\b[MDS][rst]\.)(?<!\bMrs\.)\s+(?=[\"'“‘(]?[A-Z0-9])"
@@ -54,7 +55,7 @@ def longdoc(
         document.questions for document in read
     ):
         raise TaskError(
-            f"{source}: tells the answer of none of its {unanswered} questions; give a set that has answers"
+            f"{source}: tells the answer of none of its {counted(unanswered, 'question')}; give a set that has answers"
         )
     facts: list[Fact] = []
     lines: list[dict[str, Any]] = []
@@ -76,9 +77,11 @@ def _notes(read: Sequence[Document]) -> tuple[str, ...]:
     """What was left out, and whether stories or summaries were read."""
     unanswered = sum(document.unanswered for document in read)
     forms = Counter(document.form for document in read if document.form)
-    notes = [f"left out: {unanswered} questions whose answer the source does not tell"] if unanswered else []
+    notes = [f"left out: {counted(unanswered, 'question')} whose answer the source does not tell"] if unanswered else []
     if forms:
-        notes.append(f"read: {forms['story']} stories, {forms['summary']} summaries of what has no whole story in tmp/")
+        notes.append(
+            f"read: {counted(forms['story'], 'story')}, {counted(forms['summary'], 'summary')} of what has no whole story in tmp/"
+        )
     return tuple(notes)
 
 

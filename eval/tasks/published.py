@@ -14,6 +14,7 @@ from lorary.bank.facts import Fact, comparable, parse_fact, read_lines
 from lorary.eval.questions import NEAR_COPY, similarity, words
 from lorary.eval.tasks.generated import Task, TaskError, asked, taught, unheld
 from lorary.eval.tasks.reading import SquadQuestion, json_document, squad_question, squad_questions, tidy
+from lorary.tables import counted
 
 
 def qa(source: str) -> Task:
@@ -58,9 +59,8 @@ def _nothing(lines: Sequence[tuple[Fact | None, dict[str, Any]]]) -> str:
     if not lines:
         return "holds no question"
     impossible = sum(fact is None for fact, _ in lines)
-    return (
-        f"none of its {len(lines)} questions has one answer ({impossible} have none, {len(lines) - impossible} several)"
-    )
+    several = len(lines) - impossible
+    return f"none of its {counted(len(lines), 'question')} has one answer (none: {impossible}, several: {several})"
 
 
 def _pairs(path: Path) -> Iterator[tuple[Fact | None, dict[str, Any]]]:
@@ -128,11 +128,13 @@ def counterfact(source: str, facts: int | None = None, shards: int = 4) -> Task:
         shards: how many memories they are spread over.
     """
     if facts is not None and facts < 1:
-        raise TaskError(f"{facts} records cannot be taken; give 1 or more")
+        raise TaskError(f"{counted(facts, 'record')} cannot be taken; give 1 or more")
     left: Counter[str] = Counter()
     records = _records(Path(source), facts, left)
     if not 1 <= shards <= len(records):
-        raise TaskError(f"{len(records)} records cannot be spread over {shards} shards; give 1 to {len(records)}")
+        raise TaskError(
+            f"{counted(len(records), 'record')} cannot be spread over {counted(shards, 'shard')}; give 1 to {len(records)}"
+        )
     topics = [f"counterfact-{i * shards // len(records) + 1}" for i in range(len(records))]
     own: dict[str, list[frozenset[str]]] = {}
     for topic, record in zip(topics, records, strict=True):
@@ -217,9 +219,9 @@ def _new(wording: frozenset[str], own: Sequence[frozenset[str]], everywhere: Set
     return wording not in everywhere and all(similarity(wording, prompt) < NEAR_COPY for prompt in own)
 
 
-def left_out(counted: Mapping[str, int]) -> tuple[str, ...]:
+def left_out(numbers: Mapping[str, int]) -> tuple[str, ...]:
     """A line for each thing that was left out."""
-    return tuple(f"left out: {number} {what}" for what, number in counted.items() if number)
+    return tuple(f"left out: {what} ({number:,})" for what, number in numbers.items() if number)
 
 
 def slugs(titles: Sequence[str]) -> dict[str, str]:

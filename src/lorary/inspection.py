@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from lorary.options import Options, taken
+from lorary.tables import counted
 
 if TYPE_CHECKING:
     from lorary.bank.memory import Memory
@@ -55,7 +56,7 @@ def _explained(explanation: Explanation) -> str:
     rows.append(["none", f"{none.probability:.3f}", f"{none.logit:.2f}", *("" for _ in terms), ""])
     lines = [f"route: {explanation.route}", f"why: {explanation.reason}", "", *_columns(rows)]
     if len(memories) < len(explanation.memories):
-        lines.append(f"and {len(explanation.memories) - len(memories)} more memories that are less likely")
+        lines.append(f"and {counted(len(explanation.memories) - len(memories), 'more memory')}, less likely")
     lines += ["", f"thresholds: gate {policy.t_gate:.2f}, index {policy.t_index:.2f}"]
     if nearest is not None:
         lines.append(f"nearest wording: {nearest.text} ({nearest.memory}, similarity {nearest.similarity:.2f})")

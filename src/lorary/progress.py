@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from tqdm.auto import tqdm
 
+from lorary.tables import counted
+
 
 @dataclass
 class ProgressBar:
@@ -27,7 +29,7 @@ class ProgressBar:
         note = "no validation wordings, so recall is not measured"
         if measured:
             share = 100 * sum(measured) / len(measured)
-            note = f"recalled {share:.0f} % under validation wordings, {whole} memories whole"
+            note = f"recalled {share:.0f} % under validation wordings, {counted(whole, 'memory')} whole"
         self.progress.update(self.task, completed=passes, note=note)
 
     def advance(self, count: int = 1, note: str = "") -> None:

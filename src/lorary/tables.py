@@ -21,11 +21,15 @@ def _cell(text: str) -> str:
     return text.replace("\n", " ").replace("|", r"\|")
 
 
-def counted(number: int, noun: str) -> str:
-    """The number with its noun, in the plural but for 1: "1 fact", "2 memories", "3 passes"."""
-    if noun.endswith("y") and noun[-2] not in "aeiou":
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """The number with its noun, in the plural but for 1: "1 fact", "2 memories", "3 passes".
+
+    Args:
+        plural: of a noun that has another than these ("person", "people").
+    """
+    if plural is None and noun.endswith("y") and noun[-2] not in "aeiou":
         plural = f"{noun[:-1]}ies"
-    else:
+    elif plural is None:
         plural = f"{noun}es" if noun.endswith("s") else f"{noun}s"
     return f"{number:,} {noun if number == 1 else plural}"
 

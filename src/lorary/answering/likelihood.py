@@ -12,6 +12,7 @@ from transformers import GenerationConfig, LogitsProcessor
 from transformers.generation.configuration_utils import GenerationMode
 
 from lorary.errors import LoraryError
+from lorary.tables import counted
 
 _FOLLOWED = (GenerationMode.GREEDY_SEARCH, GenerationMode.SAMPLE)
 """Ways to generate that keep rows in their places and take no token back."""
@@ -90,7 +91,7 @@ class Likelihood(LogitsProcessor):
         """
         if len(output) != len(self._open):
             raise LoraryError(
-                f"{len(output)} rows were returned, {len(self._open)} watched; give what one call returned"
+                f"the call returned {counted(len(output), 'row')}, not the {len(self._open)} watched; give what one call returned"
             )
         if self._last is not None:
             self._take(output[:, -1])

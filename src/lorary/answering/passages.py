@@ -12,6 +12,7 @@ from lorary.bank.facts import Fact
 from lorary.base.prompts import Chat, chat_of, chat_question, chat_text, last_user, prompt_ids
 from lorary.errors import LoraryError
 from lorary.routing.router import Router
+from lorary.tables import counted
 
 if TYPE_CHECKING:
     from lorary.model.modeling import LoraryForCausalLM
@@ -111,4 +112,6 @@ def check_fits(model: LoraryForCausalLM, texts: Sequence[str], new_tokens: int) 
     room = getattr(model.config.text_config, "max_position_embeddings", None)
     needed = max(map(len, prompt_ids(model.tokenizer, texts)), default=0) + new_tokens
     if room is not None and needed > room:
-        raise PassageError(f"the longest prompt needs {needed} tokens, the base has {room}")
+        raise PassageError(
+            f"the longest prompt needs {counted(needed, 'token')}, the base has {counted(room, 'position')}"
+        )

@@ -21,6 +21,7 @@ from lorary.bank.files import BankError, to_json
 from lorary.bank.lora_config import check_config
 from lorary.base.layers import layer_of
 from lorary.routing.encoder import Encoder, EncoderWarning
+from lorary.tables import counted
 
 _CARD, _FACTS, _KEYS = "memory.json", "facts.jsonl", "keys.safetensors"
 FILES = (CONFIG, WEIGHTS, _CARD, _FACTS, _KEYS)
@@ -82,8 +83,9 @@ class Memory:
         unread = [wording for (wording, _), readable in zip(asked, keys.any(-1).tolist(), strict=True) if not readable]
         if unread:
             warnings.warn(
-                f"{len(unread)} of {len(asked)} wordings of memory {self.name!r} hold what encoder {encoder.name!r} cannot "
-                f"read: {unread[0]!r}, for one; no question finds them: word them otherwise, or use another encoder",
+                f"encoder {encoder.name!r} cannot read {len(unread)} of {counted(len(asked), 'wording')} of memory "
+                f"{self.name!r}: {unread[0]!r}, for one; no question finds what it cannot read: word it "
+                "otherwise, or use another encoder",
                 EncoderWarning,
                 stacklevel=2,
             )
@@ -120,7 +122,9 @@ def _read_keys(file: Path, facts: int) -> tuple[Tensor, tuple[int, ...]]:
     except (OSError, SafetensorError, KeyError, TypeError) as error:
         raise BankError(f"{file} holds no keys ({error}); restore it, or build the bank again") from error
     if keys.dim() != 2 or len(keys) != len(key_facts) or not set(key_facts) <= set(range(facts)):
-        raise BankError(f"{file}: {list(keys.shape)} keys do not stand for {facts} facts; restore it or build again")
+        raise BankError(
+            f"{file}: keys of shape {list(keys.shape)} do not stand for {counted(facts, 'fact')}; restore it or build again"
+        )
     if not bool(torch.isfinite(keys).all()):
         raise BankError(f"{file} holds NaN or infinity; restore it, or build the bank again")
     return keys, key_facts

@@ -16,6 +16,7 @@ from lorary.bank.adapters import PREFIX
 from lorary.bank.files import BankError
 from lorary.bank.memory import Memory
 from lorary.bank.targets import scaling
+from lorary.tables import counted
 
 DENSITY = 0.2
 """The share of each factor's entries that TIES keeps, unless another is given."""
@@ -89,7 +90,7 @@ def merged(
     weights = [1 / len(memories)] * len(memories) if weights is None else list(weights)
     if len(weights) != len(memories) or not all(map(math.isfinite, weights)):
         raise MergeError(
-            f"{len(weights)} weights for {len(memories)} memories; give a finite one for each of "
+            f"{counted(len(weights), 'weight')} for {counted(len(memories), 'memory')}; give a finite one for each of "
             f"{[memory.name for memory in memories]}, these are {weights}"
         )
     if not 0 < density <= 1:

@@ -12,6 +12,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from lorary.errors import LoraryError
+from lorary.tables import counted
 
 _OTHER_LINEARS = {"Conv1D", "Linear4bit", "Linear8bitLt", "QuantLinear"}
 """Layers that multiply by a matrix which is transposed or quantised; memories adapt `nn.Linear` alone."""
@@ -32,7 +33,7 @@ def decoder_layers(model: PreTrainedModel) -> nn.ModuleList:
                     "choose a base such as Llama, Qwen3, Mistral, Gemma 3, Phi-3 or GPT-NeoX"
                 )
             return module
-    raise BaseError(f"no list of {count} decoder layers was found in a {model.config.model_type!r} model")
+    raise BaseError(f"no list of {counted(count, 'decoder layer')} was found in a {model.config.model_type!r} model")
 
 
 def layers_path(model: PreTrainedModel) -> str:

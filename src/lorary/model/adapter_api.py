@@ -16,6 +16,7 @@ from lorary.bank.facts import Fact, read_facts
 from lorary.errors import LoraryError
 from lorary.model.requests import Request, current_request
 from lorary.routing.policy import named_weights
+from lorary.tables import counted
 
 if TYPE_CHECKING:
     from lorary.answering.answers import Answer
@@ -113,12 +114,12 @@ class AdapterApi:
         bank, policy = self.router.bank, self.router.policy
         facts = sum(len(memory.facts) for memory in bank)
         lines = [
-            f"composite of {len(bank)} memories ({facts} facts) over {bank.base}",
+            f"composite of {counted(len(bank), 'memory')} ({counted(facts, 'fact')}) over {bank.base}",
             f"gate: reads {', '.join(self.gate.features)}; decides once a {self.config.granularity}",
-            f"policy: gate from {policy.t_gate:.3g}, else index from {policy.t_index:.3g}, else the base",
+            f"policy: {policy}",
             f"encoder: {bank.encoder}; no memory adapts a layer below {self.config.split_layer}",
         ]
-        lines += [f"  {memory.name}: {len(memory.facts)} facts" for memory in bank]
+        lines += [f"  {memory.name}: {counted(len(memory.facts), 'fact')}" for memory in bank]
         return "\n".join(lines)
 
     def request(self: Any, **ways: Any) -> Request:

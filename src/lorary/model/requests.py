@@ -24,6 +24,7 @@ from lorary.errors import LoraryError
 from lorary.model.cache import Plan
 from lorary.model.scopes import Scope
 from lorary.routing.policy import Decision, Policy, Route, by_caller, named_weights
+from lorary.tables import counted
 
 _REQUESTS: ContextVar[tuple[tuple[Scope, Request], ...]] = ContextVar("lorary_requests", default=())
 _LAST_ROUTES: ContextVar[Mapping[Any, list[Route]]] = ContextVar("lorary_last_routes", default=MappingProxyType({}))
@@ -118,7 +119,7 @@ def decided_by_caller(request: Request, batch: int, memories: Sequence[str]) -> 
     names, weights = request.adapter_names, request.route_weights
     if names is not None:
         if isinstance(names, str) or len(names) == 0 or batch % len(names):
-            raise LoraryError(f"adapter_names is {names!r}; give a list with a name for each of the {batch} rows")
+            raise LoraryError(f"adapter_names is {names!r}; give a list of a name a row, for {counted(batch, 'row')}")
         weights = named_weights(names, memories)
     if weights is None:
         return None
@@ -183,7 +184,9 @@ def routing_texts(
     if texts is not None:
         texts = [texts] if isinstance(texts, str) else list(texts)
         if not texts or batch % len(texts):
-            raise LoraryError(f"routing_text has {len(texts)} texts for {batch} rows; give one a row")
+            raise LoraryError(
+                f"routing_text has {counted(len(texts), 'text')} for {counted(batch, 'row')}; give one a row"
+            )
         return [text for text in texts for _ in range(batch // len(texts))]
     if input_ids is None:
         raise LoraryError("inputs_embeds hold no text to route by; give routing_text, adapter_names or input_ids")

