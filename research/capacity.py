@@ -8,7 +8,7 @@ shown one pass in four; each cell tells how often a fact was shown.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,44 +24,16 @@ from lorary.memories.groups import Result, side_by_side, write_groups
 from lorary.memories.rows import rows
 from lorary.memories.writing import Recipe, Written
 from lorary.progress import progress_bars
-from lorary.research.fact_sets import INVENTED_WORDINGS, invented_facts
-from lorary.research.memory_study import PLOT, StudyError, check_positive, heading, made_by, reporter, settings_in
+from lorary.research.fact_sets import invented_facts
+from lorary.research.memory_study import PLOT, heading, made_by, reporter, settings_in
 from lorary.research.plots import recall_by_load
+from lorary.research.settings import Grid
 from lorary.resume import REPORT, go_on, write_results
 from lorary.statistics import wilson
 from lorary.tables import ABSENT, counted, markdown_table, with_interval
 
 Place = tuple[int, int, int]
 """Of a cell: rank, load, seed."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Grid:
-    """What is measured.
-
-    Args:
-        ranks: LoRA ranks to measure.
-        loads: numbers of facts a memory to measure.
-        seeds: sets of facts and first weights to measure, from seed 0.
-        exposures: passes over the trained wordings of each fact, the same for all loads.
-        wordings: trained wordings a fact, 1 to 8.
-        recall: share of facts that a memory must recall under an unseen wording; the knee is the largest such load.
-    """
-
-    ranks: tuple[int, ...] = (1, 2, 4, 8, 16)
-    loads: tuple[int, ...] = (25, 50, 100, 200, 400)
-    seeds: int = 1
-    exposures: int = 5
-    wordings: int = 8
-    recall: float = 0.9
-
-    def __post_init__(self) -> None:
-        for name in ("ranks", "loads", "seeds", "exposures"):
-            check_positive(name, getattr(self, name))
-        if not 1 <= self.wordings <= INVENTED_WORDINGS:
-            raise StudyError(f"wordings must be 1 to {INVENTED_WORDINGS}, {self.wordings} given")
-        if not 0 < self.recall <= 1:
-            raise StudyError(f"recall must be a share above 0 and at most 1, {self.recall} given")
 
 
 def measure_capacity(

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import logging
+from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from lorary.options import Options, made, taken
+from lorary.printing import print_json
+from lorary.research.settings import ARMS, RIVALS, SET_NAMES, VARIED, Budget, Design, Grid
+from lorary.router_training.settings import Training
 from lorary.tables import counted
 
-_BASE = "base to measure on: a hub id, a local folder or the embedded default"
+_BASE = "base to measure on: a hub id or a local folder; by default the embedded one"
 _NEVER = "a run that was stopped goes on there, and a run of other settings is never overwritten"
 _PROCESSES = "processes that write memories side by side; by default one a core"
 
 
 def capacity(argv: list[str]) -> None:
     """Measures how much a memory of each rank holds."""
-    from lorary.base.loading import EMBEDDED
-    from lorary.research.capacity import Grid, measure_capacity, tell_capacity
-
     parser = Options(
         "research capacity",
         "Measures how many facts a memory of each rank recalls. Writes memories of invented facts, each fact shown equally "
@@ -27,24 +28,21 @@ def capacity(argv: list[str]) -> None:
         "--out FOLDER",
     )
     _add_folder(parser, "results.json, report.md and recall.png")
-    parser.add_argument("--base", metavar="NAME", default=EMBEDDED, help=_BASE)
+    parser.add_argument("--base", metavar="NAME", help=_BASE)
     parser.add_argument("--processes", type=int, metavar="N", help=_PROCESSES)
     parser.add_quiet()
     parser.add_json("the results")
     parser.add_record(Grid, "what is measured")
     options = parser.parse_args(argv)
-    passed = taken(options, "base", "processes", "quiet")
-    study = measure_capacity(options.out, grid=made(Grid, options), **passed)
-    print(json.dumps(study.to_json()) if options.json else f"{tell_capacity(study)}\nstudy: {options.out}")
+    grid = made(Grid, options)
+    from lorary.research.capacity import measure_capacity, tell_capacity
+
+    study = measure_capacity(options.out, grid=grid, **taken(options, "base", "processes", "quiet"))
+    _print(options, study.to_json, lambda: f"{tell_capacity(study)}\nstudy: {options.out}")
 
 
 def wordings(argv: list[str]) -> None:
     """Measures what the texts of a fact add to its recall."""
-    from lorary.base.loading import EMBEDDED
-    from lorary.research.wording_results import tell_wordings
-    from lorary.research.wording_study import measure_wordings
-    from lorary.research.wording_texts import Design
-
     parser = Options(
         "research wordings",
         "Measures what the number of wordings of a fact, the format of its texts and who words its questions add to its "
@@ -55,27 +53,22 @@ def wordings(argv: list[str]) -> None:
     _add_folder(parser, "results.json, report.md and recall.png")
     facts = "facts to train on: JSONL files or folders of them; by default the sample facts"
     parser.add_argument("--facts", nargs="+", metavar="FILE", help=facts)
-    parser.add_argument("--base", metavar="NAME", default=EMBEDDED, help=_BASE)
+    parser.add_argument("--base", metavar="NAME", help=_BASE)
     parser.add_argument("--processes", type=int, metavar="N", help=_PROCESSES)
     parser.add_quiet()
     parser.add_json("the results")
     parser.add_record(Design, "what is measured")
     options = parser.parse_args(argv)
-    passed = taken(options, "facts", "base", "processes", "quiet")
-    study = measure_wordings(options.out, design=made(Design, options), **passed)
-    text = json.dumps(study.to_json(), ensure_ascii=False) if options.json else tell_wordings(study)
-    print(text if options.json else f"{text}\nstudy: {options.out}")
+    design = made(Design, options)
+    from lorary.research.wording_results import tell_wordings
+    from lorary.research.wording_study import measure_wordings
+
+    study = measure_wordings(options.out, design=design, **taken(options, "facts", "base", "processes", "quiet"))
+    _print(options, study.to_json, lambda: f"{tell_wordings(study)}\nstudy: {options.out}")
 
 
 def route_bench(argv: list[str]) -> None:
     """Measures routers on generated sets."""
-    from lorary.base.loading import load_base
-    from lorary.research.fact_sets import SETS
-    from lorary.research.route_bench import route_bench as run
-    from lorary.research.route_bench_report import tell_routing
-    from lorary.router_training.settings import Training
-    from lorary.routing.encoder import EMBEDDED, load_encoder
-
     parser = Options(
         "research route-bench",
         "Measures routers on generated sets of facts, under wordings that nothing was fitted to. No memory is written.",
@@ -85,12 +78,12 @@ def route_bench(argv: list[str]) -> None:
     parser.add_argument("--seeds", type=int, metavar="N", default=3, help="seeds to measure")
     first = "first of the seeds; give 3 or more to choose features by, since 0 to 2 make the reported figures"
     parser.add_argument("--first-seed", type=int, metavar="N", default=0, help=first)
-    sets = f"sets of facts to measure on: {', '.join(SETS)}"
-    parser.add_argument("--sets", nargs="+", metavar="NAME", default=[*SETS], help=sets)
+    sets = f"sets of facts to measure on: {', '.join(SET_NAMES)}"
+    parser.add_argument("--sets", nargs="+", metavar="NAME", default=[*SET_NAMES], help=sets)
     folds = "seeds that each draw wordings to leave out, in place of those held out: to choose features by"
     parser.add_argument("--folds", type=int, nargs="+", metavar="N", default=[], help=folds)
-    encoder = "sentence encoder to route by: a hub id, a local folder or the embedded default"
-    parser.add_argument("--encoder", metavar="NAME", default=EMBEDDED, help=encoder)
+    encoder = "sentence encoder to route by: a hub id or a local folder; by default the embedded one"
+    parser.add_argument("--encoder", metavar="NAME", help=encoder)
     base = "base whose hidden state at the split further gates read, which takes minutes more: a hub id or a folder"
     parser.add_argument("--base", metavar="NAME", help=base)
     parser.add_json("the figures")
@@ -98,27 +91,31 @@ def route_bench(argv: list[str]) -> None:
         Training, "how the gates are calibrated", skip=set(Training.__dataclass_fields__) - {"unknown_names"}
     )
     options = parser.parse_args(argv)
+    training = Training(unknown_names=options.unknown_names)
+    from lorary.base.loading import load_base
+    from lorary.research.route_bench import route_bench as run
+    from lorary.research.route_bench_report import tell_routing
+    from lorary.routing.encoder import load_encoder
+
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     results = run(
         options.out,
         **taken(options, "seeds", "first_seed", "sets", "folds"),
-        training=Training(unknown_names=options.unknown_names),
-        encoder=load_encoder(options.encoder),
+        training=training,
+        encoder=load_encoder(options.encoder) if options.encoder is not None else None,
         base=load_base(options.base) if options.base is not None else None,
     )
-    print(json.dumps(results["sets"]) if options.json else tell_routing(results))
+    _print(options, lambda: results["sets"], lambda: tell_routing(results))
 
 
 def route_facts(argv: list[str]) -> None:
     """Writes the facts of a generated set."""
-    from lorary.research.fact_sets import SETS, drawn, write_facts
-
     parser = Options(
         "research route-facts",
         "Writes the facts of one of `lorary research route-bench`'s sets, to build a bank of.",
         "SET --out FILE",
     )
-    parser.add_argument("set", choices=[*SETS], help="set to draw from")
+    parser.add_argument("set", choices=SET_NAMES, help="set to draw from")
     out = "JSONL file to write; a file that holds something else is never overwritten"
     parser.add_argument("--out", metavar="FILE", required=True, help=out)
     count = "facts to draw of each topic; by default all"
@@ -126,24 +123,17 @@ def route_facts(argv: list[str]) -> None:
     parser.add_argument("--seed", type=int, metavar="N", default=0, help="seed for the set and for what is drawn of it")
     parser.add_json("the counts")
     options = parser.parse_args(argv)
+    from lorary.research.fact_sets import drawn, write_facts
+
     facts = drawn(options.set, options.seed, options.facts_a_topic)
     write_facts(facts, Path(options.out))
     counts = {"facts": len(facts), "topics": len({fact.topic for fact in facts}), "out": options.out}
-    print(
-        json.dumps(counts)
-        if options.json
-        else f"{counted(counts['facts'], 'fact')} of {counted(counts['topics'], 'topic')}: {options.out}"
-    )
+    told = f"{counted(len(facts), 'fact')} of {counted(len({fact.topic for fact in facts}), 'topic')}: {options.out}"
+    _print(options, lambda: counts, lambda: told)
 
 
 def gate_study(argv: list[str]) -> None:
     """Measures what joint training of the gate is worth on a bank."""
-    from lorary.research.gate_study import ARMS, VARIED
-    from lorary.research.gate_study import gate_study as run
-    from lorary.research.gate_study_report import tell_gates
-    from lorary.research.peft_routers import RIVALS
-    from lorary.router_training.settings import Training
-
     parser = Options(
         "research gate-study",
         "Trains gates on one bank by labels, by the language-model loss, by both and by soft labels, and puts PEFT's X-LoRA "
@@ -163,18 +153,19 @@ def gate_study(argv: list[str]) -> None:
     parser.add_json("the figures")
     parser.add_record(Training, "how the gates are trained", skip=VARIED)
     options = parser.parse_args(argv)
+    training = made(Training, options, skip=VARIED)
+    from lorary.research.gate_study import gate_study as run
+    from lorary.research.gate_study_report import tell_gates
+
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     passed = taken(options, "out", "seeds", "arms", "rivals", "unrelated", "quiet")
-    results = run(options.bank, training=made(Training, options, skip=VARIED), **passed)
+    results = run(options.bank, training=training, **passed)
     shown = {name: results[name] for name in ("routers", "differences", "rivals", "counts")}
-    print(json.dumps(shown) if options.json else tell_gates(results))
+    _print(options, lambda: shown, lambda: tell_gates(results))
 
 
 def rivals(argv: list[str]) -> None:
     """Lets PEFT's X-LoRA or Arrow answer questions over the memories of a bank."""
-    from lorary.research.peft_routers import RIVALS, Budget
-    from lorary.research.rival_answers import rival_answers
-
     parser = Options(
         "research rivals",
         "Lets PEFT's X-LoRA or Arrow, over the memories of a bank, answer questions: greedily, with the prompt and the "
@@ -193,16 +184,27 @@ def rivals(argv: list[str]) -> None:
     parser.add_json("what the run took")
     parser.add_record(Budget, "how X-LoRA is trained")
     options = parser.parse_args(argv)
+    budget = made(Budget, options)
+    from lorary.research.rival_answers import rival_answers
+
     passed = taken(options, "rival", "out", "questions", "seed", "quiet")
-    took = rival_answers(options.bank, budget=made(Budget, options), **passed)
+    took = rival_answers(options.bank, budget=budget, **passed)
     if options.json:
-        print(json.dumps(took))
+        print_json(took)
         return
     steps = f"trained {took['seconds_training']:.0f} s ({counted(took['steps'], 'step')}), " if "steps" in took else ""
     print(
         f"{options.rival}: {steps}{counted(took['questions'], 'question')} answered in {took['seconds_answering']:.0f} s"
     )
     print(f"answers: {options.out}")
+
+
+def _print(options: Namespace, content: Callable[[], Any], text: Callable[[], str]) -> None:
+    """Prints what a study found: as JSON where that is asked for, else as text."""
+    if options.json:
+        print_json(content())
+    else:
+        print(text())
 
 
 def _add_folder(parser: Options, files: str) -> None:

@@ -17,6 +17,7 @@ from lorary.bank.bank import MemoryBank
 from lorary.bank.facts import Fact, FactError, group_by_topic, read_lines
 from lorary.bank.files import write_aside
 from lorary.bank.memory import Memory
+from lorary.research.settings import INVENTED_WORDINGS, SET_NAMES
 from lorary.resume import ResumeError
 from lorary.routing.encoder import Encoder
 
@@ -130,11 +131,7 @@ def phone_book(seed: int, fold: int | None = None) -> list[Fact]:
 
 
 JOINS = "household-9"
-SETS: dict[str, Callable[..., list[Fact]]] = {
-    "separable": separable,
-    "overlapping": overlapping,
-    "phone-book": phone_book,
-}
+SETS: dict[str, Callable[..., list[Fact]]] = dict(zip(SET_NAMES, (separable, overlapping, phone_book), strict=True))
 
 
 def drawn(name: str, seed: int, facts_a_topic: int | None = None) -> list[Fact]:
@@ -201,8 +198,7 @@ _ASKED_UNSEEN = (
     "Please look up {who}'s {key}.",
 )
 _FACTS_A_PERSON = 4
-INVENTED_WORDINGS = len(_ASKED)
-"""Wordings at most that an invented fact is trained on."""
+assert len(_ASKED) == INVENTED_WORDINGS
 
 
 def invented_facts(count: int, seed: int, wordings: int = INVENTED_WORDINGS) -> list[Fact]:

@@ -23,9 +23,9 @@ from lorary.progress import progress_bars
 from lorary.research.gate_study_report import figures_by_router, tell_gates
 from lorary.research.labels import TEMPERATURE, agreement, check_adapters, measure_losses, soft_labels
 from lorary.research.measures import KINDS, gate_run, rival_run, study_questions
-from lorary.research.memory_study import StudyError
-from lorary.research.peft_routers import PEFT, RIVALS, Budget
+from lorary.research.peft_routers import PEFT
 from lorary.research.rivals import Task, weigh
+from lorary.research.settings import ARMS, RIVALS, VARIED, Budget, StudyError
 from lorary.resume import REPORT, go_on, write_results
 from lorary.router_training.calibration import calibrate, scored
 from lorary.router_training.data import RoutingData, read_questions
@@ -35,19 +35,9 @@ from lorary.router_training.training import fit
 from lorary.routing.policy import Policy
 from lorary.routing.router import Router, new_gate
 
-ARMS: dict[str, dict[str, Any]] = {
-    "labels": {"language_weight": 0.0},
-    "language": {"route_weight": 0.0, "none_weight": 0.0},
-    "both": {},
-    "soft-labels": {"language_weight": 0.0},
-}
-"""What a gate is trained by → what that changes in the training of "both"."""
-
 STUDY = "gate-study"
 SCHEMA = 3
 LOSSES = "losses.safetensors"
-VARIED = ("seed", "patience")
-"""Settings that the study sets itself."""
 
 
 def gate_study(

@@ -13,22 +13,11 @@ import torch
 from lorary.base.layers import fingerprint
 from lorary.base.loading import Base
 from lorary.base.rows import default_split
-from lorary.errors import LoraryError
 from lorary.memories.writing import Report
 from lorary.progress import ProgressBar
 from lorary.resume import Header
 
 PLOT = "recall.png"
-
-
-class StudyError(LoraryError):
-    """A study that cannot be run as it was asked for: says why and what to do."""
-
-
-def check_positive(name: str, value: int | tuple[int, ...]) -> None:
-    """Raises StudyError where a number, or one of several, is below 1."""
-    if not value or min(value if isinstance(value, tuple) else (value,)) < 1:
-        raise StudyError(f"{name} must be positive, {value} given")
 
 
 def heading(schema: int, base: Base, configuration: Mapping[str, Any], processes: int) -> dict[str, Any]:

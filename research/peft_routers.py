@@ -9,7 +9,6 @@ import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -27,41 +26,12 @@ from lorary.bank.bank import MemoryBank
 from lorary.bank.files import write_aside
 from lorary.base.loading import Base
 from lorary.base.rows import pad
-from lorary.errors import LoraryError
 from lorary.memories.rows import Row
+from lorary.research.settings import RIVALS, Budget, RivalError
 
-RIVALS = ("xlora", "arrow")
 PEFT = version("peft")
 TOP_K = 3
 """Arrow's default in PEFT: the memories that a token's weights are shared among."""
-
-
-class RivalError(LoraryError):
-    """A bank that a rival cannot route over: says why."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Budget:
-    """What X-LoRA may spend on its training; Arrow trains nothing.
-
-    Args:
-        seconds: seconds of training on trained wordings, the preparation apart; Arrow trains nothing.
-        batch_size: rows a training step.
-        lr: AdamW learning rate, which falls to nothing over the training.
-
-    Raises:
-        RivalError: nothing could be trained so.
-    """
-
-    seconds: float = 60.0
-    batch_size: int = 64
-    lr: float = 3e-3
-
-    def __post_init__(self) -> None:
-        if not (self.seconds >= 0 and self.batch_size >= 1 and self.lr > 0):
-            raise RivalError(
-                f"X-LoRA cannot train with {self}; give 0 seconds or more, a batch size of 1 or more, and lr above 0"
-            )
 
 
 def check_rival(rival: str) -> None:

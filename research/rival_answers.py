@@ -25,7 +25,8 @@ from lorary.memories.rows import tokenise
 from lorary.model.composite import base_of
 from lorary.progress import ProgressBars, progress_bars
 from lorary.randomness import seeded
-from lorary.research.peft_routers import TOP_K, Budget, adapter_folders, check_rival, new_arrow, new_xlora, train_xlora
+from lorary.research.peft_routers import TOP_K, adapter_folders, check_rival, new_arrow, new_xlora, train_xlora
+from lorary.research.settings import Budget
 from lorary.resume import ResumeError, check_same, read_results
 
 _TOGETHER = 32

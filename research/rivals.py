@@ -24,8 +24,6 @@ from lorary.model.composite import base_of
 from lorary.randomness import seeded
 from lorary.research.peft_routers import (
     PEFT,
-    Budget,
-    RivalError,
     adapter_folders,
     check_rival,
     new_arrow,
@@ -33,6 +31,7 @@ from lorary.research.peft_routers import (
     train_xlora,
     weights_of,
 )
+from lorary.research.settings import Budget, RivalError
 
 _TOGETHER = 32
 """Questions a batch."""

@@ -20,7 +20,6 @@ from lorary.base.layers import fingerprint
 from lorary.base.loading import Base
 from lorary.research.fact_sets import JOINS, SETS, bare_bank
 from lorary.research.measures import routing_milliseconds
-from lorary.research.memory_study import StudyError
 from lorary.research.questions import (
     Questions,
     Remembered,
@@ -30,6 +29,7 @@ from lorary.research.questions import (
     unrelated_questions,
 )
 from lorary.research.route_bench_report import figures_by_set, tell_routing
+from lorary.research.settings import StudyError
 from lorary.resume import REPORT, go_on, write_results
 from lorary.router_training.calibration import calibrate, outcome, routed_share
 from lorary.router_training.data import RoutingData, about_others, read_questions

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from lorary.research.memory_study import made_by
-from lorary.research.wording_texts import PARTS, Setting
+from lorary.research.settings import PARTS
+from lorary.research.wording_texts import Setting
 from lorary.resume import Header, ResumeError, header_of, read_results
 from lorary.statistics import interval, mean, weightings, wilson
 from lorary.tables import ABSENT, counted, difference, figure, markdown_table, with_interval

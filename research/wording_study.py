@@ -25,10 +25,9 @@ from lorary.memories.writing import Hits
 from lorary.progress import ProgressBars, progress_bars
 from lorary.research.memory_study import PLOT, heading, reporter, settings_in
 from lorary.research.plots import recall_by_texts
+from lorary.research.settings import PASSES, Design
 from lorary.research.wording_results import SCHEMA, STUDY, Measured, WordingStudy, read_wordings, tell_wordings
 from lorary.research.wording_texts import (
-    PASSES,
-    Design,
     Setting,
     check,
     recipe_of,

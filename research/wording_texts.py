@@ -16,12 +16,8 @@ from lorary.base.prompts import prompt_batch
 from lorary.memories.recipe import Recipe
 from lorary.memories.rows import with_validation
 from lorary.randomness import seeded
-from lorary.research.memory_study import StudyError, check_positive
+from lorary.research.settings import PASSES, Design
 from lorary.tables import counted
-
-PARTS = ("number", "format", "generator")
-PASSES = 4
-"""Passes that the visits of a fact are divided over; a memory is asked after each."""
 
 _EXAMPLES = (
     "Each question is asked again in other words.\n\n"
@@ -56,37 +52,6 @@ class Setting:
     formats: tuple[str, ...] = ("questions",)
     thinned: int = 0
     written: int = 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Design:
-    """What is measured.
-
-    Args:
-        counts: numbers of wordings a fact to compare.
-        texts: wordings of the reference, which formats and generators are compared with at as many texts.
-        parts: parts of the study to run: number, format, generator.
-        seeds: draws of wordings, first weights and order to measure, from seed 0.
-        exposures: times that each fact is shown, whatever its texts; a multiple of 4.
-        facts_a_topic: facts to take of each topic, the first ones; all of them are one memory.
-    """
-
-    counts: tuple[int, ...] = (1, 2, 4, 8, 16, 24)
-    texts: int = 8
-    parts: tuple[str, ...] = PARTS
-    seeds: int = 3
-    exposures: int = 48
-    facts_a_topic: int = 4
-
-    def __post_init__(self) -> None:
-        for name in ("counts", "texts", "seeds", "exposures", "facts_a_topic"):
-            check_positive(name, getattr(self, name))
-        if self.texts < 2:
-            raise StudyError(f"texts must be 2 or more, so that there is something to replace, {self.texts} given")
-        if self.exposures % PASSES:
-            raise StudyError(f"exposures must be a multiple of {PASSES}, {self.exposures} given")
-        if not self.parts or set(self.parts) - set(PARTS):
-            raise StudyError(f"parts must be some of {list(PARTS)}, {list(self.parts)} given")
 
 
 def reference(design: Design) -> Setting:

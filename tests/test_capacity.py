@@ -16,8 +16,9 @@ from lorary.memories import groups, writing
 from lorary.memories.capacity_study import read_capacity
 from lorary.memories.rows import states_of
 from lorary.memories.writing import Recipe, Written, write
-from lorary.research.capacity import Grid, measure_capacity, packs, recipe_of, shown_again
+from lorary.research.capacity import measure_capacity, packs, recipe_of, shown_again
 from lorary.research.fact_sets import invented_facts
+from lorary.research.settings import Grid
 from lorary.resume import ResumeError
 
 SMALL = Grid(ranks=(1, 4), loads=(2, 4), exposures=3, wordings=2)

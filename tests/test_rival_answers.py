@@ -19,8 +19,9 @@ from lorary.eval import recall
 from lorary.eval.questions import held_out
 from lorary.eval.results import read
 from lorary.model.composite import assemble
-from lorary.research.peft_routers import Budget, RivalError, new_arrow, new_xlora
+from lorary.research.peft_routers import new_arrow, new_xlora
 from lorary.research.rival_answers import greedy, rival_answers
+from lorary.research.settings import Budget, RivalError
 from lorary.resume import ResumeError
 
 HELD_OUT = [wording for facts in FACTS.values() for fact in facts for wording in fact.held_out]

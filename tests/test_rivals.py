@@ -16,8 +16,9 @@ from safetensors.torch import load_file
 
 from lorary.bank.bank import MemoryBank
 from lorary.base.loading import BaseError, load_base
-from lorary.research.peft_routers import Budget, RivalError, coefficients, new_arrow, new_xlora, scalings_of, weights_of
+from lorary.research.peft_routers import coefficients, new_arrow, new_xlora, scalings_of, weights_of
 from lorary.research.rivals import Task, over_tokens, weigh
+from lorary.research.settings import Budget, RivalError
 
 IDS = torch.randint(3, 300, (2, 7), generator=torch.Generator().manual_seed(0))
 

@@ -17,9 +17,10 @@ from lorary.memories.recipe import Recipe
 from lorary.memories.rows import rows
 from lorary.memories.writing import _pass, _Writer, write
 from lorary.research import wording_study as study_of
+from lorary.research.settings import Design
 from lorary.research.wording_results import paired_difference, read_wordings, tell_wordings
 from lorary.research.wording_study import measure_wordings
-from lorary.research.wording_texts import Design, Setting, keep, recipe_of, reword, settings_of, texts_of
+from lorary.research.wording_texts import Setting, keep, recipe_of, reword, settings_of, texts_of
 from lorary.resume import ResumeError
 
 SMALL = Design(counts=(1, 2), texts=3, seeds=2, exposures=8, facts_a_topic=2)

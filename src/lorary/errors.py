@@ -1,4 +1,4 @@
-"""The one base class of every error that a user can cause, and how errors of libraries and files become such."""
+"""The base classes of all errors that a user can cause and of all warnings, and how errors of libraries become ours."""
 
 from __future__ import annotations
 
@@ -14,6 +14,10 @@ class LoraryError(ValueError):
 
 class UsageError(LoraryError):
     """A command line that cannot be run: an unknown option, a missing argument, a package that is not installed."""
+
+
+class LoraryWarning(UserWarning):
+    """Something works less well than it could: says what, and what to do. The base of every warning of ours."""
 
 
 @contextmanager
