@@ -11,6 +11,7 @@ from typing import Any
 from lorary.errors import UsageError
 from lorary.eval.meanings import FIRST, MEANINGS, PARTS
 from lorary.options import Options, made, positionals
+from lorary.printing import print_json
 from lorary.tables import counted
 
 TASKS = {
@@ -119,7 +120,10 @@ def recall(argv: list[str]) -> None:
     as_json = settings.pop("json")
     settings["answers"] = named_files(settings["answers"])
     results = run(settings.pop("composite"), **settings)
-    print(json.dumps(results) if as_json else report(from_json(results)))
+    if as_json:
+        print_json(results)
+    else:
+        print(report(from_json(results)))
 
 
 def show(argv: list[str]) -> None:
@@ -161,13 +165,19 @@ def compare(argv: list[str]) -> None:
         from lorary.eval.pooled import pool, pooled_tables
 
         together = pool(options.runs, against=options.condition, seed=options.seed)
-        print(json.dumps(together) if options.json else pooled_tables(together))
+        if options.json:
+            print_json(together)
+        else:
+            print(pooled_tables(together))
         return
     from lorary.eval.comparison import compare as run
     from lorary.eval.comparison import compared
 
     comparison = run(options.runs, condition=options.condition, seed=options.seed)
-    print(json.dumps(comparison) if options.json else compared(comparison))
+    if options.json:
+        print_json(comparison)
+    else:
+        print(compared(comparison))
 
 
 def _maker(name: str) -> Any:

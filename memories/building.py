@@ -22,6 +22,7 @@ from lorary.bank.memory import Memory
 from lorary.base.layers import block_linears, fingerprint, layer_of, layers_path, mlp_targets
 from lorary.base.loading import EMBEDDED, Base, load_base
 from lorary.base.rows import default_split
+from lorary.errors import LoraryWarning
 from lorary.memories.groups import side_by_side, write_groups
 from lorary.memories.rows import distinct, kept_for_validation
 from lorary.memories.writing import Recipe, Written
@@ -110,7 +111,7 @@ def build(
         return bank
 
 
-class WordingWarning(UserWarning):
+class WordingWarning(LoraryWarning):
     """Facts that nothing can be measured of, since they have one wording: what that costs, and what to do."""
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from lorary.memories.recipe import Recipe
 from lorary.options import Options, made, taken
+from lorary.printing import print_json
 from lorary.tables import counted
 
 
@@ -78,7 +78,7 @@ def build(argv: list[str]) -> None:
     bank = run(options.facts, recipe=recipe, quiet=options.quiet, **passed)
     cards = {memory.name: memory.card.get("certificate", {}) for memory in bank}
     if options.json:
-        print(json.dumps(cards))
+        print_json(cards)
         return
     for name, card in cards.items():
         print(f"{name}: {_certified(card)}")
@@ -189,4 +189,4 @@ def plan(argv: list[str]) -> None:
         return
     fields = {**asdict(planned), "working": [line.strip() for line in working(planned, planned.options[0])]}
     fields["study"] = {name: value for name, value in fields["study"].items() if name != "cells"}
-    print(json.dumps(fields, ensure_ascii=False))
+    print_json(fields)

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
+from lorary.errors import LoraryWarning
 from lorary.router_training.data import RoutingData
 from lorary.router_training.queries import Queries
 from lorary.router_training.thresholds import policy_thresholds
@@ -126,7 +127,7 @@ def _logits(
     return weighed(terms, {name: gate.scales[name].exp() for name in terms}, gate.none)
 
 
-class CalibrationWarning(UserWarning):
+class CalibrationWarning(LoraryWarning):
     """A policy whose thresholds could not be chosen, so that they are what they were: says what is missing."""
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping
 from typing import Any
 
 from lorary.options import Options, made, taken
+from lorary.printing import print_json
 from lorary.router_training.settings import Training
 from lorary.tables import counted
 
@@ -41,7 +41,7 @@ def train_router(argv: list[str]) -> None:
     model = run(options.bank, training=training, **common)
     calibration = model.config.router_training["calibration"]
     if options.json:
-        print(json.dumps({"policy": model.config.policy, "calibration": calibration}))
+        print_json({"policy": model.config.policy, "calibration": calibration})
         return
     print(f"gate over {counted(len(model.memories), 'memory')}; policy: {model.router.policy}")
     print(_calibrated(calibration))
@@ -54,10 +54,10 @@ def _calibrated(calibration: Mapping[str, Any]) -> str:
         return "not calibrated: there are no validation wordings"
     achieved = calibration["achieved"]
     names = {
-        "top1": "right of the known",
-        "known_lost": "known left to the base",
-        "unrelated_routed": "unrelated sent to a memory",
-        "unknown_names_routed": "unknown names sent to a memory",
+        "top1": "known questions sent to their memory",
+        "known_lost": "left to the base",
+        "unrelated_routed": "unrelated ones sent to a memory",
+        "unknown_names_routed": "ones about unknown names",
     }
     shares = [f"{what} {achieved[name]:.1%}" for name, what in names.items() if achieved[name] is not None]
     return f"calibrated on {counted(calibration['queries'], 'query')}: {', '.join(shares)}"

@@ -11,11 +11,15 @@ from conftest import empty_bank, pico_model, save_adapter
 
 from lorary.__main__ import main
 from lorary.answering import answer
+from lorary.answering.answers import answer_parts
 from lorary.answering.passages import PassageError, nearest_passages, with_passages
 from lorary.base.prompts import longest_answer, prompt
+from lorary.base.templates import PromptError
+from lorary.errors import LoraryError
 from lorary.eval import recall
 from lorary.eval.results import read
 from lorary.model.composite import assemble, load_composite
+from lorary.routing.explanation import explain
 from lorary.routing.policy import OUTCOMES, Policy
 
 QUESTION = "Who cooks at Velka station?"
@@ -104,6 +108,18 @@ def test_passages_that_were_promised_are_there_or_it_is_an_error(base, encoder, 
 def test_passages_that_do_not_fit_are_an_error(composite):
     with pytest.raises(PassageError, match=r"needs \d+ tokens, the base has 256"):
         answer(composite, QUESTION, policy=Policy(passages=3), max_new_tokens=250)
+
+
+@pytest.mark.parametrize("question", ["", " \n\t", [{"role": "user", "content": "  "}]])
+def test_an_empty_question_is_an_error(question, composite):
+    """A model would make up what was asked, too."""
+    with pytest.raises(PromptError, match="the question is empty"):
+        composite.ask(question)
+    with pytest.raises(PromptError, match="the question is empty"):
+        answer_parts(composite, question)
+    if isinstance(question, str):
+        with pytest.raises(LoraryError, match="the question is empty"):
+            explain(composite.router, question)
 
 
 def test_each_sentence_stands_once(composite):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import io
 import json
+import os
 import re
 import subprocess
 import sys
@@ -19,9 +20,17 @@ from lorary.bank.bank import MemoryBank
 from lorary.eval.command import TASKS
 from lorary.eval.conditions import CONDITIONS
 from lorary.eval.meanings import FIRST, MEANINGS
+from lorary.memories.rows import with_validation
+from lorary.printing import print_json
+from lorary.research.commands import STUDIES
+from lorary.routing.encoder import load_encoder
 
 GOLDEN = Path(__file__).parent / "golden"
-HELPS = [*([name] for name in (*COMMANDS, *HIDDEN)), *(["task", name] for name in TASKS)]
+HELPS = [
+    *([name] for name in (*COMMANDS, *HIDDEN)),
+    *(["task", name] for name in TASKS),
+    *(["research", name] for name in STUDIES),
+]
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +56,53 @@ def composite(place):
     out = ["--out", str(place / "composite"), "--max-epochs", "2", "--quiet"]
     assert main(["train-router", str(place / "bank"), *out]) == 0
     return place / "composite"
+
+
+def test_a_training_is_told_in_lines_for_people(place, tmp_path, capsys):
+    bank, encoder = MemoryBank.load(place / "bank"), load_encoder(MemoryBank.load(place / "bank").encoder)
+    for name, facts in FACTS.items():
+        if name in bank.names:
+            bank.add(bank.remove(name), facts=[with_validation(fact, 1) for fact in facts], encoder=encoder)
+    bank.save(tmp_path / "bank")
+    out = ["--out", tmp_path / "composite", "--max-epochs", "1", "--quiet"]
+    told = printed(capsys, "train-router", tmp_path / "bank", *out).splitlines()
+    assert re.fullmatch(r"gate over 2 memories; policy: gate from \S+, else index from \S+, else the base", told[0])
+    shares = (
+        r"known questions sent to their memory \d+\.\d%, left to the base \S+%, unrelated ones sent to a memory \S+%"
+    )
+    assert re.fullmatch(rf"calibrated on \d+ queries: {shares}, ones about unknown names \S+%", told[1])
+    assert told[2:] == [f"composite: {tmp_path / 'composite'}"]
+
+
+def test_a_warning_of_ours_is_one_line(place, tmp_path, capsys):
+    capsys.readouterr()
+    out = ["--out", str(tmp_path / "composite"), "--max-epochs", "1", "--quiet"]
+    assert main(["train-router", str(place / "bank"), *out]) == 0
+    said = capsys.readouterr()
+    warning = "lorary: warning: there are no validation wordings to calibrate on, so the policy's thresholds stay at "
+    assert said.err == warning + "their defaults; give facts 'questions' with more wordings\n"
+    assert said.out.splitlines()[:2] == [
+        "gate over 2 memories; policy: gate from 0.5, else index from 0.8, else the base",
+        "not calibrated: there are no validation wordings",
+    ]
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_json_says_the_same_in_any_encoding(encoding, composite, capsys, monkeypatch):
+    question = "Wer kocht in Ørmen 🙂?"
+    expected = json.loads(printed(capsys, "route", composite, question, "--json"))
+    out = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(out, encoding=encoding))
+    assert main(["route", str(composite), question, "--json"]) == 0
+    assert json.loads(out.getvalue().decode(encoding)) == expected
+    assert expected["question"] == question
+
+
+def test_text_has_question_marks_for_what_the_encoding_lacks(monkeypatch):
+    out = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(out, encoding="ascii"))
+    assert main(["--help"]) == 0
+    assert "facts ? bank" in out.getvalue().decode("ascii")
 
 
 def printed(capsys, *argv: object) -> str:
@@ -142,7 +198,7 @@ def test_a_memory_is_taken_out(kind, composite, place, tmp_path, capsys):
 
 
 def test_helps_import_no_torch():
-    """The help of every command and every task; in one process, because none of them may."""
+    """The help of every command, task and study; in one process, because none of them may."""
     code = f"""
 import contextlib, io, sys
 from lorary.__main__ import main
@@ -209,6 +265,16 @@ def test_a_reader_that_has_seen_enough_is_no_error():
     command = f"{sys.executable} -m lorary --help | head -1"
     ended = subprocess.run(command, shell=True, capture_output=True, text=True)
     assert (ended.stdout, ended.stderr) == ("usage: lorary COMMAND ...\n", "")
+
+
+def test_bytes_that_are_no_text_are_still_a_question(composite, capsys):
+    told = printed(capsys, "route", composite, os.fsdecode(b"Who cooks at \xff Ormen?"), "--json")
+    assert json.loads(told)["question"] == "Who cooks at \ufffd Ormen?"
+
+
+def test_json_holds_what_no_encoding_can_write(capsys):
+    print_json({"folder": os.fsdecode(b"b\xffd")})
+    assert json.loads(capsys.readouterr().out) == {"folder": "b\udcffd"}
 
 
 def test_bytes_that_are_no_text_are_still_a_line_of_a_chat(composite, capsys, monkeypatch):

@@ -106,6 +106,9 @@ def test_arguments_are_one_line_too(capsys):
         refused(argv, capsys)
     assert "--max-new-tokens" in refused(["ask", COMPOSITE, "Who?", "--max-new-tokens", "many"], capsys)
     assert "give 1 or more" in refused(["ask", COMPOSITE, "Who?", "--max-new-tokens", "0"], capsys)
+    for command in ("ask", "route"):
+        for question in ("", " \t\n"):
+            assert "QUESTION: it is empty; ask something" in refused([command, COMPOSITE, question], capsys)
     refused(["task", "nothing"], capsys)
 
 

@@ -147,7 +147,7 @@ def test_adapter_names_override_and_are_checked(composite, tokenizer):
     assert output.routes[0].source == "caller"
     with pytest.raises(ValueError, match=r"'paris' has no memory; the bank holds \['ormen', 'velka', 'lamps'\]"):
         composite(**inputs, adapter_names=["paris"])
-    with pytest.raises(ValueError, match="1 rows"):
+    with pytest.raises(ValueError, match="give a list of 1 name, one a row"):
         composite(**inputs, adapter_names=["ormen", "velka"])
 
 

@@ -15,6 +15,7 @@ def test_a_count_is_in_the_plural_but_for_one():
     assert [counted(number, "fact") for number in (0, 1, 2)] == ["0 facts", "1 fact", "2 facts"]
     assert [counted(2, noun) for noun in ("memory", "key", "pass")] == ["2 memories", "2 keys", "2 passes"]
     assert counted(6000, "fact") == "6,000 facts"
+    assert [counted(number, "person", "people") for number in (1, 2)] == ["1 person", "2 people"]
 
 
 def test_what_was_not_measured_is_a_dash():

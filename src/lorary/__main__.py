@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable
 
 from lorary.errors import UsageError, one_line
+from lorary.printing import print_warnings_plainly, replace_unprintable
 
 USE, TRAIN, EVALUATE, MORE = "use", "train", "evaluate", "more"
 COMMANDS = {
@@ -84,6 +85,7 @@ def main(argv: list[str] | None = None) -> int:
 
     0: done. 1: a bug of Lorary. 2: a mistake in what was given, one line on standard error. 130: stopped by the user.
     """
+    replace_unprintable(sys.stdout)
     arguments, debug = _without_debug(sys.argv[1:] if argv is None else argv)
     try:
         status = _run(arguments)
@@ -108,8 +110,10 @@ def _run(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(usage())
         return 0 if arguments else MISTAKE
-    _quieten_libraries()
-    command(arguments[0])(arguments[1:])
+    with warnings.catch_warnings():
+        _quieten_libraries()
+        print_warnings_plainly()
+        command(arguments[0])(arguments[1:])
     return 0
 
 

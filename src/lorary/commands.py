@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from lorary.errors import LoraryError
 from lorary.options import Options, taken
+from lorary.printing import print_json
 
 if TYPE_CHECKING:
     from lorary.answering.answers import Answer
@@ -50,7 +50,7 @@ def ask(argv: list[str]) -> None:
     """Asks a composite a question and prints its answer."""
     parser = Options("ask", "Asks a composite a question and prints the answer.", 'COMPOSITE "QUESTION"')
     parser.add_argument("composite", metavar="COMPOSITE", help="folder of the composite")
-    parser.add_argument("question", metavar="QUESTION", help="what to ask")
+    parser.add_question("what to ask")
     parser.add_argument(
         "--trace",
         action="store_true",
@@ -80,11 +80,14 @@ def ask(argv: list[str]) -> None:
         from lorary.answering.heatmap import heat_map
 
         heat_map(model, answers[0]).write(options.heatmap)
-    print(_json(options.question, answers) if options.json else _text(answers, options.trace))
+    if options.json:
+        print_json(_plain(options.question, answers))
+    else:
+        print(_text(answers, options.trace))
 
 
-def _json(question: str, answers: Sequence[Answer]) -> str:
-    """Answers as JSON: one with its route, its outcome and its passages; those of several parts joined, then one by one."""
+def _plain(question: str, answers: Sequence[Answer]) -> dict[str, Any]:
+    """Answers as plain values: one with its route, outcome and passages; those of several parts joined, then one by one."""
     from lorary.answering.answers import joined
 
     parts = [
@@ -99,7 +102,7 @@ def _json(question: str, answers: Sequence[Answer]) -> str:
         for answer in answers
     ]
     whole = {"question": question, "answer": joined(answer.text for answer in answers), "parts": parts}
-    return json.dumps(parts[0] | {"question": question} if len(parts) == 1 else whole, ensure_ascii=False)
+    return parts[0] | {"question": question} if len(parts) == 1 else whole
 
 
 def _text(answers: Sequence[Answer], trace: bool) -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from lorary.options import Options, taken
+from lorary.printing import print_json
 from lorary.tables import counted
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def route(argv: list[str]) -> None:
         'COMPOSITE "QUESTION"',
     )
     parser.add_argument("composite", metavar="COMPOSITE", help="folder of the composite")
-    parser.add_argument("question", metavar="QUESTION", help="the question to route")
+    parser.add_question("the question to route")
     parser.add_argument("--base", metavar="NAME", help="where the base is, if the gate reads it")
     parser.add_json("route, reason and all scores")
     options = parser.parse_args(argv)
@@ -40,7 +40,10 @@ def route(argv: list[str]) -> None:
         model = load_composite(options.composite, **taken(options, "base"))
         hidden = pooled_prompts(model.base, model.tokenizer, config.split_layer, [options.question])
     explanation = explain(router, options.question, hidden)
-    print(json.dumps(explanation.to_json(), ensure_ascii=False) if options.json else _explained(explanation))
+    if options.json:
+        print_json(explanation.to_json())
+    else:
+        print(_explained(explanation))
 
 
 def _explained(explanation: Explanation) -> str:
@@ -75,7 +78,7 @@ def list_memories(argv: list[str]) -> None:
     memories = [_described(memory) for memory in bank]
     if options.json:
         header = {"base": bank.base, "revision": bank.revision, "encoder": bank.encoder}
-        print(json.dumps({**header, "memories": memories}, ensure_ascii=False))
+        print_json({**header, "memories": memories})
         return
     rows = [["memory", "facts", "wordings", "rank", "size", "recall", "origin"]]
     for memory in memories:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import os
 import types
 from argparse import (
     Action,
     ArgumentParser,
+    ArgumentTypeError,
     BooleanOptionalAction,
     Namespace,
     RawDescriptionHelpFormatter,
@@ -69,6 +71,10 @@ class Options(ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message}; `{self.prog} --help` shows what it takes")
+
+    def add_question(self, purpose: str) -> None:
+        """The argument QUESTION: a text that is not empty."""
+        self.add_argument("question", metavar="QUESTION", type=_question, help=purpose)
 
     def add_json(self, what: str) -> None:
         """The option --json, of `what` is printed."""
@@ -151,6 +157,13 @@ def _helps(function: Callable[..., Any]) -> dict[str, str]:
         said = " ".join((argument.description or "").split()).removesuffix(".")
         helps |= dict.fromkeys(argument.arg_name.split(", "), said)
     return helps
+
+
+def _question(argument: str) -> str:
+    """The question that was typed; bytes that are no text in the terminal's encoding are replaced, as in a chat."""
+    if not argument.strip():
+        raise ArgumentTypeError("it is empty; ask something")
+    return os.fsencode(argument).decode("utf-8", "replace")
 
 
 def _wrapped(text: str) -> str:

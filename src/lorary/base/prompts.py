@@ -35,7 +35,7 @@ def chat_of(question: str | Chat) -> list[dict[str, Any]]:
     """The turns of a chat, each content a text; a text is the only turn of a user.
 
     Raises:
-        PromptError: a chat that ends with no turn of a user or of a tool, or a content that is no text.
+        PromptError: a chat that ends with no turn of a user or of a tool, a content that is no text, or an empty question.
     """
     chat = [{"role": "user", "content": question}] if isinstance(question, str) else [dict(turn) for turn in question]
     chat = [turn | {"content": _content_text(turn)} for turn in chat]
@@ -46,6 +46,8 @@ def chat_of(question: str | Chat) -> list[dict[str, Any]]:
             f"a chat must end with a user's turn of text, this one ends with {last or 'nothing'!r}; only what a tool "
             "told for the user's question may stand behind it"
         )
+    if not chat[last_user(chat)]["content"].strip():
+        raise PromptError("the question is empty; give one that asks something")
     return chat
 
 

@@ -119,7 +119,7 @@ def decided_by_caller(request: Request, batch: int, memories: Sequence[str]) -> 
     names, weights = request.adapter_names, request.route_weights
     if names is not None:
         if isinstance(names, str) or len(names) == 0 or batch % len(names):
-            raise LoraryError(f"adapter_names is {names!r}; give a list of a name a row, for {counted(batch, 'row')}")
+            raise LoraryError(f"adapter_names is {names!r}; give a list of {counted(batch, 'name')}, one a row")
         weights = named_weights(names, memories)
     if weights is None:
         return None

@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from lorary.base.questions import asking_part
-from lorary.errors import LoraryError, one_line
+from lorary.errors import LoraryError, LoraryWarning, one_line
 from lorary.tables import counted
 
 EMBEDDED = "embedded:all-minilm-l6-v2"
@@ -29,7 +29,7 @@ class EncoderError(LoraryError):
     """An encoder that cannot be loaded: says why and what to do."""
 
 
-class EncoderWarning(UserWarning):
+class EncoderWarning(LoraryWarning):
     """A part of a text that an encoder does not read."""
 
 

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lorary.errors import LoraryError
 from lorary.routing.policy import Policy, Route, decide, nearest_memory
 from lorary.routing.router import Router
 
@@ -93,7 +94,12 @@ def explain(
     Args:
         hidden: what `pooling.pooled_prompts` reads of the question's prompt; needed where the gate reads it.
         policy: the router's own by default.
+
+    Raises:
+        LoraryError: an empty question.
     """
+    if not question.strip():
+        raise LoraryError("the question is empty; give one that asks something")
     features, gate, policy = router.features([question]).with_hidden(hidden), router.gate, policy or router.policy
     terms = gate.terms(features)
     parts = {name: (gate.scales[name].exp() * term)[0].tolist() for name, term in terms.items()}
