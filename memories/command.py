@@ -159,7 +159,7 @@ def merge(argv: list[str]) -> None:
     parser.add_argument("--weights", metavar="X", type=float, nargs="+", help="weight of each; by default equal")
     parser.add_argument("--density", metavar="X", type=float, default=0.2, help="share of entries that ties keeps")
     options = parser.parse_args(argv)
-    from lorary.memories.merging import merge as run
+    from lorary.bank.merging import merge as run
 
     print(f"adapter: {run(options.bank, **taken(options, 'out', 'how', 'memories', 'weights', 'density'))}")
 

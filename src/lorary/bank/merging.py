@@ -1,4 +1,5 @@
-"""Several memories merged into one: exactly, or by combining their A and their B apart, as PEFT does.
+"""Several memories merged into one, for those who want one adapter and no router: exactly, or by combining their A and
+their B apart, as PEFT does.
 
 Every merge folds its scaling into the factors, and each module's alpha is its rank, so that the scaling left is 1.
 """
@@ -7,13 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lorary.bank.adapters import PREFIX
-from lorary.bank.files import BankError
+from lorary.bank.adapters import CONFIG, PREFIX, WEIGHTS
+from lorary.bank.bank import MemoryBank
+from lorary.bank.files import BankError, write_aside
 from lorary.bank.memory import Memory
 from lorary.bank.targets import scaling
 from lorary.tables import counted
@@ -62,6 +65,31 @@ COMBINED = tuple(_COMBINATIONS)
 HOWS = ("exact", *COMBINED)
 
 
+def merge(
+    bank: str | Path | MemoryBank,
+    *,
+    out: str | Path,
+    how: str = "exact",
+    memories: Sequence[str] | None = None,
+    weights: Sequence[float] | None = None,
+    density: float = DENSITY,
+) -> Path:
+    """The folder `out` with one stock PEFT adapter that stands for several memories; `merged` says how.
+
+    Args:
+        memories: which to merge; all by default.
+
+    Raises:
+        BankError: an unknown memory; MergeError: what `merged` refuses.
+    """
+    opened = MemoryBank.load(bank) if isinstance(bank, (str, Path)) else bank
+    chosen = [opened[name] for name in (memories or opened.names)]
+    files = merged("merged", chosen, how, weights, density=density, base=opened.base).files()
+    for file in (WEIGHTS, CONFIG):
+        write_aside(Path(out) / file, files[file])
+    return Path(out)
+
+
 def merged(
     name: str,
     memories: Sequence[Memory],
@@ -74,7 +102,8 @@ def merged(
     """One memory of several, without facts; PEFT opens it alone.
 
     Args:
-        how: "exact", the weighted sum of the updates, as the mixture computes it; "ties" or "linear", PEFT's own.
+        how: "exact", the weighted sum of the updates, as the mixture computes it, their ranks laid side by side; "ties",
+            trimmed and sign-elected (arXiv 2306.01708), and "linear", A and B averaged apart, are PEFT's own.
         weights: of each, 1 / their number by default.
         density: the share of each factor's entries that ties keeps.
         base: the name of their base.
