@@ -54,16 +54,10 @@ def mean(scores: Sequence[float] | Sequence[int], weights: Weightings) -> Figure
     return weights.double() @ torch.tensor(scores, dtype=torch.double) / weights.double().sum(-1)
 
 
-def cluster_mean(
-    scores: Sequence[float] | Sequence[int],
-    clusters: Sequence[Hashable],
-    *,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-) -> Figures:
+def cluster_mean(scores: Sequence[float] | Sequence[int], clusters: Sequence[Hashable], *, seed: int = 0) -> Figures:
     """`mean` under the `weightings` of the clusters, without a weight for each question: many scores need less memory."""
     number, place = _numbered(clusters)
-    drawn = _draws(number, resamples, seed).double()
+    drawn = _draws(number, RESAMPLES, seed).double()
     sums = torch.zeros(number, dtype=torch.double).index_add(0, place, torch.tensor(scores, dtype=torch.double))
     return drawn @ sums / (drawn @ torch.bincount(place, minlength=number).double())
 
@@ -154,11 +148,12 @@ def interval(figures: Figures) -> dict[str, float] | None:
     return {"value": figure, "low": low, "high": high}
 
 
-def wilson(share: float, count: int, z: float = 1.96) -> dict[str, float]:
+def wilson(share: float, count: int) -> dict[str, float]:
     """The share of `count` questions with its 95 % interval: keys value, low, high.
 
     Wilson 1927, doi 10.1080/01621459.1927.10502953.
     """
+    z = 1.96  # of 95 %
     centre, spread = share + z * z / (2 * count), z * math.sqrt(share * (1 - share) / count + z * z / (4 * count**2))
     whole = 1 + z * z / count
     return {"value": share, "low": max(0.0, (centre - spread) / whole), "high": min(1.0, (centre + spread) / whole)}

@@ -82,10 +82,10 @@ def _flag() -> _Field:
     return _Field(False, lambda value: value is None or isinstance(value, bool), "true or false")
 
 
-def _note(default: Any, *kinds: type) -> _Field:
-    """A field that changes nothing at inference, of any of some types."""
-    names = " or ".join({str: "a string", dict: "an object", int: "a number"}[kind] for kind in kinds)
-    return _Field(default, lambda value: value is None or isinstance(value, kinds), f"null or {names}")
+def _note(default: Any, kind: type) -> _Field:
+    """A field that changes nothing at inference, of a type."""
+    name = {str: "a string", dict: "an object", int: "a number"}[kind]
+    return _Field(default, lambda value: value is None or isinstance(value, kind), f"null or {name}")
 
 
 def _unused(why: str, default: Any = None) -> _Field:
@@ -98,11 +98,11 @@ def _off(why: str) -> _Field:
     return _Field(None, lambda value: value is None or value is False, why)
 
 
-def _modules(default: Any, required: bool) -> _Field:
+def _modules(required: bool) -> _Field:
     def accepts(value: Any) -> bool:
         return (value is None and not required) or _is_expression(value) or _list_of(_is_text)(value)
 
-    return _Field(default, accepts, "a list of module names, or one regular expression")
+    return _Field(None, accepts, "a list of module names, or one regular expression")
 
 
 FIELDS: Mapping[str, _Field] = {
@@ -114,8 +114,8 @@ FIELDS: Mapping[str, _Field] = {
     "revision": _note(None, str),
     "inference_mode": _flag(),
     "r": _Field(8, _is_rank, "a whole number above 0"),
-    "target_modules": _modules(None, required=True),
-    "exclude_modules": _modules(None, required=False),
+    "target_modules": _modules(required=True),
+    "exclude_modules": _modules(required=False),
     "lora_alpha": _Field(8, _is_number, "a finite number"),
     "lora_dropout": _Field(0.0, lambda value: _is_number(value) and 0 <= value <= 1, "a number from 0 to 1"),
     "fan_in_fan_out": _flag(),

@@ -93,15 +93,11 @@ def skipped(layers: list[nn.Module]) -> Iterator[None]:
 
 
 def upper(
-    model: PreTrainedModel,
-    split_layer: int,
-    hidden: Float[Tensor, "batch seq hidden"],
-    attention_mask: Int[Tensor, "batch seq"] | None = None,
+    model: PreTrainedModel, split_layer: int, hidden: Float[Tensor, "batch seq hidden"]
 ) -> Float[Tensor, "batch seq hidden"]:
     """The decoder's last hidden state, from the hidden state that enters `split_layer`."""
     with skipped(list(decoder_layers(model)[:split_layer])):
-        decoder = model.get_decoder()
-        return decoder(inputs_embeds=hidden, attention_mask=attention_mask, use_cache=False).last_hidden_state
+        return model.get_decoder()(inputs_embeds=hidden, use_cache=False).last_hidden_state
 
 
 @runtime_checkable
