@@ -32,9 +32,11 @@ from lorary.bank.bank import MemoryBank
 from lorary.bank.facts import Fact
 from lorary.base.layers import block_linears, fingerprint, layers_path
 from lorary.base.loading import CHATML, Base
+from lorary.base.prompts import prompt, prompt_batch
 from lorary.model.composite import assemble
 from lorary.model.configuration import LoraryConfig
 from lorary.routing.encoder import EMBEDDED, load_encoder
+from lorary.routing.policy import Policy
 
 torch.set_num_threads(1)
 SMALL = {
@@ -169,9 +171,21 @@ def kept_bank(bank):
     return bank
 
 
+def ask(tokenizer, *questions):
+    """The prompts of questions as a batch, padded on the left."""
+    return prompt_batch(tokenizer, [prompt(tokenizer, question) for question in questions])
+
+
 @pytest.fixture
 def composite(bank, base, encoder):
     return assemble(bank, base, encoder=encoder)
+
+
+@pytest.fixture
+def model(composite):
+    """A composite whose gate decides at a low confidence, as an untrained one has."""
+    composite.router.policy = Policy(t_gate=0.3)
+    return composite
 
 
 @pytest.fixture

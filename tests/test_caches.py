@@ -1,13 +1,16 @@
-"""Caches that were made before: by other rows, with a sliding window, or by a memory that another took the place of."""
+"""Caches that were made before: by another question or other rows, with a sliding window, or in a bank that changed."""
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
-from conftest import ADAPTERS, FACTS, Base, assemble, empty_bank, pico_model, save_adapter
+from conftest import ADAPTERS, FACTS, Base, ask, assemble, empty_bank, pico_model, save_adapter
 from transformers import DynamicCache, StaticCache
 
 from lorary.base.prompts import chat_text, prompt, prompt_batch
+from lorary.errors import LoraryError
 
 SETTINGS = {"max_new_tokens": 6, "do_sample": False, "return_dict_in_generate": True}
 ORMEN, LAMPS = "Who cooks at Ormen station?", "Which oil do the lamplighters burn?"
@@ -62,3 +65,31 @@ def test_a_memory_s_cache_does_not_serve_another_of_its_name(composite, base, en
     output = composite.generate(longer, past_key_values=caches[1], **ways)
     assert torch.equal(output.sequences, composite.generate(longer, **ways).sequences)
     assert output.routes[0].memories == ("lamps",)
+
+
+def test_the_next_question_on_a_cache_is_routed_anew(model, tokenizer):
+    cache, ids, routes = DynamicCache(config=model.config.text_config), torch.zeros(1, 0, dtype=torch.long), []
+    for question in (ORMEN, LAMPS, LAMPS):
+        ids = torch.cat([ids, ask(tokenizer, question)["input_ids"]], 1)
+        output = model.generate(input_ids=ids, **SETTINGS, past_key_values=cache)
+        fresh = model.generate(input_ids=ids, **SETTINGS)
+        assert torch.equal(output.sequences, fresh.sequences), "as from an empty cache"
+        routes.append(output.routes[0].memories)
+        ids = output.sequences
+    assert routes == [("ormen",), ("lamps",), ("lamps",)]
+    step = ask(tokenizer, ORMEN)
+    with pytest.raises(LoraryError, match="another route answers"):
+        model(input_ids=step["input_ids"], past_key_values=cache)
+
+
+def test_a_cache_outlives_a_change_of_the_bank_as_far_as_it_can(model, tokenizer):
+    inputs, step = ask(tokenizer, LAMPS), torch.tensor([[5]])
+    cache = model(**inputs, adapter_names=["lamps"], use_cache=True).past_key_values
+    expected = model(step, past_key_values=copy.deepcopy(cache)).logits
+    model.remove_memory("ormen")
+    kept = model(step, past_key_values=copy.deepcopy(cache))
+    assert kept.routes[0].memories == ("lamps",), "the memory has another number now"
+    assert torch.equal(kept.logits, expected)
+    model.remove_memory("lamps")
+    with pytest.raises(LoraryError, match="'lamps', which has left the bank"):
+        model(step, past_key_values=cache)
