@@ -51,6 +51,20 @@ def test_a_cache_of_other_rows_is_emptied(composite, tokenizer):
     assert torch.equal(output.sequences, composite.generate(**both, **SETTINGS).sequences)
 
 
+@pytest.mark.parametrize("cache", [None, DynamicCache, StaticCache])
+@pytest.mark.parametrize("name", [None, "ormen"])
+@pytest.mark.parametrize(("held", "given"), [(1, 2), (2, 1)])
+def test_tokens_of_other_rows_than_the_cache_s_are_an_error(cache, name, held, given, composite, tokenizer):
+    made = cache and cache(
+        config=composite.config.text_config, **({"max_cache_len": 200} if cache is StaticCache else {})
+    )
+    names = {} if name is None else {"adapter_names": [name]}
+    output = composite(**prompt_batch(tokenizer, [prompt(tokenizer, ORMEN)] * held), past_key_values=made, **names)
+    with pytest.raises(LoraryError, match=f"cache holds {held} row.*{given} row"):
+        composite(torch.full((given, 1), 5), past_key_values=output.past_key_values)
+    composite(torch.full((held, 1), 5), past_key_values=output.past_key_values)
+
+
 def test_a_memory_s_cache_does_not_serve_another_of_its_name(composite, base, encoder, tokenizer, tmp_path):
     inputs = prompt_batch(tokenizer, [prompt(tokenizer, LAMPS)])
     caches = [composite(**inputs).past_key_values for _ in range(2)]

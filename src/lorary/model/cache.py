@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache, DynamicLayer
+from transformers import Cache, DynamicCache, DynamicLayer
 
 from lorary.model.active_route import ActiveRoute
 from lorary.routing.features import Features, Sums
@@ -97,6 +97,12 @@ class RoutedCache(DynamicCache):
     def reset(self) -> None:
         super().reset()
         self.plan = None
+
+
+def rows_of(cache: Cache) -> int | None:
+    """The rows that a cache holds; None where none of its layers tells."""
+    keys = (getattr(layer, "keys", None) for layer in getattr(cache, "layers", ()))
+    return next((len(tensor) for tensor in keys if isinstance(tensor, Tensor) and tensor.ndim == 4), None)
 
 
 def started_by(start: RoutedCache, layers: Sequence[DynamicLayer], rows: int) -> RoutedCache:

@@ -15,10 +15,11 @@ from lorary.base.frames import ends_within_turn, user_turns
 from lorary.base.rows import hidden_argument
 from lorary.errors import LoraryError
 from lorary.model.active_route import ActiveRoute, current_route
-from lorary.model.cache import Plan
+from lorary.model.cache import Plan, rows_of
 from lorary.model.requests import Request, decided_by_caller, renamed, routing_texts, same_route
 from lorary.routing.features import counted_tokens, running_mean
 from lorary.routing.policy import Route, by_caller
+from lorary.tables import counted
 
 if TYPE_CHECKING:
     from lorary.model.modeling import LoraryForCausalLM
@@ -68,12 +69,17 @@ def continued(
     """The plan of a pass that goes on from a cache: the one that made the cache.
 
     Raises:
-        LoraryError: the cache holds none, another than the caller asks for, or the new tokens ask another question,
-            which another route would answer.
+        LoraryError: the cache holds other rows, no plan, or another than the caller asks for; or the new tokens ask another
+            question, which another route would answer.
     """
     plan = getattr(cache, "plan", None)
     if plan is None:
         raise LoraryError("this cache was not made by this model, so its route is unknown; start from an empty cache")
+    if cache is not None and (rows := rows_of(cache)) not in (None, batch):
+        raise LoraryError(
+            f"this cache holds {counted(rows or 0, 'row')}, and {counted(batch, 'row')} of tokens were given; give a row "
+            "for each of the cache's, or start from an empty cache"
+        )
     plan = renamed(plan, model.memories, model.versions)
     if request.whole:  # it was checked when `generate` began
         return plan
