@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from lorary.tables import counted, difference, figure, markdown_table, with_interval
+from lorary.tables import aligned_table, counted, difference, figure, markdown_table, with_interval
 
 
 def test_a_table_has_its_head_first_and_no_cell_breaks_it():
     assert markdown_table([["a", "b"], ["1", "2"]]) == "| a | b |\n| --- | --- |\n| 1 | 2 |"
     assert markdown_table([["a"], ["x | y\nz"]]).splitlines()[-1] == r"| x \| y z |"
     assert markdown_table([]) == ""
+
+
+def test_lines_of_a_table_are_aligned():
+    assert aligned_table([["memory", "facts", ""], ["a", "10", ""], ["bcd", "9", "x"]]) == [
+        "memory  facts",
+        "a          10",
+        "bcd         9  x",
+    ]
 
 
 def test_a_count_is_in_the_plural_but_for_one():

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from lorary.options import Options, taken
 from lorary.printing import print_json
-from lorary.tables import counted
+from lorary.tables import aligned_table, counted
 
 if TYPE_CHECKING:
     from lorary.bank.memory import Memory
@@ -57,7 +56,7 @@ def _explained(explanation: Explanation) -> str:
         rows.append([name, f"{scores.probability:.3f}", f"{scores.logit:.2f}", *parts, f"{scores.similarity:.2f}"])
     none = explanation.none
     rows.append(["none", f"{none.probability:.3f}", f"{none.logit:.2f}", *("" for _ in terms), ""])
-    lines = [f"route: {explanation.route}", f"why: {explanation.reason}", "", *_columns(rows)]
+    lines = [f"route: {explanation.route}", f"why: {explanation.reason}", "", *aligned_table(rows)]
     if len(memories) < len(explanation.memories):
         lines.append(f"and {counted(len(explanation.memories) - len(memories), 'more memory')}, less likely")
     lines += ["", f"thresholds: gate {policy.t_gate:.2f}, index {policy.t_index:.2f}"]
@@ -90,7 +89,7 @@ def list_memories(argv: list[str]) -> None:
         counts = [str(memory[name]) for name in ("facts", "wordings", "rank")]
         rows.append([memory["name"], *counts, size, measured, memory["origin"]])
     print(f"base: {bank.base}\nencoder: {bank.encoder}\n")
-    print("\n".join(_columns(rows)) if memories else "no memory yet; `lorary add` and `lorary build` put some in")
+    print("\n".join(aligned_table(rows)) if memories else "no memory yet; `lorary add` and `lorary build` put some in")
 
 
 def _described(memory: Memory) -> dict[str, Any]:
@@ -105,13 +104,3 @@ def _described(memory: Memory) -> dict[str, Any]:
         "origin": "imported" if memory.card.get("recipe") == "imported" else "built",
         "certificate": dict(memory.card.get("certificate", {})),
     }
-
-
-def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Rows as lines with aligned columns: the first column to the left, the others to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for first, *others in rows:
-        aligned = (cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True))
-        lines.append("  ".join([first.ljust(widths[0]), *aligned]).rstrip())
-    return lines

@@ -1,4 +1,4 @@
-"""Numbers as people read them: the Markdown table, a count, a figure, a figure with its interval, a difference."""
+"""Numbers as people read them: a table in Markdown or in lines, a count, a figure, a figure with its interval, a difference."""
 
 from __future__ import annotations
 
@@ -19,6 +19,16 @@ def markdown_table(rows: Sequence[Sequence[str]]) -> str:
 
 def _cell(text: str) -> str:
     return text.replace("\n", " ").replace("|", r"\|")
+
+
+def aligned_table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows as lines with aligned columns: the first column to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for first, *others in rows:
+        aligned = (cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True))
+        lines.append("  ".join([first.ljust(widths[0]), *aligned]).rstrip())
+    return lines
 
 
 def counted(number: int, noun: str, plural: str | None = None) -> str:
