@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import LogitsProcessorList, PreTrainedTokenizerBase
 
 from lorary.answering.likelihood import Likelihood, decoding
-from lorary.answering.passages import Passage, Prompt, check_fits, with_passages
+from lorary.answering.passages import FoundPassage, Prompt, check_fits, with_passages
 from lorary.base.prompts import Chat, chat_of, last_user, prompt_batch
 from lorary.base.questions import parts_of
 from lorary.model.modeling import LoraryForCausalLM
@@ -42,7 +42,7 @@ class Answer:
     probability: float | None = None
 
     @property
-    def passages(self) -> tuple[Passage, ...]:
+    def passages(self) -> tuple[FoundPassage, ...]:
         """The passages that stood before the question, nearest first."""
         return self.prompt.passages
 

@@ -26,7 +26,7 @@ class PassageError(LoraryError):
 
 
 @dataclass(frozen=True)
-class Passage:
+class FoundPassage:
     """A sentence that tells a fact, the memory that holds it, and how near it is to what was asked (cosine)."""
 
     text: str
@@ -46,7 +46,7 @@ class Prompt:
 
     chat: list[dict[str, str]]
     routing_text: str
-    passages: tuple[Passage, ...] = ()
+    passages: tuple[FoundPassage, ...] = ()
 
     def text(self, tokenizer: PreTrainedTokenizerBase) -> str:
         """What the model reads."""
@@ -63,7 +63,7 @@ def question_with(context: str, question: str) -> str:
     return f"{context}\n\n{question}" if context else question
 
 
-def nearest_passages(router: Router, texts: Sequence[str], wanted: int) -> list[list[Passage]]:
+def nearest_passages(router: Router, texts: Sequence[str], wanted: int) -> list[list[FoundPassage]]:
     """For each text 1 to `wanted` passages, nearest first, each sentence once.
 
     Raises:
@@ -74,10 +74,10 @@ def nearest_passages(router: Router, texts: Sequence[str], wanted: int) -> list[
     near = router.index.nearest(router.features(texts).embedding.cpu(), _SPARE * wanted)
     passages_of_texts = []
     for text, row in zip(texts, near, strict=True):
-        passages: dict[str, Passage] = {}
+        passages: dict[str, FoundPassage] = {}
         for memory, fact, similarity in row:
             sentence = passage_text(router.bank[memory].facts[fact])
-            passages.setdefault(sentence, Passage(sentence, memory, similarity))
+            passages.setdefault(sentence, FoundPassage(sentence, memory, similarity))
         if not any(passages):
             raise PassageError(f"no passages for {text!r}: no memory holds facts; add some, or ask without passages")
         passages_of_texts.append(list(passages.values())[:wanted])

@@ -211,7 +211,9 @@ def _load(folder: Path, manifest_hash: str | None) -> MemoryBank:
             raise BankError(f"{file} is missing; restore it, or build the bank again")
         if hash_of_file(file) != expected:
             raise BankError(f"{file} is damaged (its sha256 is not the one in {MANIFEST}); restore it or build again")
-    memories = {name: Memory.open(folder / place, name) for name, place in manifest.folders.items()}
+    memories = dict[str, Memory]()
+    for name, place in manifest.folders.items():
+        memories[name] = Memory.open(folder / place, name, [Path(path).name for path in manifest.hashes(name)])
     for name, memory in memories.items():
         memory.check(manifest.linears, str(folder / manifest.folders[name]))
     bank = MemoryBank(

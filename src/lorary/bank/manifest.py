@@ -11,7 +11,7 @@ from typing import Any
 
 from lorary.bank.facts import NAME, NAME_RULE
 from lorary.bank.files import FORMAT, MANIFEST, BankError, check_file_inside, hash_of, place_inside, to_json
-from lorary.bank.memory import FILES
+from lorary.bank.memory import FILES, OPTIONAL_FILES
 
 _FOLDER = re.compile(r"memories/[A-Za-z0-9][A-Za-z0-9._+-]{0,95}")
 _HASH = re.compile(r"[0-9a-f]{64}")
@@ -39,7 +39,8 @@ class Manifest:
     def hashes(self, name: str) -> dict[str, str]:
         """Path → sha256 of the files of one memory."""
         place = self.folders[name]
-        return {f"{place}/{file}": self.files[f"{place}/{file}"] for file in FILES}
+        paths = [f"{place}/{file}" for file in (*FILES, *OPTIONAL_FILES)]
+        return {path: self.files[path] for path in paths if path in self.files}
 
     def to_bytes(self) -> bytes:
         base = {"name": self.base, "revision": self.revision, "fingerprint": self.fingerprint}
@@ -109,8 +110,9 @@ def _parse(content: dict[str, Any]) -> Manifest:
         if not _FOLDER.fullmatch(place) or place in folders.values():
             raise TypeError(f"the folder {place!r} lies outside the bank's memories, or is named twice")
         folders[memory] = place
-    expected = {f"{place}/{file}" for place in folders.values() for file in FILES}
-    if odd := sorted(set(hashes) ^ expected):
+    required = {f"{place}/{file}" for place in folders.values() for file in FILES}
+    optional = {f"{place}/{file}" for place in folders.values() for file in OPTIONAL_FILES}
+    if odd := sorted((required - set(hashes)) | (set(hashes) - required - optional)):
         raise TypeError(f"{odd[0]!r} is no file of a memory" if odd[0] in hashes else f"no sha256 of {odd[0]!r}")
     for path, value in hashes.items():
         if not isinstance(value, str) or not _HASH.fullmatch(value):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +17,24 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from lorary.bank.adapters import CONFIG, WEIGHTS, check_tensors, factors_of, paths_of, read_adapter
-from lorary.bank.facts import Fact, parse_fact, read_lines
+from lorary.bank.documents import Passage, parse_passage
+from lorary.bank.facts import Fact, comparable, parse_fact, read_lines
 from lorary.bank.files import BankError, to_json
 from lorary.bank.lora_config import check_config
 from lorary.base.layers import layer_of
 from lorary.routing.encoder import Encoder, EncoderWarning
 from lorary.tables import counted
 
-_CARD, _FACTS, _KEYS = "memory.json", "facts.jsonl", "keys.safetensors"
+_CARD, _FACTS, _KEYS, _PASSAGES = "memory.json", "facts.jsonl", "keys.safetensors", "passages.jsonl"
 FILES = (CONFIG, WEIGHTS, _CARD, _FACTS, _KEYS)
-"""What lies in a memory's folder."""
+"""What lies in every memory's folder."""
+OPTIONAL_FILES = (_PASSAGES,)
+"""What lies there only where the memory holds documents."""
 
 
 @dataclass(frozen=True)
 class Memory:
-    """One topic: a stock PEFT LoRA adapter, its facts, an embedding of each trained wording, and a card.
+    """One topic: a stock PEFT LoRA adapter, its facts, its documents, embeddings of both, and a card.
 
     A memory is never changed in place: a changed one is another object, which is how a bank knows what to write.
 
@@ -38,6 +42,8 @@ class Memory:
         keys: [wordings, embedding], unit vectors.
         key_facts: the fact that each key belongs to.
         card: topic, version, recipe, certificate, source hashes.
+        documents: the passages of its documents, in order.
+        passage_keys: [passages, dimension], a unit vector for each of `passages`; [0, 0] where they are not made.
     """
 
     name: str
@@ -47,6 +53,8 @@ class Memory:
     keys: Float[Tensor, "wordings embedding"] = field(default_factory=lambda: torch.zeros(0, 0))
     key_facts: tuple[int, ...] = ()
     card: Mapping[str, Any] = field(default_factory=dict)
+    documents: tuple[Passage, ...] = ()
+    passage_keys: Float[Tensor, "passages dimension"] = field(default_factory=lambda: torch.zeros(0, 0))
 
     def factors(self, shapes: Mapping[str, tuple[int, int]] | None = None) -> dict[str, tuple[Tensor, Tensor]]:
         """The adapter's factors, scaled. Raises AdapterError where they do not fit `shapes`."""
@@ -76,26 +84,48 @@ class Memory:
         """The trained wordings of its facts, in order: what its keys embed."""
         return [wording for fact in self.facts for wording in fact.trained]
 
+    @cached_property
+    def passages(self) -> tuple[Passage, ...]:
+        """All its text, each passage once: those of its documents, then the statements of facts that none of these holds."""
+        written = "\n".join(comparable(passage.text) for passage in self.documents)
+        told = ((" ".join(fact.statement.split()), fact.source or "") for fact in self.facts if fact.statement)
+        statements = [Passage(text, source) for text, source in told if comparable(text) not in written]
+        passages = dict[str, Passage]()
+        for passage in (*self.documents, *statements):
+            passages.setdefault(passage.text, passage)
+        return tuple(passages.values())
+
     def with_keys(self, encoder: Encoder) -> Memory:
-        """The same memory with its trained wordings embedded. Warns of those that the encoder cannot read."""
+        """The same memory with its trained wordings and its passages embedded.
+
+        Warns of those that the encoder cannot read.
+        """
         asked = [(wording, i) for i, fact in enumerate(self.facts) for wording in fact.trained]
-        keys = encoder.encode([wording for wording, _ in asked]) if asked else torch.zeros(0, encoder.dimension)
-        unread = [wording for (wording, _), readable in zip(asked, keys.any(-1).tolist(), strict=True) if not readable]
+        keys = self._encoded([wording for wording, _ in asked], "wording", encoder)
+        passage_keys = self._encoded([passage.text for passage in self.passages], "passage", encoder)
+        return replace(self, keys=keys, key_facts=tuple(i for _, i in asked), passage_keys=passage_keys)
+
+    def _encoded(self, texts: list[str], kind: str, encoder: Encoder) -> Float[Tensor, "texts embedding"]:
+        keys = encoder.encode(texts) if texts else torch.zeros(0, encoder.dimension)
+        unread = [text for text, readable in zip(texts, keys.any(-1).tolist(), strict=True) if not readable]
         if unread:
             warnings.warn(
-                f"encoder {encoder.name!r} cannot read {len(unread)} of {counted(len(asked), 'wording')} of memory "
+                f"encoder {encoder.name!r} cannot read {len(unread)} of {counted(len(texts), kind)} of memory "
                 f"{self.name!r}: {unread[0]!r}, for one; no question finds what it cannot read: word it "
                 "otherwise, or use another encoder",
                 EncoderWarning,
-                stacklevel=2,
+                stacklevel=3,
             )
-        return replace(self, keys=keys, key_facts=tuple(i for _, i in asked))
+        return keys
 
     def files(self) -> dict[str, bytes]:
         """File name → content, as they lie in the memory's folder."""
         facts = "".join(json.dumps(fact.to_json(), ensure_ascii=False) + "\n" for fact in self.facts)
         keys = {"keys": self.keys.contiguous(), "facts": torch.tensor(self.key_facts, dtype=torch.long)}
-        return {
+        if len(self.passage_keys):
+            keys["passages"] = self.passage_keys.contiguous()
+        passages = "".join(json.dumps(passage.to_json(), ensure_ascii=False) + "\n" for passage in self.documents)
+        files = {
             # In its own order: of two patterns that match a module, the first counts.
             CONFIG: to_json(self.adapter_config, sort_keys=False),
             WEIGHTS: save({k: t.contiguous() for k, t in self.tensors.items()}, metadata={"format": "pt"}),
@@ -103,31 +133,48 @@ class Memory:
             _FACTS: facts.encode(),
             _KEYS: save(keys),
         }
+        return files | ({_PASSAGES: passages.encode()} if passages else {})
 
     @staticmethod
-    def open(folder: Path, name: str) -> Memory:
-        """The memory in one folder of a bank. Raises AdapterError, FactError or BankError, naming the file."""
+    def open(folder: Path, name: str, files: Collection[str]) -> Memory:
+        """The memory in one folder of a bank, of which these files are its own.
+
+        Raises:
+            AdapterError, FactError, DocumentError, BankError: naming the file.
+        """
         config, tensors = read_adapter(folder)
-        lines = read_lines(folder / _FACTS)
-        facts = tuple(parse_fact(given, topic=name, where=where) for where, given in lines)
-        keys, key_facts = _read_keys(folder / _KEYS, len(facts))
-        return Memory(name, config, tensors, facts, keys, key_facts, _read_card(folder / _CARD))
+        facts = tuple(parse_fact(given, topic=name, where=where) for where, given in read_lines(folder / _FACTS))
+        stored = read_lines(folder / _PASSAGES) if _PASSAGES in files else ()
+        documents = tuple(parse_passage(given, where) for where, given in stored)
+        memory = Memory(name, config, tensors, facts, card=_read_card(folder / _CARD), documents=documents)
+        keys, key_facts, passage_keys = _read_keys(folder / _KEYS, memory)
+        return replace(memory, keys=keys, key_facts=key_facts, passage_keys=passage_keys)
 
 
-def _read_keys(file: Path, facts: int) -> tuple[Tensor, tuple[int, ...]]:
-    """(keys [wordings, embedding], the fact of each). Raises BankError for a file that holds something else."""
+def _read_keys(file: Path, memory: Memory) -> tuple[Tensor, tuple[int, ...], Tensor]:
+    """(keys [wordings, embedding], the fact of each, passage keys [passages, embedding], or [0, 0] in an older file).
+
+    Raises:
+        BankError: the file holds something else, or keys that do not stand for what the memory holds.
+    """
     try:
         tensors = load(file.read_bytes())
         keys, key_facts = tensors["keys"].float(), tuple(map(int, tensors["facts"].tolist()))
+        passage_keys = tensors["passages"].float() if "passages" in tensors else torch.zeros(0, 0)
     except (OSError, SafetensorError, KeyError, TypeError) as error:
         raise BankError(f"{file} holds no keys ({error}); restore it, or build the bank again") from error
-    if keys.dim() != 2 or len(keys) != len(key_facts) or not set(key_facts) <= set(range(facts)):
-        raise BankError(
-            f"{file}: keys of shape {list(keys.shape)} do not stand for {counted(facts, 'fact')}; restore it or build again"
-        )
-    if not bool(torch.isfinite(keys).all()):
-        raise BankError(f"{file} holds NaN or infinity; restore it, or build the bank again")
-    return keys, key_facts
+    numbers = set(range(len(memory.facts)))
+    for kind, of_kind, fits in (
+        ("fact", keys, len(keys) == len(key_facts) and set(key_facts) <= numbers),
+        ("passage", passage_keys, len(passage_keys) in (0, len(memory.passages))),
+    ):
+        if of_kind.dim() != 2 or not fits:
+            held = counted(len(memory.facts if kind == "fact" else memory.passages), kind)
+            shape = list(of_kind.shape)
+            raise BankError(f"{file}: keys of shape {shape} do not stand for {held}; restore it or build again")
+        if not bool(torch.isfinite(of_kind).all()):
+            raise BankError(f"{file} holds NaN or infinity; restore it, or build the bank again")
+    return keys, key_facts, passage_keys
 
 
 def _read_card(file: Path) -> dict[str, Any]:

@@ -1,0 +1,144 @@
+"""Documents: text that a memory holds as it is written, cut into passages of whole sentences."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import regex
+
+from lorary.errors import LoraryError
+
+LONGEST = 350
+"""The width of the longest passage but for its headings, in letters: about 65 English words; a wide letter counts twice."""
+_LONGEST_HEADING = 80
+_HEADINGS = 160
+"""The width of all headings that stand before one passage."""
+
+
+class DocumentError(LoraryError):
+    """A document that cannot be used: says which, what was given and what is allowed."""
+
+
+@dataclass(frozen=True)
+class Passage:
+    """A part of a document, on one line, and where it stands: the document's file name or title."""
+
+    text: str
+    source: str
+
+    def to_json(self) -> dict[str, Any]:
+        return {"text": self.text, "source": self.source}
+
+
+def parse_passage(given: Any, where: str) -> Passage:
+    """The passage in one decoded JSON line; `where` names the line. Raises DocumentError for anything else."""
+    if not isinstance(given, dict) or set(given) != {"text", "source"}:
+        raise DocumentError(f"{where}: a passage is an object with 'text' and 'source', not {given!r}"[:300])
+    for key, value in given.items():
+        if not isinstance(value, str) or not (value.strip() or key == "source"):
+            raise DocumentError(f"{where}: {key!r} must be a string with letters, this one is {value!r}"[:300])
+    return Passage(given["text"], given["source"])
+
+
+def passages_of(text: str, source: str) -> tuple[Passage, ...]:
+    """The passages of a document in plain text or Markdown, in order; none of one without a letter.
+
+    A passage is a run of whole sentences of one paragraph, as many as `LONGEST` lets in. Paragraphs are never joined; a
+    heading stays with what follows it. A sentence that is longer is cut between words, and where a script writes none
+    apart, between letters. Sentences end as the Unicode properties Sentence_Terminal and Sentence_Break tell (UAX 29),
+    in any script.
+    """
+    passages: list[str] = []
+    headings: list[str] = []
+    for paragraph, is_heading in _paragraphs(text):
+        if is_heading and sum(map(width, (*headings, paragraph))) <= _HEADINGS:
+            headings.append(paragraph)
+            continue
+        passages += _with_headings(headings, paragraph)
+        headings = []
+    passages += _with_headings(headings, "")
+    return tuple(Passage(passage, source) for passage in passages)
+
+
+def width(text: str) -> int:
+    """The number of letters of a text, where a wide one (Chinese, Japanese, Korean) counts twice."""
+    return len(text) + sum(unicodedata.east_asian_width(letter) in "WF" for letter in text)
+
+
+_BLANK = regex.compile(r"\n\s*\n")
+_MARKED_HEADING = regex.compile(
+    r"^ {0,3}#{1,6}[ \t]+(.+?)[ \t]*#*[ \t]*$|^(?![ \t]*\|)(?=.*\w)(.+)\n {0,3}(?:=+|-{2,})[ \t]*$", regex.M
+)
+_ITEM = regex.compile(r"^\s*(?:[-*+•·]|\d{1,3}[.)]|[A-Za-z][.)]|\|)\s?")
+_ENDED = regex.compile(r"[\p{Sentence_Terminal}:：;,，、][\p{Pe}\p{Pf}\"'*_]*$")
+_WIDE = r"\p{Han}\p{Hiragana}\p{Katakana}，。、！？；：「」（）"
+_WRAPPED = regex.compile(rf"(?<=[{_WIDE}])\n(?=[{_WIDE}])")
+
+
+def _paragraphs(text: str) -> Iterator[tuple[str, bool]]:
+    """(paragraph, whether it is a heading) of a text; the lines of a paragraph stay apart."""
+    text = "\n".join(text.removeprefix("\ufeff").splitlines())
+    marked = _MARKED_HEADING.sub(lambda heading: f"\n\n# {heading[1] or heading[2]}\n\n", text)
+    for block in _BLANK.split(marked):
+        lines = [line.strip() for line in block.splitlines() if regex.search(r"\w", line)]
+        if not lines:
+            continue
+        if lines[0].startswith("# ") and len(lines) == 1:
+            yield lines[0].removeprefix("# ").strip(), True
+        else:
+            short = len(lines) == 1 and width(lines[0]) <= _LONGEST_HEADING
+            yield (
+                _WRAPPED.sub("", "\n".join(lines)),
+                short and not _ITEM.match(lines[0]) and not _ENDED.search(lines[0]),
+            )
+
+
+def _with_headings(headings: Sequence[str], paragraph: str) -> list[str]:
+    """The passages of a paragraph, the headings before the first."""
+    heading = " ".join(
+        h if place == len(headings) or _ENDED.search(h) else f"{h}:" for place, h in enumerate(headings, 1)
+    )
+    if not paragraph:
+        return [heading] if heading else []
+    colon = ":" if heading and not _ENDED.search(heading) else ""
+    first, *others = _runs(paragraph, _LEVELS, sum(map(width, headings)))
+    return [" ".join(passage.split()) for passage in (f"{heading}{colon} {first}", *others)]
+
+
+_ABBREVIATIONS = "Mr|Mrs|Ms|Dr|Prof|St|Sr|Sra|Mme|Hr|Fr|No|Nr|Fig|Vol|Art|al|vs|cf|ca|bzw|usw|resp|approx"
+_CLOSING = r"[\p{Pe}\p{Pf}\"'*_]*+"
+_SENTENCE = regex.compile(
+    rf"""(?V1s).+?(?:
+        (?<!\b(?:\p{{L}}|\p{{Nd}}{{1,2}}|{_ABBREVIATIONS}))[.!?…]++{_CLOSING}(?=\s)(?!\s[^\p{{L}}\p{{Nd}}\s]*\p{{Ll}})
+        |[\p{{Sentence_Break=STerm}}--[!?]]++{_CLOSING}(?!(?<=\p{{Pe}})\p{{Hiragana}})|$)\s*""",
+    regex.VERBOSE,
+)
+_LEVELS = (
+    regex.compile(r"(?s).+?(?:\n(?=\s*(?:[-*+•·]|\d{1,3}[.)]|\|)\s)|$)"),
+    _SENTENCE,
+    regex.compile(r"\S+\s*"),
+    regex.compile(r"\X"),
+)
+"""What a paragraph is cut into, finer where a piece is too long: items of a list or rows, sentences, words, letters."""
+
+
+def _runs(text: str, levels: Sequence[regex.Pattern[str]], taken: int = 0) -> list[str]:
+    """A text in runs of whole pieces of the first level; of a piece that is too long, runs of the next level's.
+
+    Args:
+        taken: the width that stands before the first run already.
+    """
+    pieces: list[str] = []
+    for piece in levels[0].findall(text):
+        pieces += _runs(piece, levels[1:]) if len(levels) > 1 and width(piece.rstrip()) > LONGEST else [piece]
+    runs: list[list[str]] = [[]]
+    for piece in pieces:
+        if runs[-1] and taken + width(piece.rstrip()) > LONGEST:
+            runs.append([])
+            taken = 0
+        runs[-1].append(piece)
+        taken += width(piece)
+    return ["".join(run) for run in runs]
