@@ -19,6 +19,7 @@ from lorary.statistics import (
     crossed_mean,
     interval,
     mean,
+    nested_weightings,
     top_calibration_error,
     value,
     weightings,
@@ -37,6 +38,29 @@ def test_weightings_count_whole_facts():
     assert torch.equal(weights[:, 0], weights[:, 1]), "wordings of one fact are drawn together"
     assert torch.equal((weights[1:, 1:]).sum(-1), torch.full((500,), 3.0)), "as many facts are drawn as there are"
     assert torch.equal(weights, weightings([7, 7, 8, 9], resamples=500)), "the same seed draws the same"
+
+
+def test_nested_weightings_draw_topics_and_then_their_questions():
+    topics, questions = ["a", "a", "a", "b", "b", "c"], [1, 1, 2, 1, 2, 1]
+    weights = nested_weightings(topics, questions, resamples=500)
+    assert weights[0].tolist() == [1] * 6
+    assert torch.equal(weights[:, 0], weights[:, 1]), "a question that is asked twice is drawn as one"
+    times = weightings(["a", "b", "c"], resamples=500)
+    drawn = torch.stack([weights[:, 1] + weights[:, 2], weights[:, 3] + weights[:, 4], weights[:, 5]], -1)
+    assert torch.equal(drawn, times * torch.tensor([2, 2, 1])), "of a drawn topic as many questions as it has"
+    assert (weights[1:, 1] != weights[1:, 2]).any(), "and not each of them as often"
+    alone = nested_weightings(topics, [0, 0, 0, 1, 1, 2], resamples=500)
+    assert torch.equal(alone, weightings(topics, resamples=500)), "topics of one question are clusters"
+
+
+def test_nested_intervals_are_as_wide_as_their_theory(generator):
+    """Of 40 topics of 10 questions each, whose means differ: the variance is that of the topics' means, and that within."""
+    means = torch.rand(40, 1, generator=generator)
+    scores = (torch.rand(40, 10, generator=generator) < means).float()
+    rows = [(topic, question) for topic in range(40) for question in range(10)]
+    figures = mean(scores.flatten().tolist(), nested_weightings(*zip(*rows, strict=True), resamples=5000))
+    between, within = scores.mean(1).var(correction=0) / 40, scores.var(1, correction=0).mean() / 400
+    assert float(figures[1:].std()) == pytest.approx(float((between + within).sqrt()), rel=0.05)
 
 
 def test_an_interval_is_scipy_s(generator):

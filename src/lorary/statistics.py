@@ -34,6 +34,31 @@ def weightings(clusters: Sequence[Hashable], *, resamples: int = RESAMPLES, seed
     return _draws(number, resamples, seed)[:, place]
 
 
+def nested_weightings(
+    groups: Sequence[Hashable], members: Sequence[Hashable], *, resamples: int = RESAMPLES, seed: int = 0
+) -> Weightings:
+    """How often each question counts where groups are drawn first, and then of each drawn group as many members as it has.
+
+    For questions that are alike within a topic (Davison and Hinkley 1997, section 3.8, strategy 2).
+
+    Args:
+        groups: the topic of each question.
+        members: what is drawn within it; a member's questions are drawn together.
+    """
+    number, group = _numbered(groups)
+    times = _draws(number, resamples, seed)[1:].long()
+    generator = torch.Generator().manual_seed(seed + 1)
+    weights = torch.ones(resamples + 1, len(groups))
+    for i in range(number):
+        rows = (group == i).nonzero().squeeze(-1)
+        size, place = _numbered([members[row] for row in rows.tolist()])
+        wanted = size * times[:, i : i + 1]
+        drawn = torch.randint(size, (resamples, int(wanted.max())), generator=generator)
+        counts = (torch.arange(drawn.shape[1]) < wanted).float()
+        weights[1:, rows] = torch.zeros(resamples, size).scatter_add_(1, drawn, counts)[:, place]
+    return weights
+
+
 @lru_cache(maxsize=8)
 def _draws(clusters: int, resamples: int, seed: int) -> Weightings:
     """How often each of so many clusters is drawn: once, then as each resample has it."""
