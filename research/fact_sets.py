@@ -7,13 +7,14 @@ seed, two of the others (by the seed) are for validation, the rest is trained.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 from typing import Any
 
 from lorary.bank.bank import MemoryBank
+from lorary.bank.documents import passages_of
 from lorary.bank.facts import Fact, FactError, group_by_topic, read_lines
 from lorary.bank.files import write_aside
 from lorary.bank.memory import Memory
@@ -150,11 +151,18 @@ def drawn(name: str, seed: int, facts_a_topic: int | None = None) -> list[Fact]:
     return [topics[topic][number] for topic, chosen in numbers.items() for number in chosen]
 
 
-def bare_bank(facts: Sequence[Fact], encoder: Encoder) -> MemoryBank:
-    """A bank of memories without adapters, a topic each, to route among."""
+def bare_bank(
+    facts: Sequence[Fact], encoder: Encoder, documents: Mapping[str, Sequence[str]] | None = None
+) -> MemoryBank:
+    """A bank of memories without adapters, a topic each, to route among.
+
+    Args:
+        documents: topic → the texts that its memory has read.
+    """
     bank = MemoryBank("none", "", encoder.name, {}, "")
     for topic, own in group_by_topic(facts).items():
-        bank.memories[topic] = Memory(topic, {}, {}, own).with_keys(encoder)
+        passages = (passage for text in (documents or {}).get(topic, ()) for passage in passages_of(text, topic))
+        bank.memories[topic] = Memory(topic, {}, {}, own, documents=tuple(passages)).with_keys(encoder)
     return bank
 
 

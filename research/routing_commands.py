@@ -1,0 +1,118 @@
+"""The studies of routing alone, for which no memory is written, as `lorary research NAME [options]`."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from lorary.options import Options, made, taken
+from lorary.research.options import add_folder, print_study
+from lorary.research.settings import SET_NAMES
+from lorary.router_training.settings import Training
+from lorary.tables import aligned_table, counted
+
+
+def route_bench(argv: list[str]) -> None:
+    """Measures routers on generated sets."""
+    parser = Options(
+        "research route-bench",
+        "Measures routers on generated sets of facts, under wordings that nothing was fitted to. No memory is written.",
+        "--out FOLDER",
+    )
+    add_folder(parser, "results.json and report.md")
+    parser.add_argument("--seeds", type=int, metavar="N", default=3, help="seeds to measure")
+    first = "first of the seeds; give 3 or more to choose features by, since 0 to 2 make the reported figures"
+    parser.add_argument("--first-seed", type=int, metavar="N", default=0, help=first)
+    sets = f"sets of facts to measure on: {', '.join(SET_NAMES)}"
+    parser.add_argument("--sets", nargs="+", metavar="NAME", default=[*SET_NAMES], help=sets)
+    folds = "seeds that each draw wordings to leave out, in place of those held out: to choose features by"
+    parser.add_argument("--folds", type=int, nargs="+", metavar="N", default=[], help=folds)
+    encoder = "sentence encoder to route by: a hub id or a local folder; by default the embedded one"
+    parser.add_argument("--encoder", metavar="NAME", help=encoder)
+    base = "base whose hidden state at the split further gates read, which takes minutes more: a hub id or a folder"
+    parser.add_argument("--base", metavar="NAME", help=base)
+    parser.add_json("the figures")
+    parser.add_record(
+        Training, "how the gates are calibrated", skip=set(Training.__dataclass_fields__) - {"unknown_names"}
+    )
+    options = parser.parse_args(argv)
+    training = Training(unknown_names=options.unknown_names)
+    from lorary.base.loading import load_base
+    from lorary.research.route_bench import route_bench as run
+    from lorary.research.route_bench_report import tell_routing
+    from lorary.routing.encoder import load_encoder
+
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    results = run(
+        options.out,
+        **taken(options, "seeds", "first_seed", "sets", "folds"),
+        training=training,
+        encoder=load_encoder(options.encoder) if options.encoder is not None else None,
+        base=load_base(options.base) if options.base is not None else None,
+    )
+    print_study(options, lambda: results["sets"], lambda: tell_routing(results))
+
+
+def routes(argv: list[str]) -> None:
+    """Measures routers on questions about documents."""
+    parser = Options(
+        "research routes",
+        "Measures routing on questions that people wrote about documents: the gate, the policy as shipped, and routers that "
+        "nothing trains. Of a topic's questions 60 % train the gate, 15 % calibrate it and 25 % are asked; then some topics "
+        "are left out, and their questions are strangers. No memory is written.",
+        "FILE [FILE ...] --out FOLDER",
+    )
+    files = (
+        "SQuAD's JSON (an article is a topic), JSONL as TOFU's (an author is a topic), or JSONL of facts with 'topic'"
+    )
+    parser.add_argument("files", metavar="FILE", nargs="+", help=files)
+    add_folder(parser, "results.json and report.md")
+    parser.add_argument("--draws", type=int, metavar="N", default=3, help="draws of what trains and what is asked")
+    strangers = "topics to leave out as strangers; by default a quarter; 0 for none"
+    parser.add_argument("--strangers", type=int, metavar="N", help=strangers)
+    encoder = "sentence encoder to route by: a hub id or a local folder; by default the embedded one"
+    parser.add_argument("--encoder", metavar="NAME", help=encoder)
+    speed = "measure the time of a route among 1,000 memories of 100 passages too, which takes minutes"
+    parser.add_argument("--speed", action="store_true", help=speed)
+    parser.add_quiet()
+    parser.add_json("the figures")
+    fixed = set(Training.__dataclass_fields__) - {"features", "unknown_names"}
+    parser.add_record(Training, "how the gates are trained and calibrated", skip=fixed)
+    options = parser.parse_args(argv)
+    training = made(Training, options, skip=fixed)
+    from lorary.research.routes import routes as run
+    from lorary.research.routes_report import tell_routes
+    from lorary.routing.encoder import load_encoder
+
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    results = run(
+        **taken(options, "files", "out", "draws", "strangers", "speed", "quiet"),
+        training=training,
+        encoder=load_encoder(options.encoder) if options.encoder is not None else None,
+    )
+    shown = {name: results[name] for name in ("tables", "speed") if name in results}
+    print_study(options, lambda: shown, lambda: tell_routes(results, lambda rows: "\n".join(aligned_table(rows))))
+
+
+def route_facts(argv: list[str]) -> None:
+    """Writes the facts of a generated set."""
+    parser = Options(
+        "research route-facts",
+        "Writes the facts of one of `lorary research route-bench`'s sets, to build a bank of.",
+        "SET --out FILE",
+    )
+    parser.add_argument("set", choices=SET_NAMES, help="set to draw from")
+    out = "JSONL file to write; a file that holds something else is never overwritten"
+    parser.add_argument("--out", metavar="FILE", required=True, help=out)
+    count = "facts to draw of each topic; by default all"
+    parser.add_argument("--facts-a-topic", type=int, metavar="N", help=count)
+    parser.add_argument("--seed", type=int, metavar="N", default=0, help="seed for the set and for what is drawn of it")
+    parser.add_json("the counts")
+    options = parser.parse_args(argv)
+    from lorary.research.fact_sets import drawn, write_facts
+
+    facts = drawn(options.set, options.seed, options.facts_a_topic)
+    write_facts(facts, Path(options.out))
+    counts = {"facts": len(facts), "topics": len({fact.topic for fact in facts}), "out": options.out}
+    told = f"{counted(len(facts), 'fact')} of {counted(len({fact.topic for fact in facts}), 'topic')}: {options.out}"
+    print_study(options, lambda: counts, lambda: told)
