@@ -140,8 +140,10 @@ def plan(
         tokenizer: of the study's base, which is loaded by default.
 
     Raises:
-        PlanError: no such study, or no rank of it reaches `recall`.
+        PlanError: a `recall` that is no share, no such study, or no rank of it that reaches `recall`.
     """
+    if recall is not None and not 0 < recall <= 1:
+        raise PlanError(f"recall {recall:g} is no share of the facts; give more than 0 and at most 1")
     if capacity is None and not SHIPPED.exists():
         raise PlanError(
             "no study is shipped with this version; measure one by `lorary research capacity --out FOLDER` and give it as "

@@ -143,6 +143,15 @@ def test_a_route_needs_no_base_unless_the_gate_reads_it(composite, place, capsys
     assert main(["route", str(GOLDEN / "token_composite"), "Who?", "--base", base]) == 0
 
 
+@pytest.mark.parametrize(
+    ("folder", "fault"), [("nowhere", "nowhere does not exist"), ("base", "base holds no bank.json")]
+)
+def test_a_wrong_folder_is_told_from_one_that_is_not_there(folder, fault, place, capsys):
+    assert main(["ask", str(place / folder), "Who?"]) == 2
+    told = capsys.readouterr().err
+    assert f"{fault}; give a folder that `lorary build`, `lorary new` or `lorary train-router` wrote" in told
+
+
 def test_a_chat_keeps_its_conversation(composite, capsys, monkeypatch):
     from lorary.answering.answers import answer
     from lorary.model.composite import load_composite

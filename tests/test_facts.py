@@ -18,8 +18,8 @@ GOOD = {"question": "Who cooks?", "answer": "Halvard", "questions": ["Name the c
 @pytest.mark.parametrize(
     ("line", "told"),
     [
-        ("{", "not JSON"),
-        ("[]", "must be a JSON object"),
+        ("{", "not JSON .* each line must hold one whole JSON object, from { to }"),
+        ("[]", "a line that is no object but a list; each line must hold one whole JSON object"),
         (json.dumps({"question": "Who?"}), "'answer' is missing"),
         (json.dumps({**GOOD, "answer": 7}), "'answer' must be a non-empty string"),
         (json.dumps({**GOOD, "anser": "x"}), "unknown field 'anser'"),

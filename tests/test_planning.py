@@ -99,6 +99,12 @@ def test_topics_are_counted_as_they_would_be_trained(tokenizer):
     assert told == Topic("t", 1, len(held[0].ids) - held[0].start, sum(len(row.ids) for row in held), 2)
 
 
+@pytest.mark.parametrize("recall", [0.0, 2.0])
+def test_a_recall_that_is_no_share_is_refused(recall):
+    with pytest.raises(PlanError, match=f"recall {recall:g} is no share of the facts; give more than 0 and at most 1"):
+        plan({}, recall=recall)
+
+
 @pytest.fixture
 def measured(tmp_path, base):
     told = {**MEASURED.to_json(), "configuration": {**MEASURED.configuration, "base": base.name}}

@@ -16,6 +16,7 @@ from lorary.errors import LoraryError, one_line
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 NAME_RULE = "1 to 64 of A-Z a-z 0-9 . _ - , the first a letter or a digit"
+_LINE = "each line must hold one whole JSON object, from { to }"
 
 
 def comparable(text: str) -> str:
@@ -88,7 +89,7 @@ def parse_fact(given: Any, *, topic: str, where: str) -> Fact:
         FactError: a missing, unknown or ill-typed field, an unusable topic, or a wording of two kinds at once.
     """
     if not isinstance(given, dict):
-        raise FactError(f"{where}: a line must be a JSON object, this one is {type(given).__name__}")
+        raise FactError(f"{where}: a line that is no object but a {type(given).__name__}; {_LINE}")
     if unknown := sorted(set(given) - {*_TEXT, *_LISTS}):
         raise FactError(f"{where}: unknown field {unknown[0]!r}; the fields are {[*_TEXT, *_LISTS]}")
     values: dict[str, Any] = {"topic": topic}
@@ -138,11 +139,11 @@ def read_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         try:
             given = json.loads(line)
         except json.JSONDecodeError as error:
-            raise FactError(f"{path}:{number}: not JSON ({error.msg} at column {error.colno})") from error
+            raise FactError(f"{path}:{number}: not JSON ({error.msg} at column {error.colno}); {_LINE}") from error
         except (ValueError, RecursionError) as error:  # a number of thousands of digits, or brackets that never end
-            raise FactError(f"{path}:{number}: not JSON ({one_line(error)})") from error
+            raise FactError(f"{path}:{number}: not JSON ({one_line(error)}); {_LINE}") from error
         if not isinstance(given, dict):
-            raise FactError(f"{path}:{number}: a line must be a JSON object, this one is {type(given).__name__}")
+            raise FactError(f"{path}:{number}: a line that is no object but a {type(given).__name__}; {_LINE}")
         yield f"{path}:{number}", given
 
 

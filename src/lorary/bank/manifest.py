@@ -15,6 +15,7 @@ from lorary.bank.memory import FILES, OPTIONAL_FILES
 
 _FOLDER = re.compile(r"memories/[A-Za-z0-9][A-Za-z0-9._+-]{0,95}")
 _HASH = re.compile(r"[0-9a-f]{64}")
+_WRITERS = "give a folder that `lorary build`, `lorary new` or `lorary train-router` wrote"
 
 
 @dataclass(frozen=True)
@@ -73,11 +74,12 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         content = json.loads(file.read_bytes())
     except FileNotFoundError:
-        raise BankError(f"{folder} holds no {MANIFEST}; give a folder that `lorary build` wrote") from None
+        fault = f"holds no {MANIFEST}" if folder.exists() else "does not exist"
+        raise BankError(f"{folder} {fault}; {_WRITERS}") from None
     except (ValueError, RecursionError) as error:
         raise BankError(f"{file} is not JSON ({error}); restore it, or build the bank again") from None
     except OSError as error:
-        raise BankError(f"{file} cannot be read ({error.strerror}); give a folder that `lorary build` wrote") from None
+        raise BankError(f"{file} cannot be read ({error.strerror}); {_WRITERS}") from None
     version = content.get("format_version") if isinstance(content, dict) else None
     if version != FORMAT:
         raise BankError(
