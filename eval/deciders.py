@@ -126,10 +126,10 @@ class ByPolicy(Decider):
 
 @dataclass(frozen=True)
 class ByGate(ByPolicy):
-    """The gate alone, without a threshold."""
+    """The gate alone, without a threshold: nothing but its probability of none, in the weights, leaves the base its part."""
 
     def policy(self, policy: Policy) -> Policy:
-        return super().policy(replace(policy, sources=("gate",), t_gate=0.0))
+        return super().policy(replace(policy, sources=("gate",), t_gate=0.0, whole=False))
 
 
 @dataclass(frozen=True)

@@ -104,7 +104,7 @@ def _untrained(bank: MemoryBank, base: Base, training: Training) -> LoraryForCau
         text_config=base.model.config,
         granularity=training.granularity,
         features=training.gate_features(),
-        policy={"top_k": training.top_k, "top_p": training.top_p},
+        policy={"top_k": training.top_k, "top_p": training.top_p, "whole": training.granularity == "query"},
         split_layer=bank.split_layer,
         trained=bank.names,
     )

@@ -59,6 +59,16 @@ def test_a_question_on_two_topics_is_as_sure_as_both_together():
     assert (two.memories, two.source) == (("a", "b"), "gate")
     assert two.confidence == pytest.approx(0.85)
     assert sum(two.weights) == pytest.approx(0.9)
+    (whole,) = decide(p, votes, Policy(t_gate=0.6, top_k=2, whole=True)).routes("abc")
+    assert whole.weights == pytest.approx((0.45 / 0.85, 0.4 / 0.85))
+
+
+def test_a_memory_that_a_threshold_let_through_answers_whole():
+    """The threshold has decided against none. 0.14 of a memory recalled nothing of what all of it recalled."""
+    p, votes = torch.tensor([[0.12, 0.02, 0.86], [0.05, 0.05, 0.9]]), torch.zeros(2, 2)
+    routes = decide(p, votes, Policy(t_gate=0.08, whole=True)).routes("ab")
+    assert [(r.memories, r.weights) for r in routes] == [(("a",), (1.0,)), ((), ())], "a tie is not a finding"
+    assert routes[0].confidence == pytest.approx(0.12), "how sure the gate is stays what it was"
 
 
 def test_running_mean_in_one_go_and_in_steps():

@@ -32,6 +32,9 @@ class Policy:
         t_index: else the index decides where its best similarity is at least this; else none.
         top_k: memories that the gate may mix at most.
         top_p: it mixes the fewest that together have this share of its probability of any memory.
+        whole: the weights of what it mixes sum to 1, since the threshold has decided against none and a part of a memory
+            recalls nothing; else to 1 − p_none. Training sets it for routes of whole queries. Composites that were saved
+            before it keep the weights that they had.
         sources: which deciders are asked, of "gate" and "index"; with neither, no memory takes part.
         passages: how many of the index's passages stand in the prompt.
 
@@ -43,6 +46,7 @@ class Policy:
     t_index: float = 0.8
     top_k: int = 1
     top_p: float = 1.0
+    whole: bool = False
     sources: tuple[str, ...] = DECIDERS
     passages: int = 0
 
@@ -117,6 +121,8 @@ def mixed_and_sure(
 ) -> tuple[Float[Tensor, "*batch memories"], Float[Tensor, "*batch"]]:
     """(the weights of the memories that the gate would mix, its probability of them together)."""
     mixed = mixture_weights(probabilities, policy.top_k, policy.top_p)
+    if policy.whole:
+        mixed = mixed / mixed.sum(-1, keepdim=True).clamp(min=1e-9)
     return mixed, (probabilities[..., :-1] * (mixed != 0)).sum(-1)
 
 
