@@ -91,4 +91,4 @@ class Advance(lightning.Callback):
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         loss = trainer.callback_metrics.get(LOSS, torch.nan)
-        self.bar.advance(0, f"{self.note}, loss {float(loss):.3f} on validation wordings".removeprefix(", "))
+        self.bar.advance(0, f"{self.note}, validation loss {float(loss):.3f}".removeprefix(", "))

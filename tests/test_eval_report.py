@@ -64,6 +64,9 @@ def test_the_page_needs_nothing_and_tells_all(run):
     for title in ("Conditions", "Recall by topic", "Who answered", "Damage against recall", "Where the time goes"):
         assert title in titles
     assert "Is the gate as sure as it is right?" in titles
+    # Beside its columns of numbers, a browser would break the conditions' names to a letter a line.
+    assert '<table class="stack scores">\n<thead><tr><th>condition</th>' in html
+    assert ".scores td { overflow-wrap: normal; }" in html
     assert html.count("<svg") == 5
     for name in results["conditions"]:
         assert f"<strong>{name}</strong>" in html
