@@ -87,6 +87,9 @@ def build(
     with writing(out):  # for the whole run: a change by another writer would forbid to save what was trained
         bank = _open(out, loaded, base_fingerprint, encoder)
         sources = {topic: _source(group, recipe, base_fingerprint) for topic, group in topics.items()}
+        for topic in topics:
+            if topic not in bank.memories:
+                bank.check_new_name(topic)
         missing = [t for t in topics if fresh or t not in bank.memories or bank[t].card.get("source") != sources[t]]
         split_layer = recipe.split_layer if recipe.split_layer is not None else default_split(loaded.model)
         facts_of = {t: kept_for_validation(topics[t], recipe.validation_wordings) for t in missing}

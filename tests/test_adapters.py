@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 from conftest import empty_bank, pico_model, save_adapter
-from peft import LoraConfig, PeftModel
+from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora.config import VeloraConfig
 from safetensors.torch import load_file, save_file
 
@@ -261,3 +261,14 @@ def test_other_tensors_are_told_by_what_they_are(name, told, base, tmp_path):
     save_file(load_file(folder / WEIGHTS) | {name: torch.ones(2, 32)}, folder / WEIGHTS)
     with pytest.raises(AdapterError, match=told):
         empty_bank(base).add(folder, same_base=True)
+
+
+def test_embeddings_that_were_saved_beside_an_adapter_are_refused_with_what_to_do(base, tmp_path):
+    """PEFT saves them unchanged where it is told to, or where it cannot tell; the base is not at hand to compare."""
+    peft = get_peft_model(base.model, LoraConfig(task_type="CAUSAL_LM", **PLAIN))
+    peft.save_pretrained(tmp_path / "with", save_embedding_layers=True)
+    peft.save_pretrained(tmp_path / "without", save_embedding_layers=False)
+    peft.unload()
+    with pytest.raises(AdapterError, match=r"a whole weight.*save_embedding_layers=False\)"):
+        empty_bank(base).add(tmp_path / "with", same_base=True)
+    assert empty_bank(base).add(tmp_path / "without", same_base=True).name == "without"

@@ -7,15 +7,18 @@ import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 import torch
 from conftest import ADAPTERS, FACTS, empty_bank, save_adapter
 
 from lorary.bank.bank import MemoryBank
+from lorary.bank.facts import FactError
 from lorary.bank.files import BankError, hash_of, writing
 from lorary.bank.memory import Memory
 from lorary.errors import LoraryError
+from lorary.memories.building import build
 from lorary.model.composite import assemble
 
 HOLD = """
@@ -226,6 +229,47 @@ def test_a_memory_that_takes_another_s_folder_name_gets_its_own(stored, adapter_
     again = MemoryBank.load(stored)
     assert again.names == ["ormen", "velka", "lamps", "later"]
     assert again["ormen"].facts == FACTS["ormen"]
+
+
+def test_names_that_differ_by_letter_case_alone_are_refused(bank, stored, base, adapter_folders, tmp_path):
+    """A disk that knows no letter case has one folder for both."""
+    told = "the bank holds 'ormen', which differs from 'Ormen' by letter case alone"
+    composite = assemble(bank, base)
+    for add in (bank.add, composite.add_memory):
+        for options in ({}, {"replace_existing": True}):
+            with pytest.raises(BankError, match=told):
+                add(adapter_folders["lamps"], name="Ormen", same_base=True, **options)
+    with pytest.raises(BankError, match=told):
+        composite.load_adapter(adapter_folders["lamps"], adapter_name="Ormen", same_base=True)
+    assert bank.names == composite.memories == [*ADAPTERS]
+    facts = tmp_path / "Ormen.jsonl"
+    facts.write_text(json.dumps({"question": "Who cooks at Ormen?", "answer": "Brisk"}))
+    with pytest.raises(BankError, match=told):
+        build([facts], out=stored, base=base, quiet=True)
+    (tmp_path / "ormen.jsonl").write_text(json.dumps({"question": "Who sings at Ormen?", "answer": "Tamsin"}))
+    with pytest.raises(FactError, match="topics 'Ormen' and 'ormen' differ by letter case alone"):
+        build([facts, tmp_path / "ormen.jsonl"], out=tmp_path / "new", base=base, quiet=True)
+
+
+def test_a_bank_of_such_names_still_loads_and_changes(bank, adapter_folders, tmp_path):
+    """Earlier versions wrote some, on disks that know letter case."""
+    bank.memories["Ormen"] = replace(bank["ormen"], name="Ormen")
+    loaded = MemoryBank.load(bank.save(tmp_path / "bank"))
+    assert loaded.names == [*ADAPTERS, "Ormen"]
+    loaded.add(adapter_folders["lamps"], name="Ormen", same_base=True, replace_existing=True)
+    loaded.remove("ormen")
+    loaded.save(tmp_path / "bank")
+    assert MemoryBank.load(tmp_path / "bank").names == ["velka", "lamps", "Ormen"]
+
+
+def test_a_memory_s_folder_is_none_that_a_disk_without_case_takes_for_another_s(stored, adapter_folders):
+    """The folder of the memory that left goes when the manifest stands, and would take the new one's files with it."""
+    bank = MemoryBank.load(stored)
+    bank.remove("ormen")
+    bank.add(adapter_folders["ormen"], name="Ormen", same_base=True)
+    bank.save(stored)
+    folders = [entry["folder"] for entry in json.loads((stored / "bank.json").read_text())["memories"]]
+    assert folders[-1].startswith("memories/Ormen+")
 
 
 def test_unchanged_memories_are_not_written_or_hashed_again(stored, bank, adapter_folders, monkeypatch):

@@ -32,7 +32,8 @@ _OTHERS = {
     ".modules_to_save": "it replaces a whole module",
     ".bias": "it is a trained bias",
     ".lora_": "it belongs to another kind of LoRA",
-    ".weight": "it is a whole weight (PEFT saves embeddings that were resized or targeted)",
+    ".weight": "it is a whole weight (PEFT saves embeddings that were resized or targeted; where they are the base's still, "
+    "save the adapter again by save_pretrained(FOLDER, save_embedding_layers=False))",
 }
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from lorary.bank.adapters import read_adapter
-from lorary.bank.facts import NAME, NAME_RULE, Fact
+from lorary.bank.facts import NAME, NAME_RULE, Fact, namesake
 from lorary.bank.files import MANIFEST, BankError, hash_of, hash_of_file, place_inside, write_aside, writing
 from lorary.bank.manifest import Manifest, hash_of_manifest, read_manifest
 from lorary.bank.memory import Memory
@@ -88,7 +88,7 @@ class MemoryBank:
 
         Raises:
             AdapterError: what the mixture would compute is not what PEFT computes, or the adapter is for another base.
-            BankError: a bad or taken name, or facts without an encoder.
+            BankError: a bad or taken name, one that differs from another by letter case alone, or facts without an encoder.
         """
         where = None if isinstance(source, Memory) else str(source)
         if isinstance(source, Memory):
@@ -107,11 +107,20 @@ class MemoryBank:
             raise BankError(f"{memory.name!r} cannot name a memory; give name= (--name): {NAME_RULE}")
         if memory.name in self.memories and not replace_existing:
             raise BankError(f"the bank already holds {memory.name!r}; remove it first or give another name")
+        if memory.name not in self.memories:
+            self.check_new_name(memory.name)
         memory.check(self.shapes, where)
         if encoder is not None:
             memory = memory.with_keys(encoder)
         self.memories[memory.name] = memory
         return memory
+
+    def check_new_name(self, name: str) -> None:
+        """Raises BankError where a memory of another name would share its folder on a disk that knows no letter case."""
+        if (other := namesake(name, self.memories)) is not None:
+            raise BankError(
+                f"the bank holds {other!r}, which differs from {name!r} by letter case alone; give another name (--name)"
+            )
 
     def remove(self, name: str) -> Memory:
         """Takes a memory out and returns it."""
@@ -238,10 +247,10 @@ def _write(memory: Memory, folder: Path, old: Manifest | None, taken: set[str]) 
         place = old.folders[memory.name]
         if old.hashes(memory.name) == (same := {f"{place}/{file}": value for file, value in hashes.items()}):
             return place, same
-    # A folder that the old manifest names must stay whole until the new manifest is there.
-    taken = taken | {*(old.folders.values() if old else ())}
+    # A folder that the old manifest names must stay whole until the new manifest is there, also on a disk without case.
+    taken = {place.lower() for place in taken | {*(old.folders.values() if old else ())}}
     place = f"memories/{memory.name}"
-    if place in taken:
+    if place.lower() in taken:
         place += "+" + hash_of("".join(hashes.values()).encode())[:8]
     place_inside(folder, place)
     for file, content in contents.items():

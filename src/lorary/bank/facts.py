@@ -19,6 +19,11 @@ NAME_RULE = "1 to 64 of A-Z a-z 0-9 . _ - , the first a letter or a digit"
 _LINE = "each line must hold one whole JSON object, from { to }"
 
 
+def namesake(name: str, names: Iterable[str]) -> str | None:
+    """The other name that differs from this one by letter case alone: a disk that knows no case has one folder for both."""
+    return next((other for other in names if other != name and other.lower() == name.lower()), None)
+
+
 def comparable(text: str) -> str:
     """What two texts are compared by: the same for texts that differ in case, white space or a Unicode form (NFKC) alone."""
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
@@ -151,7 +156,8 @@ def group_by_topic(facts: Iterable[Fact]) -> dict[str, tuple[Fact, ...]]:
     """Facts by topic, topics in order of first appearance; a fact that stands twice counts once.
 
     Raises:
-        FactError: a wording that is trained in one place and held out in another, or has two answers.
+        FactError: a wording that is trained in one place and held out in another, or has two answers; or two topics whose
+            names differ by letter case alone.
     """
     topics: dict[str, list[Fact]] = {}
     owners: dict[str, Fact] = {}
@@ -166,4 +172,9 @@ def group_by_topic(facts: Iterable[Fact]) -> dict[str, tuple[Fact, ...]]:
         for wording in fact.held_out:
             if comparable(wording) in owners:
                 raise FactError(f"held-out wording {wording!r} of topic {fact.topic!r} is trained on elsewhere")
+    for topic in topics:
+        if (other := namesake(topic, topics)) is not None:
+            raise FactError(
+                f"topics {topic!r} and {other!r} differ by letter case alone; give one of them another name"
+            )
     return {topic: tuple(group) for topic, group in topics.items()}
