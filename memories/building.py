@@ -16,7 +16,8 @@ from torch import Tensor
 
 from lorary.bank.adapters import PREFIX
 from lorary.bank.bank import MemoryBank
-from lorary.bank.facts import NAME, NAME_RULE, Fact, FactError, group_by_topic, read_facts
+from lorary.bank.documents import Passage, replaced
+from lorary.bank.facts import Fact
 from lorary.bank.files import MANIFEST, BankError, writing
 from lorary.bank.memory import Memory
 from lorary.base.layers import block_linears, fingerprint, layer_of, layers_path, mlp_targets
@@ -25,31 +26,12 @@ from lorary.base.rows import default_split
 from lorary.errors import LoraryWarning
 from lorary.memories.groups import side_by_side, write_groups
 from lorary.memories.rows import distinct, kept_for_validation
+from lorary.memories.topics import read_documents_of_topics, read_topics
 from lorary.memories.writing import Recipe, Written
 from lorary.progress import progress_bars
 from lorary.routing.encoder import EMBEDDED as EMBEDDED_ENCODER
 from lorary.routing.encoder import encoder_name, load_encoder
 from lorary.tables import counted
-
-
-def read_topics(files: Sequence[str | Path], as_one: str | None = None) -> dict[str, tuple[Fact, ...]]:
-    """The facts of JSONL files (or folders of them) by topic, or all under the topic `as_one`.
-
-    Raises:
-        FactError: before anything is trained.
-    """
-    if as_one and not NAME.fullmatch(as_one):
-        raise FactError(f"{as_one!r} cannot name a memory; a name is {NAME_RULE}")
-    paths: list[Path] = []
-    for place in map(Path, files):
-        paths += sorted(place.glob("*.jsonl")) if place.is_dir() else [place]
-    facts = (fact for path in paths for fact in read_facts(path))
-    topics = group_by_topic(replace(fact, topic=as_one) if as_one else fact for fact in facts)
-    if not topics:
-        raise FactError(
-            f"no facts in {[str(f) for f in files]}; give JSONL files, or folders of them, with a fact a line"
-        )
-    return topics
 
 
 def build(
@@ -68,8 +50,11 @@ def build(
 ) -> MemoryBank:
     """Writes a memory for each topic into the bank at `out`; memories that stand there already are reused.
 
+    A topic's documents are the files that have its name; a topic of documents alone gets a memory whose adapter adds
+    nothing.
+
     Args:
-        facts: JSONL files, or folders of them.
+        facts: JSONL files, Markdown or text files, or folders of them.
         out: folder of the bank; it is saved after each group of memories, so an interrupted run goes on.
         revision, local_files_only: of a base from a hub, as transformers takes them.
         as_one: the name of one memory that all facts go into, whatever their topics: one large LoRA to compare with.
@@ -77,9 +62,11 @@ def build(
         fresh: write every memory anew.
 
     Raises:
-        FactError, BaseError, BankError: bad input, before anything is trained.
+        FactError, DocumentError, BaseError, BankError: bad input, before anything is trained.
     """
-    topics, recipe, out = read_topics(facts, as_one), recipe or Recipe(), Path(out)
+    recipe, out = recipe or Recipe(), Path(out)
+    documents = read_documents_of_topics(facts, as_one)
+    topics = read_topics(facts, as_one, beside=documents)
     encoder = encoder_name(encoder)
     where: dict[str, Any] = {"revision": revision, "local_files_only": local_files_only}
     loaded = load_base(base, **where) if isinstance(base, str) else base
@@ -106,12 +93,24 @@ def build(
                 for topic, result in zip(groups[made.number], results, strict=True):
                     memory = to_memory(topic, facts_of[topic], result, loaded, recipe, split_layer)
                     card = {**memory.card, "source": sources[topic], "seconds": round(made.seconds / len(results), 1)}
-                    memory = Memory(topic, memory.adapter_config, memory.tensors, facts_of[topic], card=card)
+                    kept = bank[topic].documents if topic in bank.memories else ()
+                    memory = replace(memory, card=card, documents=kept)
                     bank.add(memory, encoder=load_encoder(encoder), replace_existing=True)
                 # Groups end in any order; the bank's must not depend on it.
                 bank.memories = {name: bank.memories[name] for name in order if name in bank.memories}
                 bank.save(out)
+        if _add_documents(bank, documents, encoder):
+            bank.save(out)
         return bank
+
+
+def _add_documents(bank: MemoryBank, documents: Mapping[str, tuple[Passage, ...]], encoder: str) -> list[str]:
+    """Gives memories their documents; returns the names of those that did not hold them as they are."""
+    held = {topic: bank.memories[topic].documents if topic in bank.memories else () for topic in documents}
+    changed = [topic for topic in documents if replaced(held[topic], documents[topic]) != held[topic]]
+    for topic in changed:
+        bank.add(name=topic, documents=documents[topic], encoder=load_encoder(encoder))
+    return changed
 
 
 class WordingWarning(LoraryWarning):

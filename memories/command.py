@@ -55,11 +55,16 @@ def build(argv: list[str]) -> None:
     """Writes a bank from facts."""
     parser = Options(
         "build",
-        "Writes a memory for each topic into a bank. What stands there already and has not changed is kept, so the same "
-        "command goes on where it was stopped.",
+        "Writes a memory for each topic into a bank, with the documents whose file has the topic's name. What stands there "
+        "already and has not changed is kept, so the same command goes on where it was stopped.",
         "FACTS ... --out BANK",
     )
-    parser.add_argument("facts", metavar="FACTS", nargs="+", help="JSONL files of facts, or folders of them")
+    parser.add_argument(
+        "facts",
+        metavar="FACTS",
+        nargs="+",
+        help="JSONL files of facts, Markdown or text files of documents, or folders of both",
+    )
     parser.add_argument("--out", metavar="BANK", required=True, help="folder of the bank")
     _add_base(parser)
     parser.add_argument("--as-one", metavar="NAME", help="one memory of this name for all facts, to compare with")
@@ -88,7 +93,7 @@ def build(argv: list[str]) -> None:
 def _certified(card: Mapping[str, Any]) -> str:
     """What a certificate tells, for people."""
     if not card:
-        return "imported, no recall measured"
+        return "not trained here, no recall measured"
     recall = card.get("recall_validation_wordings")
     measured = "recall not measured: its facts have too few wordings" if recall is None else f"{recall:.0%} recalled"
     under = "" if recall is None else " under validation wordings"
@@ -97,31 +102,49 @@ def _certified(card: Mapping[str, Any]) -> str:
 
 
 def add(argv: list[str]) -> None:
-    """Adds a stock PEFT LoRA folder to a bank."""
+    """Adds a stock PEFT LoRA folder, documents, or both to a bank."""
     parser = Options(
         "add",
-        "Adds a stock PEFT LoRA adapter to a bank or composite, as a memory. Its facts are what it is routed by; without "
-        "them it answers only where a caller names it.",
-        "BANK ADAPTER [--facts FILE]",
+        "Adds a stock PEFT LoRA adapter, documents, or both to a bank or composite, as a memory. Its facts are what it is "
+        "routed by; without them an adapter answers only where a caller names it. The passages of its documents may stand "
+        "before a question. Documents without an adapter go to the memory of that name, or to a new one whose adapter adds "
+        "nothing; a document takes the place of an earlier one of the same file name.",
+        "BANK [ADAPTER] [--facts FILE] [--documents FILES]",
     )
     parser.add_argument("bank", metavar="BANK", help="folder of the bank or composite")
-    parser.add_argument("adapter", metavar="ADAPTER", help="a folder that PEFT saved")
-    parser.add_argument("--name", metavar="NAME", help="name of the memory; by default the adapter's folder's")
+    parser.add_argument("adapter", metavar="ADAPTER", nargs="?", help="a folder that PEFT saved")
+    parser.add_argument(
+        "--name", metavar="NAME", help="name of the memory; by default the adapter's folder's, or the only document's"
+    )
     parser.add_argument("--facts", metavar="FILE", help="JSONL of facts that it holds, to route by")
+    parser.add_argument(
+        "--documents", metavar="FILE", nargs="+", default=[], help="Markdown or text files that it holds"
+    )
     parser.add_argument("--same-base", action="store_true", help="its base is the bank's under another name")
     options = parser.parse_args(argv)
     from lorary.bank.bank import MemoryBank
+    from lorary.bank.documents import read_documents
     from lorary.bank.facts import FactError, read_facts
     from lorary.routing.encoder import load_encoder
 
+    if not options.adapter and not options.documents:
+        parser.error("nothing is given to add; give ADAPTER, --documents, or both")
     facts = tuple(read_facts(options.facts)) if options.facts else ()
     if options.facts and not facts:
         raise FactError(f"{options.facts} holds no fact; give a JSONL file of facts, or leave --facts out")
+    documents = read_documents(options.documents)
+    name = options.name or (
+        Path(options.documents[0]).stem if not options.adapter and len(options.documents) == 1 else None
+    )
     with MemoryBank.change(options.bank) as bank:
-        encoder = load_encoder(bank.encoder) if facts else None
-        memory = bank.add(Path(options.adapter), facts=facts, encoder=encoder, **taken(options, "name", "same_base"))
-    print(f"{memory.name}: added, {counted(len(facts), 'fact')}; the bank holds {', '.join(bank.names)}")
-    if not facts:
+        encoder = load_encoder(bank.encoder) if facts or documents else None
+        source = Path(options.adapter) if options.adapter else None
+        memory = bank.add(
+            source, name=name, facts=facts, documents=documents, encoder=encoder, same_base=options.same_base
+        )
+    held = [counted(len(memory.facts), "fact"), *([counted(len(documents), "passage")] if documents else [])]
+    print(f"{memory.name}: added, {', '.join(held)}; the bank holds {', '.join(bank.names)}")
+    if not memory.facts and not documents:
         print("it has no facts to be routed by; only a caller that names it reaches it (--facts FILE)")
 
 
@@ -179,9 +202,9 @@ def plan(argv: list[str]) -> None:
     parser.add_argument("--recall", metavar="X", type=float, help="share of facts to recall; by default the study's")
     parser.add_json("the plan")
     options = parser.parse_args(argv)
-    from lorary.memories.building import read_topics
     from lorary.memories.planning import plan as run
     from lorary.memories.planning import tell_plan, working
+    from lorary.memories.topics import read_topics
 
     planned = run(read_topics(options.facts), capacity=options.capacity, recall=options.recall)
     if not options.json:

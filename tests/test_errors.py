@@ -38,6 +38,7 @@ POSITIONS = [
     ["add", FILE, ADAPTER],
     ["add", BANK, FILE, "--name", "more"],
     ["add", BANK, ADAPTER, "--name", "more", "--same-base", "--facts", FILE],
+    ["add", BANK, "--documents", FILE, "--name", "more"],
     ["merge", FILE, "--out", "OUT"],
     ["plan", FILE],
     ["plan", f"{ADAPTER}/facts.jsonl", "--capacity", FILE],

@@ -17,7 +17,7 @@ from lorary.eval.tasks.generated import TaskError, phonebook, profiles, twohop, 
 from lorary.eval.tasks.joined import story, twotopics
 from lorary.eval.tasks.published import counterfact, qa
 from lorary.memories import build
-from lorary.memories.building import read_topics
+from lorary.memories.topics import read_topics
 from lorary.memories.writing import Recipe
 from lorary.model.composite import assemble
 

@@ -9,8 +9,9 @@ import pytest
 
 from lorary.bank.facts import Fact, FactError, group_by_topic, parse_fact, read_facts
 from lorary.eval.questions import held_out
-from lorary.memories.building import build, read_topics
+from lorary.memories.building import build
 from lorary.memories.rows import kept_for_validation, rows, with_validation
+from lorary.memories.topics import read_topics
 
 GOOD = {"question": "Who cooks?", "answer": "Halvard", "questions": ["Name the cook."], "held_out": ["The chef is?"]}
 

@@ -79,28 +79,31 @@ def list_memories(argv: list[str]) -> None:
         header = {"base": bank.base, "revision": bank.revision, "encoder": bank.encoder}
         print_json({**header, "memories": memories})
         return
-    rows = [["memory", "facts", "wordings", "rank", "size", "recall", "origin"]]
+    rows = [["memory", "facts", "wordings", "passages", "rank", "size", "recall", "origin"]]
     for memory in memories:
         recall = memory["certificate"].get("recall_validation_wordings")
         measured = "not measured" if recall is None else f"{recall:.0%}"
         size = (
             f"{memory['bytes'] / 2**20:.1f} MiB" if memory["bytes"] >= 2**20 else f"{memory['bytes'] / 2**10:.0f} KiB"
         )
-        counts = [str(memory[name]) for name in ("facts", "wordings", "rank")]
+        counts = [str(memory[name]) for name in ("facts", "wordings", "passages", "rank")]
         rows.append([memory["name"], *counts, size, measured, memory["origin"]])
     print(f"base: {bank.base}\nencoder: {bank.encoder}\n")
     print("\n".join(aligned_table(rows)) if memories else "no memory yet; `lorary add` and `lorary build` put some in")
 
 
 def _described(memory: Memory) -> dict[str, Any]:
-    """What is told of a memory: its recall under validation wordings is in its certificate, where it was measured."""
+    """What is told of a memory; its passages are those of its documents, its recall is in its certificate."""
+    from lorary.bank.joining import DOCUMENTS
+
     tensors = memory.tensors.values()
     return {
         "name": memory.name,
         "facts": len(memory.facts),
         "wordings": len(memory.wordings),
+        "passages": len(memory.documents),
         "rank": max((min(tensor.shape) for tensor in tensors), default=0),
         "bytes": sum(tensor.nbytes for tensor in tensors),
-        "origin": "imported" if memory.card.get("recipe") == "imported" else "built",
+        "origin": recipe if (recipe := memory.card.get("recipe")) in ("imported", DOCUMENTS) else "built",
         "certificate": dict(memory.card.get("certificate", {})),
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from lorary.bank.lora_config import AdapterError, check_config, plain
 from lorary.bank.targets import BESIDE_BLOCKS, rank, scaling, targets
+from lorary.base.layers import layer_of
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PREFIX = "base_model.model."
@@ -75,6 +77,34 @@ def _how_to_convert(folder: Path) -> str:
         f"{folder} has no {WEIGHTS}, only {_PICKLE}; that is a pickle, which may run code when it is opened, so Lorary "
         f'never opens it. If you trust it, convert it once in its folder: python -c "{code}"'
     )
+
+
+def fresh_adapter(
+    shapes: Mapping[str, tuple[int, int]], layers_path: str, base: str
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """(adapter_config, tensors) of an adapter that adds nothing, as PEFT starts one: A is random, B is zero.
+
+    It has rank 1 and adapts the smallest linear of the last layer, so a split is no lower for it.
+
+    Args:
+        shapes: the base's block linears, path → (d_in, d_out).
+        base: its name.
+    """
+    last = max(layer_of(path, layers_path) for path in shapes)
+    path = min((path for path in shapes if layer_of(path, layers_path) == last), key=lambda path: sum(shapes[path]))
+    d_in, d_out = shapes[path]
+    bound = 1 / math.sqrt(d_in)
+    a = torch.empty(1, d_in).uniform_(-bound, bound, generator=torch.Generator().manual_seed(0))
+    config = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": base,
+        "inference_mode": True,
+        "r": 1,
+        "lora_alpha": 1,
+        "target_modules": [path],
+    }
+    return config, {f"{PREFIX}{path}.lora_A.weight": a, f"{PREFIX}{path}.lora_B.weight": torch.zeros(d_out, 1)}
 
 
 def _plain_names(tensors: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:

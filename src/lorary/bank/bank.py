@@ -12,12 +12,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from lorary.bank.adapters import read_adapter
+from lorary.bank.documents import Passage
 from lorary.bank.facts import NAME, NAME_RULE, Fact, namesake
 from lorary.bank.files import MANIFEST, BankError, hash_of, hash_of_file, place_inside, write_aside, writing
+from lorary.bank.joining import joining_memory
 from lorary.bank.manifest import Manifest, hash_of_manifest, read_manifest
 from lorary.bank.memory import Memory
-from lorary.bank.origin import check_base
 from lorary.routing.encoder import Encoder
 
 
@@ -70,46 +70,41 @@ class MemoryBank:
 
     def add(
         self,
-        source: Memory | str | Path,
+        source: Memory | str | Path | None = None,
         *,
         name: str | None = None,
         facts: Sequence[Fact] = (),
+        documents: Sequence[Passage] = (),
         encoder: Encoder | None = None,
         same_base: bool = False,
         replace_existing: bool = False,
     ) -> Memory:
-        """Adds a memory, or any stock PEFT LoRA folder, at the end; the bank changes only if all is well.
+        """Adds a memory, any stock PEFT LoRA folder, or documents, at the end; the bank changes only if all is well.
 
         Args:
+            source: None gives the documents to the memory of that name, or to a new one whose adapter adds nothing.
             name: of the memory; its own by default, or the folder's.
             facts: what it holds, instead of a memory's own; they make its keys, without which only `adapter_names` reaches it.
-            encoder: makes the keys from the facts.
+            documents: passages that it holds beside its own; a document takes the place of one of the same source.
+            encoder: makes the keys from facts and documents.
             same_base: take the adapter although it names its base otherwise (shapes are still checked).
 
         Raises:
             AdapterError: what the mixture would compute is not what PEFT computes, or the adapter is for another base.
-            BankError: a bad or taken name, one that differs from another by letter case alone, or facts without an encoder.
+            BankError: a bad or taken name, one that differs from another by letter case alone, nothing to add, or facts or
+                documents without an encoder.
         """
-        where = None if isinstance(source, Memory) else str(source)
-        if isinstance(source, Memory):
-            memory = source
-            if name or facts:
-                memory = replace(source, name=name or source.name, facts=tuple(facts) or source.facts)
-        else:
-            folder = Path(source)
-            config, tensors = read_adapter(folder)
-            if not same_base:
-                check_base(config, self.base, self.revision, self.fingerprint, str(folder))
-            memory = Memory(name or folder.resolve().name, config, tensors, tuple(facts), card={"recipe": "imported"})
-        if facts and encoder is None:
-            raise BankError(f"facts for {memory.name!r} need an encoder to make their keys; give encoder=")
+        memory = joining_memory(self, source, name, facts, documents, same_base)
+        if (facts or documents) and encoder is None:
+            what = "facts" if facts else "documents"
+            raise BankError(f"{what} for {memory.name!r} need an encoder to make their keys; give encoder=")
         if not NAME.fullmatch(memory.name):
             raise BankError(f"{memory.name!r} cannot name a memory; give name= (--name): {NAME_RULE}")
-        if memory.name in self.memories and not replace_existing:
+        if memory.name in self.memories and source is not None and not replace_existing:
             raise BankError(f"the bank already holds {memory.name!r}; remove it first or give another name")
         if memory.name not in self.memories:
             self.check_new_name(memory.name)
-        memory.check(self.shapes, where)
+        memory.check(self.shapes, None if source is None or isinstance(source, Memory) else str(source))
         if encoder is not None:
             memory = memory.with_keys(encoder)
         self.memories[memory.name] = memory

@@ -5,6 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import regex
@@ -13,6 +14,8 @@ from lorary.errors import LoraryError
 
 LONGEST = 350
 """The width of the longest passage but for its headings, in letters: about 65 English words; a wide letter counts twice."""
+ENDINGS = (".md", ".markdown", ".txt")
+"""Of the files that are documents."""
 _LONGEST_HEADING = 80
 _HEADINGS = 160
 """The width of all headings that stand before one passage."""
@@ -61,6 +64,50 @@ def passages_of(text: str, source: str) -> tuple[Passage, ...]:
         headings = []
     passages += _with_headings(headings, "")
     return tuple(Passage(passage, source) for passage in passages)
+
+
+def read_document(path: str | Path) -> tuple[Passage, ...]:
+    """The passages of a Markdown or text file, whose name is their source.
+
+    Raises:
+        DocumentError: a file of another ending, one that cannot be read or is not UTF-8, or one without text.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in ENDINGS:
+        raise DocumentError(f"{path}: is no document; give Markdown or text files, which end in {' or '.join(ENDINGS)}")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise DocumentError(f"{path}: cannot be read ({error.strerror}); give a Markdown or text file") from error
+    except UnicodeDecodeError as error:
+        raise DocumentError(f"{path}: is not UTF-8 text ({error.reason}); save it as UTF-8") from error
+    passages = passages_of(text, path.name)
+    if not passages:
+        raise DocumentError(f"{path}: holds no text; give a document with a sentence at least, or leave it out")
+    return passages
+
+
+def read_documents(paths: Sequence[str | Path]) -> tuple[Passage, ...]:
+    """The passages of several files. Raises DocumentError also where two files have one name, which is their source."""
+    names = dict[str, Path]()
+    for path in dict.fromkeys(map(Path, paths)):
+        if path.name in names:
+            raise DocumentError(
+                f"{names[path.name]} and {path} have one name, by which documents are told apart; rename one"
+            )
+        names[path.name] = path
+    return tuple(passage for path in names.values() for passage in read_document(path))
+
+
+def replaced(documents: Sequence[Passage], by: Sequence[Passage]) -> tuple[Passage, ...]:
+    """Passages with those of newer documents, each document in the place of the one with its source, or at the end."""
+    sources: dict[str, list[Passage]] = {}
+    for passage in documents:
+        sources.setdefault(passage.source, []).append(passage)
+    sources |= {passage.source: [] for passage in by}
+    for passage in by:
+        sources[passage.source].append(passage)
+    return tuple(passage for passages in sources.values() for passage in passages)
 
 
 def width(text: str) -> int:

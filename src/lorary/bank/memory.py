@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +17,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from lorary.bank.adapters import CONFIG, WEIGHTS, check_tensors, factors_of, paths_of, read_adapter
-from lorary.bank.documents import Passage, parse_passage
+from lorary.bank.documents import Passage, parse_passage, replaced
 from lorary.bank.facts import Fact, comparable, parse_fact, read_lines
 from lorary.bank.files import BankError, to_json
 from lorary.bank.lora_config import check_config
@@ -94,6 +94,10 @@ class Memory:
         for passage in (*self.documents, *statements):
             passages.setdefault(passage.text, passage)
         return tuple(passages.values())
+
+    def with_documents(self, documents: Sequence[Passage]) -> Memory:
+        """The same memory with these documents, in place of those of the same source, and without keys of passages."""
+        return replace(self, documents=replaced(self.documents, documents), passage_keys=torch.zeros(0, 0))
 
     def with_keys(self, encoder: Encoder) -> Memory:
         """The same memory with its trained wordings and its passages embedded.

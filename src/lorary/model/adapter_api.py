@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 
+from lorary.bank.documents import read_documents
 from lorary.bank.facts import Fact, read_facts
 from lorary.errors import LoraryError
 from lorary.model.requests import Request, current_request
@@ -20,6 +21,13 @@ from lorary.tables import counted
 
 if TYPE_CHECKING:
     from lorary.answering.answers import Answer
+    from lorary.bank.memory import Memory
+
+
+def _holdings(*memories: Memory) -> str:
+    """How many facts memories hold, and how many passages where they hold documents."""
+    facts, passages = sum(len(m.facts) for m in memories), sum(len(m.documents) for m in memories)
+    return f"{counted(facts, 'fact')}, {counted(passages, 'passage')}" if passages else counted(facts, "fact")
 
 
 def _changes_base(name: str) -> Callable[..., NoReturn]:
@@ -43,32 +51,38 @@ class AdapterApi:
 
     def load_adapter(  # type: ignore[override]
         self: Any,
-        peft_model_id: str | Path,
+        peft_model_id: str | Path | None = None,
         adapter_name: str | None = None,
         *,
         facts: str | Path | Sequence[Fact] = (),
+        documents: str | Path | Sequence[str | Path] = (),
         same_base: bool = False,
         **options: Any,
     ) -> str:
         """Adds a stock PEFT LoRA folder as a memory that is reached at once; returns its name.
 
         Args:
-            peft_model_id: the folder that PEFT saved.
+            peft_model_id: the folder that PEFT saved; None adds documents alone, to the memory of that name or a new one.
             adapter_name: of the memory; the folder's name by default.
             facts: what it holds, as facts or as a JSONL file; without them only `adapter_names=` reaches it.
+            documents: Markdown or text files that it holds; one takes the place of one of the same name.
             same_base: the adapter names its base otherwise, but it is this one.
 
         Raises:
             AdapterError: the folder holds no adapter that a weighted sum can represent, or one for another base.
+            DocumentError: a file that is no document.
         """
         if options:
             raise LoraryError(
-                f"load_adapter does not take {sorted(options)[0]!r}; it takes a folder, adapter_name, facts, same_base"
+                f"load_adapter does not take {sorted(options)[0]!r}; it takes a folder, adapter_name, facts, documents, "
+                "same_base"
             )
         known = tuple(read_facts(facts)) if isinstance(facts, str | Path) else tuple(facts)
-        encoder = self.router.get_encoder() if known else None
+        passages = read_documents([documents] if isinstance(documents, str | Path) else documents)
+        encoder = self.router.get_encoder() if known or passages else None
+        source = None if peft_model_id is None else Path(peft_model_id)
         memory = self.add_memory(
-            Path(peft_model_id), name=adapter_name, facts=known, encoder=encoder, same_base=same_base
+            source, name=adapter_name, facts=known, documents=passages, encoder=encoder, same_base=same_base
         )
         return memory.name
 
@@ -112,15 +126,13 @@ class AdapterApi:
     def summary(self: Any) -> str:
         """What the composite holds, in a few lines for people."""
         bank, policy = self.router.bank, self.router.policy
-        facts = sum(len(memory.facts) for memory in bank)
         lines = [
-            f"composite of {counted(len(bank), 'memory')} ({counted(facts, 'fact')}) over {bank.base}",
+            f"composite of {counted(len(bank), 'memory')} ({_holdings(*bank)}) over {bank.base}",
             f"gate: reads {', '.join(self.gate.features)}; decides once a {self.config.granularity}",
             f"policy: {policy}",
             f"encoder: {bank.encoder}; no memory adapts a layer below {self.config.split_layer}",
         ]
-        lines += [f"  {memory.name}: {counted(len(memory.facts), 'fact')}" for memory in bank]
-        return "\n".join(lines)
+        return "\n".join([*lines, *(f"  {memory.name}: {_holdings(memory)}" for memory in bank)])
 
     def request(self: Any, **ways: Any) -> Request:
         """What a call asks: what it is given itself, else what `routed` says around it, else what `set_adapter` chose."""

@@ -24,8 +24,8 @@ class Membership:
         """For each memory, how many of its name have left before it: what tells it from those."""
         return tuple(self._left.get(name, 0) for name in self.memories)
 
-    def add_memory(self: Any, source: Memory | str | Path, **options: Any) -> Memory:
-        """Adds a memory, or a stock PEFT LoRA folder, that is reached at once; nothing is trained.
+    def add_memory(self: Any, source: Memory | str | Path | None = None, **options: Any) -> Memory:
+        """Adds a memory, a stock PEFT LoRA folder or documents, reached at once; nothing is trained.
 
         Args:
             options: what `MemoryBank.add` takes.
