@@ -19,6 +19,22 @@ Scores = Float[Tensor, "questions memories"]
 Rival = Callable[[Sequence[str]], Scores]
 CENTROID, CENTROID_ELSE_ALL = "nearest centroid", "centroid from 0.75 on, else all alike"
 SUM = "z-scores, passages + 4-grams"
+GATE, POLICY = "gate", "policy"
+NAMES = (
+    GATE,
+    POLICY,
+    "index of questions",
+    "embeddings, passages",
+    "embeddings, questions and passages",
+    "BM25, words of questions",
+    "BM25, words of documents",
+    "BM25, 4-grams of questions",
+    "BM25, 4-grams of documents",
+    SUM,
+    CENTROID,
+    CENTROID_ELSE_ALL,
+)
+"""All routers of the study, as its tables have them; all but the first two are untrained."""
 SURE = 0.75
 """Cosine similarity from which on the rule `CENTROID_ELSE_ALL` chooses one memory, as the router of `multilobe` does."""
 _GRAM = 4
@@ -40,18 +56,19 @@ def rivals(bank: MemoryBank, encoder: Encoder) -> dict[str, Rival]:
     def near_centroid(texts: Sequence[str]) -> Scores:
         return cosines(encoder.encode(texts), centroids)
 
-    return {
-        "index of questions": asked,
-        "embeddings, passages": read,
-        "embeddings, questions and passages": lambda texts: torch.maximum(asked(texts), read(texts)),
-        "BM25, words of questions": _by_words(questions),
-        "BM25, words of documents": _by_words(whole),
-        "BM25, 4-grams of questions": _by_words(questions, character_grams),
-        "BM25, 4-grams of documents": grams,
-        SUM: lambda texts: standardised(read(texts)) + standardised(grams(texts)),
-        CENTROID: near_centroid,
-        CENTROID_ELSE_ALL: near_centroid,
-    }
+    routers: tuple[Rival, ...] = (
+        asked,
+        read,
+        lambda texts: torch.maximum(asked(texts), read(texts)),
+        _by_words(questions),
+        _by_words(whole),
+        _by_words(questions, character_grams),
+        grams,
+        lambda texts: standardised(read(texts)) + standardised(grams(texts)),
+        near_centroid,
+        near_centroid,
+    )
+    return dict(zip(NAMES[2:], routers, strict=True))
 
 
 def standardised(scores: Scores) -> Scores:

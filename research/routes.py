@@ -22,7 +22,7 @@ from lorary.research.fact_sets import bare_bank
 from lorary.research.questions import Questions, Remembered, general_questions, unrelated_questions
 from lorary.research.route_draws import Asked, Draw, draw_questions, strange_topics
 from lorary.research.route_files import QuestionFile, read_question_file
-from lorary.research.route_rivals import CENTROID_ELSE_ALL, SURE, rivals
+from lorary.research.route_rivals import CENTROID_ELSE_ALL, GATE, POLICY, SURE, rivals
 from lorary.research.routes_report import figures_by_file, tell_routes
 from lorary.research.routing_speed import routing_speed
 from lorary.research.settings import StudyError
@@ -203,7 +203,7 @@ class _Run:
         gate_figures |= {"sure": [round(value, 5) for value in sure.tolist()], "hit": hit.int().tolist()}
         policy = {"right": right.tolist(), "best": gate_figures["best"], **_routed(*routed)}
         details = {"thresholds": figures["policy"], "calibration": figures["calibration"], "seconds": seconds}
-        return {"gate": gate_figures, "policy": {**policy, **details}}
+        return {GATE: gate_figures, POLICY: {**policy, **details}}
 
     def _decided(
         self, router: Router, texts: list[str]

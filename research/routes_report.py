@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lorary.research.route_draws import NEW, REWORDED
+from lorary.research.route_rivals import GATE, NAMES, POLICY
 from lorary.statistics import Figures, Weightings, auroc, calibration_error, interval, mean, nested_weightings, value
 from lorary.tables import ABSENT, counted, difference, figure, markdown_table, with_interval
 
@@ -32,8 +33,9 @@ def _together(draws: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     asked = [row for run in draws for row in run["asked"]]
     weights = {kind: _weights([row for row in asked if row[2] == kind]) for kind in (NEW, REWORDED)}
     weights["strange"] = _weights([row for run in draws for row in run["strangers"]])
-    pooled = {name: _pooled(draws, name) for name in draws[0]["routers"]}
-    gate = mean(_of_kind(pooled["gate"]["right"], asked, NEW), weights[NEW])
+    # Results that were read again are sorted by name.
+    pooled = {name: _pooled(draws, name) for name in NAMES if name in draws[0]["routers"]}
+    gate = mean(_of_kind(pooled[GATE]["right"], asked, NEW), weights[NEW])
     return {
         name: _figures(doings, asked, weights, gate, [run["routers"][name] for run in draws])
         for name, doings in pooled.items()
@@ -124,7 +126,7 @@ def tell_routes(results: Mapping[str, Any], to_table: Callable[[Sequence[Sequenc
         lines += [
             f"Routing one question among {counted(speed['memories'], 'memory')} of {counted(speed['passages'], 'passage')} "
             f"each, the encoder apart: {speed['median']} ms (median of {counted(speed['questions'], 'question')}; "
-            f"{speed['low']} to {speed['high']} ms are nine tenths of them).",
+            f"nine tenths took {speed['low']} to {speed['high']} ms; {speed['processor']} ms of processor time).",
             "",
         ]
     return "\n".join(lines)
@@ -140,7 +142,7 @@ def _setting(counts: Sequence[Mapping[str, int]], setting: str) -> str:
 def _details(counts: Sequence[Mapping[str, int]], routers: Mapping[str, Any]) -> str:
     """What the table was measured on, and what it does not hold."""
     means = {name: round(sum(run[name] for run in counts) / len(counts)) for name in counts[0]}
-    policy = routers["policy"]
+    policy = routers[POLICY]
     thresholds = ", ".join(
         f"{drawn.get('t_gate', 0):.3g} and {drawn.get('t_index', 0):.3g}" for drawn in policy["thresholds"]
     )
@@ -154,13 +156,13 @@ def _details(counts: Sequence[Mapping[str, int]], routers: Mapping[str, Any]) ->
 
 
 def _known(routers: Mapping[str, Any]) -> list[list[str]]:
-    reworded = ["reworded"] if "reworded" in routers["gate"] else []
+    reworded = ["reworded"] if "reworded" in routers[GATE] else []
     head = ["router", "top-1 (95 %)", "gate's gain (95 %)", *reworded, "to the base", "wrong"]
     return [head, *(_known_row(name, figures) for name, figures in routers.items())]
 
 
 def _known_row(name: str, figures: Mapping[str, Any]) -> list[str]:
-    row = [name, with_interval(figures["top1"]), ABSENT if name == "gate" else difference(figures["gate_gain"])]
+    row = [name, with_interval(figures["top1"]), ABSENT if name == GATE else difference(figures["gate_gain"])]
     if "reworded" in figures:
         row.append(figure(figures["reworded"]["value"]))
     lost = figures.get("lost")
@@ -172,7 +174,7 @@ def _strangers(routers: Mapping[str, Any]) -> list[list[str]]:
     rows = [head]
     for name, figures in routers.items():
         strangers, lost = figures.get("strangers_routed"), figures.get("lost")
-        area = ABSENT if name == "policy" else with_interval(figures["auroc"])  # its score is the gate's
+        area = ABSENT if name == POLICY else with_interval(figures["auroc"])  # its score is the gate's
         shares = [strangers and strangers["value"], figures.get("unrelated_routed"), lost and lost["value"]]
         row = [name, with_interval(figures["top1"]), area, *map(figure, shares), figure(figures.get("wrong"))]
         rows.append(row)

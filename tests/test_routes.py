@@ -16,7 +16,7 @@ from lorary.research.fact_sets import bare_bank
 from lorary.research.questions import Remembered
 from lorary.research.route_draws import NEW, REWORDED, draw_questions
 from lorary.research.route_files import read_question_file
-from lorary.research.route_rivals import CENTROID, CENTROID_ELSE_ALL, SUM, character_grams, rivals, standardised
+from lorary.research.route_rivals import CENTROID, CENTROID_ELSE_ALL, NAMES, SUM, character_grams, rivals, standardised
 from lorary.research.routes import routes
 from lorary.research.routes_report import figures_by_file
 from lorary.research.routing_speed import routing_speed
@@ -111,6 +111,7 @@ def test_a_whole_run(encoder, squad, authors, tmp_path, monkeypatch, capsys):
     assert "gate's gain (95 %)" in capsys.readouterr().out
     more = routes([squad, authors], out, draws=1, speed=True, quiet=True)
     assert [*more["tables"]] == ["articles", "authors"], "another file joins"
+    assert [*more["tables"]["articles"]["known"]] == [*NAMES], "in their order, though what was read again is sorted"
     assert more["runs"]["articles/known/0"] == results["runs"]["articles/known/0"]
     assert more["tables"]["authors"]["known"]["gate"]["reworded"]["value"] >= 0
     assert more["speed"]["median"] > 0
