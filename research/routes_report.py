@@ -150,7 +150,7 @@ def _details(counts: Sequence[Mapping[str, int]], routers: Mapping[str, Any]) ->
     return (
         f"A draw: {counted(means['trained'], 'question')} trained, {means['validation']} for validation, {means['asked']} "
         f"asked, {means['met']} left out as near-copies{strangers}; {counted(means['passages'], 'passage')}. "
-        f"The gate trains in {figure(policy['seconds'], 0)} s; its calibration error is {figure(routers['gate']['ece'])}. "
+        f"The gate trains in {figure(policy['seconds'], 0)} s; its calibration error is {figure(routers[GATE]['ece'])}. "
         f"Thresholds of gate and index by draw: {thresholds}."
     )
 

@@ -34,7 +34,7 @@ def routing_speed(
     questions: int = 200,
     quiet: bool = False,
 ) -> dict[str, Any]:
-    """Milliseconds to route one question, from its embedding to its route: the median, what nine tenths lie between, and the median of processor time.
+    """Milliseconds to route one question, from its embedding to its route: median, what nine tenths lie between, processor.
 
     The words are those of the embedded encoder's vocabulary, commonest first. It embeds nothing: vectors are drawn.
 
