@@ -14,7 +14,7 @@ from random import Random
 from typing import Any
 
 from lorary.bank.bank import MemoryBank
-from lorary.bank.documents import passages_of
+from lorary.bank.documents import Passage
 from lorary.bank.facts import Fact, FactError, group_by_topic, read_lines
 from lorary.bank.files import write_aside
 from lorary.bank.memory import Memory
@@ -152,17 +152,17 @@ def drawn(name: str, seed: int, facts_a_topic: int | None = None) -> list[Fact]:
 
 
 def bare_bank(
-    facts: Sequence[Fact], encoder: Encoder, documents: Mapping[str, Sequence[str]] | None = None
+    facts: Sequence[Fact], encoder: Encoder, documents: Mapping[str, tuple[Passage, ...]] | None = None
 ) -> MemoryBank:
     """A bank of memories without adapters, a topic each, to route among.
 
     Args:
-        documents: topic → the texts that its memory has read.
+        documents: topic → the passages that its memory has read.
     """
     bank = MemoryBank("none", "", encoder.name, {}, "")
     for topic, own in group_by_topic(facts).items():
-        passages = (passage for text in (documents or {}).get(topic, ()) for passage in passages_of(text, topic))
-        bank.memories[topic] = Memory(topic, {}, {}, own, documents=tuple(passages)).with_keys(encoder)
+        passages = (documents or {}).get(topic, ())
+        bank.memories[topic] = Memory(topic, {}, {}, own, documents=passages).with_keys(encoder)
     return bank
 
 

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from random import Random
 
+from lorary.bank.documents import Passage
 from lorary.bank.facts import Fact
 from lorary.eval.questions import NEAR_COPY, similarity, words
 from lorary.research.route_files import Line, Topic
@@ -33,14 +34,14 @@ class Draw:
 
     Args:
         facts: what the memories hold; a fact whose wordings are all for validation trains nothing.
-        documents: topic → the texts that its memory has read.
+        documents: topic → the passages that its memory has read.
         asked: questions of the topics of `facts`.
         strangers: questions of topics that no memory is about.
         met: how many questions are not asked since they are near-copies of trained or validation wordings.
     """
 
     facts: list[Fact]
-    documents: dict[str, tuple[str, ...]]
+    documents: dict[str, tuple[Passage, ...]]
     asked: list[Asked]
     strangers: list[Asked]
     met: int

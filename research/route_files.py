@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from lorary.bank.facts import comparable, parse_fact, read_lines
+from lorary.bank.documents import Passage, passages_of
+from lorary.bank.facts import Fact, comparable, parse_fact, read_lines
 from lorary.eval.tasks.published import slugs
 from lorary.eval.tasks.reading import json_document, squad_question
+from lorary.memories.topics import read_documents_of_topics, read_topics
 from lorary.research.settings import StudyError
 
 _SQUAD = "SQuAD's JSON: an object with 'data', a list of articles with 'paragraphs', each with 'context' and 'qas'"
@@ -34,11 +36,11 @@ class Line:
 
 @dataclass(frozen=True)
 class Topic:
-    """What one memory is about: its questions and the texts that they were written about."""
+    """What one memory is about: its questions, and the passages of the documents that they were written about."""
 
     name: str
     lines: tuple[Line, ...]
-    documents: tuple[str, ...] = ()
+    documents: tuple[Passage, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -58,9 +60,9 @@ def read_question_file(path: str | Path) -> QuestionFile:
     """The topics of a file: SQuAD's JSON where its name ends in .json, else JSONL, TOFU's or facts; or of a folder.
 
     An article or an author is a topic. Articles of one title are one; one without a title is called by the file and its
-    number. The answers of an author are its documents. A folder holds JSONL files of facts, and documents (.md or .txt)
-    that are called as a topic or as the `source` of a topic's facts. A question without an answer is left out, and so is
-    one that stands twice, or in two topics: no router could tell whose it is.
+    number. The answers of an author are its documents. A folder is read as `lorary build` does: facts in JSONL files, and
+    documents that are called as their topic. A question without an answer is left out, and so is one that stands twice, or
+    in two topics: no router could tell whose it is.
 
     Raises:
         TaskError, FactError: a file of another form, naming the place.
@@ -68,10 +70,7 @@ def read_question_file(path: str | Path) -> QuestionFile:
     """
     path = Path(path)
     left: Counter[str] = Counter()
-    if path.is_dir():
-        found = _lines(sorted(path.glob("*.jsonl")), _documents(path))
-    else:
-        found = _squad(path, left) if path.suffix == ".json" else _lines([path])
+    found = _folder(path) if path.is_dir() else _squad(path, left) if path.suffix == ".json" else _lines(path)
     topics = _once(list(found), left)
     if len(topics) < 2:
         raise StudyError(f"{path}: routing needs questions of two topics or more, and it has {len(topics)}")
@@ -89,18 +88,18 @@ def _squad(path: Path, left: Counter[str]) -> Iterator[Topic]:
         by_title.setdefault(title, []).extend((paragraph, where) for paragraph in paragraphs)
     names = slugs(list(by_title))
     for title, paragraphs in by_title.items():
-        lines, documents = list[Line](), list[str]()
+        lines, documents = list[Line](), dict[Passage, None]()
         for paragraph, where in paragraphs:
             if not isinstance(paragraph, dict) or not isinstance(paragraph.get("context"), str):
                 raise StudyError(f"{where} has a paragraph without a 'context'; give {_SQUAD}")
-            documents.append(paragraph["context"])
+            documents |= dict.fromkeys(passages_of(paragraph["context"], title))
             for row in _list(paragraph.get("qas"), where):
                 question = squad_question(row, title, where)
                 if question.answers:
                     lines.append(Line((question.question,), question.answers[0]))
                 else:
                     left["questions without an answer"] += 1
-        yield Topic(names[title], tuple(lines), tuple(filter(str.strip, dict.fromkeys(documents))))
+        yield Topic(names[title], tuple(lines), tuple(documents))
 
 
 def _list(value: Any, where: str) -> list[Any]:
@@ -109,38 +108,35 @@ def _list(value: Any, where: str) -> list[Any]:
     return value
 
 
-def _lines(paths: Sequence[Path], texts: Mapping[str, str] | None = None) -> Iterator[Topic]:
-    """The topics of JSONL files, by first appearance.
+def _folder(folder: Path) -> Iterator[Topic]:
+    documents = read_documents_of_topics([folder])
+    for topic, facts in read_topics([folder], beside=documents).items():
+        yield Topic(topic, tuple(map(_line, facts)), documents.get(topic, ()))
 
-    Args:
-        texts: documents by the names that a topic or a `source` may call them by.
-    """
-    texts = texts or {}
+
+def _line(fact: Fact) -> Line:
+    wordings = dict.fromkeys((fact.question, *fact.questions, *fact.validation))
+    return Line(tuple(wordings), fact.answer, fact.held_out)
+
+
+def _lines(path: Path) -> Iterator[Topic]:
+    """The topics of a JSONL file, by first appearance."""
     lines: dict[str, list[Line]] = {}
-    documents: dict[str, list[str]] = {}
-    for stem, where, given in ((path.stem, *line) for path in paths for line in read_lines(path)):
+    documents: dict[str, dict[Passage, None]] = {}
+    for where, given in read_lines(path):
         if "author" in given:
             if missing := [key for key in TOFU if not isinstance(given.get(key), str) or not given[key].strip()]:
                 raise StudyError(f"{where}: {missing[0]!r} must be a non-empty string; TOFU's lines have {list(TOFU)}")
             topic, question, answer, reworded = (given[key].strip() for key in TOFU)
-            line, read = Line((question,), answer, (reworded,)), [answer]
+            line = Line((question,), answer, (reworded,))
+            documents.setdefault(topic, {}).update(dict.fromkeys(passages_of(answer, topic)))
         else:
-            fact = parse_fact(given, topic=stem, where=where)
-            wordings = dict.fromkeys((fact.question, *fact.questions, *fact.validation))
-            line, topic = Line(tuple(wordings), fact.answer, fact.held_out), fact.topic
-            read = [texts[name] for name in (topic, fact.source or "") if name in texts]
+            fact = parse_fact(given, topic=path.stem, where=where)
+            topic, line = fact.topic, _line(fact)
         lines.setdefault(topic, []).append(line)
-        documents.setdefault(topic, []).extend(read)
     names = slugs(list(lines))
     for topic, own in lines.items():
-        yield Topic(names[topic], tuple(own), tuple(dict.fromkeys(documents[topic])))
-
-
-def _documents(folder: Path) -> dict[str, str]:
-    """File name, and the same without its ending → text."""
-    files = [file for file in sorted(folder.rglob("*")) if file.suffix in (".md", ".txt")]
-    texts = {file: file.read_text(encoding="utf-8-sig", errors="replace") for file in files}
-    return {name: text for file, text in texts.items() for name in (file.stem, file.name)}
+        yield Topic(names[topic], tuple(own), tuple(documents.get(topic, ())))
 
 
 def _once(topics: Sequence[Topic], left: Counter[str]) -> list[Topic]:

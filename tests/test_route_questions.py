@@ -7,6 +7,7 @@ import json
 import pytest
 from question_files import ABOUT, article, squad_file, tofu_file
 
+from lorary.bank.documents import Passage
 from lorary.eval.tasks.generated import TaskError
 from lorary.research.route_draws import NEW, REWORDED, draw_questions, strange_topics
 from lorary.research.route_files import Line, Topic, read_question_file
@@ -26,7 +27,7 @@ def authors(tmp_path):
 def test_articles_are_topics_with_their_paragraphs(squad, tmp_path):
     file = read_question_file(squad)
     assert [topic.name for topic in file.topics] == ["Kelp-algae", "Ormen-Station", "Velka", "articles-4"]
-    assert file.topics[1].documents == (ABOUT["Ormen Station"][2],)
+    assert file.topics[1].documents == (Passage(ABOUT["Ormen Station"][2], "Ormen Station"),)
     assert file.topics[0].lines[0] == Line(("Where would somebody find the kelp?",), "x")
     odd = {
         "data": [
@@ -38,7 +39,10 @@ def test_articles_are_topics_with_their_paragraphs(squad, tmp_path):
     odd["data"][0]["paragraphs"][0]["qas"].append({"question": "Who?", "answers": [], "is_impossible": True})
     (tmp_path / "odd.json").write_text(json.dumps(odd))
     file = read_question_file(tmp_path / "odd.json")
-    assert [(topic.name, topic.documents) for topic in file.topics] == [("Velka", ("One.", "Two.")), ("Kelp", ())]
+    assert [(topic.name, topic.documents) for topic in file.topics] == [
+        ("Velka", (Passage("One.", "Velka"), Passage("Two.", "Velka"))),
+        ("Kelp", ()),
+    ]
     questions = [line.questions[0] for topic in file.topics for line in topic.lines]
     assert questions == ["Who drives?", "Who pays?", "Where?"], "no router could tell who asks when it was founded"
     assert file.left_out == {"questions without an answer": 1, "wordings that stand twice or in two topics": 3}
@@ -48,21 +52,23 @@ def test_authors_are_topics_and_their_answers_what_was_read(authors):
     file = read_question_file(authors)
     assert [topic.name for topic in file.topics] == [f"author-{number}" for number in range(4)]
     assert file.topics[1].lines[0].reworded == ("Which work did Bo publish during the year 1990?",)
-    assert file.topics[1].documents[0] == "In 1990 Bo wrote a book on wool."
+    assert file.topics[1].documents[0] == Passage("In 1990 Bo wrote a book on wool.", "author-1")
     assert len(file.topics[1].documents) == 5
 
 
 def test_a_folder_holds_facts_and_documents(tmp_path):
     facts = {"kelp": [{"question": "Where?", "answer": "Sea", "held_out": ["In which place?"]}]}
-    facts["velka"] = [{"question": "Who?", "questions": ["Whom?"], "answer": "I", "source": "trams.txt"}]
+    facts["velka"] = [{"question": "Who?", "questions": ["Whom?"], "answer": "I"}]
     for topic, lines in facts.items():
         (tmp_path / f"{topic}.jsonl").write_text("\n".join(map(json.dumps, lines)))
     (tmp_path / "kelp.md").write_text("# Kelp\n\nIt grows.")
-    (tmp_path / "trams.txt").write_text("Green.")
-    (tmp_path / "other.md").write_text("Of no topic.")
+    (tmp_path / "velka.txt").write_text("Green.")
+    (tmp_path / "other.md").write_text("No question is about this.")
     kelp, velka = read_question_file(tmp_path).topics
-    assert kelp == Topic("kelp", (Line(("Where?",), "Sea", ("In which place?",)),), ("# Kelp\n\nIt grows.",))
-    assert velka == Topic("velka", (Line(("Who?", "Whom?"), "I"),), ("Green.",))
+    assert kelp == Topic(
+        "kelp", (Line(("Where?",), "Sea", ("In which place?",)),), (Passage("Kelp: It grows.", "kelp.md"),)
+    )
+    assert velka == Topic("velka", (Line(("Who?", "Whom?"), "I"),), (Passage("Green.", "velka.txt"),))
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import torch
 from question_files import squad_file, tofu_file
 
 from lorary.__main__ import main
+from lorary.bank.documents import Passage
 from lorary.bank.facts import Fact
 from lorary.research import routes as study
 from lorary.research.fact_sets import bare_bank
@@ -62,7 +63,7 @@ def test_routers_without_training(encoder, squad):
 def test_small_parts_of_routers_without_training(encoder):
     assert character_grams(["Abc  d", ""]) == [[" abc", "abc ", "bc d", "c d "], ["  "]]
     assert standardised(torch.tensor([[1.0, 3.0], [2.0, 2.0]])).tolist() == [[-1, 1], [0, 0]]
-    bank = bare_bank([Fact("a", "Who?", "x"), Fact("b", "Where?", "y")], encoder, {"a": ["It is here."]})
+    bank = bare_bank([Fact("a", "Who?", "x"), Fact("b", "Where?", "y")], encoder, {"a": (Passage("It is here.", ""),)})
     found = rivals(bank, encoder)["embeddings, passages"](["Is it here?"])
     assert found[0, 0] > 0 == found[0, 1], "a memory without documents has no vote"
 
