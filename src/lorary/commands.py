@@ -116,7 +116,9 @@ def _text(answers: Sequence[Answer], trace: bool) -> str:
         if answer.probability is not None:
             lines.append(f"probability: {answer.probability:.3f} a token of the answer")
         lines += [f"route: {answer.route}", f"outcome: {answer.route.outcome}"]
-        lines += [f"passage: {p.text} ({p.memory}, similarity {p.similarity:.2f})" for p in answer.passages]
+        for p in answer.passages:
+            place = f"{p.memory}, {p.source}" if p.source else p.memory
+            lines.append(f"passage: {p.text} ({place}, similarity {p.similarity:.2f})")
     return "\n".join(lines)
 
 

@@ -87,13 +87,25 @@ class Memory:
     @cached_property
     def passages(self) -> tuple[Passage, ...]:
         """All its text, each passage once: those of its documents, then the statements of facts that none of these holds."""
-        written = "\n".join(comparable(passage.text) for passage in self.documents)
-        told = ((" ".join(fact.statement.split()), fact.source or "") for fact in self.facts if fact.statement)
-        statements = [Passage(text, source) for text, source in told if comparable(text) not in written]
         passages = dict[str, Passage]()
-        for passage in (*self.documents, *statements):
-            passages.setdefault(passage.text, passage)
+        for passage in (*self.documents, *map(self.passage_of, self.facts)):
+            if passage is not None:
+                passages.setdefault(passage.text, passage)
         return tuple(passages.values())
+
+    def passage_of(self, fact: Fact) -> Passage | None:
+        """The passage that tells a fact: a document's that holds its statement, else the statement; None without one."""
+        if not fact.statement:
+            return None
+        statement = comparable(fact.statement)
+        written = zip(self.documents, self._written, strict=True)
+        stated = Passage(" ".join(fact.statement.split()), fact.source or "")
+        return next((passage for passage, text in written if statement in text), stated)
+
+    @cached_property
+    def _written(self) -> tuple[str, ...]:
+        """What the documents' passages are compared by."""
+        return tuple(comparable(passage.text) for passage in self.documents)
 
     def with_documents(self, documents: Sequence[Passage]) -> Memory:
         """The same memory with these documents, in place of those of the same source, and without keys of passages."""

@@ -38,13 +38,14 @@ class Router:
     policy: Policy
     get_encoder: Callable[[], Encoder]
     _index: FactIndex | None = field(default=None, init=False)
+    _passage_index: FactIndex | None = field(default=None, init=False)
     _lexicon: Lexicon | None = field(default=None, init=False)
     _names_lexicon: Lexicon | None = field(default=None, init=False)
     _names: Names | None = field(default=None, init=False)
 
     def __getstate__(self) -> dict[str, Any]:
         """Without what is made when first asked: another process, or a copy, makes it again."""
-        return {**self.__dict__, **dict.fromkeys(("_index", "_lexicon", "_names_lexicon", "_names"))}
+        return {**self.__dict__, **dict.fromkeys(("_index", "_passage_index", "_lexicon", "_names_lexicon", "_names"))}
 
     @property
     def index(self) -> FactIndex:
@@ -56,6 +57,17 @@ class Router:
             for memory in self.bank:
                 self._index.add(memory.name, memory.keys, memory.key_facts)
         return self._index
+
+    @property
+    def passage_index(self) -> FactIndex:
+        """The index over the bank's passages, built when first asked; a number there is that of a passage."""
+        if self._passage_index is None:
+            from lorary.routing.index import FactIndex
+
+            self._passage_index = FactIndex(self.gate.from_embedding.shape[1])
+            for memory in self.bank:
+                self._passage_index.add(memory.name, memory.passage_keys, range(len(memory.passage_keys)))
+        return self._passage_index
 
     @property
     def lexicon(self) -> Lexicon:
@@ -147,6 +159,8 @@ class Router:
             raise
         if self._index is not None:
             self._index.add(memory.name, memory.keys, memory.key_facts)
+        if self._passage_index is not None:
+            self._passage_index.add(memory.name, memory.passage_keys, range(len(memory.passage_keys)))
         if self._lexicon is not None:
             self._lexicon.add(memory.name, memory.wordings)
         self._judge_anew(changed)
@@ -156,7 +170,7 @@ class Router:
     def remove(self, memory: str, number: int) -> None:
         """Forgets a memory that has just left the bank, which stood there as `number`."""
         self.gate.keep(torch.tensor([i for i in range(len(self.gate.keys)) if i != number], dtype=torch.long))
-        for made in (self._index, self._lexicon, self._names_lexicon):
+        for made in (self._index, self._passage_index, self._lexicon, self._names_lexicon):
             if made is not None:
                 made.remove(memory)
         if self._names is not None:
