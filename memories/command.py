@@ -178,7 +178,9 @@ def merge(argv: list[str]) -> None:
     parser.add_argument(
         "--how", choices=("exact", "ties", "linear"), default="exact", help="exact keeps the sum of all updates"
     )
-    parser.add_argument("--memories", metavar="NAME", nargs="+", help="which memories; by default all")
+    parser.add_argument(
+        "--memories", metavar="NAME", nargs="+", help="which memories; by default all that have an adapter"
+    )
     parser.add_argument("--weights", metavar="X", type=float, nargs="+", help="weight of each; by default equal")
     parser.add_argument("--density", metavar="X", type=float, default=0.2, help="share of entries that ties keeps")
     options = parser.parse_args(argv)

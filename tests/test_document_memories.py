@@ -10,10 +10,12 @@ from conftest import FACTS, pico_model, save_adapter
 from peft import PeftModel
 
 from lorary.__main__ import main
+from lorary.answering.passages import nearest_passages
 from lorary.bank.bank import MemoryBank
 from lorary.bank.documents import DocumentError, Passage, passages_of, read_document, read_documents
 from lorary.bank.facts import FactError
 from lorary.bank.files import BankError
+from lorary.bank.merging import merge
 from lorary.base.layers import block_linears, layers_path
 from lorary.memories import Recipe, build
 from lorary.model.composite import assemble, load_composite
@@ -156,7 +158,7 @@ def test_documents_join_a_loaded_composite_and_are_saved_with_it(composite, base
     before = composite(input_ids=ids, adapter_names=["velka"]).logits
     assert composite.load_adapter(adapter_name="harbour", documents=document(tmp_path)) == "harbour"
     composite.load_adapter(adapter_name="velka", documents=[document(tmp_path, "salt.txt", "Salt.")])
-    assert set(composite.memories) == {"ormen", "velka", "lamps", "harbour"}
+    assert composite.memories == ["ormen", "velka", "lamps", "harbour"]
     assert "harbour: 0 facts, 2 passages" in composite.summary()
     assert "4 memories (6 facts, 3 passages)" in composite.summary()
     assert torch.allclose(composite(input_ids=ids, adapter_names=["velka"]).logits, before, atol=1e-6)
@@ -164,6 +166,28 @@ def test_documents_join_a_loaded_composite_and_are_saved_with_it(composite, base
     again = load_composite(tmp_path / "composite")
     assert [len(memory.documents) for memory in again.router.bank] == [len(m.documents) for m in composite.router.bank]
     assert again.router.bank["velka"].documents == (Passage("Salt.", "salt.txt"),)
+
+
+def test_a_memory_that_gets_documents_keeps_its_key(composite, tmp_path):
+    """What the gate was trained to is not lost."""
+    composite.gate.keys.data += 1.0
+    before = {name: value.clone() for name, value in composite.gate.state_dict().items()}
+    question = "Who keeps the lamp of the harbour?"
+    nearest_passages(composite.router, [question], 1)  # so that the indexes are there
+    composite.load_adapter(adapter_name="velka", documents=document(tmp_path))
+    assert composite.memories == ["ormen", "velka", "lamps"]
+    assert all(torch.equal(value, before[name]) for name, value in composite.gate.state_dict().items())
+    assert composite.versions == (0, 0, 0)
+    ((found,),) = nearest_passages(composite.router, [question], 1)
+    assert (found.memory, found.source) == ("velka", "harbour.md")
+
+
+def test_a_merge_leaves_out_what_adds_nothing(bank, encoder, tmp_path):
+    alone = merge(bank, out=tmp_path / "alone")
+    bank.add(name="harbour", documents=passages_of(HARBOUR, "harbour.md"), encoder=encoder)
+    merged = merge(bank, out=tmp_path / "merged")
+    for file in ("adapter_config.json", "adapter_model.safetensors"):
+        assert (merged / file).read_bytes() == (alone / file).read_bytes()
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from torch import Tensor
 from lorary.bank.adapters import CONFIG, PREFIX, WEIGHTS
 from lorary.bank.bank import MemoryBank
 from lorary.bank.files import BankError, write_aside
+from lorary.bank.joining import DOCUMENTS
 from lorary.bank.memory import Memory
 from lorary.bank.targets import scaling
 from lorary.tables import counted
@@ -77,13 +78,14 @@ def merge(
     """The folder `out` with one stock PEFT adapter that stands for several memories; `merged` says how.
 
     Args:
-        memories: which to merge; all by default.
+        memories: which to merge; by default all, but for those of documents alone, whose adapters add nothing.
 
     Raises:
         BankError: an unknown memory; MergeError: what `merged` refuses.
     """
     opened = MemoryBank.load(bank) if isinstance(bank, (str, Path)) else bank
-    chosen = [opened[name] for name in (memories or opened.names)]
+    adapted = [memory.name for memory in opened if memory.card.get("recipe") != DOCUMENTS]
+    chosen = [opened[name] for name in (memories or adapted)]
     files = merged("merged", chosen, how, weights, density=density, base=opened.base).files()
     for file in (WEIGHTS, CONFIG):
         write_aside(Path(out) / file, files[file])

@@ -159,13 +159,17 @@ class Router:
             raise
         if self._index is not None:
             self._index.add(memory.name, memory.keys, memory.key_facts)
-        if self._passage_index is not None:
-            self._passage_index.add(memory.name, memory.passage_keys, range(len(memory.passage_keys)))
+        self.add_passages(memory)
         if self._lexicon is not None:
             self._lexicon.add(memory.name, memory.wordings)
         self._judge_anew(changed)
         if self._names_lexicon is not None:
             self._names_lexicon.add(memory.name, self.only_names(memory.wordings))
+
+    def add_passages(self, memory: Memory) -> None:
+        """Lets the passages that a memory holds now be found; where it is there already, the gate keeps its key."""
+        if self._passage_index is not None:
+            self._passage_index.add(memory.name, memory.passage_keys, range(len(memory.passage_keys)))
 
     def remove(self, memory: str, number: int) -> None:
         """Forgets a memory that has just left the bank, which stood there as `number`."""
