@@ -52,6 +52,11 @@ def test_paragraphs_are_passages_and_headings_stay_with_what_follows():
     assert texts("") == texts(" \n\n***\n") == []
 
 
+def test_a_comment_in_code_is_no_heading():
+    document = "# Setup\n\n```sh\n# first this\nmake setup\n\nmake test\n```\n\nThen go on.\n\n~~~\n# open"
+    assert texts(document) == ["Setup: # first this make setup", "make test", "Then go on.", "# open"]
+
+
 @pytest.mark.parametrize(
     ("sentence", "space"),
     [

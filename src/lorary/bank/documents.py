@@ -116,6 +116,9 @@ def width(text: str) -> int:
 
 
 _BLANK = regex.compile(r"\n\s*\n")
+_CODE = regex.compile(
+    r"^ {0,3}(?<fence>`{3,}|~{3,})[^\n]*\n(?<code>.*?)(?:^ {0,3}\g<fence>[`~]*[ \t]*$|\Z)", regex.M | regex.S
+)
 _MARKED_HEADING = regex.compile(
     r"^ {0,3}#{1,6}[ \t]+(.+?)[ \t]*#*[ \t]*$|^(?![ \t]*\|)(?=.*\w)(.+)\n {0,3}(?:=+|-{2,})[ \t]*$", regex.M
 )
@@ -127,20 +130,29 @@ _WRAPPED = regex.compile(rf"(?<=[{_WIDE}])\n(?=[{_WIDE}])")
 
 def _paragraphs(text: str) -> Iterator[tuple[str, bool]]:
     """(paragraph, whether it is a heading) of a text; the lines of a paragraph stay apart."""
-    text = "\n".join(text.removeprefix("\ufeff").splitlines())
-    marked = _MARKED_HEADING.sub(lambda heading: f"\n\n# {heading[1] or heading[2]}\n\n", text)
-    for block in _BLANK.split(marked):
-        lines = [line.strip() for line in block.splitlines() if regex.search(r"\w", line)]
-        if not lines:
-            continue
-        if lines[0].startswith("# ") and len(lines) == 1:
-            yield lines[0].removeprefix("# ").strip(), True
+    text = "\n".join(text.removeprefix("\ufeff").splitlines()) + "\n"
+    place = 0
+    for code in _CODE.finditer(text):
+        yield from _outside_code(text[place : code.start()])
+        yield from ((block, False) for block in _blocks(code["code"]))
+        place = code.end()
+    yield from _outside_code(text[place:])
+
+
+def _outside_code(text: str) -> Iterator[tuple[str, bool]]:
+    for block in _blocks(_MARKED_HEADING.sub(lambda heading: f"\n\n# {heading[1] or heading[2]}\n\n", text)):
+        if block.startswith("# ") and "\n" not in block:
+            yield block.removeprefix("# ").strip(), True
         else:
-            short = len(lines) == 1 and width(lines[0]) <= _LONGEST_HEADING
-            yield (
-                _WRAPPED.sub("", "\n".join(lines)),
-                short and not _ITEM.match(lines[0]) and not _ENDED.search(lines[0]),
-            )
+            short = "\n" not in block and width(block) <= _LONGEST_HEADING
+            yield _WRAPPED.sub("", block), short and not _ITEM.match(block) and not _ENDED.search(block)
+
+
+def _blocks(text: str) -> Iterator[str]:
+    """What blank lines part, without lines that have no letter."""
+    for block in _BLANK.split(text):
+        if lines := [line.strip() for line in block.splitlines() if regex.search(r"\w", line)]:
+            yield "\n".join(lines)
 
 
 def _with_headings(headings: Sequence[str], paragraph: str) -> list[str]:
