@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -180,6 +181,14 @@ def test_a_memory_that_gets_documents_keeps_its_key(composite, tmp_path):
     assert composite.versions == (0, 0, 0)
     ((found,),) = nearest_passages(composite.router, [question], 1)
     assert (found.memory, found.source) == ("velka", "harbour.md")
+
+
+def test_a_memory_that_takes_the_place_of_another_with_its_weights_and_another_scale_acts_so(composite):
+    ids, velka = torch.arange(4, 24).unsqueeze(0), composite.router.bank["velka"]
+    before = composite(input_ids=ids, adapter_names=["velka"]).logits
+    stronger = replace(velka, adapter_config={**velka.adapter_config, "lora_alpha": 16})
+    composite.add_memory(stronger, replace_existing=True)
+    assert not torch.allclose(composite(input_ids=ids, adapter_names=["velka"]).logits, before, atol=1e-3)
 
 
 def test_a_merge_leaves_out_what_adds_nothing(bank, encoder, tmp_path):

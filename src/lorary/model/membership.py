@@ -34,7 +34,7 @@ class Membership:
         before = dict(bank.memories)
         memory = bank.add(source, **options)
         old = before.get(memory.name)
-        if old is not None and memory.tensors is old.tensors and memory.facts == old.facts:
+        if old is not None and _differ_in_documents_alone(memory, old):
             self.router.add_passages(memory)
             return memory
         try:
@@ -95,3 +95,8 @@ class Membership:
         layers = decoder_layers(self.base)
         unhook(layers)
         layers[self.config.split_layer].register_forward_pre_hook(decide_at_split, with_kwargs=True)
+
+
+def _differ_in_documents_alone(memory: Memory, other: Memory) -> bool:
+    adapters = memory.tensors is other.tensors and memory.adapter_config == other.adapter_config
+    return adapters and (memory.facts, memory.key_facts) == (other.facts, other.key_facts)
