@@ -9,11 +9,10 @@ from itertools import takewhile
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import LogitsProcessorList
 
-from lorary.answering.likelihood import Likelihood, decoding
+from lorary.answering.likelihood import Likelihood, decoding, mean_log_probability
 from lorary.answering.passages import question_with
 from lorary.base.prompts import answer_ids, around, padded, prompt, prompt_batch, prompt_ids
 from lorary.base.rows import positions
@@ -219,11 +218,3 @@ class Asker:
         if self._start is None or not self._shares(batch[0]):
             return nullcontext()
         return reading(self.model.base, self._start[1])
-
-
-def mean_log_probability(
-    logits: Float[Tensor, "batch seq vocabulary"], ids: Int[Tensor, "batch seq"], mask: Int[Tensor, "batch seq"]
-) -> Float[Tensor, " batch"]:
-    """The mean log-probability, in nats, of the tokens `ids` where `mask` is 1, each predicted by the logits there."""
-    log_probabilities = logits.log_softmax(-1).gather(-1, ids.unsqueeze(-1)).squeeze(-1)
-    return (log_probabilities * mask).sum(-1) / mask.sum(-1).clamp(min=1)

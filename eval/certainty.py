@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from lorary.eval.figures import Area, Certainty, Figures, PriorThird
 from lorary.eval.records import Prediction
@@ -18,9 +20,10 @@ def certainty(predictions: Sequence[Prediction], seed: int) -> Certainty | None:
 
     `wrong` is against wrong answers to what a memory holds; `by_kind` against the answers to what none holds, by the kind
     of question. Only answers of memories count: what the base says without one is no recall; of what memories hold, only
-    what the headline counts. None without a right one.
+    what the headline counts. Where sources were weighed, their calibrated probability that something known is right is told
+    of every question, and all count. None without a right one.
     """
-    sure = [p for p in predictions if p.probability is not None and p.answered_by]
+    sure = [p for p in predictions if p.known is not None or (p.probability is not None and p.answered_by)]
     known = [p for p in sure if p.memory and p.scored]
     right = [p for p in known if p.exact_match == 1]
     if not right:
@@ -34,10 +37,41 @@ def certainty(predictions: Sequence[Prediction], seed: int) -> Certainty | None:
 
 
 def _against(right: Sequence[Prediction], others: Sequence[Prediction], seed: int) -> Area | None:
-    sure, unsure = (torch.tensor([p.probability for p in side]) for side in (right, others))
+    sure, unsure = (
+        torch.tensor([p.known if p.known is not None else p.probability for p in side]) for side in (right, others)
+    )
     drawn = weightings([p.fact for p in [*right, *others]], seed=seed)
     area = interval(auroc(sure, unsure, drawn[:, : len(right)], drawn[:, len(right) :]))
     return area and Area(**area, questions=len(others))
+
+
+COVERAGES = (1.0, 0.95, 0.9, 0.8, 0.5)
+"""Shares of the questions that are answered, the surest first."""
+
+
+def selective(predictions: Sequence[Prediction]) -> dict[str, float] | None:
+    """Share of the questions answered, the surest first → the share of those answers that is right.
+
+    The risk-coverage curve (El-Yaniv and Wiener 2010) at `COVERAGES`, of what the headline counts. None where an answer
+    does not tell how sure it is.
+    """
+    scored = [(p.confidence, p.exact_match) for p in predictions if p.scored and p.exact_match is not None]
+    if not scored or any(confidence is None for confidence, _ in scored):
+        return None
+    sure, right = torch.tensor([[float(c or 0.0), match] for c, match in scored], dtype=torch.double).T
+    return {f"{share:g}": right_among_surest(sure, right, share) for share in COVERAGES}
+
+
+def right_among_surest(
+    confidence: Float[Tensor, " questions"], right: Float[Tensor, " questions"], share: float
+) -> float:
+    """The mean of `right` over the surest share of the questions, at least one; of those that are equally sure as the last,
+    as many count as are wanted, each in part."""
+    wanted = max(1.0, round(share * len(confidence)))
+    last = confidence.sort(descending=True).values[int(wanted) - 1]
+    above, equal = confidence > last, confidence == last
+    part = (wanted - float(above.sum())) / float(equal.sum())
+    return float((right[above].sum() + part * right[equal].sum()) / wanted)
 
 
 THIRDS = ("weak", "middle", "strong")

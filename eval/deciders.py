@@ -10,6 +10,7 @@ from typing import ClassVar
 from jaxtyping import Float
 from torch import Tensor
 
+from lorary.answering.lookup import Stored, look_up
 from lorary.eval.questions import Question
 from lorary.eval.records import StoredFact
 from lorary.eval.routing_scores import RoutingScores
@@ -26,6 +27,8 @@ class Decider:
     """Only a trained gate can."""
     needs_facts: ClassVar[bool] = False
     """Memories are found by their facts."""
+    needs_sources: ClassVar[bool] = False
+    """The composite's sources are calibrated."""
     for_text: ClassVar[bool] = True
     """It has a route for text that is no question, which is not the base's."""
 
@@ -192,16 +195,22 @@ class Lookup(Decider):
 
     def answers(self, questions: Sequence[Question], scores: RoutingScores) -> list[tuple[str, StoredFact | None]]:
         """The answer to each question, with the fact that holds it; "" and None where no fact is near."""
-        router = scores.router
-        nearest = router.index.nearest(scores.embeddings([question.text for question in questions]), 1)
-        answers: list[tuple[str, StoredFact | None]] = []
-        for facts in nearest:
-            for memory, number, similarity in facts:
-                fact = router.bank[memory].facts[number]
-                answers.append((fact.answer, StoredFact(memory, fact.question, round(similarity, 4))))
-            if not facts:  # no memory has facts, or the encoder cannot read the question
-                answers.append(("", None))
-        return answers
+        found = look_up(scores.router, scores.embeddings([question.text for question in questions]))
+        return [(stored.fact.answer, stored_fact(stored)) if stored else ("", None) for stored in found]
+
+
+def stored_fact(stored: Stored) -> StoredFact:
+    """A fact that was looked up, as it is recorded."""
+    return StoredFact(stored.memory, stored.fact.question, round(stored.similarity, 4))
+
+
+@dataclass(frozen=True)
+class LikeliestRight(ByPolicy):
+    """The policy decides on the memory; of its answer, the stored one and the base's the likeliest to be right is given."""
+
+    needs_sources = True
+    needs_facts = True
+    for_text = False
 
 
 @dataclass(frozen=True)

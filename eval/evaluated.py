@@ -44,9 +44,13 @@ class Evaluated:
 
     @property
     def first(self) -> tuple[str, ...]:
-        """The conditions that are run by default: of a bank without facts, those that need none."""
+        """The conditions that are run by default: without facts or calibrated sources, those that need none."""
         names = FIRST if self.gated else _WITHOUT_GATE
-        return tuple(name for name in names if name == EACH or self.has_facts or not CONDITIONS[name].needs_facts)
+        return tuple(name for name in names if name == EACH or self._can_run(CONDITIONS[name]))
+
+    def _can_run(self, condition: Condition) -> bool:
+        has_sources = bool(self.model.config.sources) or not condition.decider.needs_sources
+        return has_sources and (self.has_facts or not condition.needs_facts)
 
     @property
     def has_facts(self) -> bool:
@@ -61,6 +65,11 @@ class Evaluated:
                 raise ConditionError(
                     f"condition {name!r} needs a trained gate, and {self.name} has none; leave it out, or give a "
                     f"composite that `lorary train-router` wrote; without a gate there are {', '.join(ungated)}"
+                )
+            if condition.decider.needs_sources and not self.model.config.sources:
+                raise ConditionError(
+                    f"condition {name!r} needs calibrated sources, and {self.name} has none; leave it out, or train its "
+                    "router again with `lorary train-router`"
                 )
             if condition.needs_facts and not self.has_facts:
                 raise ConditionError(

@@ -17,7 +17,7 @@ from lorary.bank.merging import MergeError, merged
 from lorary.errors import LoraryError
 from lorary.eval import results as stored
 from lorary.eval import studies
-from lorary.eval.certainty import by_prior, certainty
+from lorary.eval.certainty import by_prior, certainty, selective
 from lorary.eval.comparison import within
 from lorary.eval.conditions import Condition, ConditionError, choose, known
 from lorary.eval.costs import damage, latency, retention
@@ -138,6 +138,8 @@ def _answers(run: Run, gated: bool) -> None:
         results.calibration = calibration(predictions.get("gate") or predictions.get("policy") or [])
     certain = {name: certainty(own, run.seed) for name, own in predictions.items()}
     results.certainty = {name: own for name, own in certain.items() if own}
+    curves = {name: selective(own) for name, own in predictions.items()}
+    results.selective = {name: own for name, own in curves.items() if own}
     judged = {name: own for name, own in predictions.items() if any(p.likelihoods for p in own)}
     results.prior = by_prior(judged, run.seed)
     results.differences = within(predictions, run.seed)

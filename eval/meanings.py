@@ -7,6 +7,7 @@ MEANINGS = {
     "gate": "the gate alone",
     "index": "the index alone",
     "policy": "gate, then index, then none",
+    "ask": "what `ask` answers: the policy's memory, a stored answer or the base, the likeliest to be right",
     "centroid": "the memory whose mean fact embedding is nearest",
     "lexicon": "the memory that BM25 puts first",
     "oracle-sum": "the right memories, told, each with weight 1",
@@ -32,7 +33,7 @@ MEANINGS = {
 EACH, ALL = "each", "all"
 """Stand for a condition for each single memory of the composite, and for every condition and each memory."""
 
-FIRST = ("base", "lookup", "oracle", "gate", "index", "policy", "uniform", "shuffled")
+FIRST = ("base", "lookup", "oracle", "gate", "index", "policy", "ask", "uniform", "shuffled")
 """The conditions that a composite alone offers: what is run by default."""
 
 PARTS = ("questions", "retention", "latency")

@@ -16,7 +16,7 @@ from lorary.eval.records import ConditionResult, Prediction, Results, Studies
 from lorary.eval.report import bank_points, merge_points, notes, tables
 from lorary.tables import counted
 
-_CHIEF = ("lookup", "oracle", "gate", "index", "policy", "hybrid")
+_CHIEF = ("lookup", "oracle", "gate", "index", "policy", "ask", "hybrid")
 """Conditions whose recall is told by topic, of those that were run."""
 _READ = 60
 """Failures that the page shows, at most."""

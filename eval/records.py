@@ -52,6 +52,7 @@ class Prediction:
         fact: wordings of one fact share it.
         answer: None where there is nothing to recall; then no measure has a score.
         probability: how likely what was said was, a token on average; None where that is unknown.
+        known: the calibrated probability that memory or lookup is right; None where sources were not weighed.
         scored: whether the headline counts it.
         likelihoods: the mean log-probability of each option's tokens.
         route: None where no model of the run was asked: another system answered, or a stored answer was looked up.
@@ -66,6 +67,7 @@ class Prediction:
     kind: str = "held-out"
     said: str = ""
     probability: float | None = None
+    known: float | None = None
     scored: bool = False
     exact_match: float | None = None
     contains: float | None = None
@@ -95,6 +97,16 @@ class Prediction:
         if self.stored:
             return (self.stored.memory,)
         return self.route.memories if self.route else ()
+
+    @property
+    def confidence(self) -> float | None:
+        """How sure its answer is: by calibrated sources, else by its probability, else by the similarity of what was looked
+        up; None where nothing tells."""
+        if self.known is not None:
+            return self.known
+        if self.probability is not None:
+            return self.probability
+        return self.stored.similarity if self.stored else None
 
     @property
     def found(self) -> bool:
@@ -172,6 +184,7 @@ class Results:
     abstention: Abstention | None = None
     calibration: Calibration | None = None
     certainty: dict[str, Certainty] = field(default_factory=dict)
+    selective: dict[str, dict[str, float]] = field(default_factory=dict)
     prior: dict[str, list[PriorThird]] = field(default_factory=dict)
     differences: Differences | None = None
     retention: Retention | None = None

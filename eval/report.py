@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from lorary.eval.certainty import THIRDS
+from lorary.eval.certainty import COVERAGES, THIRDS
 from lorary.eval.figures import Area, Difference, Score, Timing
 from lorary.eval.records import BankStudy, ConditionResult, KindResult, MergeStudy, Results
 from lorary.tables import ABSENT, counted, difference, figure, markdown_table, with_interval
@@ -157,6 +157,13 @@ def _area(area: Area | None) -> str:
     return f"{area.value:.3f} ({area.low:.3f} to {area.high:.3f}), {area.questions} of them" if area else ABSENT
 
 
+def by_coverage(results: Results) -> list[list[str]]:
+    """Rows of (condition, share right among the surest answers …), the shares that are answered in the first row."""
+    rows = [["right of the surest answers", *(f"{share:.0%}" for share in COVERAGES)]]
+    rows += [[name, *(figure(own[f"{share:g}"]) for share in COVERAGES)] for name, own in results.selective.items()]
+    return rows if results.selective else []
+
+
 def by_prior(results: Results) -> list[list[str]]:
     """Rows of (kind and strength of the base's prior, its range, questions, accuracy by condition …), the conditions in
     the first row; nothing for a run whose questions have no options."""
@@ -224,6 +231,7 @@ def tables(results: Results) -> dict[str, list[list[str]]]:
         "By strength of the prior": by_prior(results),
         "Differences on the same questions": by_difference(results),
         "How often a right answer is the likelier one (AUROC)": by_certainty(results),
+        "Where only the surest answers are given": by_coverage(results),
         "By number of memories in the bank": by_number(bank_points(results.studies.in_bank)),
         "By number of memories merged": by_number(merge_points(results.studies.by_merging)),
         "Damage to unrelated text": by_damage(results),

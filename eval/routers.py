@@ -20,7 +20,7 @@ from lorary.routing.policy import decide
 from lorary.statistics import auroc, bins_of, calibration_error, value
 
 _BINS = 10
-_SEVERAL = ("gate-two", "policy-two", "policy-parts")
+_SEVERAL = ("ask", "gate-two", "policy-two", "policy-parts")
 """Conditions that may answer from several memories, so that it is told whether they found all."""
 
 

@@ -15,9 +15,10 @@ from lorary.bank.memory import Memory
 from lorary.base.prompts import longest_answer
 from lorary.eval import results as stored
 from lorary.eval.asking import Ask, Asker, Said
+from lorary.eval.best_source import by_likeliest
 from lorary.eval.conditions import Condition
 from lorary.eval.contexts import Contexts
-from lorary.eval.deciders import Lookup
+from lorary.eval.deciders import LikeliestRight, Lookup
 from lorary.eval.questions import Question, headline, pieces
 from lorary.eval.records import ConditionResult, Prediction, Predictions, Results
 from lorary.eval.routing_scores import RoutingScores
@@ -150,6 +151,8 @@ class Run:
         )
         if condition.parted:
             advance(len(predictions))
+        if isinstance(decider, LikeliestRight):
+            predictions = by_likeliest(predictions, self.questions, asker, scores, new_tokens=self.longest(condition))
         self.keep(name, condition.meaning, predictions, began, generated=len(asker.kept) - known)
 
 

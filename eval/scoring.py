@@ -6,6 +6,7 @@ import re
 import string
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, TypeVar
 
@@ -103,9 +104,14 @@ def prediction(
         facts_told=sum(shares) / len(shares) if shares else None,
         all_told=min(shares, default=None),
         parts=parts,
-        route=route and Route(**{**vars(route), "confidence": round(route.confidence, 4)}),
+        route=route and _rounded(route),
         stored=stored,
     )
+
+
+def _rounded(route: Route) -> Route:
+    right = None if route.right is None else round(route.right, 4)
+    return replace(route, confidence=round(route.confidence, 4), right=right)
 
 
 def score(resampled: Resampled) -> Score | None:

@@ -1,4 +1,4 @@
-"""The last screen of a run: six rows against what else one would do, then five questions with their answers."""
+"""The last screen of a run: seven rows against what else one would do, then five questions with their answers."""
 
 from __future__ import annotations
 
@@ -25,13 +25,14 @@ _ROWS = {
     "index": "the memory of the nearest fact",
     "gate": "the memory that the gate chooses",
     "policy": "Lorary: gate, then index, then none",
+    "ask": "Lorary: memory, stored answer or base",
     "oracle": "the right memory, told: the best there could be",
 }
 """Condition → what it is, for people, in the order of the screen."""
-_FIRST = ("policy", "oracle", "base", "lookup", "passages", "index", "uniform", "shuffled", "gate")
+_FIRST = ("ask", "policy", "oracle", "base", "lookup", "passages", "index", "uniform", "shuffled", "gate")
 """Which of them are shown where there are more than `_MOST`, the most telling first."""
-_MOST, _QUESTIONS = 6, 5
-_ASKED = ("policy", "gate", "index", "oracle")
+_MOST, _QUESTIONS = 7, 5
+_ASKED = ("ask", "policy", "gate", "index", "oracle")
 """Whose answers are shown: the first that was run."""
 
 
@@ -57,7 +58,7 @@ def _conditions(results: Results) -> Table:
     own = known([*results.configuration.get("memories", ())])
     rows = _ROWS | {name: f"{name}: {result.meaning}" for name, result in run.items() if name not in own}
     outside = [name for name in rows if name not in _ROWS]
-    shown = [name for name in (*_FIRST[:4], *outside, *_FIRST[4:]) if name in run][:_MOST]
+    shown = [name for name in (*_FIRST[:5], *outside, *_FIRST[5:]) if name in run][:_MOST]
     table = Table(box=None)
     table.add_column("who answers", overflow="fold")
     table.add_column("right answers (95 %)", no_wrap=True)

@@ -27,6 +27,7 @@ from lorary.router_training.initial import start_from, start_reading
 from lorary.router_training.module import GateTraining, Weights, as_of_now
 from lorary.router_training.resuming import CheckpointError, check, epochs_begun, read_checkpoint, record
 from lorary.router_training.settings import Training
+from lorary.router_training.source_calibration import calibrate_sources
 from lorary.routing.encoder import load_encoder
 from lorary.routing.router import Router
 
@@ -91,6 +92,7 @@ def train_router(
         figures = calibrate(model.router, data, **limits)
         model.config.policy |= figures["policy"]
         model.router.policy = model.config.routing_policy()
+        calibrate_sources(model, data)
         seconds = round(time.perf_counter() - began, 1)
         model.config.router_training = {**asdict(training), "seconds": seconds, **figures}
         if trainer.is_global_zero:

@@ -26,6 +26,10 @@ QUESTION = "Who cooks at Velka station?"
 OPEN = Policy(t_gate=0.0)
 
 
+SWITCHED = [outcome for outcome in OUTCOMES if outcome != "lookup"]
+"""What the switches give by themselves; a stored answer takes calibrated sources (test_sources.py)."""
+
+
 def ids_of(tokenizer, text):
     return tokenizer(text, return_tensors="pt", add_special_tokens=False).input_ids
 
@@ -38,7 +42,7 @@ def ids_of(tokenizer, text):
         (replace(OPEN, passages=2, sources=()), "passages"),
         (replace(OPEN, sources=()), "base"),
     ],
-    ids=OUTCOMES,
+    ids=SWITCHED,
 )
 def test_each_outcome_is_what_it_says(policy, outcome, composite, tokenizer):
     found = answer(composite, QUESTION, policy=policy, max_new_tokens=6)
@@ -154,7 +158,7 @@ def test_the_composite_keeps_its_switches_and_the_command_overrides_them(composi
         assert main([*asked, *switches]) == 0
         told[name] = json.loads(capsys.readouterr().out)
         assert told[name]["outcome"] == name
-    assert [len(told[name]["passages"]) for name in OUTCOMES] == [0, 2, 1, 0]
+    assert [len(told[name]["passages"]) for name in SWITCHED] == [0, 2, 1, 0]
     assert told["passages"]["passages"][0]["memory"] == "velka"
     assert main([*asked[:-1], "--trace"]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -176,7 +180,7 @@ def test_a_run_measures_what_the_switches_do(composite, tmp_path):
     asked = {"conditions": tuple(conditions), "passages": 2, "free_tokens": 0, "parts": ("questions",)}
     recall(composite, out=tmp_path, quiet=True, **asked)
     _, predictions = read(tmp_path)
-    for (name, policy), outcome in zip(conditions.items(), OUTCOMES, strict=True):
+    for (name, policy), outcome in zip(conditions.items(), SWITCHED, strict=True):
         assert len(predictions[name]) == 2
         for told in predictions[name]:
             tokens = longest_answer(composite.tokenizer, [told.answer for told in predictions[name]]) + 1

@@ -23,7 +23,8 @@ def _add_answering(parser: Options) -> None:
     parser.add_argument("--base", metavar="NAME", help="where the base is, if not where the composite says")
     parser.add_argument("--max-new-tokens", metavar="N", type=int, default=32, help="length of the longest answer")
     parser.add_argument("--passages", metavar="N", type=int, help="passages that the index puts before the question")
-    parser.add_argument("--no-memory", action="store_true", help="let no memory take part")
+    parser.add_argument("--no-memory", action="store_true", help="let no memory take part, and give no stored answer")
+    parser.add_argument("--no-lookup", action="store_true", help="give no stored answer in place of a memory's")
 
 
 def _policy_changes(options: Any) -> dict[str, Any]:
@@ -31,6 +32,7 @@ def _policy_changes(options: Any) -> dict[str, Any]:
     from lorary.routing.policy import Policy
 
     changes: dict[str, Any] = {"sources": ()} if options.no_memory else {}
+    changes |= {"lookup": False} if options.no_lookup else {}
     changes |= taken(options, "passages")
     replace(Policy(), **changes)  # a bad number is told before the model is loaded
     if options.max_new_tokens < 1:
@@ -54,12 +56,12 @@ def ask(argv: list[str]) -> None:
     parser.add_argument(
         "--trace",
         action="store_true",
-        help="also print the answer's probability and its route: memories, source, passages",
+        help="also print the answer's route, its source, how likely each source is to be right, and passages",
     )
     parser.add_argument("--parts", action="store_true", help="answer each part of the question on its own")
     parser.add_argument("--heatmap", metavar="FILE", help="also draw the weights token by token, as .png or .html")
     _add_answering(parser)
-    parser.add_json("answer, probability, route and passages")
+    parser.add_json("answer, probabilities, route, cost and passages")
     options = parser.parse_args(argv)
     from lorary.answering.heatmap import check_ending
 
@@ -97,6 +99,9 @@ def _plain(question: str, answers: Sequence[Answer]) -> dict[str, Any]:
             "probability": answer.probability,
             "route": asdict(answer.route),
             "outcome": answer.route.outcome,
+            "right": answer.right,
+            "sources": dict(answer.likely),
+            "cost": {"generated_tokens": answer.generated, "passes": answer.passes},
             "passages": [asdict(passage) for passage in answer.passages],
         }
         for answer in answers
@@ -116,6 +121,8 @@ def _text(answers: Sequence[Answer], trace: bool) -> str:
         if answer.probability is not None:
             lines.append(f"probability: {answer.probability:.3f} a token of the answer")
         lines += [f"route: {answer.route}", f"outcome: {answer.route.outcome}"]
+        if answer.likely:
+            lines.append("right: " + ", ".join(f"{source} {likely:.3f}" for source, likely in answer.likely.items()))
         for p in answer.passages:
             place = f"{p.memory}, {p.source}" if p.source else p.memory
             lines.append(f"passage: {p.text} ({place}, similarity {p.similarity:.2f})")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -11,11 +11,15 @@ from jaxtyping import Int
 from torch import Tensor
 from transformers import LogitsProcessorList, PreTrainedTokenizerBase
 
+from lorary.answering.judging import Draft, Judgement, judge
 from lorary.answering.likelihood import Likelihood, decoding
+from lorary.answering.lookup import Stored
 from lorary.answering.passages import FoundPassage, Prompt, check_fits, with_passages
-from lorary.base.prompts import Chat, chat_of, last_user, prompt_batch
+from lorary.answering.sources import known
+from lorary.base.prompts import Chat, answer_ids, chat_of, last_user, prompt_batch
 from lorary.base.questions import parts_of
 from lorary.model.modeling import LoraryForCausalLM
+from lorary.model.requests import remember_routes
 from lorary.routing.policy import Policy, Route
 
 
@@ -29,8 +33,13 @@ class Answer:
         policy: that decided.
         ids: the tokens of prompt and answer.
         prompt_tokens: how many of them are the prompt's.
-        probability: how likely the answer was, a token on average (`likelihood.Likelihood`), 0 to 1. What a memory was not
-            taught it makes up, and is less sure of; None under beam search and assisted decoding.
+        probability: how likely the answer was to the model, a token on average (`likelihood.Likelihood`), 0 to 1. What a
+            memory was not taught it makes up, and is less sure of; None under beam search and assisted decoding, and for a
+            stored answer that no memory was asked about.
+        likely: source → how likely its answer is to be right (`sources.probabilities`); empty where nothing was judged.
+        stored: the nearest stored fact, which was looked up; None where nothing was judged, or no memory has facts.
+        generated: tokens that were generated for it; what another source's answer replaced counts too.
+        passes: forward passes beside them, for likelihoods.
     """
 
     text: str
@@ -40,6 +49,22 @@ class Answer:
     ids: Int[Tensor, " seq"]
     prompt_tokens: int
     probability: float | None = None
+    likely: Mapping[str, float] = field(default_factory=dict)
+    stored: Stored | None = None
+    generated: int = 0
+    passes: int = 0
+
+    @property
+    def right(self) -> float | None:
+        """The calibrated probability that it is right; of the base's, that nothing stored answers the question. None where
+        nothing was judged."""
+        return self.route.right
+
+    @property
+    def known(self) -> float | None:
+        """How likely the likelier of memory and lookup is to be right: what tells known questions from others. None where
+        nothing was judged."""
+        return known(self.likely) if self.likely else None
 
     @property
     def passages(self) -> tuple[FoundPassage, ...]:
@@ -113,15 +138,92 @@ def answers(
     max_new_tokens: int = 32,
     **settings: Any,
 ) -> list[Answer]:
-    """The answers to several questions, generated in one batch. As `answer` otherwise."""
-    policy, tokenizer = policy or model.router.policy, model.tokenizer
+    """The answers to several questions, generated in one batch. As `answer` otherwise.
+
+    Where the composite's sources are calibrated and the policy routes, the likeliest one to be right answers: the memory,
+    the stored answer of the nearest fact, or the base.
+    """
+    policy = policy or model.router.policy
     prompts = [with_passages(model, question, policy.passages) for question in questions]
+    drafts = by_route(model, prompts, policy, max_new_tokens, settings)
+    if not _judged(model, policy, settings):
+        return drafts
+    judgements = judge(model, [draft_of(model, draft) for draft in drafts], policy)
+    left = [row for row, one in enumerate(judgements) if one.source == "base" and drafts[row].route.memories]
+    with model.routed(adapter_names=["__base__"]):
+        again = by_route(model, [prompts[row] for row in left], policy, max_new_tokens, settings) if left else []
+    base = dict(zip(left, again, strict=True))
+    given = [
+        _given(model, draft, judgement, base.get(row))
+        for row, (draft, judgement) in enumerate(zip(drafts, judgements, strict=True))
+    ]
+    remember_routes(model, [answer.route for answer in given])
+    return given
+
+
+def _judged(model: LoraryForCausalLM, policy: Policy, settings: Mapping[str, Any]) -> bool:
+    """Whether sources are weighed: the composite is calibrated for it, and its policy decides, not the caller."""
+    return bool(model.config.sources) and bool(policy.sources) and not _by_caller(model, settings)
+
+
+def _by_caller(model: LoraryForCausalLM, settings: Mapping[str, Any]) -> bool:
+    """Whether the caller names or weighs the memories: in the call, in a block around it, or for all calls."""
+    return model.request().by_caller or bool({"adapter_names", "route_weights"} & settings.keys())
+
+
+def draft_of(model: LoraryForCausalLM, answer: Answer) -> Draft:
+    """An answer as it is judged: its question, its prompt, its route and what was said."""
+    text = answer.prompt.text(model.tokenizer)
+    return Draft(answer.prompt.routing_text, text, answer.route, answer.text, answer.probability)
+
+
+def _given(model: LoraryForCausalLM, draft: Answer, judgement: Judgement, base: Answer | None) -> Answer:
+    """The answer of the source that was judged likeliest to be right.
+
+    Args:
+        base: the base's answer, where a memory was asked first.
+    """
+    evidence, right = judgement.evidence, judgement.right
+    judged: dict[str, Any] = {
+        "likely": judgement.probabilities,
+        "stored": evidence.lookup and evidence.lookup.stored,
+        "passes": evidence.passes,
+    }
+    if judgement.source == "lookup":
+        assert evidence.lookup is not None
+        stored = evidence.lookup.stored
+        route = Route((stored.memory,), (0.0,), "lookup", stored.similarity, right=right)
+        told = answer_ids(model.tokenizer, draft.prompt.text(model.tokenizer), stored.fact.answer)
+        ids = torch.cat([draft.ids[: draft.prompt_tokens], torch.tensor(told, device=draft.ids.device)])
+        likelihood = evidence.reply.lookup if evidence.reply else None
+        return replace(draft, text=stored.fact.answer, route=route, ids=ids, probability=likelihood, **judged)
+    if base is None:
+        return replace(draft, route=replace(draft.route, right=right), **judged)
+    route = replace(base.route, right=right, confidence=right)
+    return replace(base, route=route, generated=draft.generated + base.generated, **judged)
+
+
+def by_route(
+    model: LoraryForCausalLM,
+    prompts: Sequence[Prompt],
+    policy: Policy,
+    max_new_tokens: int,
+    settings: Mapping[str, Any],
+) -> list[Answer]:
+    """What the policy's route answers to each prompt, in one batch, whatever other sources there are.
+
+    Args:
+        settings: what else `generate` takes.
+    """
+    tokenizer = model.tokenizer
     texts = [prompt.text(tokenizer) for prompt in prompts]
     if policy.passages:
         check_fits(model, texts, max_new_tokens)
     inputs = prompt_batch(tokenizer, texts).to(model.device)
     processors = settings.get("logits_processor") or ()
-    settings = {"do_sample": False, "routing_text": [prompt.routing_text for prompt in prompts], **settings}
+    # A text to route by would come before names and weights that a block around gives.
+    routing = {} if _by_caller(model, settings) else {"routing_text": [prompt.routing_text for prompt in prompts]}
+    settings = {"do_sample": False, **routing, **settings}
     decoded = decoding(model, settings)
     ends, watching = decoded.eos_token_id, Likelihood.of(decoded, settings.get("assistant_model"))
     if watching is not None:
@@ -151,7 +253,8 @@ def _answer(
 ) -> Answer:
     text = str(tokenizer.decode(new, skip_special_tokens=True)).strip()
     route = replace(route, passages=len(prompt.passages))
-    return Answer(text, route, prompt, policy, torch.cat([start, new]), len(start), probability)
+    ids = torch.cat([start, new])
+    return Answer(text, route, prompt, policy, ids, len(start), probability, generated=len(new))
 
 
 def _ended(ids: Int[Tensor, " seq"], ends: int | Sequence[int] | None) -> Int[Tensor, " kept"]:

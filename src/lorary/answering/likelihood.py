@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float, Int
@@ -11,8 +11,13 @@ from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor
 from transformers.generation.configuration_utils import GenerationMode
 
+from lorary.base.prompts import answer_ids, padded, prompt_batch
+from lorary.base.rows import positions
 from lorary.errors import LoraryError
 from lorary.tables import counted
+
+if TYPE_CHECKING:
+    from lorary.model.modeling import LoraryForCausalLM
 
 _FOLLOWED = (GenerationMode.GREEDY_SEARCH, GenerationMode.SAMPLE)
 """Ways to generate that keep rows in their places and take no token back."""
@@ -97,3 +102,40 @@ class Likelihood(LogitsProcessor):
             self._take(output[:, -1])
             self._last = None
         return (self._sum / self._count.clamp(min=1)).exp().tolist()
+
+
+@torch.no_grad()
+def answer_probabilities(
+    model: LoraryForCausalLM,
+    texts: Sequence[str],
+    answers: Sequence[str],
+    route_weights: Float[Tensor, "batch memories"],
+) -> list[float]:
+    """How likely given answers are, as `Likelihood.probabilities` tells of generated ones, by one forward pass.
+
+    Args:
+        texts: the prompts that they would answer, as the model reads them.
+        route_weights: of the memories, a row each.
+    """
+    tokenizer = model.tokenizer
+    prompts = prompt_batch(tokenizer, texts)
+    rows = [answer_ids(tokenizer, text, answer) for text, answer in zip(texts, answers, strict=True)]
+    told = padded(tokenizer, rows, "right")
+    mask = torch.cat([prompts.attention_mask, told.attention_mask], 1).to(model.device)
+    output = model(
+        input_ids=torch.cat([prompts.input_ids, told.input_ids], 1).to(model.device),
+        attention_mask=mask,
+        position_ids=positions(mask),
+        route_weights=route_weights,
+        logits_to_keep=told.input_ids.shape[1] + 1,
+    )
+    told = told.to(model.device)
+    return mean_log_probability(output.logits[:, :-1].float(), told.input_ids, told.attention_mask).exp().tolist()
+
+
+def mean_log_probability(
+    logits: Float[Tensor, "batch seq vocabulary"], ids: Int[Tensor, "batch seq"], mask: Int[Tensor, "batch seq"]
+) -> Float[Tensor, " batch"]:
+    """The mean log-probability, in nats, of the tokens `ids` where `mask` is 1, each predicted by the logits there."""
+    log_probabilities = logits.log_softmax(-1).gather(-1, ids.unsqueeze(-1)).squeeze(-1)
+    return (log_probabilities * mask).sum(-1) / mask.sum(-1).clamp(min=1)

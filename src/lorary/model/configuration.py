@@ -26,6 +26,8 @@ class LoraryConfig(PretrainedConfig):
         policy: thresholds and number of mixed memories (`routing.Policy`).
         split_layer: the layer whose input the gate reads; no memory adapts a layer below it.
         trained: names of the memories that the gate's keys stand for, in order.
+        sources: coefficients that tell how likely each source of an answer is to be right (`answering.sources`); without
+            any, answers come from the route alone.
     """
 
     model_type = "lorary"
@@ -41,6 +43,7 @@ class LoraryConfig(PretrainedConfig):
         policy: dict[str, Any] | None = None,
         split_layer: int = 0,
         trained: list[str] | None = None,
+        sources: dict[str, dict[str, float]] | None = None,
         **kwargs: Any,
     ) -> None:
         if granularity not in ("query", "token"):
@@ -55,6 +58,7 @@ class LoraryConfig(PretrainedConfig):
         self.policy = dict(policy or {})
         self.split_layer = split_layer
         self.trained = list(trained or [])
+        self.sources = dict(sources or {})
         for key in _FROM_BASE:
             if text_config is not None and hasattr(text_config, key):
                 kwargs[key] = getattr(text_config, key)
@@ -72,8 +76,8 @@ class LoraryConfig(PretrainedConfig):
 
 
 _OF_COMPOSITE = {
-    "granularity", "features", "policy", "split_layer", "trained", "text_config", "return_dict", "dtype", "architectures",
-    "auto_map", "model_type", "transformers_version",
+    "granularity", "features", "policy", "split_layer", "trained", "sources", "text_config", "return_dict", "dtype",
+    "architectures", "auto_map", "model_type", "transformers_version",
 }  # fmt: skip
 """What a composite's configuration says of the composite itself; all else it says of the base."""
 

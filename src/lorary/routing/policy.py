@@ -13,18 +13,20 @@ from lorary.errors import LoraryError
 from lorary.routing.gate import EQUAL, mixture_weights
 from lorary.tables import counted
 
-SOURCES = ("none", "gate", "index", "caller")
+SOURCES = ("none", "gate", "index", "caller", "lookup")
 DECIDERS = ("gate", "index")
-OUTCOMES = ("memory", "hybrid", "passages", "base")
-"""What an answer can come from: a memory; a memory and passages in the prompt; passages alone; the base alone."""
+OUTCOMES = ("memory", "hybrid", "passages", "base", "lookup")
+"""What an answer can come from: a memory; a memory and passages in the prompt; passages alone; the base alone; the stored
+answer of the nearest fact."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Policy:
     """What turns scores into a route, and whether passages stand in the prompt.
 
-    Its two switches give the four `OUTCOMES`: without `sources` no memory answers, with `passages` the prompt holds what
-    the index finds (`passages.with_passages` puts them there; `generate` takes tokens and leaves them as they are).
+    Its switches give the `OUTCOMES`: without `sources` no memory answers, with `passages` the prompt holds what the index
+    finds (`passages.with_passages` puts them there; `generate` takes tokens and leaves them as they are), with `lookup` a
+    stored answer is given where it is likelier to be right than the memory's (`answering.sources`; `generate` gives none).
 
     Args:
         t_gate: the gate decides where what it mixes has at least this probability, together: a question on two topics
@@ -37,6 +39,7 @@ class Policy:
             before it keep the weights that they had.
         sources: which deciders are asked, of "gate" and "index"; with neither, no memory takes part.
         passages: how many of the index's passages stand in the prompt.
+        lookup: whether the stored answer of the nearest fact may be given, where the composite is calibrated for it.
 
     Raises:
         LoraryError: an unknown decider, or a number of passages below 0.
@@ -49,6 +52,7 @@ class Policy:
     whole: bool = False
     sources: tuple[str, ...] = DECIDERS
     passages: int = 0
+    lookup: bool = True
 
     def __post_init__(self) -> None:
         if unknown := sorted({*self.sources} - {*DECIDERS}):
@@ -65,18 +69,25 @@ class Policy:
 
 @dataclass(frozen=True)
 class Route:
-    """The decision for one query: memories with their weights, who decided, how sure, and passages in the prompt."""
+    """The decision for one query: memories with their weights, who decided, how sure, and passages in the prompt.
+
+    Args:
+        right: the calibrated probability that the answer is right (`answering.sources`); None where nothing was judged.
+    """
 
     memories: tuple[str, ...]
     weights: tuple[float, ...]
     source: str
     confidence: float
     passages: int = 0
+    right: float | None = None
 
     @property
     def outcome(self) -> str:
         """What the answer comes from, of `OUTCOMES`."""
-        memory, hybrid, passages, base = OUTCOMES
+        memory, hybrid, passages, base, lookup = OUTCOMES
+        if self.source == lookup:
+            return lookup
         if self.memories:
             return hybrid if self.passages else memory
         return passages if self.passages else base
@@ -84,6 +95,7 @@ class Route:
     def __str__(self) -> str:
         held = ", ".join(f"{name} ({weight:.2f})" for name, weight in zip(self.memories, self.weights, strict=True))
         told = f"{held or 'none'} by {self.source}, confidence {self.confidence:.2f}"
+        told += f", right with probability {self.right:.2f}" if self.right is not None else ""
         return f"{told}; {self.outcome}, {self.passages} in the prompt" if self.passages else told
 
 

@@ -194,6 +194,11 @@ def with_other_names(text: str, names: frozenset[str], words: Sequence[str], cha
     return _WORD.sub(exchanged, text) if found else text
 
 
+def name_runs(text: str, names: frozenset[str]) -> list[tuple[int, int]]:
+    """(start, end) of each run of names in a text, without a possessive's ending."""
+    return [(start, stop - 2 * possessive) for start, stop, possessive in _runs(text, names)]
+
+
 def _runs(text: str, names: frozenset[str]) -> list[tuple[int, int, bool]]:
     """(start, end, whether possessive) of each run of names in a text."""
     runs = list[tuple[int, int, bool]]()

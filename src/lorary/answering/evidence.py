@@ -1,0 +1,156 @@
+"""Evidence: what tells whether an answer is right, as features of order one, before a memory has answered and after."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+from lorary.answering.lookup import Stored, nearest_wordings, same
+from lorary.routing.policy import Route
+from lorary.routing.proper_names import names_of
+from lorary.routing.router import Router
+
+BEFORE = ("similarity", "margin", "asked", "names", "gate")
+"""Features of the question, its route and the nearest fact."""
+ROUTED = (*BEFORE, "answer", "apart", "apart_margin", "stored", "lead", "stored_asked", "doubt")
+"""Those of a question that a memory has answered; from `apart` on they are 0 where its answer is the stored one."""
+_WORDINGS = 8
+"""Of a fact, the nearest ones that are compared without names."""
+_WORD = re.compile(r"\w+")
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How well a question fits a stored fact.
+
+    Args:
+        asked: the greatest cosine of the question and a trained wording, both without names: whether the same is asked.
+        names: the share of the question's names that the wordings hold: whether it is asked of the same; ½ without names.
+    """
+
+    stored: Stored
+    asked: float
+    names: float
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a memory answered.
+
+    Args:
+        probability: how likely its answer was to it, a token on average.
+        lookup: the same of the answer that was looked up, where that is another.
+        stored: the fact of its memories with this answer; None where they hold none such.
+    """
+
+    text: str
+    probability: float
+    lookup: float | None
+    stored: Fit | None
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that is known of a question's answers.
+
+    Args:
+        lookup: the nearest stored fact; None where there is none.
+        reply: None where no memory was asked.
+        passes: forward passes that it took.
+    """
+
+    lookup: Fit | None
+    reply: Reply | None
+    passes: int = 0
+
+    @property
+    def agreed(self) -> bool:
+        """Whether the memory gives the answer that was looked up."""
+        return bool(self.reply and self.lookup and same(self.reply.text, self.lookup.stored.fact.answer))
+
+    def features(self, route: Route) -> dict[str, float]:
+        """What regressions read of it: the names in `ROUTED`, or in `BEFORE` where no memory was asked."""
+        features = before(route, self.lookup)
+        if self.reply is None:
+            return features
+        return features | after(self.reply, features["margin"], apart=not self.agreed)
+
+
+def fits(
+    router: Router,
+    texts: Sequence[str],
+    embedding: Float[Tensor, "questions embedding"],
+    stored: Sequence[Stored | None],
+) -> list[Fit | None]:
+    """How well each question fits the fact that stands beside it; what is without names is encoded once."""
+    wordings = [
+        nearest_wordings(fact, router.bank[fact.memory], embedding[row], _WORDINGS) if fact else []
+        for row, fact in enumerate(stored)
+    ]
+    bare = {text: router.without_names([text])[0] for own in (texts, *wordings) for text in own}
+    places = {text: place for place, text in enumerate(dict.fromkeys(bare.values()))}
+    keys = router.get_encoder().encode(list(places))
+    told: list[Fit | None] = []
+    for text, own, fact in zip(texts, wordings, stored, strict=True):
+        if fact is None:
+            told.append(None)
+            continue
+        near = keys[[places[bare[wording]] for wording in own]] @ keys[places[bare[text]]]
+        told.append(Fit(fact, float(near.max()), shared_names(text, own, router.names)))
+    return told
+
+
+def shared_names(text: str, wordings: Sequence[str], known: frozenset[str]) -> float:
+    """The share of a question's names that stand in some wordings; ½ where it has none.
+
+    Args:
+        known: names of the bank; what the question alone writes as a name counts too.
+    """
+    names = {word for word in map(str.lower, _WORD.findall(text)) if word in known} | names_of([text])
+    words = {word.lower() for wording in wordings for word in _WORD.findall(wording)}
+    return len(names & words) / len(names) if names else 0.5
+
+
+def before(route: Route, lookup: Fit | None) -> dict[str, float]:
+    """The features of a question before a memory has answered."""
+    sure = _logit(route.confidence)
+    return {
+        "similarity": (lookup.stored.similarity - 0.7) / 0.15 if lookup else -4.0,
+        "margin": _within(lookup.stored.margin / 0.1, -3.0, 3.0) if lookup else 0.0,
+        "asked": (lookup.asked - 0.6) / 0.2 if lookup else -3.0,
+        "names": 2 * lookup.names - 1 if lookup else 0.0,
+        "gate": sure if route.source == "gate" else -sure if route.source == "none" else 0.0,
+    }
+
+
+def after(reply: Reply, margin: float, *, apart: bool) -> dict[str, float]:
+    """The features of a memory's answer.
+
+    Args:
+        margin: the feature of that name.
+        apart: whether another answer was looked up, or none.
+    """
+    features = dict.fromkeys(ROUTED[len(BEFORE) :], 0.0) | {"answer": _logit(reply.probability)}
+    if not apart:
+        return features
+    features |= {"apart": 1.0, "apart_margin": margin}
+    if reply.lookup is not None:
+        features["doubt"] = _within(math.log(max(reply.probability, 1e-6) / max(reply.lookup, 1e-6)), 0.0, 3.0)
+    if reply.stored is not None:
+        lead = _within(reply.stored.stored.margin / 0.1, -3.0, 3.0)
+        features |= {"stored": 1.0, "lead": lead, "stored_asked": (reply.stored.asked - 0.6) / 0.2}
+    return features
+
+
+def _logit(probability: float) -> float:
+    """A third of the log-odds, from −2.3 to 2.3: what is surer tells no more."""
+    return _within(math.log(max(probability, 1e-6) / max(1 - probability, 1e-6)) / 3, -2.3, 2.3)
+
+
+def _within(value: float, low: float, high: float) -> float:
+    return min(max(value, low), high)

@@ -1,0 +1,273 @@
+"""One policy over all sources: the memory's answer, a stored one or the base's, whichever is likeliest to be right."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from conftest import FACTS
+
+from lorary.__main__ import main
+from lorary.answering import answer
+from lorary.answering.answers import answers
+from lorary.answering.evidence import BEFORE, ROUTED, Evidence, Fit, Reply, before, shared_names
+from lorary.answering.judging import Draft, gather, judge
+from lorary.answering.likelihood import answer_probabilities
+from lorary.answering.lookup import look_up, same, stored_as
+from lorary.answering.sources import DEFAULTS, ONE, REGRESSIONS, chosen, known, logistic, probabilities
+from lorary.base.prompts import prompt
+from lorary.model.composite import load_composite
+from lorary.routing.policy import Policy, Route
+
+OPEN = Policy(t_gate=0.0)
+CLOSED = Policy(t_gate=2.0, t_index=2.0)
+QUESTION = "Who cooks the food at Velka station?"
+
+
+def always(source: str) -> dict[str, dict[str, float]]:
+    """Coefficients by which one source is surely right, and no other."""
+    return {name: {ONE: 5.0 if name.split(",")[0] == source else -5.0} for name in REGRESSIONS}
+
+
+@pytest.fixture
+def weighed(composite):
+    """A composite whose stored answers are always trusted most."""
+    composite.config.sources = always("lookup")
+    composite.router.policy = OPEN
+    return composite
+
+
+def embedded(composite, *texts):
+    return composite.router.features(list(texts)).embedding
+
+
+def test_a_lookup_tells_how_far_other_answers_are(composite):
+    router = composite.router
+    (found,) = look_up(router, embedded(composite, QUESTION))
+    assert (found.memory, found.fact.answer) == ("velka", "Brisk")
+    e = embedded(composite, QUESTION)[0]
+    near = {
+        (memory.name, number): float((memory.keys[torch.tensor(memory.key_facts) == number] @ e).max())
+        for memory in router.bank
+        for number in range(len(memory.facts))
+    }
+    first, second = sorted(near.values(), reverse=True)[:2]
+    assert found.similarity == pytest.approx(first, abs=1e-5)
+    assert found.margin == pytest.approx(first - second, abs=1e-5)
+
+
+def test_equal_answers_of_two_facts_are_no_rivals(composite):
+    router = composite.router
+    whole = look_up(router, embedded(composite, QUESTION))[0].margin
+    bank = router.bank
+    for name in ("velka", "ormen"):
+        facts = tuple(replace(fact, answer="Same.") for fact in bank[name].facts)
+        bank.memories[name] = replace(bank[name], facts=facts)
+    assert look_up(router, embedded(composite, QUESTION))[0].margin > whole
+    assert same("Same", "same. ")
+    assert not same("Same", "other")
+
+
+def test_what_cannot_be_read_is_not_looked_up(composite):
+    assert look_up(composite.router, torch.zeros(1, embedded(composite, "x").shape[1])) == [None]
+
+
+def test_a_memory_s_answer_is_found_among_its_facts(composite):
+    memory, (e,) = composite.router.bank["velka"], embedded(composite, QUESTION)
+    right, wrong = stored_as([memory], "brisk", e), stored_as([memory], "9020", e)
+    assert (right.fact.answer, wrong.fact.answer) == ("Brisk", "9020")
+    assert right.margin == pytest.approx(-wrong.margin, abs=1e-6)
+    assert right.margin > 0
+    assert stored_as([memory], "Halvard", e) is None
+
+
+def test_names_that_a_fact_does_not_hold_are_seen():
+    wordings, bank = ["Who cooks at Velka station?"], frozenset({"velka", "ormen"})
+    assert shared_names("who cooks at velka", wordings, bank) == 1.0
+    assert shared_names("Who cooks at Ormen?", wordings, bank) == 0.0
+    assert shared_names("Does Velka know of Tresk?", wordings, bank) == 0.5  # the bank knows no Tresk
+    assert shared_names("who cooks?", wordings, bank) == 0.5
+
+
+def test_given_answers_are_as_likely_as_generated_ones(composite):
+    asked = [QUESTION, "What is the airlock code of Ormen, if you please?"]
+    said = answers(composite, asked, policy=OPEN, max_new_tokens=12)
+    ended = [one for one in said if one.ids[-1] in (2, composite.tokenizer.convert_tokens_to_ids("<|im_end|>"))]
+    weights = torch.stack([torch.tensor([float(n in one.route.memories) for n in composite.memories]) for one in said])
+    weights = weights * torch.tensor([[one.route.weights[0]] for one in said])
+    texts = [one.prompt.text(composite.tokenizer) for one in said]
+    together = answer_probabilities(composite, texts, ["Brisk", "4173"], weights)
+    alone = [
+        answer_probabilities(composite, [t], [a], w[None])[0]
+        for t, a, w in zip(texts, ["Brisk", "4173"], weights, strict=True)
+    ]
+    assert together == pytest.approx(alone, rel=1e-4)
+    for one, text, row in zip(ended, texts, weights, strict=False):
+        assert answer_probabilities(composite, [text], [one.text], row[None])[0] == pytest.approx(
+            one.probability, rel=1e-3
+        )
+
+
+def evidence_of(composite, said, *, policy=OPEN):
+    route = answer(composite, QUESTION, policy=policy, max_new_tokens=2).route
+    draft = Draft(QUESTION, prompt(composite.tokenizer, QUESTION), route, said, 0.9)
+    return route, gather(composite, [draft])[0]
+
+
+def test_a_memory_that_agrees_costs_no_pass_and_has_no_rival(composite):
+    route, agreed = evidence_of(composite, "brisk.")
+    assert agreed.agreed
+    assert agreed.passes == 0
+    assert agreed.features(route) | dict.fromkeys(ROUTED[ROUTED.index("apart") :], 0.0) == agreed.features(route)
+    assert set(probabilities(DEFAULTS, route, agreed)) == {"memory", "base"}
+    _, apart = evidence_of(composite, "Ormen")
+    assert not apart.agreed
+    assert apart.passes == 1
+    assert 0 < apart.reply.lookup < 1
+    assert set(apart.features(route)) == {*ROUTED}
+    assert set(probabilities(DEFAULTS, route, apart)) == {"memory", "lookup", "base"}
+    none, unrouted = evidence_of(composite, "whatever", policy=CLOSED)
+    assert set(unrouted.features(none)) == {*BEFORE}
+    assert set(probabilities(DEFAULTS, none, unrouted)) == {"lookup", "base"}
+
+
+def test_agreement_and_a_near_wording_make_an_answer_likelier(composite):
+    route, agreed = evidence_of(composite, "Brisk")
+    _, apart = evidence_of(composite, "Ormen")
+    assert probabilities(DEFAULTS, route, agreed)["memory"] > probabilities(DEFAULTS, route, apart)["memory"]
+    far = replace(agreed, lookup=replace(agreed.lookup, asked=0.1))
+    assert probabilities(DEFAULTS, route, far)["memory"] < probabilities(DEFAULTS, route, agreed)["memory"]
+    assert probabilities(DEFAULTS, route, far)["base"] > probabilities(DEFAULTS, route, agreed)["base"]
+
+
+def test_every_regression_has_defaults_for_its_features():
+    assert {name: {*own} for name, own in DEFAULTS.items()} == {
+        name: {*features, ONE} for name, features in REGRESSIONS.items()
+    }
+    nothing = Evidence(None, None)
+    assert probabilities(DEFAULTS, Route((), (), "none", 0.99), nothing)["base"] > 0.5
+    assert known({"base": 1.0}) == 0.0
+
+
+def test_a_logistic_regression_is_the_textbook_s():
+    expected = torch.sigmoid(torch.tensor(2.0 * 0.5 - 1.0 * 3.0 + 0.25))
+    assert logistic({"a": 0.5, "b": 3.0}, {"a": 2.0, "b": -1.0, ONE: 0.25}) == pytest.approx(float(expected))
+    assert logistic({"new": 9.0}, {ONE: 0.0}) == 0.5
+
+
+def test_the_likeliest_source_that_may_answer_does():
+    likely = {"memory": 0.4, "lookup": 0.6, "base": 0.1}
+    assert chosen(likely, Policy()) == "lookup"
+    assert chosen(likely, Policy(lookup=False)) == "memory"
+    assert chosen({"lookup": 0.1, "base": 0.3}, Policy()) == "base"
+
+
+def test_a_stored_answer_is_given_where_it_is_likelier_right(weighed):
+    found = answer(weighed, QUESTION, max_new_tokens=4)
+    assert (found.text, found.route.outcome, found.route.source) == ("Brisk", "lookup", "lookup")
+    assert found.route.memories == ("velka",)
+    assert found.right == found.likely["lookup"] == pytest.approx(0.9933, abs=1e-4)
+    assert weighed.tokenizer.decode(found.ids[found.prompt_tokens :], skip_special_tokens=True).strip() == "Brisk"
+    assert (found.generated > 0, found.passes) == (True, 1)
+    assert weighed.last_routes == [found.route]
+    assert "velka (0.00) by lookup" in str(found.route)
+    assert "right with probability 0.99" in str(found.route)
+
+
+def test_the_base_answers_what_nothing_stored_seems_to(weighed):
+    weighed.config.sources = always("base")
+    found, alone = (answer(weighed, QUESTION, max_new_tokens=4, policy=p) for p in (OPEN, Policy(sources=())))
+    assert (found.text, found.route.outcome) == (alone.text, "base")
+    assert found.generated > alone.generated
+    assert found.known < 0.01 < found.right
+    assert alone.right is None
+
+
+@pytest.mark.parametrize(
+    "policy", [Policy(t_gate=0.0, lookup=False), Policy(sources=()), Policy(sources=(), passages=1)]
+)
+def test_a_caller_can_switch_lookup_off(policy, weighed):
+    found = answer(weighed, QUESTION, max_new_tokens=4, policy=policy)
+    assert found.route.outcome != "lookup"
+
+
+def test_a_route_that_the_caller_gives_is_left_alone(weighed):
+    for name in ("velka", "__base__"):
+        with weighed.routed(adapter_names=[name]):
+            found = answer(weighed, QUESTION, max_new_tokens=4)
+        assert (found.route.right, found.likely) == (None, {})
+        assert answer(weighed, QUESTION, max_new_tokens=4, adapter_names=[name]).text == found.text
+
+
+def test_without_calibration_the_route_answers_alone(composite):
+    composite.router.policy = OPEN
+    assert answer(composite, QUESTION, max_new_tokens=4).right is None
+
+
+def test_an_unknown_question_is_not_looked_up_unless_that_is_likelier(composite):
+    composite.config.sources = {**DEFAULTS}
+    unknown = answer(composite, "Which wine goes with trout?", policy=CLOSED, max_new_tokens=4)
+    assert unknown.route.outcome == "base"
+    composite.config.sources = always("lookup")
+    told = answer(composite, QUESTION, policy=CLOSED, max_new_tokens=4)
+    assert (told.route.outcome, told.passes, told.probability) == ("lookup", 0, None)
+
+
+def test_beams_are_judged_by_a_pass(weighed):
+    found = answer(weighed, QUESTION, max_new_tokens=4, num_beams=2)
+    assert (found.route.outcome, found.passes) == ("lookup", 2)
+
+
+def test_a_batch_is_judged_as_one_by_one(weighed):
+    weighed.config.sources = {**DEFAULTS}
+    asked = [QUESTION, "Which oil is burnt by the lamplighters?", "Which wine goes with trout?"]
+    together = answers(weighed, asked, max_new_tokens=4)
+    for question, found in zip(asked, together, strict=True):
+        alone = answer(weighed, question, max_new_tokens=4)
+        assert (alone.text, alone.route.outcome) == (found.text, found.route.outcome)
+        assert alone.right == pytest.approx(found.right, abs=1e-3)
+
+
+def test_passages_and_a_memory_are_weighed_alike(weighed):
+    weighed.config.sources = always("memory")
+    found = answer(weighed, QUESTION, max_new_tokens=4, policy=replace(OPEN, passages=1))
+    assert found.route.outcome == "hybrid"
+    assert found.right > 0.9
+
+
+def test_sources_are_saved_and_told(weighed, tmp_path, capsys):
+    weighed.save_pretrained(tmp_path / "c", include_base=True)
+    assert load_composite(tmp_path / "c").config.sources == always("lookup")
+    asked = ["ask", str(tmp_path / "c"), QUESTION, "--max-new-tokens=3"]
+    assert main([*asked, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["answer"], told["outcome"]) == ("Brisk", "lookup")
+    assert told["right"] == told["sources"]["lookup"] > told["sources"]["memory"]
+    assert told["cost"]["generated_tokens"] > 0
+    assert main([*asked, "--trace"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "Brisk"
+    assert any(line.startswith("right: memory 0.007, lookup 0.993") for line in lines)
+    assert main([*asked, "--json", "--no-lookup"]) == 0
+    assert json.loads(capsys.readouterr().out)["outcome"] == "memory"
+
+
+def test_features_are_of_order_one(composite):
+    route, apart = evidence_of(composite, "Ormen")
+    assert all(abs(value) <= 5 for value in apart.features(route).values())
+    empty = before(Route((), (), "none", 1.0), None)
+    assert all(abs(value) <= 5 for value in empty.values())
+    unstored = Evidence(apart.lookup, Reply("x", 1e-12, 1e-30, None))
+    assert all(abs(value) <= 5 for value in unstored.features(route).values())
+    assert isinstance(apart.lookup, Fit)
+
+
+def test_what_is_judged_is_what_the_answer_tells(weighed):
+    found = answer(weighed, QUESTION, max_new_tokens=4)
+    memory = answer(weighed, QUESTION, max_new_tokens=4, policy=replace(OPEN, lookup=False))
+    draft = Draft(QUESTION, prompt(weighed.tokenizer, QUESTION), memory.route, memory.text, memory.probability)
+    (judgement,) = judge(weighed, [draft], OPEN)
+    assert dict(found.likely) == pytest.approx(dict(judgement.probabilities), abs=1e-6)
+    assert found.stored.fact == FACTS["velka"][0]
