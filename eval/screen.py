@@ -1,4 +1,4 @@
-"""The last screen of a run: seven rows against what else one would do, then five questions with their answers."""
+"""The last screen of a run: six rows against what else one would do, then five questions with their answers."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _ROWS = {
 """Condition → what it is, for people, in the order of the screen."""
 _FIRST = ("ask", "policy", "oracle", "base", "lookup", "passages", "index", "uniform", "shuffled", "gate")
 """Which of them are shown where there are more than `_MOST`, the most telling first."""
-_MOST, _QUESTIONS = 7, 5
+_MOST, _QUESTIONS = 6, 5
 _ASKED = ("ask", "policy", "gate", "index", "oracle")
 """Whose answers are shown: the first that was run."""
 
