@@ -11,11 +11,11 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from lorary.answering.answers import by_route, draft_of
 from lorary.answering.evidence import Evidence
 from lorary.answering.judging import Draft, gather
 from lorary.answering.lookup import same
 from lorary.answering.passages import with_passages
+from lorary.answering.routed import by_route, draft_of
 from lorary.answering.sources import DEFAULTS, ONE, REGRESSIONS, Coefficients
 from lorary.base.prompts import longest_answer
 from lorary.model.modeling import LoraryForCausalLM

@@ -8,7 +8,7 @@ from lorary.exports import lazy_names
 from lorary.registration import register
 
 if TYPE_CHECKING:
-    from lorary.answering.answers import Answer as Answer
+    from lorary.answering.routed import Answer as Answer
     from lorary.bank.bank import MemoryBank as MemoryBank
     from lorary.bank.facts import Fact as Fact
     from lorary.bank.memory import Memory as Memory

@@ -14,7 +14,7 @@ from lorary.options import Options, taken
 from lorary.printing import print_json
 
 if TYPE_CHECKING:
-    from lorary.answering.answers import Answer
+    from lorary.answering.routed import Answer
     from lorary.model.modeling import LoraryForCausalLM
     from lorary.routing.policy import Policy
 

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from lorary.answering.answers import Answer
+from lorary.answering.routed import Answer
 from lorary.bank.files import write_aside
 from lorary.errors import LoraryError
 from lorary.model.modeling import LoraryForCausalLM

@@ -20,7 +20,7 @@ from lorary.routing.policy import named_weights
 from lorary.tables import counted
 
 if TYPE_CHECKING:
-    from lorary.answering.answers import Answer
+    from lorary.answering.routed import Answer
     from lorary.bank.memory import Memory
 
 
