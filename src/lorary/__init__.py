@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lorary.routing.policy import Route as Route
 
 _HOMES = {
-    "Answer": "lorary.answering.answers",
+    "Answer": "lorary.answering.routed",
     "Fact": "lorary.bank.facts",
     "LoraryConfig": "lorary.model.configuration",
     "LoraryForCausalLM": "lorary.model.modeling",
