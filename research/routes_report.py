@@ -113,7 +113,9 @@ def tell_routes(results: Mapping[str, Any], to_table: Callable[[Sequence[Sequenc
         "# Routing on questions about documents",
         "",
         "Top-1 of questions that nothing was trained on; 95 % intervals resample topics and their questions. "
-        '"Reworded" asks trained questions in other words. "Gate\'s gain" is the gate\'s top-1 less the router\'s.',
+        '"Gate\'s gain" is the gate\'s top-1 less the router\'s. "Reworded" asks trained questions in other words. '
+        '"Strangers" and "unrelated": the share of them that gets a memory. "Lost": the share of known questions that gets '
+        'none; "wrong": that gets another.',
         "",
     ]
     for name, settings in results["tables"].items():
@@ -157,7 +159,7 @@ def _details(counts: Sequence[Mapping[str, int]], routers: Mapping[str, Any]) ->
 
 def _known(routers: Mapping[str, Any]) -> list[list[str]]:
     reworded = ["reworded"] if "reworded" in routers[GATE] else []
-    head = ["router", "top-1 (95 %)", "gate's gain (95 %)", *reworded, "to the base", "wrong"]
+    head = ["router", "top-1 (95 %)", "gate's gain (95 %)", *reworded, "lost", "wrong"]
     return [head, *(_known_row(name, figures) for name, figures in routers.items())]
 
 
@@ -170,7 +172,7 @@ def _known_row(name: str, figures: Mapping[str, Any]) -> list[str]:
 
 
 def _strangers(routers: Mapping[str, Any]) -> list[list[str]]:
-    head = ["router", "top-1 (95 %)", "AUROC (95 %)", "strangers routed", "unrelated routed", "known lost", "wrong"]
+    head = ["router", "top-1 (95 %)", "AUROC (95 %)", "strangers", "unrelated", "lost", "wrong"]
     rows = [head]
     for name, figures in routers.items():
         strangers, lost = figures.get("strangers_routed"), figures.get("lost")
