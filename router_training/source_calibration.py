@@ -106,18 +106,16 @@ def judged(model: LoraryForCausalLM, questions: Sequence[tuple[str, str | None, 
     policy = replace(model.router.policy, passages=0)
     room = longest_answer(model.tokenizer, (answer for _, answer, _ in questions if answer is not None)) + 1
     order = sorted(questions, key=lambda question: len(question[0]))
-    told = list[Judged]()
+    drafts = list[Draft]()
     for start in range(0, len(order), _AT_ONCE):
-        part = order[start : start + _AT_ONCE]
-        prompts = [with_passages(model, text, 0) for text, _, _ in part]
-        replies = by_route(model, prompts, policy, room, {})
-        drafts = [draft_of(model, reply) for reply in replies]
-        evidence = gather(model, drafts)
-        told += [
-            Judged(draft, known, answer, weight)
-            for draft, known, (_, answer, weight) in zip(drafts, evidence, part, strict=True)
-        ]
-    return told
+        prompts = [with_passages(model, text, 0) for text, _, _ in order[start : start + _AT_ONCE]]
+        drafts += [draft_of(model, reply) for reply in by_route(model, prompts, policy, room, {})]
+    # Of all at once: many questions are compared with the same wordings, which are then encoded once.
+    evidence = gather(model, drafts)
+    return [
+        Judged(draft, known, answer, weight)
+        for draft, known, (_, answer, weight) in zip(drafts, evidence, order, strict=True)
+    ]
 
 
 def questions_of(model: LoraryForCausalLM, data: RoutingData) -> list[tuple[str, str | None, float]]:
