@@ -4,20 +4,31 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from jaxtyping import Float
 from torch import Tensor
 
-from lorary.answering.lookup import Stored, nearest_wordings, same
+from lorary.answering.lookup import Near, Stored, nearest_wordings, same, support
 from lorary.routing.policy import Route
 from lorary.routing.proper_names import names_of
 from lorary.routing.router import Router
 
-BEFORE = ("similarity", "margin", "asked", "names", "gate")
+BEFORE = ("similarity", "margin", "support", "asked", "names", "gate")
 """Features of the question, its route and the nearest fact."""
-ROUTED = (*BEFORE, "answer", "apart", "apart_margin", "stored", "lead", "stored_asked", "doubt")
+ROUTED = (
+    *BEFORE,
+    "answer",
+    "apart",
+    "apart_margin",
+    "apart_support",
+    "stored",
+    "lead",
+    "stored_support",
+    "stored_asked",
+    "doubt",
+)
 """Those of a question that a memory has answered; from `apart` on they are 0 where its answer is the stored one."""
 _WORDINGS = 8
 """Of a fact, the nearest ones that are compared without names."""
@@ -29,11 +40,13 @@ class Fit:
     """How well a question fits a stored fact.
 
     Args:
+        support: the share of the nearest wordings' votes that its answer has (`lookup.support`).
         asked: the greatest cosine of the question and a trained wording, both without names: whether the same is asked.
         names: the share of the question's names that the wordings hold: whether it is asked of the same; ½ without names.
     """
 
     stored: Stored
+    support: float
     asked: float
     names: float
 
@@ -78,13 +91,14 @@ class Evidence:
         features = before(route, self.lookup)
         if self.reply is None:
             return features
-        return features | after(self.reply, features["margin"], apart=not self.agreed)
+        return features | after(self.reply, features, apart=not self.agreed)
 
 
 def fits(
     router: Router,
     texts: Sequence[str],
     embedding: Float[Tensor, "questions embedding"],
+    near: Sequence[Near],
     stored: Sequence[Stored | None],
 ) -> list[Fit | None]:
     """How well each question fits the fact that stands beside it; what is without names is encoded once."""
@@ -96,12 +110,13 @@ def fits(
     places = {text: place for place, text in enumerate(dict.fromkeys(bare.values()))}
     keys = router.get_encoder().encode(list(places))
     told: list[Fit | None] = []
-    for text, own, fact in zip(texts, wordings, stored, strict=True):
+    for text, own, fact, voters in zip(texts, wordings, stored, near, strict=True):
         if fact is None:
             told.append(None)
             continue
-        near = keys[[places[bare[wording]] for wording in own]] @ keys[places[bare[text]]]
-        told.append(Fit(fact, float(near.max()), shared_names(text, own, router.names)))
+        alike = keys[[places[bare[wording]] for wording in own]] @ keys[places[bare[text]]]
+        votes, names = support(voters, fact.fact.answer), shared_names(text, own, router.names)
+        told.append(Fit(fact, votes, float(alike.max()), names))
     return told
 
 
@@ -122,28 +137,34 @@ def before(route: Route, lookup: Fit | None) -> dict[str, float]:
     return {
         "similarity": (lookup.stored.similarity - 0.7) / 0.15 if lookup else -4.0,
         "margin": _within(lookup.stored.margin / 0.1, -3.0, 3.0) if lookup else 0.0,
+        "support": 3 * lookup.support - 1.5 if lookup else -1.5,
         "asked": (lookup.asked - 0.6) / 0.2 if lookup else -3.0,
         "names": 2 * lookup.names - 1 if lookup else 0.0,
         "gate": sure if route.source == "gate" else -sure if route.source == "none" else 0.0,
     }
 
 
-def after(reply: Reply, margin: float, *, apart: bool) -> dict[str, float]:
+def after(reply: Reply, lookup: Mapping[str, float], *, apart: bool) -> dict[str, float]:
     """The features of a memory's answer.
 
     Args:
-        margin: the feature of that name.
+        lookup: the features before it.
         apart: whether another answer was looked up, or none.
     """
     features = dict.fromkeys(ROUTED[len(BEFORE) :], 0.0) | {"answer": _logit(reply.probability)}
     if not apart:
         return features
-    features |= {"apart": 1.0, "apart_margin": margin}
+    features |= {"apart": 1.0, "apart_margin": lookup["margin"], "apart_support": lookup["support"]}
     if reply.lookup is not None:
         features["doubt"] = _within(math.log(max(reply.probability, 1e-6) / max(reply.lookup, 1e-6)), 0.0, 3.0)
     if reply.stored is not None:
         lead = _within(reply.stored.stored.margin / 0.1, -3.0, 3.0)
-        features |= {"stored": 1.0, "lead": lead, "stored_asked": (reply.stored.asked - 0.6) / 0.2}
+        features |= {
+            "stored": 1.0,
+            "lead": lead,
+            "stored_support": 3 * reply.stored.support,
+            "stored_asked": (reply.stored.asked - 0.6) / 0.2,
+        }
     return features
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lorary.answering.evidence import Evidence, Reply, fits
 from lorary.answering.likelihood import answer_probabilities
-from lorary.answering.lookup import Stored, look_up, same, stored_as
+from lorary.answering.lookup import Stored, nearest, neighbours, same, stored_as
 from lorary.answering.sources import chosen, known, probabilities
 from lorary.routing.policy import Policy, Route
 
@@ -94,14 +94,21 @@ def gather(
     if embedding is None:
         embedding = router.features(questions).embedding
     embedding = embedding.cpu()
-    stored = look_up(router, embedding)
+    near = neighbours(router, embedding)
+    stored = [nearest(own) for own in near]
     answered = [row for row, draft in enumerate(drafts) if draft.route.memories]
     own: dict[int, Stored | None] = {}
     for row in answered:
         memories = [router.bank[name] for name in drafts[row].route.memories]
         own[row] = stored_as(memories, drafts[row].said, embedding[row])
     every = [*range(len(drafts)), *answered]
-    told = fits(router, [questions[row] for row in every], embedding[every], [*stored, *(own[row] for row in answered)])
+    told = fits(
+        router,
+        [questions[row] for row in every],
+        embedding[every],
+        [near[row] for row in every],
+        [*stored, *(own[row] for row in answered)],
+    )
     lookups, replies = told[: len(drafts)], dict(zip(answered, told[len(drafts) :], strict=True))
     likely = _likelihoods(model, drafts, stored, answered)
     evidence = []

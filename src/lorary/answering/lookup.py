@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -13,8 +14,10 @@ from lorary.bank.facts import Fact, comparable
 from lorary.bank.memory import Memory
 from lorary.routing.router import Router
 
-_NEAR = 16
-"""Facts among which one with another answer is looked for."""
+_VOTERS, _SHARPNESS = 12, 0.05
+"""Nearest wordings that support an answer, and the similarity by which a vote falls to 1/e."""
+Near = Sequence[tuple[str, Fact, float]]
+"""The wordings nearest to a question, best first: the memory and the fact of each, and the cosine similarity."""
 
 
 @dataclass(frozen=True)
@@ -33,18 +36,34 @@ class Stored:
     margin: float
 
 
+def neighbours(router: Router, embedding: Float[Tensor, "questions embedding"]) -> list[Near]:
+    """The wordings nearest to each question; none where no memory has facts, or the encoder cannot read the question."""
+    near = router.index.neighbours_of(embedding.cpu())
+    return [[(memory, router.bank[memory].facts[fact], score) for memory, fact, score in own] for own in near]
+
+
+def nearest(near: Near) -> Stored | None:
+    """The nearest fact; None where there is none."""
+    if not near:
+        return None
+    memory, fact, similarity = near[0]
+    others = (other for _, rival, other in near if not same(rival.answer, fact.answer))
+    return Stored(memory, fact, similarity, similarity - next(others, 0.0))
+
+
 def look_up(router: Router, embedding: Float[Tensor, "questions embedding"]) -> list[Stored | None]:
-    """The nearest stored fact of each question; None where no memory has facts, or the encoder cannot read the question."""
-    found: list[Stored | None] = []
-    for near in router.index.nearest(embedding.cpu(), _NEAR):
-        facts = [(router.bank[memory].facts[number], memory, similarity) for memory, number, similarity in near]
-        if not facts:
-            found.append(None)
-            continue
-        fact, memory, similarity = facts[0]
-        others = (other for fact_, _, other in facts if not same(fact_.answer, fact.answer))
-        found.append(Stored(memory, fact, similarity, similarity - next(others, 0.0)))
-    return found
+    """The nearest stored fact of each question; None where there is none."""
+    return [nearest(near) for near in neighbours(router, embedding)]
+
+
+def support(near: Near, answer: str) -> float:
+    """The share of the votes of the nearest wordings that an answer has, 0 to 1: each votes by e to its similarity, so that
+    several near wordings of one fact tell more than one (kernel-weighted neighbours; Nadaraya 1964)."""
+    if not near:
+        return 0.0
+    first = near[0][2]
+    votes = [(math.exp((score - first) / _SHARPNESS), fact.answer) for _, fact, score in near[:_VOTERS]]
+    return sum(vote for vote, own in votes if same(own, answer)) / sum(vote for vote, _ in votes)
 
 
 def same(text: str, answer: str) -> bool:

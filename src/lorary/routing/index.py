@@ -126,17 +126,26 @@ class FactIndex:
 
     def nearest(self, queries: Float[Tensor, "queries embedding"], facts: int) -> list[list[tuple[str, int, float]]]:
         """The nearest facts of each query, best first, each once: (memory, number of the fact, cosine similarity)."""
+        nearest = []
+        for neighbours in self.neighbours_of(queries):
+            best: dict[tuple[str, int], float] = {}
+            for memory, fact, score in neighbours:
+                best.setdefault((memory, fact), score)
+            nearest.append([(memory, fact, score) for (memory, fact), score in itertools.islice(best.items(), facts)])
+        return nearest
+
+    def neighbours_of(self, queries: Float[Tensor, "queries embedding"]) -> list[list[tuple[str, int, float]]]:
+        """The nearest wordings of each query, best first: (memory, number of the fact, cosine similarity)."""
         if len(self) == 0 or len(queries) == 0:
             return [[] for _ in queries]
         names = {code: name for name, code in self._codes.items()}
-        nearest = []
-        for scores, ids in zip(*self._search(queries), strict=True):
-            best: dict[int, float] = {}
-            for score, i in zip(scores[ids >= 0].tolist(), ids[ids >= 0].tolist(), strict=True):
-                best.setdefault(i, score)
-            first = itertools.islice(best.items(), facts)
-            nearest.append([(names[i >> _CODE_BITS], i & ((1 << _CODE_BITS) - 1), score) for i, score in first])
-        return nearest
+        return [
+            [
+                (names[i >> _CODE_BITS], i & ((1 << _CODE_BITS) - 1), score)
+                for score, i in zip(scores[ids >= 0].tolist(), ids[ids >= 0].tolist(), strict=True)
+            ]
+            for scores, ids in zip(*self._search(queries), strict=True)
+        ]
 
 
 def _exact(dimension: int) -> Any:
