@@ -15,7 +15,7 @@ from lorary.answering.answers import answers
 from lorary.answering.evidence import BEFORE, ROUTED, Evidence, Fit, Reply, before, shared_names
 from lorary.answering.judging import Draft, gather, judge
 from lorary.answering.likelihood import answer_probabilities
-from lorary.answering.lookup import look_up, same, stored_as
+from lorary.answering.lookup import look_up, same, stored_as, support
 from lorary.answering.sources import DEFAULTS, ONE, REGRESSIONS, chosen, known, logistic, probabilities
 from lorary.base.prompts import prompt
 from lorary.model.composite import load_composite
@@ -162,6 +162,21 @@ def test_the_likeliest_source_that_may_answer_does():
     assert chosen(likely, Policy()) == "lookup"
     assert chosen(likely, Policy(lookup=False)) == "memory"
     assert chosen({"lookup": 0.1, "base": 0.3}, Policy()) == "base"
+
+
+def test_the_base_takes_a_memory_s_place_only_where_it_is_quite_sure():
+    assert chosen({"memory": 0.2, "lookup": 0.3, "base": 0.6}, Policy()) == "lookup"
+    assert chosen({"memory": 0.2, "lookup": 0.3, "base": 0.6}, Policy(lookup=False)) == "memory"
+    assert chosen({"memory": 0.2, "lookup": 0.3, "base": 0.8}, Policy()) == "base"
+
+
+def test_several_near_wordings_of_a_fact_support_it():
+    one, other = FACTS["velka"]
+    near = [("velka", one, 0.8), ("velka", other, 0.79), ("velka", other, 0.79)]
+    votes = [1.0, *[float(torch.tensor((0.79 - 0.8) / 0.05).exp())] * 2]
+    assert support(near, "9020") == pytest.approx(sum(votes[1:]) / sum(votes))
+    assert support(near, "Brisk") + support(near, "9020") == pytest.approx(1.0)
+    assert support(near, "nobody") == support([], "Brisk") == 0.0
 
 
 def test_a_stored_answer_is_given_where_it_is_likelier_right(weighed):
