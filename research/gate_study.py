@@ -185,9 +185,8 @@ class _Study:
         began = time.perf_counter()
         trainer = fit(router, data, training, place, model=model, quiet=True, callbacks=[_Advance(advance)])
         seconds = time.perf_counter() - began
-        limits = {"max_wrong_routes": training.max_wrong_routes, "max_known_lost": training.max_known_lost}
         before = scored(router, self.measured["held_out"])[0]
-        calibrated = calibrate(router, data, **limits)
+        calibrated = calibrate(router, data, training)
         after = {kind: scored(router, queries) for kind, queries in self.measured.items()}
         policy = Policy(**calibrated["policy"], top_k=training.top_k, top_p=training.top_p)
         logits, votes = ({kind: pair[i] for kind, pair in after.items()} for i in range(2))

@@ -189,8 +189,7 @@ class _Run:
         )
         began = time.perf_counter()
         fit(router, data, self.training, self.place, quiet=True)
-        limits = {name: getattr(self.training, name) for name in ("max_wrong_routes", "max_known_lost")}
-        figures = calibrate(router, data, **limits)
+        figures = calibrate(router, data, self.training)
         router.policy = Policy(**figures["policy"])
         seconds = round(time.perf_counter() - began, 1)
         kinds = (self.known, self.strangers, self.unrelated)

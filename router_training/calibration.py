@@ -10,47 +10,18 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.nn import functional
 
 from lorary.errors import LoraryWarning
 from lorary.router_training.data import RoutingData
+from lorary.router_training.expectation import calibrate_recognition, ranking_scales
 from lorary.router_training.queries import Queries
+from lorary.router_training.scales import fit_scales
+from lorary.router_training.settings import Training
 from lorary.router_training.thresholds import policy_thresholds
 from lorary.routing.gate import Gate, weighed
 from lorary.routing.policy import Decision, decide
 from lorary.routing.router import Router
 from lorary.statistics import top_calibration_error
-
-_PULL = 1e-3
-"""Of the squared distance of a scale's logarithm from its start, beside nats a query."""
-
-
-def fit_scales(
-    terms: Mapping[str, Float[Tensor, "queries memories"]],
-    start: Mapping[str, Float[Tensor, ""]],
-    right: Int[Tensor, " queries"],
-) -> dict[str, Float[Tensor, ""]]:
-    """The logarithms of the terms' scales, and the logit of none, with the least negative log-likelihood.
-
-    Temperature scaling (Guo et al. 2017, arXiv 1706.04599) with a temperature for each term: stacking (Wolpert 1992), on
-    queries that no term was fitted to. A term that means nothing here (embeddings of invented names, say) looks good on
-    what trained it, and is found out. Where every query is routed rightly the likelihood asks for ever more certainty;
-    a small pull to where the scales started ends that.
-    """
-    logarithms = {name: scale.detach().clone().requires_grad_(True) for name, scale in start.items()}
-    optimizer = torch.optim.LBFGS(list(logarithms.values()), max_iter=200, line_search_fn="strong_wolfe")
-
-    def loss() -> Tensor:
-        optimizer.zero_grad()
-        scales = {name: logarithms[name].exp() for name in terms}
-        moved = sum(((logarithms[name] - start[name].detach()).square() for name in terms), torch.zeros(()))
-        error = functional.cross_entropy(weighed(terms, scales, logarithms["none"]), right) + _PULL * moved
-        error.backward()
-        return error
-
-    with torch.enable_grad():
-        optimizer.step(loss)
-    return {name: scale.detach() for name, scale in logarithms.items()}
 
 
 @torch.no_grad()
@@ -74,17 +45,25 @@ def scored(
 
 
 @torch.no_grad()
-def calibrate(
-    router: Router, data: RoutingData, *, max_wrong_routes: float = 0.05, max_known_lost: float = 0.02
-) -> dict[str, Any]:
+def calibrate(router: Router, data: RoutingData, training: Training | None = None) -> dict[str, Any]:
     """Scales the gate's terms in place and tells the policy's thresholds, the targets they were chosen by and what they achieve.
 
     All on queries that neither the memories nor the gate trained on. Questions about names that no memory knows are among
     them: they are near to what is known, so thresholds that part only unrelated questions would let them through. A figure
     without queries is None, and thresholds stay as they are where nothing has to be told apart; a warning says so.
     """
+    training = training or Training()
     validation, strangers, memories = data.validation, data.strangers, len(router.bank)
-    if len(validation) == 0 or not bool((validation.memory < memories).any()):
+    kept = bool((validation.memory < memories).any())
+    if "contents" in router.gate.features:
+        seen = [queries for queries in (validation if kept else data.trained, strangers) if len(queries)]
+        for name, scale in ranking_scales(router.gate, seen, trained=not kept).items():
+            router.gate.scales[name].copy_(scale)
+        figures = calibrate_recognition(router, data, training)
+        if not figures["policy"]:
+            _warn(*_UNTOLD)
+        return figures
+    if not kept:
         _warn("validation wordings", "give facts 'questions' with more wordings")
         return {"policy": {}, "calibration": {"queries": 0}}
     measurements = [measured_terms(router, queries) for queries in (validation, strangers) if len(queries)]
@@ -95,13 +74,13 @@ def calibrate(
     for name, scale in fit_scales(terms, router.gate.scales, memory).items():
         router.gate.scales[name].copy_(scale)
     probabilities = _logits(router.gate, terms).softmax(-1)
-    limits = {"max_wrong_routes": max_wrong_routes, "max_known_lost": max_known_lost}
+    limits = {name: getattr(training, name) for name in ("max_wrong_routes", "max_known_lost")}
     policy, chosen = router.policy, dict[str, float]()
     if bool((memory == memories).any()):
         policy = policy_thresholds(probabilities, votes, memory, real, policy, **limits)
         chosen = {"t_gate": policy.t_gate, "t_index": policy.t_index}
     else:
-        _warn("questions that no memory answers", "give four or more by --unrelated")
+        _warn(*_UNTOLD)
     achieved = decide(probabilities, votes, policy)
     return {
         "policy": chosen,
@@ -119,6 +98,9 @@ def calibrate(
             },
         },
     }
+
+
+_UNTOLD = ("questions that no memory answers", "give four or more by --unrelated")
 
 
 def _logits(

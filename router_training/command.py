@@ -49,15 +49,26 @@ def train_router(argv: list[str]) -> None:
 
 
 def _calibrated(calibration: Mapping[str, Any]) -> str:
-    """What a calibration achieved, for people."""
+    """What to expect after a calibration, for people: shares with their 95 % intervals, and what was given up."""
     if not calibration["queries"]:
         return "not calibrated: there are no validation wordings"
-    achieved = calibration["achieved"]
+    achieved, intervals = calibration["achieved"], calibration.get("intervals", {})
     names = {
         "top1": "known questions sent to their memory",
-        "known_lost": "left to the base",
-        "unrelated_routed": "unrelated ones sent to a memory",
+        "known_lost": "known ones left to the base",
+        "strangers_routed": "questions on topics that are left out sent to a memory",
         "unknown_names_routed": "ones about unknown names",
+        "unrelated_routed": "unrelated ones",
     }
-    shares = [f"{what} {achieved[name]:.1%}" for name, what in names.items() if achieved[name] is not None]
-    return f"calibrated on {counted(calibration['queries'], 'query')}: {', '.join(shares)}"
+    lines = [f"calibrated on {counted(calibration['queries'], 'known query', 'known queries')}; expect:"]
+    for name, what in names.items():
+        if achieved.get(name) is not None:
+            low, high = intervals.get(name, (None, None))
+            within = "" if low is None else f" ({low:.1%} to {high:.1%})"
+            lines.append(f"  {what}: {achieved[name]:.1%}{within}")
+    for name, share in calibration.get("given_up", {}).items():
+        limit = calibration["target"].get(f"max_{name}", calibration["target"]["max_strangers_routed"])
+        lines.append(
+            f"  given up, so that known questions are not lost: {names[name]} at most {limit:.0%}, now {share:.1%}"
+        )
+    return "\n".join(lines)

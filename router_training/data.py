@@ -16,9 +16,10 @@ from lorary.bank.facts import FactError, read_lines
 from lorary.model.modeling import LoraryForCausalLM
 from lorary.router_training.queries import Batch, Example, Queries, Read
 from lorary.router_training.trained_wordings import TrainedWordings
-from lorary.routing.proper_names import with_other_names
+from lorary.routing.proper_names import only_names, with_other_names
 from lorary.routing.router import Router
 
+_NAMED = 0.9
 _STRANGERS = 512
 """Questions about unknown names at most: more would not move a threshold."""
 
@@ -44,6 +45,12 @@ def about_others(texts: Sequence[str], names: frozenset[str], seed: int) -> list
     taken = chance.sample(texts, min(len(texts), _STRANGERS))
     changed = ((text, with_other_names(text, names, words, chance)) for text in taken)
     return [other for text, other in changed if other != text]
+
+
+def named(texts: Sequence[str], names: frozenset[str]) -> bool:
+    """Whether nearly all of the texts name whom they ask about. Where many do not, names are incidental: with another name
+    the same memory may still know what is asked."""
+    return sum(bool(only_names(text, names)) for text in texts) >= _NAMED * len(texts)
 
 
 class TrainLoader(DataLoader[int]):
@@ -103,15 +110,16 @@ class RoutingData(lightning.LightningDataModule):
         trained, validation = list[Example](), list[Example]()
         for number, memory in enumerate(router.bank):
             for fact in memory.facts:
-                trained += [
-                    Example(wording, number, fact.answer, len(trained) + i) for i, wording in enumerate(fact.trained)
-                ]
+                for wording in fact.trained:
+                    trained.append(Example(wording, number, fact.answer, len(trained)))
                 validation += [Example(wording, number, fact.answer) for wording in fact.validation]
         for number, question in enumerate(unrelated):
             (validation if number % 4 == 3 else trained).append(Example(question, none))
         self.trained = Queries(router, self.wordings, trained, model, read)
         self.validation = Queries(router, self.wordings, validation, model, read)
-        known = [example.text for example in validation if example.memory < none] if unknown_names else []
+        known = [example.text for example in validation if example.memory < none]
+        if not (unknown_names and named(known, router.names)):
+            known = []
         others = [Example(text, none) for text in about_others(known, router.names, seed)]
         self.strangers = Queries(router, self.wordings, others, model, read)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import lightning
@@ -68,8 +68,10 @@ def loss_terms(
 
 
 def as_of_now(state: Mapping[str, Tensor], gate: Gate) -> dict[str, Tensor]:
-    """A checkpoint's tensors; those of an earlier version lack how hidden states differ, since its gate read them raw."""
+    """A checkpoint's tensors; those of an earlier version lack how hidden states differ, since its gate read them raw, and
+    what gates weigh that read the contents."""
     raw = {"hidden_mean": torch.zeros_like(gate.hidden_mean), "hidden_spread": torch.ones_like(gate.hidden_spread)}
+    raw |= {"log_contents": gate.log_contents.detach(), "recognition": gate.recognition}
     return {**{f"gate.{name}": tensor for name, tensor in raw.items()}, **state}
 
 
@@ -101,7 +103,8 @@ class GateTraining(lightning.LightningModule):
 
     def terms(self, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
         """(the loss terms, the logits) of a batch."""
-        logits = self.gate(batch.features)
+        # As if nothing could be looked up: what the contents say already would not be learned.
+        logits = self.gate(replace(batch.features, contents=None))
         terms = loss_terms(logits, batch.memory, batch.target)
         if self.weights.language:
             terms["language"] = self.language_loss(logits, batch)

@@ -16,7 +16,7 @@ from lorary.base.prompts import answer_ids, prompt, prompt_ids
 from lorary.base.rows import SplitRows
 from lorary.model.modeling import LoraryForCausalLM
 from lorary.router_training.trained_wordings import TrainedWordings
-from lorary.routing.features import Features
+from lorary.routing.features import KINDS, Features
 from lorary.routing.pooling import pooled_prompts
 from lorary.routing.router import Router
 
@@ -86,11 +86,14 @@ class Queries(Dataset[int]):
         embedding = wordings.keys[self.key.clamp(min=0)]  # the bank holds those of its own wordings
         new = (self.key < 0).nonzero().squeeze(-1).tolist()
         embedding[new] = encode([texts[i] for i in new])
-        lexical, names = None, None
+        votes = wordings.votes(embedding, self.key)
+        lexical, names, contents = None, None, None
         if "lexical" in used:
             lexical = wordings.lexical(router.lexicon, texts, self.key)
         if "names" in used:
             names = wordings.lexical(router.names_lexicon, router.only_names(texts), self.key)
+        if "contents" in used:
+            contents = _contents(router, wordings, texts, embedding, votes, self.key)
         self.target: Tensor | None = None
         self.answers, hidden = None, None
         if model is not None:
@@ -100,9 +103,8 @@ class Queries(Dataset[int]):
         if "hidden" in used:
             assert read is not None, "the feature 'hidden' needs a model"
             hidden = read(texts)
-        votes = wordings.votes(embedding, self.key)
         asked = encode(router.without_names(texts)) if "asked" in used else None
-        self.features = Features(embedding, votes, asked, lexical, names, hidden)
+        self.features = Features(embedding, votes, asked, lexical, names, contents, hidden)
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -120,6 +122,22 @@ class Queries(Dataset[int]):
         seen = indices if answered is None else answered
         rows = {place: i for place, i in enumerate(indices) if i in seen and self.examples[i].answer is not None}
         return Batch(self.features.rows(indices), self.memory[indices], target, self.answers, rows)
+
+
+def _contents(
+    router: Router,
+    wordings: TrainedWordings,
+    texts: Sequence[str],
+    embedding: Float[Tensor, "queries embedding"],
+    votes: Float[Tensor, "queries memories"],
+    key: Int[Tensor, " queries"],
+) -> Float[Tensor, "queries memories kinds"]:
+    """What the contents say of queries, of which those that were trained on do not find themselves."""
+    known = router.knows_words(texts)
+    scores = router.contents.scores(texts, embedding, known, router.bank.names)
+    scores[..., KINDS.index("wordings")] = votes * known.unsqueeze(-1)
+    scores[..., KINDS.index("wording_grams")] = wordings.lexical(router.contents.wording_grams, texts, key)
+    return scores
 
 
 def _row(tokenizer: PreTrainedTokenizerBase, example: Example) -> AnswerRow:

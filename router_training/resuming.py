@@ -13,7 +13,7 @@ import torch
 
 from lorary.errors import LoraryError
 from lorary.router_training.queries import Queries
-from lorary.router_training.settings import Training
+from lorary.router_training.settings import LIMITS, Training
 from lorary.routing.gate import Gate
 from lorary.routing.router import Router
 from lorary.tables import counted
@@ -21,7 +21,7 @@ from lorary.tables import counted
 KEY = "lorary"
 """Of a checkpoint: what the training was told and trained on."""
 _MAY_CHANGE = (
-    *("features", "max_epochs", "patience", "top_k", "top_p", "unknown_names", "max_wrong_routes", "max_known_lost"),
+    *("features", "max_epochs", "patience", "top_k", "top_p", "unknown_names", *LIMITS),
     *("accelerator", "devices", "strategy", "precision"),
 )
 """Settings that a resumed run may have others of. (The gate itself tells its features.)"""

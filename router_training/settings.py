@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from lorary.errors import LoraryError
 
 GRANULARITIES = ("query", "token")
+LIMITS = ("max_known_lost", "max_strangers_routed", "max_unrelated_routed", "max_wrong_routes")
+"""What a policy may do at most, as shares of queries."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,7 +18,8 @@ class Training:
 
     Args:
         granularity: how often the gate decides: "query" once for a request, "token" at each position.
-        features: what the gate reads; by default embedding, asked and names, and for tokens the hidden state too.
+        features: what the gate reads; by default embedding, asked, names and contents, and for tokens hidden in place of
+            contents.
         max_epochs: passes over the trained wordings and unrelated questions, at most.
         patience: epochs without a lower loss on validation wordings after which training ends; the best epoch's gate stays.
         batch_size: queries a step, over all devices.
@@ -33,8 +36,10 @@ class Training:
         top_p: share of the gate's probability of any memory that what is mixed must have; the fewest such are mixed.
         unknown_names: calibrate on validation wordings about names that no memory knows, too, so that they are left to the
             base.
-        max_wrong_routes: share of wrong memories among routed queries that calibration aims at.
         max_known_lost: share of known queries that thresholds may leave unrouted.
+        max_strangers_routed: share of questions on topics that are left out, or about unknown names, that may be routed.
+        max_unrelated_routed: share of unrelated questions that may be routed.
+        max_wrong_routes: share of wrong memories among routed queries, for a gate that reads no contents, as one of tokens.
         accelerator: device that Lightning's Trainer takes.
         devices: number of devices that Lightning's Trainer takes.
         strategy: how Lightning's Trainer spreads the work.
@@ -57,8 +62,10 @@ class Training:
     top_k: int = 1
     top_p: float = 1.0
     unknown_names: bool = True
-    max_wrong_routes: float = 0.05
     max_known_lost: float = 0.02
+    max_strangers_routed: float = 0.08
+    max_unrelated_routed: float = 0.01
+    max_wrong_routes: float = 0.05
     accelerator: str = "cpu"
     devices: int = 1
     strategy: str = "auto"
@@ -80,7 +87,7 @@ class Training:
         for name in ("language_weight", "route_weight", "none_weight", "balance_weight", "z_weight"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise LoraryError(f"{name} {getattr(self, name)} must be a finite number, 0 or more")
-        for name in ("max_wrong_routes", "max_known_lost"):
+        for name in LIMITS:
             if not 0 <= getattr(self, name) <= 1:
                 raise LoraryError(f"{name} {getattr(self, name)} must be a share, from 0 to 1")
 

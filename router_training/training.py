@@ -88,8 +88,7 @@ def train_router(
             unknown_names=training.unknown_names,
         )
         trainer = fit(model.router, data, training, Path(out), model=model, resume=resume, quiet=quiet)
-        limits = {"max_wrong_routes": training.max_wrong_routes, "max_known_lost": training.max_known_lost}
-        figures = calibrate(model.router, data, **limits)
+        figures = calibrate(model.router, data, training)
         model.config.policy |= figures["policy"]
         model.router.policy = model.config.routing_policy()
         calibrate_sources(model, data)
@@ -156,7 +155,7 @@ def fit(
     steps = epochs * math.ceil(len(data.trained) / training.batch_size)
     router.gate.requires_grad_(False)
     # Only what the features use: with many devices, torch waits for the gradient of everything that is to be trained.
-    for weight in (router.gate.none, *(w for feature in router.gate.features for w in router.gate.parts_of(feature))):
+    for weight in router.gate.used:
         weight.requires_grad_(True)
     if data.trained.features.hidden is not None:
         centred = training.granularity == "query"

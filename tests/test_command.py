@@ -55,16 +55,17 @@ def test_a_training_is_told_in_lines_for_people(place, tmp_path, capsys):
     out = ["--out", tmp_path / "composite", "--max-epochs", "1", "--quiet"]
     told = printed(capsys, "train-router", tmp_path / "bank", *out).splitlines()
     assert re.fullmatch(r"gate over 2 memories; policy: gate from \S+, else index from \S+, else the base", told[0])
-    shares = (
-        r"known questions sent to their memory \d+\.\d%, left to the base \S+%, unrelated ones sent to a memory \S+%"
-    )
-    assert re.fullmatch(rf"calibrated on \d+ queries: {shares}, ones about unknown names \S+%", told[1])
-    assert told[2:] == [f"composite: {tmp_path / 'composite'}"]
+    assert re.fullmatch(r"calibrated on \d+ known queries; expect:", told[1])
+    share = r"\d+\.\d% \(\d+\.\d% to \d+\.\d%\)"
+    assert re.fullmatch(rf"  known questions sent to their memory: {share}", told[2])
+    assert re.fullmatch(rf"  known ones left to the base: {share}", told[3])
+    assert re.fullmatch(rf"  questions on topics that are left out sent to a memory: {share}", told[4])
+    assert told[-1] == f"composite: {tmp_path / 'composite'}"
 
 
 def test_a_warning_of_ours_is_one_line(place, tmp_path, capsys):
     capsys.readouterr()
-    out = ["--out", str(tmp_path / "composite"), "--max-epochs", "1", "--quiet"]
+    out = ["--out", str(tmp_path / "composite"), "--max-epochs", "1", "--quiet", "--features", "embedding", "names"]
     assert main(["train-router", str(place / "bank"), *out]) == 0
     said = capsys.readouterr()
     warning = "lorary: warning: there are no validation wordings to calibrate on, so the policy's thresholds stay at "

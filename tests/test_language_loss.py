@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -48,17 +50,18 @@ def test_the_language_loss_and_its_gradient_are_those_of_the_whole_composite(com
     numbers = [len(routing.trained) - 1, 3, 0, 2, 1]
     batch = routing.trained.collate(numbers)
     assert batch.answered == {1: 3, 2: 0, 3: 2, 4: 1}, "an unrelated question has no answer"
+    features = replace(batch.features, contents=None)  # as in training
     ids = torch.full((4, 99), 0)
     labels = torch.full_like(ids, -100)
     for i, row in enumerate(routing.trained.answers.rows[number] for number in numbers[1:]):
         ids[i, : len(row.ids)] = torch.tensor(row.ids)
         labels[i, row.start : len(row.ids)] = torch.tensor(row.ids[row.start :])
-    weights = composite.gate(batch.features)[1:].softmax(-1)[:, :-1]
+    weights = composite.gate(features)[1:].softmax(-1)[:, :-1]
     plain = composite(ids, labels=labels, route_weights=weights, use_cache=False).loss
     trained = [composite.gate.from_embedding, composite.gate.keys, composite.gate.asked_keys, composite.gate.none]
     expected = torch.autograd.grad(plain, trained)
     for _ in range(2):  # the second time the hidden states stand
-        loss = module.language_loss(composite.gate(batch.features), batch)
+        loss = module.language_loss(composite.gate(features), batch)
         found = torch.autograd.grad(loss, trained)
         assert float(loss) == pytest.approx(float(plain), abs=1e-5)
         assert expected[-1].abs() > 1e-6

@@ -38,7 +38,7 @@ def data(model, language=False):
 def loss_of(model, routing):
     """The loss terms of the trained queries, as the last step of training would see them."""
     batch = routing.trained.collate(list(range(len(routing.trained))))
-    return loss_terms(model.gate(batch.features), routing.trained.memory)
+    return loss_terms(model.gate(replace(batch.features, contents=None)), routing.trained.memory)
 
 
 def test_loss_terms_against_their_definitions():
@@ -72,7 +72,7 @@ def test_wordings_that_the_bank_holds_are_not_encoded_again(composite, encoder, 
     routing = RoutingData(router, UNRELATED, batch_size=8, seed=0)
     texts = [example.text for example in routing.trained.examples]
     held = {wording for memory in composite.router.bank for wording in memory.wordings}
-    assert held <= {*texts}
+    assert held <= {*texts, *(example.text for example in routing.validation.examples)}
     assert not held & {*encoded}
     assert torch.allclose(routing.trained.features.embedding, plain(texts), atol=1e-5)
 
@@ -100,7 +100,7 @@ def test_a_checkpoint_holds_the_gate_only_and_resuming_changes_nothing(bank, bas
         gates.append(model.gate.state_dict())
         state = torch.load(checkpoint, weights_only=True)["state_dict"]
         assert set(state) == {f"gate.{k}" for k in model.gate.state_dict()}
-        assert checkpoint.stat().st_size < 2**21
+        assert checkpoint.stat().st_size < 3 * 2**20, "the gate, its optimizer's state and the best epoch's gate"
     assert max(float((gates[0][k] - gates[1][k]).abs().max()) for k in gates[0] if gates[0][k].numel()) < 1e-6
 
 
@@ -116,7 +116,10 @@ def test_a_checkpoint_of_a_version_without_hidden_means_is_gone_on_with(bank, ba
         checkpoint = tmp_path / name / "training" / "checkpoints" / "last.ckpt"
         for path in checkpoint.parent.glob("*.ckpt") if name == "as it was" else ():
             saved = torch.load(path, weights_only=True)
-            del saved["state_dict"]["gate.hidden_mean"], saved["state_dict"]["gate.hidden_spread"]
+            best = [state["weights"] for state in saved["callbacks"].values() if "weights" in state]
+            for weights in (saved["state_dict"], *best):
+                for made_since in ("hidden_mean", "hidden_spread", "log_contents", "recognition"):
+                    weights.pop(f"gate.{made_since}", None)
             torch.save(saved, path)
         fit(model.router, data(model), Training(max_epochs=2), tmp_path / name, resume=checkpoint, quiet=True)
         gates.append(model.gate.state_dict())
@@ -180,16 +183,24 @@ def test_training_ends_early_and_keeps_the_best_gate(kept_bank, base, encoder, t
 
 
 def test_calibration_tells_target_and_achieved(kept_bank, base, encoder, tmp_path):
-    settings = Training(max_epochs=2, max_wrong_routes=0.01)
+    settings = Training(max_epochs=2, max_strangers_routed=0.05)
     model = train_router(kept_bank, out=tmp_path, training=settings, base=base, quiet=True)
     from lorary.model.composite import load_composite
 
     stored = load_composite(tmp_path).config.router_training["calibration"]
     assert stored == model.config.router_training["calibration"]
-    assert stored["target"] == {"max_wrong_routes": 0.01, "max_known_lost": 0.02}
-    assert stored["achieved"]["wrong_routes"] <= 0.01
-    shares = {"top1", "known_lost", "unrelated_routed", "wrong_routes", "unknown_names_routed"}
-    assert set(stored["achieved"]) == shares
+    target = {"max_known_lost": 0.02, "max_strangers_routed": 0.05, "max_unrelated_routed": 0.01}
+    assert stored["target"] == target
+    achieved, given_up = stored["achieved"], stored["given_up"]
+    assert achieved["known_lost"] <= 0.02, "it comes first"
+    for name in ("strangers_routed", "unrelated_routed", "unknown_names_routed"):
+        assert achieved[name] is None or achieved[name] <= target.get(f"max_{name}", 0.05) or name in given_up
+    assert set(achieved) == {"top1", "known_lost", "wrong_routes", *given_up} | {
+        "strangers_routed",
+        "unrelated_routed",
+        "unknown_names_routed",
+    }
+    assert set(stored["intervals"]) == {name for name, share in achieved.items() if share is not None}
 
 
 def test_tokens_learn_from_the_hidden_state(token_composite, tmp_path):

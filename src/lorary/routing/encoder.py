@@ -102,6 +102,15 @@ class SentenceEncoder:
             return torch.ones(len(sentences), dtype=torch.bool)
         return torch.tensor(self._pieces.mostly_known(sentences), dtype=torch.bool)
 
+    def knows(self, sentences: Sequence[str]) -> Bool[Tensor, " sentences"]:
+        """Whether the encoder knows the words of each sentence: half of its letters stand in pieces of two or more.
+
+        Of a script that its vocabulary holds letter by letter it reads every piece, and understands next to nothing.
+        """
+        if self._pieces is None:
+            return self.reads(sentences)
+        return torch.tensor(self._pieces.words_known(sentences), dtype=torch.bool)
+
     def lengths(self, sentences: Sequence[str]) -> list[int]:
         """The word pieces of each sentence, those that are not read included; 0 where the tokenizer cannot tell."""
         return [0] * len(sentences) if self._pieces is None else self._pieces.counts(sentences)
@@ -160,6 +169,15 @@ class _Pieces:
         """Whether the tokenizer knows at least half of the pieces of each text, spaces and punctuation apart."""
         return [self._mostly_known(text, pieces) for text, pieces in zip(texts, self._encoded(texts), strict=True)]
 
+    def words_known(self, texts: Sequence[str]) -> list[bool]:
+        """Whether half of the letters of each text, or more, stand in known pieces of two or more letters."""
+        return [self._words_known(text, pieces) for text, pieces in zip(texts, self._encoded(texts), strict=True)]
+
+    def _words_known(self, text: str, pieces: Any) -> bool:
+        letters = [sum(map(_tells, text[start:end])) for start, end in pieces.offsets]
+        known = [count > 1 and n not in self._special for count, n in zip(letters, pieces.ids, strict=True)]
+        return 0 < sum(letters) <= 2 * sum(count for count, is_known in zip(letters, known, strict=True) if is_known)
+
     def _mostly_known(self, text: str, pieces: Any) -> bool:
         spans = zip(pieces.ids, pieces.offsets, strict=True)
         known = [number not in self._special for number, (start, end) in spans if any(map(_tells, text[start:end]))]
@@ -181,6 +199,12 @@ def readable(encoder: Encoder, texts: Sequence[str]) -> list[str]:
         return list(texts)
     # A word piece is a letter or more, so most texts need not be counted.
     return [asking_part(text, lambda part: len(part) <= longest or lengths([part])[0] <= longest) for text in texts]
+
+
+def knows_words(encoder: Encoder, texts: Sequence[str]) -> Bool[Tensor, " texts"]:
+    """Whether an encoder knows the words of each text (`SentenceEncoder.knows`); one that cannot tell is believed to."""
+    knows = getattr(encoder, "knows", None)
+    return torch.ones(len(texts), dtype=torch.bool) if knows is None else knows(texts)
 
 
 def embedded_folder() -> Path:

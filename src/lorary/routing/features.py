@@ -11,6 +11,10 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
+KINDS = ("wordings", "passages", "wording_grams", "passage_grams", "document_grams")
+"""What the contents tell of a memory: its nearest wording and passage by the encoder, those that share most runs of four letters
+with the query, and all its passages as one text by those."""
+
 
 @dataclass  # not frozen: Lightning moves its tensors to the device in place
 class Features:
@@ -19,9 +23,10 @@ class Features:
     Args:
         embedding: the sentence embeddings.
         votes: the index's votes for each memory.
-        asked: the embeddings of the questions without their names; None where it is no feature, as the next three.
+        asked: the embeddings of the questions without their names; None where it is no feature, as the next four.
         lexical: the votes of the lexicon of all words.
         names: the votes of the lexicon of names alone.
+        contents: what each memory's wordings and passages have in common with the query, by `KINDS`.
         hidden: the hidden state at the split, pooled; one a query, or one a token.
     """
 
@@ -30,6 +35,7 @@ class Features:
     asked: Float[Tensor, "*batch embedding"] | None = None
     lexical: Float[Tensor, "*batch memories"] | None = None
     names: Float[Tensor, "*batch memories"] | None = None
+    contents: Float[Tensor, "*batch memories kinds"] | None = None
     hidden: Float[Tensor, "*tokens hidden"] | None = None
 
     def __len__(self) -> int:
@@ -42,6 +48,18 @@ class Features:
     def to(self, device: torch.device) -> Features:
         """The same on another device."""
         return self._each(lambda rows: rows.to(device))
+
+    def over(self, memories: Tensor, contents: Float[Tensor, "*batch kept kinds"]) -> Features:
+        """The same over some of the memories alone, given by number.
+
+        Args:
+            contents: what those have in common with the queries.
+        """
+        votes, lexical, names = (
+            None if votes is None else votes[..., memories] for votes in (self.votes, self.lexical, self.names)
+        )
+        assert votes is not None
+        return replace(self, votes=votes, lexical=lexical, names=names, contents=contents)
 
     def with_hidden(self, hidden: Float[Tensor, "*tokens hidden"] | None) -> Features:
         """The same with a hidden state; where it has one a token, the other features are the same for all tokens."""

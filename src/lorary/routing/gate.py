@@ -12,11 +12,22 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lorary.errors import LoraryError
-from lorary.routing.features import Features
+from lorary.routing.features import KINDS, Features
+from lorary.routing.recognition import START, recognised, signs, sum_of, words_unknown
 
-FEATURES = ("embedding", "asked", "votes", "lexical", "names", "hidden")
-DEFAULT_FEATURES = ("embedding", "asked", "names")
-TOKEN_FEATURES = (*DEFAULT_FEATURES, "hidden")
+FEATURES = ("embedding", "asked", "votes", "lexical", "names", "contents", "hidden")
+DEFAULT_FEATURES = ("embedding", "asked", "names", "contents")
+TOKEN_FEATURES = ("embedding", "asked", "names", "hidden")
+_CONTENT_SCALES = {
+    "wordings": 16.0,
+    "passages": 12.0,
+    "wording_grams": 8.0,
+    "passage_grams": 40.0,
+    "document_grams": 30.0,
+}
+"""What the contents weigh in a gate that nothing trained, logits each."""
+_NEARLY = 8
+"""The power of a wording's similarity: only one that is nearly the question decides, others tell of the topic alone."""
 EQUAL = 1e-5
 """Two scores that differ by less are a tie: the same wording, embedded in another batch, differs by about 1e-6."""
 
@@ -62,10 +73,15 @@ class Gate(nn.Module):
 
     The first term compares the question's embedding e (and the hidden state h) with a key a memory; the second does so
     for a, the embedding of the question without its names (`names`); v are the index's votes, l those of the lexicon,
-    n those of the lexicon of names alone. Each term is there if its feature is. What the terms weigh against each
+    n those of the lexicon of names alone. The contents (`features.KINDS`) are five terms more. Each term is there if its
+    feature is. What the terms weigh against each
     other is fitted on validation wordings (`scales`): trained wordings flatter what was fitted to them. All hidden states
     have most in common, which tells no memory: μ is their mean over the questions trained on, σ their distance from it, and
     nothing is read as farther than σ. A gate of tokens reads them as they are: μ is 0, σ is 1.
+
+    With the contents, "none" is no class beside the others: the gate recognises whether any memory knows what is asked
+    (`recognition`), and logit_none = log Σ exp logit_m − s, where s are the log-odds of that. So p_none is 1 − p(known),
+    and what memories there are besides changes nothing of it.
 
     It stays in fp32, whatever dtype the model around it is cast to or runs in: it is small, and a route that hangs on
     rounding would differ from dtype to dtype.
@@ -79,6 +95,7 @@ class Gate(nn.Module):
 
     hidden_mean: Float[Tensor, " hidden"]
     hidden_spread: Float[Tensor, ""]
+    recognition: Float[Tensor, "2 signs_and_constant"]
 
     def __init__(
         self,
@@ -106,12 +123,30 @@ class Gate(nn.Module):
         self.log_alpha = nn.Parameter(torch.tensor(math.log(10.0)))
         self.log_beta = nn.Parameter(torch.tensor(math.log(10.0)))
         self.log_gamma = nn.Parameter(torch.tensor(math.log(10.0)))
+        self.log_contents = nn.Parameter(torch.tensor([*_CONTENT_SCALES.values()]).log())
         self.none = nn.Parameter(torch.tensor(10.0))
+        self.register_buffer("recognition", START.clone())
 
     def forward(self, features: Features) -> Float[Tensor, "*batch memories_and_none"]:
         """Logits over the memories, and none last; one a token where the features hold a hidden state a token."""
-        scales = {name: scale.exp() for name, scale in self.scales.items() if name != "none"}
-        return weighed(self.terms(features), scales, self.none)
+        terms = self.terms(features)
+        scales = {name: self.scales[name].exp() for name in terms}
+        if features.contents is None or "contents" not in self.features:
+            return weighed(terms, scales, self.none)
+        logits = weighed(terms, scales, self.none)[..., :-1]
+        with torch.no_grad():
+            told = self.signs(features)
+            sure = recognised(told, words_unknown(features.contents), self.recognition)
+        none = logits.logsumexp(-1) - sure if logits.shape[-1] else torch.zeros_like(sure)
+        return torch.cat([logits, none.unsqueeze(-1)], dim=-1)
+
+    @torch.no_grad()
+    def signs(self, features: Features) -> Float[Tensor, "*batch signs"]:
+        """The signs by which queries are recognised (`recognition.SIGNS`), under the gate's own scales."""
+        assert features.contents is not None, "the signs need what the contents say"
+        terms, scales = self.terms(features), self.scales
+        together = sum_of(terms, {name: scales[name].exp() for name in terms})
+        return signs(features.contents, terms.get("names"), together)
 
     def terms(self, features: Features) -> dict[str, Float[Tensor, "*#batch memories"]]:
         """What each term says of each memory, unscaled, by the name of its scale."""
@@ -132,6 +167,9 @@ class Gate(nn.Module):
             if name in self.features:
                 assert votes is not None, f"the feature {name!r} needs the votes of its lexicon"
                 terms[name] = votes
+        if "contents" in self.features and features.contents is not None:
+            terms |= dict(zip(KINDS, features.contents.unbind(-1), strict=True))
+            terms["wordings"] = terms["wordings"] ** _NEARLY
         return terms
 
     def _apart(self, hidden: Float[Tensor, "*batch hidden"]) -> Float[Tensor, "*batch hidden"]:
@@ -148,20 +186,30 @@ class Gate(nn.Module):
             "votes": (self.log_alpha,),
             "lexical": (self.log_beta,),
             "names": (self.log_gamma,),
+            "contents": (self.log_contents,),
             "hidden": (self.from_hidden, self.keys, self.log_tau),
         }
         return parts[feature]
+
+    @property
+    def used(self) -> list[nn.Parameter]:
+        """The weights that are trained: those that the features use, the contents apart, and the logit of none."""
+        trained = [feature for feature in self.features if feature != "contents"]
+        return [self.none, *(weight for feature in trained for weight in self.parts_of(feature))]
 
     def project(self, embedding: Float[Tensor, "*batch embedding"]) -> Float[Tensor, "*batch embedding"]:
         """P e, normalised: where the gate compares questions with its keys."""
         return functional.normalize(functional.linear(embedding, self.from_embedding), dim=-1)
 
     @property
-    def scales(self) -> dict[str, nn.Parameter]:
+    def scales(self) -> dict[str, Tensor]:
         """What the terms that take part weigh against each other, as logarithms, and the logit of none."""
         # The hidden state and the embedding share a term.
-        taken = {"embedding" if feature == "hidden" else feature for feature in self.features}
-        return {**{name: self.parts_of(name)[-1] for name in FEATURES if name in taken}, "none": self.none}
+        taken = {"embedding" if feature == "hidden" else feature for feature in self.features} - {"contents"}
+        scales: dict[str, Tensor] = {name: self.parts_of(name)[-1] for name in FEATURES if name in taken}
+        if "contents" in self.features:
+            scales |= dict(zip(KINDS, self.log_contents, strict=True))
+        return {**scales, "none": self.none}
 
     @torch.no_grad()
     def append(self, key: Float[Tensor, " embedding"], asked_key: Float[Tensor, " embedding"] | None = None) -> None:

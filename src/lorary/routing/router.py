@@ -9,18 +9,19 @@ from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from lorary.bank.bank import MemoryBank
 from lorary.bank.memory import Memory
-from lorary.routing.encoder import Encoder, readable
+from lorary.routing.encoder import Encoder, knows_words, readable
 from lorary.routing.features import Features
 from lorary.routing.gate import Gate, cosines
 from lorary.routing.policy import Decision, Policy, decide
 from lorary.routing.proper_names import Names, only_names, without_names
 
 if TYPE_CHECKING:
+    from lorary.routing.contents import Contents
     from lorary.routing.index import FactIndex
     from lorary.routing.lexicon import Lexicon
 
@@ -37,48 +38,37 @@ class Router:
     gate: Gate
     policy: Policy
     get_encoder: Callable[[], Encoder]
-    _index: FactIndex | None = field(default=None, init=False)
-    _passage_index: FactIndex | None = field(default=None, init=False)
-    _lexicon: Lexicon | None = field(default=None, init=False)
+    _contents: Contents | None = field(default=None, init=False)
     _names_lexicon: Lexicon | None = field(default=None, init=False)
     _names: Names | None = field(default=None, init=False)
 
     def __getstate__(self) -> dict[str, Any]:
         """Without what is made when first asked: another process, or a copy, makes it again."""
-        return {**self.__dict__, **dict.fromkeys(("_index", "_passage_index", "_lexicon", "_names_lexicon", "_names"))}
+        return {**self.__dict__, **dict.fromkeys(("_contents", "_names_lexicon", "_names"))}
+
+    @property
+    def contents(self) -> Contents:
+        """The bank's wordings and passages, to be searched, made when first asked."""
+        if self._contents is None:
+            from lorary.routing.contents import Contents  # faiss is heavy: only who routes pays for it
+
+            self._contents = Contents(self.gate.from_embedding.shape[1], self.bank)
+        return self._contents
 
     @property
     def index(self) -> FactIndex:
-        """The index over the bank's facts, built when first asked."""
-        if self._index is None:
-            from lorary.routing.index import FactIndex  # faiss is heavy: only who routes pays for it
-
-            self._index = FactIndex(self.gate.from_embedding.shape[1])
-            for memory in self.bank:
-                self._index.add(memory.name, memory.keys, memory.key_facts)
-        return self._index
+        """The index over the bank's trained wordings."""
+        return self.contents.index
 
     @property
     def passage_index(self) -> FactIndex:
-        """The index over the bank's passages, built when first asked; a number there is that of a passage."""
-        if self._passage_index is None:
-            from lorary.routing.index import FactIndex
-
-            self._passage_index = FactIndex(self.gate.from_embedding.shape[1])
-            for memory in self.bank:
-                self._passage_index.add(memory.name, memory.passage_keys, range(len(memory.passage_keys)))
-        return self._passage_index
+        """The index over the bank's passages."""
+        return self.contents.passage_index
 
     @property
     def lexicon(self) -> Lexicon:
-        """The words of the bank's trained wordings, made when first asked."""
-        if self._lexicon is None:
-            from lorary.routing.lexicon import Lexicon
-
-            self._lexicon = Lexicon()
-            for memory in self.bank:
-                self._lexicon.add(memory.name, memory.wordings)
-        return self._lexicon
+        """The words of the bank's trained wordings."""
+        return self.contents.lexicon
 
     @property
     def names_lexicon(self) -> Lexicon:
@@ -127,8 +117,15 @@ class Router:
             asked=encoded[[places[text] for text in bare]] if "asked" in used else None,
             lexical=self.lexicon.votes(distinct, memories) if "lexical" in used else None,
             names=self.names_lexicon.votes(self.only_names(distinct), memories) if "names" in used else None,
+            contents=self.contents.scores(distinct, embedding, self.knows_words(distinct), memories)
+            if "contents" in used
+            else None,
         )
         return features.to(self.gate.none.device).rows([rows[text] for text in texts])
+
+    def knows_words(self, texts: Sequence[str]) -> Bool[Tensor, " texts"]:
+        """Whether the encoder knows the words of each text."""
+        return knows_words(self.get_encoder(), texts)
 
     def logits(self, features: Features) -> Float[Tensor, "*batch memories_and_none"]:
         """The gate's logits; of each token where the features hold a hidden state for each, else of each query."""
@@ -157,24 +154,20 @@ class Router:
             if self._names is not None:
                 self._names.remove(memory.name)
             raise
-        if self._index is not None:
-            self._index.add(memory.name, memory.keys, memory.key_facts)
         self.add_passages(memory)
-        if self._lexicon is not None:
-            self._lexicon.add(memory.name, memory.wordings)
         self._judge_anew(changed)
         if self._names_lexicon is not None:
             self._names_lexicon.add(memory.name, self.only_names(memory.wordings))
 
     def add_passages(self, memory: Memory) -> None:
-        """Lets the passages that a memory holds now be found; where it is there already, the gate keeps its key."""
-        if self._passage_index is not None:
-            self._passage_index.add(memory.name, memory.passage_keys, range(len(memory.passage_keys)))
+        """Lets what a memory holds now be found; where it is there already, the gate keeps its key."""
+        if self._contents is not None:
+            self._contents.add(memory)
 
     def remove(self, memory: str, number: int) -> None:
         """Forgets a memory that has just left the bank, which stood there as `number`."""
         self.gate.keep(torch.tensor([i for i in range(len(self.gate.keys)) if i != number], dtype=torch.long))
-        for made in (self._index, self._passage_index, self._lexicon, self._names_lexicon):
+        for made in (self._contents, self._names_lexicon):
             if made is not None:
                 made.remove(memory)
         if self._names is not None:

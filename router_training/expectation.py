@@ -1,0 +1,126 @@
+"""What to expect of a gate that recognises what it knows: its weights and thresholds, and figures by cross-validation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from lorary.router_training.data import RoutingData
+from lorary.router_training.observing import LEFT_OUT, OTHER_NAMES, UNRELATED, Observed, observe
+from lorary.router_training.queries import Queries
+from lorary.router_training.recognising import (
+    KINDS_OF_STRANGERS,
+    best_cut,
+    cross_fitted,
+    fit_recognition,
+    routed_by,
+)
+from lorary.router_training.scales import fit_ranking
+from lorary.router_training.settings import LIMITS, Training
+from lorary.routing.features import KINDS
+from lorary.routing.gate import Gate
+from lorary.routing.policy import Policy
+from lorary.routing.recognition import START
+from lorary.routing.router import Router
+from lorary.statistics import calibration_error, value, wilson
+
+_NOTHING = -20.0
+"""The logarithm of a scale at which a term says nothing."""
+_COUNTED = {LEFT_OUT: "strangers", OTHER_NAMES: "unknown_names", UNRELATED: "unrelated"}
+_KEPT = ("wordings", "wording_grams")
+"""Scales that are not fitted."""
+_HEADROOM = 1e-3
+"""By how much a similarity must exceed that of every stranger."""
+
+
+@torch.no_grad()
+def calibrate_recognition(router: Router, data: RoutingData, training: Training) -> dict[str, Any]:
+    """Fits what the gate recognises queries by, in place, and tells the policy's thresholds and what to expect of them.
+
+    The figures are cross-validated over topics and questions: each query is judged by weights that were fitted to the
+    queries of other topics, and each topic is a stranger in turn. Trained wordings are compared with other wordings alone.
+    """
+    observed = observe(router, (data.validation, data.trained), data.strangers, (data.validation, data.trained))
+    if bool(observed.known.all()):
+        return {"policy": {}, "calibration": {"queries": len(observed), "achieved": {}, "given_up": {}}}
+    odds = cross_fitted(observed, START)
+    router.gate.recognition.copy_(fit_recognition(observed, START))
+    scores = odds.sigmoid() * observed.share
+    cut = best_cut(scores, observed.kind, training)
+    t_index = _index_threshold(observed, scores < cut.value, router.policy)
+    policy = replace(router.policy, t_gate=round(cut.value, 8), t_index=t_index)
+    return {
+        "policy": {"t_gate": policy.t_gate, "t_index": policy.t_index},
+        "calibration": {
+            "queries": int(observed.known.sum()),
+            **{name: int((observed.kind == kind).sum()) for kind, name in _COUNTED.items()},
+            "scales": {name: round(float(scale), 4) for name, scale in router.gate.scales.items() if name != "none"},
+            "recognition": [[round(float(weight), 4) for weight in row] for row in router.gate.recognition],
+            "target": {name: getattr(training, name) for name in LIMITS[:-1]},
+            "given_up": cut.given_up,
+            **_expected(observed, scores, policy),
+        },
+    }
+
+
+def _index_threshold(observed: Observed, left: Bool[Tensor, " queries"], policy: Policy) -> float:
+    """The similarity above which the index decides on what the gate leaves: above that of every stranger that it leaves."""
+    strangers = observed.near[left & ~observed.known & (observed.kind != UNRELATED)]
+    near = [policy.t_index, *(strangers + _HEADROOM).tolist()]
+    return round(max(near), 8)
+
+
+def _expected(observed: Observed, scores: Float[Tensor, " queries"], policy: Policy) -> dict[str, Any]:
+    by_gate, by_index = routed_by(scores, observed.near, policy.t_gate, policy.t_index)
+    routed, right = by_gate | by_index, torch.where(by_gate, observed.right, observed.near_right)
+    shares: dict[str, tuple[Tensor, Tensor]] = {
+        "top1": (right & routed, observed.known),
+        "known_lost": (~routed, observed.known),
+        **{name: (routed, observed.kind == kind) for kind, name in KINDS_OF_STRANGERS.items()},
+        "wrong_routes": (routed & ~right, routed & observed.known),
+    }
+    achieved = {name: _share(part, of) for name, (part, of) in shares.items()}
+    intervals = {
+        name: [round(bound[end], 4) for end in ("low", "high")]
+        for name, (part, of) in shares.items()
+        if achieved[name] is not None
+        for bound in (wilson(float((part & of).sum() / of.sum()), int(of.sum())),)
+    }
+    error = value(calibration_error(scores[observed.known], observed.right[observed.known]))
+    return {"achieved": achieved, "intervals": intervals, "calibration_error": round(error, 4) if error else error}
+
+
+def _share(part: Bool[Tensor, " queries"], of: Bool[Tensor, " queries"]) -> float | None:
+    return round(float((part & of).sum() / of.sum()), 4) if bool(of.any()) else None
+
+
+def ranking_scales(gate: Gate, seen: Sequence[Queries], *, trained: bool = False) -> dict[str, Float[Tensor, ""]]:
+    """The scales of a gate's terms, fitted to questions and strangers; where the trained terms add nothing, without them. So a
+    gate that learned less than the sum of what it reads is that sum.
+
+    How much a near wording says stays as it is: wordings that were kept from one memory are nearer to its others than those
+    that will be asked.
+
+    Args:
+        trained: the gate was trained on these questions, so that what it learned of them proves nothing.
+    """
+    memory = torch.cat([queries.memory for queries in seen])
+    terms = _joined([gate.terms(queries.features) for queries in seen])
+    start = {name: scale for name, scale in gate.scales.items() if name in (*terms, "none")}
+    learned = [name for name in terms if name not in (*KINDS, "names")]
+    plain = {name: term for name, term in terms.items() if name not in learned}
+    plain_scales, plain_error = fit_ranking(plain, start, memory, _KEPT)
+    scales, error = (plain_scales, plain_error) if trained else fit_ranking(terms, start, memory, _KEPT)
+    # A fit of more weights is better by about one nat a weight though they mean nothing (Akaike 1974).
+    if (plain_error - error) * len(memory) <= len(learned):
+        return plain_scales | {name: torch.tensor(_NOTHING) for name in learned}
+    return scales
+
+
+def _joined(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}

@@ -1,0 +1,64 @@
+"""What the terms of a gate weigh against each other: fitted to queries that none of them was fitted to."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional
+
+from lorary.routing.gate import weighed
+
+_PULL = 1e-3
+"""Of the squared distance of a scale's logarithm from its start, beside nats a query."""
+
+
+def fit_scales(
+    terms: Mapping[str, Float[Tensor, "queries memories"]],
+    start: Mapping[str, Float[Tensor, ""]],
+    right: Int[Tensor, " queries"],
+    kept: Collection[str] = (),
+) -> dict[str, Float[Tensor, ""]]:
+    """The logarithms of the terms' scales, and the logit of none, with the least negative log-likelihood.
+
+    Temperature scaling (Guo et al. 2017, arXiv 1706.04599) with a temperature for each term: stacking (Wolpert 1992), on
+    queries that no term was fitted to. A term that means nothing here (embeddings of invented names, say) looks good on
+    what trained it, and is found out. Where every query is routed rightly the likelihood asks for ever more certainty;
+    a small pull to where the scales started ends that.
+
+    Args:
+        right: the number of each query's memory, or of none.
+        kept: scales that stay as they are.
+    """
+    logarithms = {name: scale.detach().clone().requires_grad_(True) for name, scale in start.items()}
+    fitted = [logarithm for name, logarithm in logarithms.items() if name not in kept]
+    optimizer = torch.optim.LBFGS(fitted, max_iter=200, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        optimizer.zero_grad()
+        moved = sum(((logarithms[name] - start[name].detach()).square() for name in terms), torch.zeros(()))
+        error = functional.cross_entropy(_weighed(terms, logarithms), right) + _PULL * moved
+        error.backward()
+        return error
+
+    with torch.enable_grad():
+        optimizer.step(loss)
+    return {name: scale.detach() for name, scale in logarithms.items()}
+
+
+def _weighed(terms: Mapping[str, Tensor], logarithms: Mapping[str, Tensor]) -> Float[Tensor, "queries classes"]:
+    return weighed(terms, {name: logarithms[name].exp() for name in terms}, logarithms["none"])
+
+
+@torch.no_grad()
+def fit_ranking(
+    terms: Mapping[str, Float[Tensor, "queries memories"]],
+    start: Mapping[str, Float[Tensor, ""]],
+    right: Int[Tensor, " queries"],
+    kept: Collection[str] = (),
+) -> tuple[dict[str, Float[Tensor, ""]], float]:
+    """(the logarithms of the terms' scales, the negative log-likelihood of a known query under them)."""
+    scales = fit_scales(terms, {name: start[name] for name in (*terms, "none")}, right, kept)
+    return scales, float(functional.cross_entropy(_weighed(terms, scales), right))

@@ -1,0 +1,123 @@
+"""Contents: what the memories of a bank hold, to be searched: wordings and passages, by meaning, by words and by letters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from lorary.bank.memory import Memory
+from lorary.routing.features import KINDS
+from lorary.routing.index import FactIndex
+from lorary.routing.lexicon import Lexicon, letter_grams
+
+
+class Contents:
+    """The wordings and the passages of memories that join and leave; a query is scored against each of them.
+
+    Nothing is trained: a memory that holds documents alone is found by them at once. The letters serve scripts and names
+    that the encoder does not know; the encoder serves questions in other words. Each store is made when it is first asked.
+    """
+
+    def __init__(self, dimension: int, memories: Iterable[Memory] = ()) -> None:
+        self._dimension = dimension
+        self._memories = {memory.name: memory for memory in memories}
+        self._made: dict[str, Any] = {}
+
+    @property
+    def index(self) -> FactIndex:
+        """The trained wordings by the encoder."""
+        return self._store("wordings")  # type: ignore[no-any-return]
+
+    @property
+    def passage_index(self) -> FactIndex:
+        """The passages by the encoder; a number there is that of a passage of its memory."""
+        return self._store("passages")  # type: ignore[no-any-return]
+
+    @property
+    def lexicon(self) -> Lexicon:
+        """The trained wordings by words."""
+        return self._store("words")  # type: ignore[no-any-return]
+
+    @property
+    def wording_grams(self) -> Lexicon:
+        """The trained wordings by runs of letters."""
+        return self._store("wording_grams")  # type: ignore[no-any-return]
+
+    def _store(self, kind: str) -> Any:
+        made = self._made.get(kind)
+        if made is None:
+            fill = _FILL[kind]
+            made = FactIndex(self._dimension) if kind in ("wordings", "passages") else _lexicon(kind)
+            for memory in self._memories.values():
+                fill(made, memory)
+            self._made[kind] = made
+        return made
+
+    def add(self, memory: Memory) -> None:
+        """Takes a memory in, in place of one of its name."""
+        self._memories.pop(memory.name, None)
+        self._memories[memory.name] = memory
+        for kind, made in self._made.items():
+            _FILL[kind](made, memory)
+
+    def remove(self, name: str) -> None:
+        """Forgets a memory, if it is there."""
+        self._memories.pop(name, None)
+        for made in self._made.values():
+            made.remove(name)
+
+    def without(self, names: Iterable[str]) -> Contents:
+        """The same without some memories, as if they had never been there."""
+        left_out = {*names}
+        return Contents(self._dimension, (m for m in self._memories.values() if m.name not in left_out))
+
+    def scores(
+        self,
+        texts: Sequence[str],
+        embedding: Float[Tensor, "queries embedding"],
+        known: Bool[Tensor, " queries"],
+        memories: Sequence[str],
+    ) -> Float[Tensor, "queries memories kinds"]:
+        """What each memory has in common with each query, by `KINDS`: cosines and shares, 0 to 1, 0 for nothing.
+
+        Args:
+            known: whether the encoder knows the words of the query; where not, it is not asked.
+        """
+        asked = embedding.cpu() * known.unsqueeze(-1)
+        votes = [
+            self._store(kind).votes(asked if kind in ("wordings", "passages") else texts, memories) for kind in KINDS
+        ]
+        return torch.stack(votes, dim=-1).clamp(min=0)
+
+
+def _lexicon(kind: str) -> Lexicon:
+    return Lexicon() if kind == "words" else Lexicon(letter_grams)
+
+
+def _add_passages(index: FactIndex, memory: Memory) -> None:
+    # An older bank has no keys for passages.
+    index.add(memory.name, memory.passage_keys, range(len(memory.passage_keys)))
+
+
+def _texts(memory: Memory) -> list[str]:
+    return [passage.text for passage in memory.passages]
+
+
+def _document(memory: Memory) -> list[str]:
+    texts = _texts(memory)
+    return ["\n".join(texts)] if texts else []
+
+
+_FILL: dict[str, Callable[[Any, Memory], None]] = {
+    "wordings": lambda index, memory: index.add(memory.name, memory.keys, memory.key_facts),
+    "passages": _add_passages,
+    "words": lambda lexicon, memory: lexicon.add(memory.name, memory.wordings),
+    "wording_grams": lambda lexicon, memory: lexicon.add(memory.name, memory.wordings),
+    "passage_grams": lambda lexicon, memory: lexicon.add(memory.name, _texts(memory)),
+    "document_grams": lambda lexicon, memory: lexicon.add(memory.name, _document(memory)),
+}
+"""How each store takes a memory in."""
