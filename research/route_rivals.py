@@ -9,10 +9,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lorary.bank.bank import MemoryBank
-from lorary.bank.facts import comparable
 from lorary.routing.encoder import Encoder
 from lorary.routing.gate import cosines
-from lorary.routing.lexicon import Lexicon
+from lorary.routing.lexicon import Lexicon, letter_grams
 from lorary.routing.router import mean_key
 
 Scores = Float[Tensor, "questions memories"]
@@ -37,7 +36,6 @@ NAMES = (
 """All routers of the study, as its tables have them; all but the first two are untrained."""
 SURE = 0.75
 """Cosine similarity from which on the rule `CENTROID_ELSE_ALL` chooses one memory, as the router of `multilobe` does."""
-_GRAM = 4
 
 
 def rivals(bank: MemoryBank, encoder: Encoder) -> dict[str, Rival]:
@@ -51,7 +49,7 @@ def rivals(bank: MemoryBank, encoder: Encoder) -> dict[str, Rival]:
     whole = {name: ["\n".join(texts)] if texts else [] for name, texts in passages.items()}
     asked, read = _by_meaning(questions, encoder), _by_meaning(passages, encoder)
     centroids = torch.stack([mean_key(memory, encoder.dimension) for memory in bank])
-    grams = _by_words(whole, character_grams)
+    grams = _by_words(whole, letter_grams)
 
     def near_centroid(texts: Sequence[str]) -> Scores:
         return cosines(encoder.encode(texts), centroids)
@@ -62,7 +60,7 @@ def rivals(bank: MemoryBank, encoder: Encoder) -> dict[str, Rival]:
         lambda texts: torch.maximum(asked(texts), read(texts)),
         _by_words(questions),
         _by_words(whole),
-        _by_words(questions, character_grams),
+        _by_words(questions, letter_grams),
         grams,
         lambda texts: standardised(read(texts)) + standardised(grams(texts)),
         near_centroid,
@@ -75,12 +73,6 @@ def standardised(scores: Scores) -> Scores:
     """The scores of each question less their mean over the memories, by their standard deviation; 0 where all are alike."""
     apart = scores - scores.mean(-1, keepdim=True)
     return apart / apart.square().mean(-1, keepdim=True).sqrt().clamp(min=1e-9)
-
-
-def character_grams(texts: Sequence[str]) -> list[list[str]]:
-    """All runs of four characters of each text, as texts are compared, with a space before and after it."""
-    padded = [f" {comparable(text)} " for text in texts]
-    return [[text[i : i + _GRAM] for i in range(max(1, len(text) - _GRAM + 1))] for text in padded]
 
 
 def _by_words(

@@ -17,13 +17,14 @@ from lorary.research.fact_sets import bare_bank
 from lorary.research.questions import Remembered
 from lorary.research.route_draws import NEW, REWORDED, draw_questions
 from lorary.research.route_files import read_question_file
-from lorary.research.route_rivals import CENTROID, CENTROID_ELSE_ALL, NAMES, SUM, character_grams, rivals, standardised
+from lorary.research.route_rivals import CENTROID, CENTROID_ELSE_ALL, NAMES, SUM, rivals, standardised
 from lorary.research.routes import routes
 from lorary.research.routes_report import figures_by_file
 from lorary.research.routing_speed import routing_speed
 from lorary.research.settings import StudyError
 from lorary.router_training.settings import Training
 from lorary.routing.index import FactIndex
+from lorary.routing.lexicon import letter_grams
 
 
 @pytest.fixture
@@ -51,8 +52,8 @@ def test_routers_without_training(encoder, squad):
     best = torch.maximum(scores["index of questions"], scores["embeddings, passages"])
     assert torch.equal(scores["embeddings, questions and passages"], best)
     library = bm25s.BM25(k1=1.5, b=0.75, method="lucene")
-    library.index(character_grams([memory.documents[0].text for memory in bank]), show_progress=False)
-    theirs = torch.stack([torch.tensor(library.get_scores(grams)) for grams in character_grams(texts)])
+    library.index(letter_grams([memory.documents[0].text for memory in bank]), show_progress=False)
+    theirs = torch.stack([torch.tensor(library.get_scores(grams)) for grams in letter_grams(texts)])
     grams = scores["BM25, 4-grams of documents"]
     torch.testing.assert_close(standardised(grams), standardised(theirs), atol=1e-4, rtol=1e-4)
     parts = [standardised(scores[name]) for name in ("embeddings, passages", "BM25, 4-grams of documents")]
@@ -61,7 +62,6 @@ def test_routers_without_training(encoder, squad):
 
 
 def test_small_parts_of_routers_without_training(encoder):
-    assert character_grams(["Abc  d", ""]) == [[" abc", "abc ", "bc d", "c d "], ["  "]]
     assert standardised(torch.tensor([[1.0, 3.0], [2.0, 2.0]])).tolist() == [[-1, 1], [0, 0]]
     bank = bare_bank([Fact("a", "Who?", "x"), Fact("b", "Where?", "y")], encoder, {"a": (Passage("It is here.", ""),)})
     found = rivals(bank, encoder)["embeddings, passages"](["Is it here?"])
