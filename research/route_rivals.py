@@ -11,7 +11,7 @@ from torch import Tensor
 from lorary.bank.bank import MemoryBank
 from lorary.routing.encoder import Encoder
 from lorary.routing.gate import cosines
-from lorary.routing.lexicon import Lexicon, letter_grams
+from lorary.routing.lexicon import Lexicon, Words, letter_grams
 from lorary.routing.router import mean_key
 
 Scores = Float[Tensor, "questions memories"]
@@ -76,7 +76,7 @@ def standardised(scores: Scores) -> Scores:
 
 
 def _by_words(
-    texts_of: Mapping[str, Sequence[str]], split: Callable[[Sequence[str]], list[list[str]]] | None = None
+    texts_of: Mapping[str, Sequence[str]], split: Callable[[Sequence[str]], Sequence[Words]] | None = None
 ) -> Rival:
     lexicon = Lexicon(split)
     for name, texts in texts_of.items():

@@ -17,7 +17,7 @@ from lorary.router_training.settings import Training
 from lorary.routing.contents import Contents
 from lorary.routing.features import KINDS
 from lorary.routing.gate import DEFAULT_FEATURES
-from lorary.routing.lexicon import Lexicon, letter_grams
+from lorary.routing.lexicon import Lexicon, between_spaces, letter_grams
 from lorary.routing.policy import Policy
 from lorary.routing.recognition import START, recognised, signs, words_unknown
 from lorary.routing.router import Router, new_gate
@@ -118,7 +118,7 @@ def test_grams_read_any_script_and_forgive_a_slip():
 
 
 def test_a_gram_that_everything_holds_costs_no_time_and_tells_nothing():
-    lexicon = Lexicon(lambda texts: [text.split() for text in texts])
+    lexicon = Lexicon(between_spaces)
     lexicon.add("a", [f"common {number}" for number in range(3000)])
     lexicon.add("b", ["common rare"])
     votes = lexicon.votes(["common", "common rare"], ["a", "b"])
