@@ -134,8 +134,7 @@ def _contents(
 ) -> Float[Tensor, "queries memories kinds"]:
     """What the contents say of queries, of which those that were trained on do not find themselves."""
     known = router.knows_words(texts)
-    scores = router.contents.scores(texts, embedding, known, router.bank.names)
-    scores[..., KINDS.index("wordings")] = votes * known.unsqueeze(-1)
+    scores = router.contents.scores(texts, embedding, known, router.bank.names, votes)
     scores[..., KINDS.index("wording_grams")] = wordings.lexical(router.contents.wording_grams, texts, key)
     return scores
 

@@ -81,17 +81,19 @@ class Contents:
         embedding: Float[Tensor, "queries embedding"],
         known: Bool[Tensor, " queries"],
         memories: Sequence[str],
+        votes: Float[Tensor, "queries memories"] | None = None,
     ) -> Float[Tensor, "queries memories kinds"]:
         """What each memory has in common with each query, by `KINDS`: cosines and shares, 0 to 1, 0 for nothing.
 
         Args:
             known: whether the encoder knows the words of the query; where not, it is not asked.
+            votes: what the index says of the wordings, where that was asked already.
         """
-        asked = embedding.cpu() * known.unsqueeze(-1)
-        votes = [
-            self._store(kind).votes(asked if kind in ("wordings", "passages") else texts, memories) for kind in KINDS
-        ]
-        return torch.stack(votes, dim=-1).clamp(min=0)
+        embedding, believed = embedding.cpu(), known.unsqueeze(-1)
+        wordings = self.index.votes(embedding, memories) if votes is None else votes
+        passages = self.passage_index.votes(embedding, memories)
+        grams = [self._store(kind).votes(texts, memories) for kind in KINDS[2:]]
+        return torch.stack([wordings * believed, passages * believed, *grams], dim=-1).clamp(min=0)
 
 
 def _lexicon(kind: str) -> Lexicon:

@@ -108,9 +108,12 @@ class FactIndex:
         if len(self) == 0 or len(queries) == 0:
             return torch.full((len(queries), 1), -1.0), torch.zeros(len(queries), 1, dtype=torch.long)
         scores, ids = self._search(queries)
-        places = {name: place for place, name in enumerate(memories)}
-        codes = np.fromiter(self._codes.values(), dtype=np.int64)
-        owners = np.fromiter((places.get(name, -1) for name in self._codes), dtype=np.int64)
+        codes = np.fromiter(self._codes.values(), dtype=np.int64, count=len(self._codes))
+        if list(self._codes) == list(memories):
+            owners = np.arange(len(memories))
+        else:
+            places = {name: place for place, name in enumerate(memories)}
+            owners = np.fromiter((places.get(name, -1) for name in self._codes), dtype=np.int64)
         numbers = np.where(ids < 0, -1, owners[np.searchsorted(codes, ids.clip(0) >> _CODE_BITS)])
         near = np.where(numbers < 0, -1.0, scores).astype(np.float32)
         return torch.from_numpy(near), torch.from_numpy(numbers.clip(0))

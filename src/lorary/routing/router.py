@@ -111,13 +111,14 @@ class Router:
         places = {text: place for place, text in enumerate(dict.fromkeys([*distinct, *bare]))}
         encoded = self.get_encoder().encode(list(places))
         embedding = encoded[: len(distinct)]
+        votes = self.index.votes(embedding, memories)
         features = Features(
             embedding,
-            self.index.votes(embedding, memories),
+            votes,
             asked=encoded[[places[text] for text in bare]] if "asked" in used else None,
             lexical=self.lexicon.votes(distinct, memories) if "lexical" in used else None,
             names=self.names_lexicon.votes(self.only_names(distinct), memories) if "names" in used else None,
-            contents=self.contents.scores(distinct, embedding, self.knows_words(distinct), memories)
+            contents=self.contents.scores(distinct, embedding, self.knows_words(distinct), memories, votes)
             if "contents" in used
             else None,
         )
