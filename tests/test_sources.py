@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 from conftest import FACTS
+from transformers import TextStreamer
 
 from lorary.__main__ import main
 from lorary.answering import answer
@@ -214,6 +215,18 @@ def test_a_route_that_the_caller_gives_is_left_alone(weighed):
             found = answer(weighed, QUESTION, max_new_tokens=4)
         assert (found.route.right, found.likely) == (None, {})
         assert answer(weighed, QUESTION, max_new_tokens=4, adapter_names=[name]).text == found.text
+
+
+def test_what_was_streamed_is_not_replaced(weighed):
+    class Heard(TextStreamer):
+        text = ""
+
+        def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
+            self.text += text
+
+    heard = Heard(weighed.tokenizer, skip_prompt=True, skip_special_tokens=True)
+    found = answer(weighed, QUESTION, max_new_tokens=4, streamer=heard)
+    assert (found.text, found.right) == (heard.text.strip(), None)
 
 
 def test_without_calibration_the_route_answers_alone(composite):

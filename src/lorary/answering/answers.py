@@ -103,8 +103,10 @@ def answers(
 
 
 def _judged(model: LoraryForCausalLM, policy: Policy, settings: Mapping[str, Any]) -> bool:
-    """Whether sources are weighed: the composite is calibrated for it, and its policy decides, not the caller."""
-    return bool(model.config.sources) and bool(policy.sources) and not by_caller(model, settings)
+    """Whether sources are weighed: the composite is calibrated for it, its policy decides, not the caller, and nothing was
+    streamed, which could not be taken back."""
+    free = not by_caller(model, settings) and settings.get("streamer") is None
+    return bool(model.config.sources) and bool(policy.sources) and free
 
 
 def _given(model: LoraryForCausalLM, draft: Answer, judgement: Judgement, base: Answer | None) -> Answer:
