@@ -23,9 +23,9 @@ from lorary.router_training.data import RoutingData
 from lorary.router_training.near_misses import near_misses
 
 _AT_ONCE = 32
-_PULL = 10.0
+_PULL = 30.0
 """Of the squared distance of the coefficients from where they started, beside nats: as much as so many questions tell."""
-_UNKNOWN = 0.5
+_UNKNOWN = 0.25
 """Weight of all questions that nothing answers, beside that of the validation wordings."""
 
 

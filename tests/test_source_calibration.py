@@ -102,7 +102,7 @@ def test_what_nothing_answers_weighs_a_share_of_what_is_known(model, data):
     known = sum(weight for _, answer, weight in questions if answer is not None)
     unknown = sum(weight for _, answer, weight in questions if answer is None)
     assert known == len([q for q in questions if q[1] is not None]) == 6
-    assert unknown == pytest.approx(0.5 * known)
+    assert unknown == pytest.approx(0.25 * known)
 
 
 def test_calibration_learns_whom_to_trust(model, data):
