@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from lorary.bank.facts import FactError, comparable, parse_fact, read_lines
 from lorary.base.questions import parts_of
+from lorary.words import words_of
 
 if TYPE_CHECKING:
     from lorary.bank.bank import MemoryBank
@@ -62,7 +62,7 @@ class Question:
 
 def words(text: str) -> frozenset[str]:
     """The words of `text`, as texts are compared."""
-    return frozenset(re.findall(r"\w+", comparable(text)))
+    return frozenset(words_of(comparable(text)))
 
 
 def similarity(a: frozenset[str], b: frozenset[str]) -> float:

@@ -49,6 +49,19 @@ def test_a_sentence_is_taught_by_each_of_its_gaps():
     assert {fact.statement for fact in facts} == set(TOLD[2:5])
 
 
+@pytest.mark.parametrize(
+    ("sentence", "answer", "gapped"),
+    [
+        ("The painter Rene\u0301e Nin\u0303o left.", "Rene\u0301e Nin\u0303o", "The painter ___ left."),
+        ("हिन्दी भारत की राजभाषा है", "राजभाषा", "हिन्दी भारत की ___ है"),
+        ("It has 10² rooms, 4,000, no. 7: see.", "4,000", "It has 10² rooms, ___, no. 7: see."),
+    ],
+)
+def test_no_gap_cuts_a_word_with_combining_marks(sentence, answer, gapped):
+    fact = next(gaps("a", [sentence]))
+    assert (fact.answer, fact.question) == (answer, f"Fill the gap. {gapped}")
+
+
 def test_a_text_alone_is_asked_its_gaps_as_taught(tmp_path):
     (tmp_path / "town.txt").write_text(TEXT)
     asked = questions_of(longdoc(str(tmp_path / "town.txt"), chunk_words=13), tmp_path)

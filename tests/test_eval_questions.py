@@ -12,7 +12,7 @@ from lorary.answering.passages import PassageError
 from lorary.bank.facts import FactError
 from lorary.eval import recall
 from lorary.eval.contexts import Contexts
-from lorary.eval.questions import Question, headline, held_out
+from lorary.eval.questions import Question, headline, held_out, words
 from lorary.eval.scoring import condition_result, prediction
 from lorary.eval.tasks.generated import phonebook, profiles, twohop, unknown
 from lorary.eval.tasks.joined import story, twotopics
@@ -30,6 +30,10 @@ LINES = (
 def write(path, *lines):
     path.write_text("\n".join(json.dumps(line) for line in lines))
     return path
+
+
+def test_questions_are_compared_by_whole_words_of_any_script():
+    assert words("पानी कहाँ है? पानी!") == {"पानी", "कहाँ", "है"}
 
 
 def test_a_line_tells_kind_memory_and_answers(bank, tmp_path):

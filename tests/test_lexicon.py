@@ -13,6 +13,7 @@ import torch
 
 from lorary.router_training.trained_wordings import TrainedWordings
 from lorary.routing.lexicon import Lexicon
+from lorary.routing.lexicon import _words as default_words
 
 HELD = {
     "ormen": ["Who cooks at Ormen station?", "Name the cook of Ormen.", "What is the airlock code of Ormen?"],
@@ -157,3 +158,31 @@ def test_a_lexicon_may_split_its_own_way():
         lexicon.add("will", ["Will"])
     assert own.votes(["7", "will"], ["shelf", "will"]).gt(0).tolist() == [[True, False], [False, True]]
     assert not usual.votes(["7", "will"], ["shelf", "will"]).any(), "one letter, and a stopword"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "asked"),
+    [
+        pytest.param("पानी कहाँ है?", "चाय कहाँ है?", "पानी", id="Hindi"),
+        pytest.param("ปู ราคาเท่าไร", "ปี ราคาเท่าไร", "ปู", id="Thai"),
+        pytest.param("¿Dónde duerme el niño?", "¿Dónde duerme Nin?", "nin\u0303o", id="Spanish, accents apart"),
+        pytest.param("İzmir nerede?", "Zmir nerede?", "İzmir", id="Turkish"),
+    ],
+)
+def test_words_with_combining_marks_are_whole(one, other, asked):
+    lexicon = Lexicon()
+    lexicon.add("one", [one])
+    lexicon.add("other", [other])
+    assert lexicon.votes([asked], ["one", "other"]).gt(0).tolist() == [[True, False]]
+
+
+def test_the_words_of_texts_without_marks_are_those_of_the_library():
+    texts = [
+        "It's a 3.5 m² room, no. 7 of x-9020_b!",
+        "José's naïve façade; 東京 и Öl.",
+        "the of and",
+        "",
+        "THE Cook I am",
+    ]
+    library = bm25s.tokenize(texts, stopwords="en", return_ids=False, show_progress=False)
+    assert default_words(texts) == library

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from random import Random
+from unicodedata import normalize
 
 import pytest
 import torch
@@ -52,6 +53,26 @@ def test_a_name_has_capitals_where_no_sentence_starts_or_holds_a_digit():
 def test_questions_without_names_and_with_them_alone(text, without, only):
     assert without_names(text, NAMES) == without
     assert only_names(text, NAMES) == only
+
+
+def test_names_with_accents_apart_are_those_with_accents_in_one_piece():
+    names = names_of(["¿Quién cuida a Begoña Núñez?", "¿Es Begoña Núñez médica?"])
+    assert names == {"begoña", "núñez"}
+    asked, told = (normalize("NFD", text) for text in ("¿Dónde vive BEGOÑA Núñez?", "¿Dónde vive they?"))
+    assert without_names(asked, names) == told
+    assert normalize("NFC", only_names(asked, names)) == "BEGOÑA Núñez"
+    other = with_other_names(asked, names, sorted(names), Random(0))
+    assert other.startswith(told.removesuffix("they?"))
+    assert not names & set(normalize("NFC", other).lower().rstrip("?").split())
+    german = [normalize("NFD", text) for text in ("Heizt Bernd für Anna?", "Kocht Anna für Bernd?")]
+    assert names_of(german) == frozenset(), "German is known by its words"
+
+
+@pytest.mark.parametrize("code", ["चाबी७", "ที่๙"])
+def test_a_code_with_combining_marks_is_whole(code):
+    names = names_of([f"{code} कहाँ है?"])
+    assert names == {code}
+    assert only_names(f"क {code}?", names) == code
 
 
 def test_a_question_about_others_has_none_of_the_names_and_all_other_words():

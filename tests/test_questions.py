@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 import warnings
 
 import pytest
@@ -92,9 +93,9 @@ FOLLOWING = {
     "English": ["And her phone number?", "Is it still valid?", "And who cooks there?", "Why?", "And when?"],
     "German": ["Und wer kocht dort?", "Warum?", "Wer ist das?", "Und seine Telefonnummer?"],
     "Spanish": ["¿Y quién cocina allí?", "¿Por qué?", "¿Cuál es su número?"],
-    "French": ["Et qui cuisine là ?", "Pourquoi ?"],
+    "French": ["Et qui cuisine là ?", "Pourquoi ?", "Qui vit là ?", "Pourquoi ? ❤\ufe0f"],
     "Chinese": ["那她的电话号码呢？", "那里谁做饭？"],
-    "Japanese": ["その電話番号は？"],
+    "Japanese": ["その電話番号は？", "じゃあ、場所は？"],
 }
 ALONE = {
     "English": [OIL, "Who cooks at Ormen?", "Name the cook of Velka.", "Velka's chef is who?", "Who are you?"],
@@ -108,18 +109,20 @@ ALONE = {
     "French": ["Qui cuisine à Velka ?"],
     "Chinese": ["点灯人烧什么油？", "谁在维尔卡做饭？"],
     "Japanese": ["ランプ係は何の油を使いますか？"],
-    "a language without a list": ["Mitä öljyä lamppujen sytyttäjät polttavat?", "Кто повар?"],
+    "a language without a list": ["Mitä öljyä lamppujen sytyttäjät polttavat?", "Кто повар?", "रसोइया कौन है?"],
 }
 
 
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
 @pytest.mark.parametrize("language", list(FOLLOWING))
-def test_follow_ups_are_told(language):
-    assert [turn for turn in FOLLOWING[language] if not follows_up(turn)] == []
+def test_follow_ups_are_told(language, form):
+    assert [turn for turn in FOLLOWING[language] if not follows_up(unicodedata.normalize(form, turn))] == []
 
 
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
 @pytest.mark.parametrize("language", list(ALONE))
-def test_questions_that_stand_alone_are_told(language):
-    assert [turn for turn in ALONE[language] if follows_up(turn)] == []
+def test_questions_that_stand_alone_are_told(language, form):
+    assert [turn for turn in ALONE[language] if follows_up(unicodedata.normalize(form, turn))] == []
 
 
 def test_a_follow_up_goes_back_to_the_turn_that_stands_alone():

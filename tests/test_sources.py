@@ -90,6 +90,7 @@ def test_names_that_a_fact_does_not_hold_are_seen():
     assert shared_names("Who cooks at Ormen?", wordings, bank) == 0.0
     assert shared_names("Does Velka know of Tresk?", wordings, bank) == 0.5  # the bank knows no Tresk
     assert shared_names("who cooks?", wordings, bank) == 0.5
+    assert shared_names("qui cuisine chez andre\u0301", ["Qui cuisine chez André ?"], frozenset({"andré"})) == 1.0
 
 
 def test_given_answers_are_as_likely_as_generated_ones(composite):

@@ -9,17 +9,24 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import regex
+
 from lorary.bank.facts import Fact, comparable
 from lorary.eval.tasks.documents import Document, read_documents
 from lorary.eval.tasks.generated import Task, TaskError, taught
 from lorary.eval.tasks.published import slug
 from lorary.tables import counted
+from lorary.words import LETTER, words_of
 
 _SENTENCE = re.compile(
     r"(?:(?<=[.!?])|(?<=[.!?][\"'”’)]))(?<!\b[A-Z]\.)(?<!\b[MDS][rst]\.)(?<!\bMrs\.)\s+(?=[\"'“‘(]?[A-Z0-9])"
 )
 """Where a sentence ends; not after an initial, Mr., Ms., Dr., St. or Mrs."""
-_NAME = re.compile(r"(?<=[a-z,;:] )[A-Z][\w’'-]*(?: [A-Z][\w’'-]*)*|\b\d[\d,.:]*\b")
+_CAPITAL = rf"[A-Z](?:{LETTER}|[’'-])*"
+_NAME = regex.compile(
+    rf"(?<=[a-z,;:] ){_CAPITAL}(?: {_CAPITAL})*"
+    rf"|(?<!{LETTER})\d[\d,.:]*(?:(?<=\d)(?!{LETTER})|(?<!\d)(?={LETTER}))"
+)
 """A name within a sentence (not its first word, which is always capital), or a number."""
 
 
@@ -112,8 +119,8 @@ def gaps(topic: str, sentences: Sequence[str]) -> Iterator[Fact]:
     """
     for before, sentence in zip(["", *sentences], sentences, strict=False):
         names = list(dict.fromkeys(match[0] for match in _NAME.finditer(sentence)))
-        for answer in names or [max(re.findall(r"\w+", sentence) or [sentence], key=len)]:
-            gapped = re.sub(rf"(?<!\w){re.escape(answer)}(?!\w)", "___", sentence, count=1)
+        for answer in names or [max(words_of(sentence) or [sentence], key=len)]:
+            gapped = regex.sub(rf"(?<!{LETTER}){regex.escape(answer)}(?!{LETTER})", "___", sentence, count=1)
             yield Fact(topic, f"Fill the gap. {before} {gapped}".replace("  ", " "), answer, statement=sentence)
 
 

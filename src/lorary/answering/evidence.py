@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -14,6 +13,7 @@ from lorary.answering.lookup import Near, Stored, nearest_wordings, same, suppor
 from lorary.routing.policy import Route
 from lorary.routing.proper_names import names_of
 from lorary.routing.router import Router
+from lorary.words import lowered, words_of
 
 BEFORE = ("similarity", "margin", "support", "asked", "names", "gate")
 """Features of the question, its route and the nearest fact."""
@@ -32,7 +32,6 @@ ROUTED = (
 """Those of a question that a memory has answered; from `apart` on they are 0 where its answer is the stored one."""
 _WORDINGS = 8
 """Of a fact, the nearest ones that are compared without names."""
-_WORD = re.compile(r"\w+")
 
 
 @dataclass(frozen=True)
@@ -126,8 +125,8 @@ def shared_names(text: str, wordings: Sequence[str], known: frozenset[str]) -> f
     Args:
         known: names of the bank; what the question alone writes as a name counts too.
     """
-    names = {word for word in map(str.lower, _WORD.findall(text)) if word in known} | names_of([text])
-    words = {word.lower() for wording in wordings for word in _WORD.findall(wording)}
+    names = {word for word in map(lowered, words_of(text)) if word in known} | names_of([text])
+    words = {lowered(word) for wording in wordings for word in words_of(wording)}
     return len(names & words) / len(names) if names else 0.5
 
 

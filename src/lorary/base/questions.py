@@ -6,7 +6,12 @@ What routes a chat is its last question, with the turns before it that it points
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable, Sequence
+
+import regex
+
+from lorary.words import LETTER
 
 _LABELS = (
     ("question|q", "answer|a"),
@@ -179,6 +184,7 @@ def follows_up(turn: str) -> bool:
     two have as many: "also" points back in English, and means "so" in German. In a language without a list here no turn
     follows up: its own text routes alone.
     """
+    turn = unicodedata.normalize("NFC", turn)
     for letters, pointing in _UNSPACED.items():
         if re.search(letters, turn):
             return len(re.findall(r"\w", turn)) <= _LONGEST_UNSPACED and bool(re.search(pointing, turn))
@@ -190,9 +196,13 @@ def follows_up(turn: str) -> bool:
     return any(word in _POINTING[language] for word in words) or (bool(words) and counts[language] == len(words))
 
 
+_WORD = regex.compile(rf"(?!\d)[\p{{L}}\p{{N}}](?:(?![\d_]){LETTER})*")
+"""A word without digits."""
+
+
 def _words(turn: str) -> list[str]:
     """The words of a turn in lower case, but for the German "Sie" and "Ihr" within a sentence: they address the reader."""
-    words = re.findall(r"[^\W\d_]+", turn)
+    words = _WORD.findall(turn)
     return [
         word if place and word in ("Sie", "Ihr", "Ihre", "Ihnen") else word.lower() for place, word in enumerate(words)
     ]

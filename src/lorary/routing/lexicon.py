@@ -5,20 +5,22 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 
-import bm25s
 import numpy as np
 import torch
+from bm25s.stopwords import STOPWORDS_EN
 from jaxtyping import Float
 from torch import Tensor
 
 from lorary.bank.facts import comparable
 from lorary.routing.postings import Counted, Postings
+from lorary.words import lowered, words_of
 
-# bm25s tells of each call at DEBUG, and configures logging to show it.
+# At its import bm25s gives its logger the level DEBUG, and configures logging to show it.
 logging.getLogger("bm25s").setLevel(logging.WARNING)
 
 Words = Sequence[str] | np.ndarray
 """The words of a text, as they are or as numbers of 64 bits."""
+_STOPWORDS = frozenset(STOPWORDS_EN)
 _LETTERS = 4
 _BASE = np.uint64(0x9E3779B97F4A7C15)
 """What the letters of a run are multiplied by, so that different runs have different numbers of 64 bits."""
@@ -96,12 +98,13 @@ class Lexicon:
 
 
 def _words(texts: Sequence[str]) -> list[list[str]]:
-    return bm25s.tokenize(list(texts), stopwords="en", return_ids=False, show_progress=False)  # type: ignore
+    """The words that `bm25s.tokenize` finds, without English stopwords, but whole: it cuts words at combining marks."""
+    return [[word for word in words_of(lowered(text)) if len(word) > 1 and word not in _STOPWORDS] for text in texts]
 
 
 def between_spaces(texts: Sequence[str]) -> list[list[str]]:
     """The words of texts between white space: each counts, also of one letter, or such as an English stopword."""
-    return [text.lower().split() for text in texts]
+    return [lowered(text).split() for text in texts]
 
 
 def _coded(texts: Sequence[Words]) -> list[np.ndarray]:

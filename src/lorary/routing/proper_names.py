@@ -12,7 +12,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from random import Random
 
-_WORD = re.compile(r"\w+")
+import regex
+
+from lorary.words import WORD, lowered, words_of
+
 _SENTENCE_STARTS = re.compile(r"(?:^|(?<!\b[A-Z])(?<!\bMr)(?<!\bMs)(?<!\bDr)(?<!\bSt)(?<!\bMrs)[.!?])\W*$")
 """Not after an initial, Mr., Ms., Dr., St. or Mrs."""
 _TRIES = 20
@@ -21,10 +24,9 @@ _ALL_CAPITAL = 3
 """So many words, if all have a capital, are a title or shouted: their capitals tell nothing."""
 _GERMAN = re.compile(
     r"\b(?:auf|das|dem|der|eine?|eine[mnrs]|für|heißt|ist|mit|nicht|sich|sind|und|viele|von|wann|warum|welche[mnrs]?|wer|wird|"
-    r"wohin|wurden?|zum|zur)\b",
-    re.IGNORECASE,
+    r"wohin|wurden?|zum|zur)\b"
 )
-"""The commonest German words that are no English ones."""
+"""The commonest German words that are no English ones, in lower case."""
 _ANOTHER = r"\s+|-"
 """What may stand between two words of one name."""
 
@@ -114,27 +116,25 @@ class _Seen:
 
     @staticmethod
     def of(wordings: Sequence[str]) -> _Seen:
-        seen = _Seen(
-            frozenset(word.lower() for w in wordings for word in _WORD.findall(w)), *(Counter() for _ in "123")
-        )
+        seen = _Seen(frozenset(lowered(word) for w in wordings for word in words_of(w)), *(Counter() for _ in "123"))
         capitals_tell = not _in_german(wordings)
         for wording in wordings:
             within = list[str]()
-            for match in _WORD.finditer(wording):
+            for match in WORD.finditer(wording):
                 word = match.group()
                 if any(letter.isdigit() for letter in word):
-                    seen.codes[word.lower()] += 1
+                    seen.codes[lowered(word)] += 1
                 elif capitals_tell and not _SENTENCE_STARTS.search(wording, 0, match.start()):
                     within.append(word)
             if len(within) < _ALL_CAPITAL or not all(word[0].isupper() for word in within):
-                seen.places.update(word.lower() for word in within)
-                seen.capitals.update(word.lower() for word in within if word[0].isupper())
+                seen.places.update(map(lowered, within))
+                seen.capitals.update(lowered(word) for word in within if word[0].isupper())
         return seen
 
 
 def _in_german(wordings: Sequence[str]) -> bool:
     """Whether more than a third of some wordings hold a word by which German is known."""
-    return 3 * sum(bool(_GERMAN.search(wording)) for wording in wordings) > len(wordings)
+    return 3 * sum(bool(_GERMAN.search(lowered(wording))) for wording in wordings) > len(wordings)
 
 
 def names_of(wordings: Iterable[str]) -> frozenset[str]:
@@ -150,14 +150,14 @@ def without_names(text: str, names: frozenset[str]) -> str:
     pieces, end, rest = list[str](), 0, False
     for start, stop, possessive in _runs(text, names):
         pieces += [text[end:start], "their" if possessive else "they"]
-        rest, end = rest or bool(_WORD.search(text, end, start)), stop
-    rest = rest or bool(_WORD.search(text, end))
+        rest, end = rest or bool(WORD.search(text, end, start)), stop
+    rest = rest or bool(WORD.search(text, end))
     return "".join([*pieces, text[end:]]) if rest else text
 
 
 def only_names(text: str, names: frozenset[str]) -> str:
     """The names of a text, in its order."""
-    return " ".join(word for word in _WORD.findall(text) if word.lower() in names)
+    return " ".join(word for word in words_of(text) if lowered(word) in names)
 
 
 def with_other_names(text: str, names: frozenset[str], words: Sequence[str], chance: Random) -> str:
@@ -180,18 +180,18 @@ def with_other_names(text: str, names: frozenset[str], words: Sequence[str], cha
                 return new
         return None
 
-    for word in _WORD.findall(text.lower()):
+    for word in map(lowered, words_of(text)):
         if word in names and word not in found:
             found[word] = other(word)
     if None in found.values():
         return text
 
-    def exchanged(match: re.Match[str]) -> str:
+    def exchanged(match: regex.Match[str]) -> str:
         word = match.group()
-        new = found.get(word.lower())
+        new = found.get(lowered(word))
         return word if new is None else new.capitalize() if word[0].isupper() else new
 
-    return _WORD.sub(exchanged, text) if found else text
+    return WORD.sub(exchanged, text) if found else text
 
 
 def name_runs(text: str, names: frozenset[str]) -> list[tuple[int, int]]:
@@ -202,8 +202,8 @@ def name_runs(text: str, names: frozenset[str]) -> list[tuple[int, int]]:
 def _runs(text: str, names: frozenset[str]) -> list[tuple[int, int, bool]]:
     """(start, end, whether possessive) of each run of names in a text."""
     runs = list[tuple[int, int, bool]]()
-    for found in _WORD.finditer(text):
-        if found.group().lower() not in names:
+    for found in WORD.finditer(text):
+        if lowered(found.group()) not in names:
             continue
         start, stop = found.span()
         possessive = bool(re.match(r"['’]s\b", text[stop : stop + 3]))
