@@ -129,24 +129,26 @@ class Gate(nn.Module):
 
     def forward(self, features: Features) -> Float[Tensor, "*batch memories_and_none"]:
         """Logits over the memories, and none last; one a token where the features hold a hidden state a token."""
-        terms = self.terms(features)
-        scales = {name: self.scales[name].exp() for name in terms}
+        terms, scales = (
+            self.terms(features),
+            {name: scale.exp() for name, scale in self.scales.items() if name != "none"},
+        )
+        logits = weighed(terms, scales, self.none)
         if features.contents is None or "contents" not in self.features:
-            return weighed(terms, scales, self.none)
-        logits = weighed(terms, scales, self.none)[..., :-1]
+            return logits
         with torch.no_grad():
-            told = self.signs(features)
+            told = signs(features.contents, terms.get("names"), sum_of(terms, scales))
             sure = recognised(told, words_unknown(features.contents), self.recognition)
-        none = logits.logsumexp(-1) - sure if logits.shape[-1] else torch.zeros_like(sure)
-        return torch.cat([logits, none.unsqueeze(-1)], dim=-1)
+        known = logits[..., :-1]
+        none = known.logsumexp(-1) - sure if known.shape[-1] else torch.zeros_like(sure)
+        return torch.cat([known, none.unsqueeze(-1)], dim=-1)
 
     @torch.no_grad()
     def signs(self, features: Features) -> Float[Tensor, "*batch signs"]:
         """The signs by which queries are recognised (`recognition.SIGNS`), under the gate's own scales."""
         assert features.contents is not None, "the signs need what the contents say"
-        terms, scales = self.terms(features), self.scales
-        together = sum_of(terms, {name: scales[name].exp() for name in terms})
-        return signs(features.contents, terms.get("names"), together)
+        terms, scales = self.terms(features), {name: scale.exp() for name, scale in self.scales.items()}
+        return signs(features.contents, terms.get("names"), sum_of(terms, scales))
 
     def terms(self, features: Features) -> dict[str, Float[Tensor, "*#batch memories"]]:
         """What each term says of each memory, unscaled, by the name of its scale."""
