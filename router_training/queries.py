@@ -16,7 +16,7 @@ from lorary.base.prompts import answer_ids, prompt, prompt_ids
 from lorary.base.rows import SplitRows
 from lorary.model.modeling import LoraryForCausalLM
 from lorary.router_training.trained_wordings import TrainedWordings
-from lorary.routing.features import KINDS, Features
+from lorary.routing.features import Features
 from lorary.routing.pooling import pooled_prompts
 from lorary.routing.router import Router
 
@@ -134,9 +134,8 @@ def _contents(
 ) -> Float[Tensor, "queries memories kinds"]:
     """What the contents say of queries, of which those that were trained on do not find themselves."""
     known = router.knows_words(texts)
-    scores = router.contents.scores(texts, embedding, known, router.bank.names, votes)
-    scores[..., KINDS.index("wording_grams")] = wordings.lexical(router.contents.wording_grams, texts, key)
-    return scores
+    grams = wordings.lexical(router.contents.wording_grams, texts, key)
+    return router.contents.scores(texts, embedding, known, router.bank.names, votes, grams)
 
 
 def _row(tokenizer: PreTrainedTokenizerBase, example: Example) -> AnswerRow:

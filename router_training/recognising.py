@@ -87,14 +87,16 @@ def best_cut(
 
     Best by the share of known queries routed, less the mean over kinds of the share of strangers routed (Youden 1950);
     among equals the middle. Where no threshold keeps all limits, that on lost known queries comes first: a memory that is
-    not asked is of no use. Then the threshold is the highest that keeps it, and the other limits are given up.
+    not asked is of no use. Then the threshold is the highest that keeps it, and the other limits are given up. One known
+    question may be lost however few there are, or it alone would decide.
     """
     kind = torch.as_tensor(kind)
     ordered = scores.unique()
     cuts = torch.cat([ordered[:1] - 1e-3, (ordered[1:] + ordered[:-1]) / 2, ordered[-1:] + 1e-3])
     lost = 1 - _above(scores[kind == KNOWN], cuts)
     routed = {k: _above(scores[kind == k], cuts) for k in KINDS_OF_STRANGERS if bool((kind == k).any())}
-    kept = lost <= training.max_known_lost
+    known = int((kind == KNOWN).sum())
+    kept = lost <= max(training.max_known_lost, 1 / max(known, 1) + 1e-6)
     within = kept.clone()
     for k, share in routed.items():
         within &= share <= limit_on(k, training)

@@ -97,6 +97,22 @@ def test_contents_follow_memories_that_join_and_leave(documents, encoder):
     assert not expected[:, 1].any()
 
 
+def test_wordings_stand_for_the_passages_of_a_memory_without_any_among_others_that_have_some(documents, encoder):
+    bare = bare_bank([Fact("engine", "Who mends the engine of the boat?", "Tilde")], encoder)["engine"]
+    asked = ["Who repairs the engine of the boat?"]
+    embedding, known = encoder.encode(asked), torch.ones(1, dtype=torch.bool)
+    alone = Contents(encoder.dimension, [bare]).scores(asked, embedding, known, ["engine"])[0, 0]
+    assert not alone[[1, 3, 4]].any()
+    contents = Contents(encoder.dimension, documents.bank)
+    contents.add(bare)
+    among = contents.scores(asked, embedding, known, ["tides", "engine"])[0, 1]
+    assert torch.allclose(among[1], alone[0])
+    assert torch.equal(among[[3, 4]], among[[2, 2]])
+    with_passages = replace(bare, documents=passages_of("The engine is old.", "x")).with_keys(encoder)
+    contents.add(with_passages)
+    assert contents.scores(asked, embedding, known, ["tides", "engine"])[0, 1, 1] < alone[0]
+
+
 def test_the_signs_are_those_of_the_memory_that_lies_first():
     contents = torch.tensor([[[0.9, 0.1, 0.3, 0.2, 0.4], [0.2, 0.8, 0.1, 0.6, 0.0]]])
     told = signs(contents, torch.tensor([[0.0, 1.0]]), torch.tensor([[3.0, 5.0]]))
@@ -170,5 +186,5 @@ def test_a_cut_keeps_known_questions_first_and_tells_what_is_given_up():
     assert cut.given_up == {}
     mixed = torch.cat([torch.linspace(0.6, 0.9, 10), torch.linspace(0.55, 0.8, 10), torch.tensor([0.1, 0.85])])
     cut = best_cut(mixed, kind, training)
-    assert float((mixed[:10] >= cut.value).float().mean()) >= 0.9
+    assert int((mixed[:10] >= cut.value).sum()) >= 9
     assert set(cut.given_up) == {"strangers_routed", "unrelated_routed"}

@@ -25,6 +25,7 @@ class Contents:
     def __init__(self, dimension: int, memories: Iterable[Memory] = ()) -> None:
         self._dimension = dimension
         self._memories = {memory.name: memory for memory in memories}
+        self._bare = {memory.name for memory in self._memories.values() if not memory.passages}
         self._made: dict[str, Any] = {}
 
     @property
@@ -61,6 +62,7 @@ class Contents:
         """Takes a memory in, in place of one of its name."""
         self._memories.pop(memory.name, None)
         self._memories[memory.name] = memory
+        self._bare = self._bare - {memory.name} | ({memory.name} if not memory.passages else set())
         for kind, made in self._made.items():
             _FILL[kind](made, memory)
 
@@ -81,19 +83,32 @@ class Contents:
         embedding: Float[Tensor, "queries embedding"],
         known: Bool[Tensor, " queries"],
         memories: Sequence[str],
-        votes: Float[Tensor, "queries memories"] | None = None,
+        wordings: Float[Tensor, "queries memories"] | None = None,
+        wording_grams: Float[Tensor, "queries memories"] | None = None,
     ) -> Float[Tensor, "queries memories kinds"]:
         """What each memory has in common with each query, by `KINDS`: cosines and shares, 0 to 1, 0 for nothing.
 
+        Where other memories have passages, its wordings stand for those of one that has none.
+
         Args:
             known: whether the encoder knows the words of the query; where not, it is not asked.
-            votes: what the index says of the wordings, where that was asked already.
+            wordings: what the index says of the wordings, where that was asked already.
+            wording_grams: the same of the wordings by letters.
         """
         embedding, believed = embedding.cpu(), known.unsqueeze(-1)
-        wordings = self.index.votes(embedding, memories) if votes is None else votes
+        wordings = self.index.votes(embedding, memories) if wordings is None else wordings
         passages = self.passage_index.votes(embedding, memories)
-        grams = [self._store(kind).votes(texts, memories) for kind in KINDS[2:]]
-        return torch.stack([wordings * believed, passages * believed, *grams], dim=-1).clamp(min=0)
+        wording_grams = self.wording_grams.votes(texts, memories) if wording_grams is None else wording_grams
+        grams = [self._store(kind).votes(texts, memories) for kind in ("passage_grams", "document_grams")]
+        scores = torch.stack([wordings * believed, passages * believed, wording_grams, *grams], dim=-1).clamp(min=0)
+        bare = torch.tensor([name in self._bare for name in memories], dtype=torch.bool)
+        if bool(bare.any()) and not bool(bare.all()):
+            scores[:, bare] = scores[:, bare][..., _IN_PLACE]
+        return scores
+
+
+_IN_PLACE = [KINDS.index(kind) for kind in ("wordings", "wordings", "wording_grams", "wording_grams", "wording_grams")]
+"""For each of `KINDS`, what stands for it in a memory without passages."""
 
 
 def _lexicon(kind: str) -> Lexicon:
