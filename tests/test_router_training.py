@@ -192,7 +192,7 @@ def test_calibration_tells_target_and_achieved(kept_bank, base, encoder, tmp_pat
     target = {"max_known_lost": 0.02, "max_strangers_routed": 0.05, "max_unrelated_routed": 0.01}
     assert stored["target"] == target
     achieved, given_up = stored["achieved"], stored["given_up"]
-    assert achieved["known_lost"] <= 0.02, "it comes first"
+    assert achieved["known_lost"] * stored["queries"] <= 1.01, "it comes first, and one of few may be lost"
     for name in ("strangers_routed", "unrelated_routed", "unknown_names_routed"):
         assert achieved[name] is None or achieved[name] <= target.get(f"max_{name}", 0.05) or name in given_up
     assert set(achieved) == {"top1", "known_lost", "wrong_routes", *given_up} | {
