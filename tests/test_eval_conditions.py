@@ -87,7 +87,7 @@ def test_the_three_best_are_merged_for_each_question(alike, base, encoder, tmp_p
 
 def test_where_the_gate_is_sure_of_none_the_base_answers(alike, base, encoder, tmp_path):
     model = assemble(MemoryBank.load(alike[0]), base, encoder=encoder)
-    model.gate.none.data.fill_(1e4)
+    model.gate.recognition[:, 0] = -1e4
     asked = held_out(model.router.bank)[0]
     assert {route.memories for route in BestAlike(3).routes(asked, RoutingScores(model), 0)} == {()}
     conditions = ("base", "top-three", "merged-three-ties")
@@ -165,7 +165,7 @@ def test_a_lookup_of_what_cannot_be_read_or_without_facts_is_empty_and_wrong(com
         object.__setattr__(memory, "facts", ())
         object.__setattr__(memory, "keys", memory.keys[:0])
         object.__setattr__(memory, "key_facts", ())
-    composite.router._index = None
+    composite.router._contents = None
     (none,) = looked_up("lookup", unreadable[1:], Lookup(), RoutingScores(composite))
     assert (none.said, none.stored, none.exact_match) == ("", None, 0.0)
     first = Evaluated(composite, "it", None, True).first

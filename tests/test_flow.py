@@ -94,7 +94,7 @@ def test_the_numbers(composite, tmp_path, capsys):
     assert json.loads(told)["conditions"] == results["conditions"]
     assert set(results["conditions"]) == {*FIRST}
     assert results["conditions"]["base"]["exact_match"]["value"] == 0
-    assert set(results["routing"]) == {"gate", "index", "policy", "lookup"}
+    assert set(results["routing"]) == {"gate", "index", "policy", "lookup", "ask"}
     assert results["routing"]["policy"]["top1"] == 1.0
     assert results["abstention"]["auroc"] > 0.9
     damage = results["retention"]["damage"]
