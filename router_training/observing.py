@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from lorary.router_training.queries import Queries
-from lorary.routing.features import Features
+from lorary.routing.features import KINDS, Features
 from lorary.routing.gate import Gate
 from lorary.routing.policy import nearest_memory
 from lorary.routing.recognition import words_unknown
@@ -28,6 +28,9 @@ MOST = 2_000
 KNOWN, LEFT_OUT, OTHER_NAMES, UNRELATED = range(4)
 """What a query is: a memory knows it; its topic is left out; it is about a name that no memory knows; it is about nothing that
 the memories tell of."""
+
+
+_OF_WORDINGS = torch.tensor([kind in ("wordings", "wording_grams") for kind in KINDS])
 
 
 @dataclass(frozen=True)
@@ -148,6 +151,8 @@ def _left_out(
         asked, remaining = [texts[i] for i in rows.tolist()], [names[number] for number in kept.tolist()]
         without = router.contents.without(left_out)
         contents = without.scores(asked, own.embedding, router.knows_words(asked), remaining)
-        own = own.over(kept, contents)
+        assert own.contents is not None
+        # Nor do they meet wordings that a question of theirs is not compared with when it is known.
+        own = own.over(kept, torch.where(_OF_WORDINGS, torch.minimum(contents, own.contents[:, kept]), contents))
         seen.append(see(gate, own, torch.full((len(rows),), -1), LEFT_OUT, torch.full((len(rows),), fold)))
     return seen

@@ -72,6 +72,8 @@ def train_router(
         raise BankError("the bank holds no memory with facts, so there is nothing to train a gate on; add facts first")
     if encoder is not None and (other := load_encoder(encoder)).name != bank.encoder:
         bank = bank.with_encoder(other)
+    elif any(memory.passages and not len(memory.passage_keys) for memory in bank):
+        bank = bank.with_encoder(load_encoder(bank.encoder))  # an earlier version embedded wordings alone
     questions = read_questions(unrelated)
     began = time.perf_counter()
     with seeded(training.seed):

@@ -11,7 +11,7 @@ import numpy as np
 _K1, _B = 1.5, 0.75
 """BM25's: how soon a repeated word adds no more, and how much the length of a text counts."""
 _COMMON, _FEW = 50, 2_000
-"""A word that more than one text in so many has tells next to nothing; with few texts every word is looked at."""
+"""A word that more than one text in so many has, and most memories, tells next to nothing; with few texts every word counts."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,9 @@ class Postings:
         length = np.concatenate([none, *(counted.lengths for counted in memories)])
         owner = np.repeat(np.arange(len(memories), dtype=np.int32), np.diff(firsts))
         having = np.bincount(word, minlength=len(vocabulary))
-        rarity = _rarity(having, len(length))
+        held = np.bincount(np.concatenate([none, *places]), minlength=len(vocabulary))
+        everywhere = held > max(1, len(memories) / 2) if len(length) > _FEW else np.zeros(len(vocabulary), dtype=bool)
+        rarity = _rarity(having, len(length), everywhere & (having > len(length) / _COMMON))
         order = word.argsort(kind="stable")
         word, text, count = word[order], text[order].astype(np.int32), count[order].astype(np.float32)
         average = max(length.sum(), 1) / max(len(length), 1)
@@ -103,6 +105,7 @@ class Postings:
         return sum(self.rarity[number] for number in numbers) or 1.0
 
 
-def _rarity(having: np.ndarray, texts: int) -> list[float]:
-    most = texts / _COMMON if texts > _FEW else texts
-    return [math.log(1 + (texts - n + 0.5) / (n + 0.5)) if n <= most else 0.0 for n in [*having.tolist(), 0]]
+def _rarity(having: np.ndarray, texts: int, left_out: np.ndarray) -> list[float]:
+    """The inverse document frequency of words that so many texts have, 0 of those left out, and last that of an unknown one."""
+    rarity = np.log1p((texts - having + 0.5) / (having + 0.5))
+    return [*np.where(left_out, 0.0, rarity).tolist(), math.log1p((texts + 0.5) / 0.5)]
