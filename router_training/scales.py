@@ -11,6 +11,8 @@ from torch.nn import functional
 
 from lorary.routing.gate import weighed
 
+_APART = 0.5
+"""How far, as a standard deviation, the logarithm of a scale lies from its start before any query is seen."""
 _PULL = 1e-3
 """Of the squared distance of a scale's logarithm from its start, beside nats a query."""
 
@@ -20,6 +22,7 @@ def fit_scales(
     start: Mapping[str, Float[Tensor, ""]],
     right: Int[Tensor, " queries"],
     kept: Collection[str] = (),
+    pull: float = _PULL,
 ) -> dict[str, Float[Tensor, ""]]:
     """The logarithms of the terms' scales, and the logit of none, with the least negative log-likelihood.
 
@@ -31,6 +34,7 @@ def fit_scales(
     Args:
         right: the number of each query's memory, or of none.
         kept: scales that stay as they are.
+        pull: of the squared distance of a scale's logarithm from its start, beside nats a query.
     """
     logarithms = {name: scale.detach().clone().requires_grad_(True) for name, scale in start.items()}
     fitted = [logarithm for name, logarithm in logarithms.items() if name not in kept]
@@ -39,7 +43,7 @@ def fit_scales(
     def loss() -> Tensor:
         optimizer.zero_grad()
         moved = sum(((logarithms[name] - start[name].detach()).square() for name in terms), torch.zeros(()))
-        error = functional.cross_entropy(_weighed(terms, logarithms), right) + _PULL * moved
+        error = functional.cross_entropy(_weighed(terms, logarithms), right) + pull * moved
         error.backward()
         return error
 
@@ -60,5 +64,6 @@ def fit_ranking(
     kept: Collection[str] = (),
 ) -> tuple[dict[str, Float[Tensor, ""]], float]:
     """(the logarithms of the terms' scales, the negative log-likelihood of a known query under them)."""
-    scales = fit_scales(terms, {name: start[name] for name in (*terms, "none")}, right, kept)
+    pull = 1 / (2 * _APART**2 * len(right))  # few queries say little against where the scales start
+    scales = fit_scales(terms, {name: start[name] for name in (*terms, "none")}, right, kept, pull)
     return scales, float(functional.cross_entropy(_weighed(terms, scales), right))

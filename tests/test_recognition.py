@@ -190,3 +190,17 @@ def test_a_cut_keeps_known_questions_first_and_tells_what_is_given_up():
     cut = best_cut(mixed, kind, training)
     assert int((mixed[:10] >= cut.value).sum()) >= 9
     assert set(cut.given_up) == {"strangers_routed", "unrelated_routed"}
+
+
+def test_a_few_questions_leave_the_scales_near_where_they_start_and_many_move_them():
+    from lorary.router_training.scales import fit_ranking
+
+    torch.manual_seed(0)
+    start = {"tells": torch.tensor(0.0), "none": torch.tensor(0.0)}
+
+    def fitted(count):
+        right = torch.arange(count) % 2
+        tells = torch.nn.functional.one_hot(right, 2).float() + 0.1 * torch.rand(count, 2)
+        return float(fit_ranking({"tells": tells}, start, right)[0]["tells"])
+
+    assert fitted(4) < 1.0 < 2.0 < fitted(4000)
