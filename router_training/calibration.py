@@ -8,14 +8,14 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from lorary.errors import LoraryWarning
 from lorary.router_training.data import RoutingData
-from lorary.router_training.expectation import calibrate_recognition, ranking_scales
+from lorary.router_training.expectation import calibrate_recognition, share
 from lorary.router_training.queries import Queries
-from lorary.router_training.scales import fit_scales
+from lorary.router_training.scales import fit_scales, ranking_scales
 from lorary.router_training.settings import Training
 from lorary.router_training.thresholds import policy_thresholds
 from lorary.routing.gate import Gate, weighed
@@ -48,7 +48,8 @@ def scored(
 def calibrate(router: Router, data: RoutingData, training: Training | None = None) -> dict[str, Any]:
     """Scales the gate's terms in place and tells the policy's thresholds, the targets they were chosen by and what they achieve.
 
-    All on queries that neither the memories nor the gate trained on. Questions about names that no memory knows are among
+    All on queries that neither the memories nor the gate trained on; a gate that reads contents is fitted on trained wordings
+    too, each compared with others than itself. Questions about names that no memory knows are among
     them: they are near to what is known, so thresholds that part only unrelated questions would let them through. A figure
     without queries is None, and thresholds stay as they are where nothing has to be told apart; a warning says so.
     """
@@ -123,11 +124,7 @@ def _warn(missing: str, remedy: str) -> None:
 
 def routed_share(decided: Decision) -> float | None:
     """The share of queries that get a memory; None where there are no queries."""
-    return _share(decided.source > 0, torch.ones_like(decided.source).bool())
-
-
-def _share(part: Bool[Tensor, " queries"], of: Bool[Tensor, " queries"]) -> float | None:
-    return round(float(part.sum() / of.sum()), 4) if bool(of.any()) else None
+    return share(decided.source > 0, torch.ones_like(decided.source).bool())
 
 
 def outcome(decided: Decision, memory: Int[Tensor, " queries"]) -> dict[str, float | None]:
@@ -143,4 +140,4 @@ def outcome(decided: Decision, memory: Int[Tensor, " queries"]) -> dict[str, flo
         "unrelated_routed": (routed & ~known, ~known),
         "wrong_routes": (routed & ~right, routed),
     }
-    return {name: _share(part, of) for name, (part, of) in shares.items()}
+    return {name: share(part, of) for name, (part, of) in shares.items()}

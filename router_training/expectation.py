@@ -1,8 +1,7 @@
-"""What to expect of a gate that recognises what it knows: its weights and thresholds, and figures by cross-validation."""
+"""What to expect of a gate that recognises what it knows: its thresholds, and figures by cross-validation."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +11,6 @@ from torch import Tensor
 
 from lorary.router_training.data import RoutingData
 from lorary.router_training.observing import LEFT_OUT, OTHER_NAMES, UNRELATED, Observed, observe
-from lorary.router_training.queries import Queries
 from lorary.router_training.recognising import (
     KINDS_OF_STRANGERS,
     best_cut,
@@ -20,20 +18,13 @@ from lorary.router_training.recognising import (
     fit_recognition,
     routed_by,
 )
-from lorary.router_training.scales import fit_ranking
 from lorary.router_training.settings import LIMITS, Training
-from lorary.routing.features import KINDS
-from lorary.routing.gate import Gate
 from lorary.routing.policy import Policy
 from lorary.routing.recognition import START
 from lorary.routing.router import Router
 from lorary.statistics import calibration_error, value, wilson
 
-_NOTHING = -20.0
-"""The logarithm of a scale at which a term says nothing."""
 _COUNTED = {LEFT_OUT: "strangers", OTHER_NAMES: "unknown_names", UNRELATED: "unrelated"}
-_KEPT = ("wordings", "wording_grams")
-"""Scales that are not fitted."""
 _HEADROOM = 1e-3
 """By how much a similarity must exceed that of every stranger."""
 
@@ -84,7 +75,7 @@ def _expected(observed: Observed, scores: Float[Tensor, " queries"], policy: Pol
         **{name: (routed, observed.kind == kind) for kind, name in KINDS_OF_STRANGERS.items()},
         "wrong_routes": (routed & ~right, routed & observed.known),
     }
-    achieved = {name: _share(part, of) for name, (part, of) in shares.items()}
+    achieved = {name: share(part, of) for name, (part, of) in shares.items()}
     intervals = {
         name: [round(bound[end], 4) for end in ("low", "high")]
         for name, (part, of) in shares.items()
@@ -95,32 +86,6 @@ def _expected(observed: Observed, scores: Float[Tensor, " queries"], policy: Pol
     return {"achieved": achieved, "intervals": intervals, "calibration_error": round(error, 4) if error else error}
 
 
-def _share(part: Bool[Tensor, " queries"], of: Bool[Tensor, " queries"]) -> float | None:
+def share(part: Bool[Tensor, " queries"], of: Bool[Tensor, " queries"]) -> float | None:
+    """The share of some queries that are in a part of them; None where there are none."""
     return round(float((part & of).sum() / of.sum()), 4) if bool(of.any()) else None
-
-
-def ranking_scales(gate: Gate, seen: Sequence[Queries], *, trained: bool = False) -> dict[str, Float[Tensor, ""]]:
-    """The scales of a gate's terms, fitted to questions and strangers; where the trained terms add nothing, without them. So a
-    gate that learned less than the sum of what it reads is that sum.
-
-    How much a near wording says stays as it is: wordings that were kept from one memory are nearer to its others than those
-    that will be asked.
-
-    Args:
-        trained: the gate was trained on these questions, so that what it learned of them proves nothing.
-    """
-    memory = torch.cat([queries.memory for queries in seen])
-    terms = _joined([gate.terms(queries.features) for queries in seen])
-    start = {name: scale for name, scale in gate.scales.items() if name in (*terms, "none")}
-    learned = [name for name in terms if name not in (*KINDS, "names")]
-    plain = {name: term for name, term in terms.items() if name not in learned}
-    plain_scales, plain_error = fit_ranking(plain, start, memory, _KEPT)
-    scales, error = (plain_scales, plain_error) if trained else fit_ranking(terms, start, memory, _KEPT)
-    # A fit of more weights is better by about one nat a weight though they mean nothing (Akaike 1974).
-    if (plain_error - error) * len(memory) <= len(learned):
-        return plain_scales | {name: torch.tensor(_NOTHING) for name in learned}
-    return scales
-
-
-def _joined(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional
 
+from lorary.router_training.minimising import minimise
 from lorary.router_training.observing import KNOWN, LEFT_OUT, OTHER_NAMES, UNRELATED, Observed
 from lorary.router_training.settings import Training
 from lorary.routing.recognition import recognised
@@ -28,19 +29,14 @@ def fit_recognition(observed: Observed, start: Float[Tensor, "2 weights"]) -> Fl
     known = observed.known
     weight = _evenly(observed)
     weights = start.double().clone().requires_grad_(True)
-    optimizer = torch.optim.LBFGS([weights], max_iter=200, line_search_fn="strong_wolfe")
     told, target = observed.signs.double(), known.double()
 
     def loss() -> Tensor:
-        optimizer.zero_grad()
         odds = recognised(told, observed.unknown, weights)
         error = functional.binary_cross_entropy_with_logits(odds, target, weight, reduction="sum")
-        error = error + (weights - start).square().sum() / (2 * _PRIOR**2)
-        error.backward()
-        return error
+        return error + (weights - start).square().sum() / (2 * _PRIOR**2)
 
-    with torch.enable_grad():
-        optimizer.step(loss)
+    minimise([weights], loss)
     return weights.detach().to(start)
 
 

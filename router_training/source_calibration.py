@@ -20,6 +20,7 @@ from lorary.answering.sources import DEFAULTS, ONE, REGRESSIONS, Coefficients
 from lorary.base.prompts import longest_answer
 from lorary.model.modeling import LoraryForCausalLM
 from lorary.router_training.data import RoutingData
+from lorary.router_training.minimising import minimise
 from lorary.router_training.near_misses import near_misses
 
 _AT_ONCE = 32
@@ -66,17 +67,12 @@ def fit_logistic(
     they stay, and a few move them little.
     """
     moved = torch.zeros_like(start, requires_grad=True)
-    optimizer = torch.optim.LBFGS([moved], max_iter=200, line_search_fn="strong_wolfe")
 
     def loss() -> Tensor:
-        optimizer.zero_grad()
         misfit = functional.binary_cross_entropy_with_logits(features @ (start + moved), right, reduction="none")
-        error = (weights * misfit).sum() + pull * moved.square().sum()
-        error.backward()
-        return error
+        return (weights * misfit).sum() + pull * moved.square().sum()
 
-    with torch.enable_grad():
-        optimizer.step(loss)
+    minimise([moved], loss)
     return (start + moved).detach()
 
 

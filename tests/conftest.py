@@ -25,6 +25,7 @@ install_import_hook("lorary", "beartype.beartype")
 
 import transformers
 from peft import LoraConfig, get_peft_model
+from question_files import squad_file, tofu_file
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
@@ -214,3 +215,15 @@ def alike(base, encoder, tmp_path):
     for folder in folders:
         bank.add(folder, facts=FACTS[folder.name], encoder=encoder, same_base=True)
     return bank.save(tmp_path / "bank"), folders
+
+
+@pytest.fixture
+def squad(tmp_path):
+    """A SQuAD file of made-up articles."""
+    return squad_file(tmp_path)
+
+
+@pytest.fixture
+def authors(tmp_path):
+    """A file of invented authors, in TOFU's form."""
+    return tofu_file(tmp_path)

@@ -5,23 +5,13 @@ from __future__ import annotations
 import json
 
 import pytest
-from question_files import ABOUT, article, squad_file, tofu_file
+from question_files import ABOUT, article
 
 from lorary.bank.documents import Passage
 from lorary.eval.tasks.generated import TaskError
 from lorary.research.route_draws import NEW, REWORDED, draw_questions, strange_topics
 from lorary.research.route_files import Line, Topic, read_question_file
 from lorary.research.settings import StudyError
-
-
-@pytest.fixture
-def squad(tmp_path):
-    return squad_file(tmp_path)
-
-
-@pytest.fixture
-def authors(tmp_path):
-    return tofu_file(tmp_path)
 
 
 def test_articles_are_topics_with_their_paragraphs(squad, tmp_path):

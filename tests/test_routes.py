@@ -7,7 +7,6 @@ import json
 import bm25s
 import pytest
 import torch
-from question_files import squad_file, tofu_file
 
 from lorary.__main__ import main
 from lorary.bank.documents import Passage
@@ -25,16 +24,6 @@ from lorary.research.settings import StudyError
 from lorary.router_training.settings import Training
 from lorary.routing.index import FactIndex
 from lorary.routing.lexicon import letter_grams
-
-
-@pytest.fixture
-def squad(tmp_path):
-    return squad_file(tmp_path)
-
-
-@pytest.fixture
-def authors(tmp_path):
-    return tofu_file(tmp_path)
 
 
 def test_routers_without_training(encoder, squad):

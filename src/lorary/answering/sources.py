@@ -40,7 +40,8 @@ DEFAULTS: dict[str, dict[str, float]] = {
     regression: dict(zip((*features, ONE), _FITTED[regression], strict=True))
     for regression, features in REGRESSIONS.items()
 }
-"""Fitted on the validation wordings of five banks (docs/results/sources.md); no held-out wording was looked at."""
+"""Fitted on the validation wordings of five banks (docs/results/sources.md); which
+tells of the one choice that followed a look at held-out questions."""
 
 
 def logistic(features: Mapping[str, float], coefficients: Mapping[str, float]) -> float:

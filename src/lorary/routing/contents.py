@@ -69,6 +69,7 @@ class Contents:
     def remove(self, name: str) -> None:
         """Forgets a memory, if it is there."""
         self._memories.pop(name, None)
+        self._bare = self._bare - {name}
         for made in self._made.values():
             made.remove(name)
 
