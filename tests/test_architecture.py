@@ -12,13 +12,14 @@ import pytest
 
 import lorary
 import lorary.eval
+import lorary.intake
 import lorary.memories
 import lorary.research
 import lorary.router_training
 
 REPOSITORY = Path(__file__).parent.parent
 ROOT = Path(lorary.__file__).parent
-HOUSES = (lorary.memories, lorary.router_training, lorary.eval, lorary.research)
+HOUSES = (lorary.intake, lorary.memories, lorary.router_training, lorary.eval, lorary.research)
 FOLDERS = {m.__name__.split(".")[1]: Path(m.__file__).parent for m in HOUSES}
 PACKAGES = ("bank", "base", "routing", "model", "answering")
 CORE = [path for place in (ROOT, *(ROOT / package for package in PACKAGES)) for path in place.glob("*.py")]

@@ -1,0 +1,63 @@
+"""What every reader returns and every generator works on: a topic as people have it, and what gave nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from lorary.bank.documents import Passage
+from lorary.bank.facts import NAME, NAME_RULE, Fact
+from lorary.errors import LoraryError
+
+
+class IntakeError(LoraryError):
+    """A source that cannot be read, or an option that does not fit it: says which, and what to give."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """One topic as people have it.
+
+    Args:
+        topic: the name of the memory to be.
+        passages: its text, in order. The source of a passage is the file's name, and the part of it if there is one:
+            "manual.pdf", "manual.pdf, page 3", "manual.md, Oil and filters".
+        facts: what the text states in a form that needs no reading: rows, questions with answers, "key: value" lines.
+            All have this topic; their `source` is as that of passages.
+    """
+
+    topic: str
+    passages: tuple[Passage, ...] = ()
+    facts: tuple[Fact, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not NAME.fullmatch(self.topic):
+            raise IntakeError(f"topic {self.topic!r} cannot name a memory; a name is {NAME_RULE}")
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Something that gave no fact and no passage.
+
+    Args:
+        where: the file, and the place in it ("prices.csv, row 12", "manual.pdf, page 3").
+        what: what stood there, cut short.
+        why: the reason; equal for things of one kind, so that they can be counted ("the answer is empty").
+    """
+
+    where: str
+    what: str
+    why: str
+
+
+class Generator(Protocol):
+    """What proposes facts that a passage states. It may propose none. It never invents a topic or a source."""
+
+    def propose(self, passage: Passage, covered: Sequence[Fact], topic: str) -> list[Fact]:
+        """Facts of the passage that `covered` does not tell yet.
+
+        Each has `topic` as its topic, the passage's source as its `source`, a short answer that stands in the passage,
+        a statement that holds the answer, and one question wording at least.
+        """
+        ...
