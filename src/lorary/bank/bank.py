@@ -1,12 +1,11 @@
 """MemoryBank: an ordered set of memories over one base, on disk.
 
 Nothing else knows the format. `bank.json` is the commit point: every file is written aside, synced and renamed,
-`bank.json` last, so a crash at any moment leaves the old bank or the new one.
+`bank.json` last, so a crash at any moment leaves the old bank or the new one. Earlier versions of memories stay there.
 """
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -14,10 +13,12 @@ from pathlib import Path
 
 from lorary.bank.documents import Passage
 from lorary.bank.facts import NAME, NAME_RULE, Fact, namesake
-from lorary.bank.files import MANIFEST, BankError, hash_of, hash_of_file, place_inside, write_aside, writing
+from lorary.bank.files import MANIFEST, BankError, writing
 from lorary.bank.joining import joining_memory
 from lorary.bank.manifest import Manifest, hash_of_manifest, read_manifest
 from lorary.bank.memory import Memory
+from lorary.bank.storing import open_version, write_bank
+from lorary.bank.versions import Version
 from lorary.routing.encoder import Encoder
 
 
@@ -32,6 +33,7 @@ class MemoryBank:
         split_layer: no memory adapts a layer below it.
         shapes: the base's block linears, path → (d_in, d_out).
         stored: folder → (hash of its manifest, its memories), as this bank was last loaded from or saved to it.
+        versions: name → (the memory, which version it is), as this bank was last loaded or saved.
     """
 
     base: str
@@ -42,6 +44,7 @@ class MemoryBank:
     revision: str | None = None
     memories: dict[str, Memory] = field(default_factory=dict)
     stored: Mapping[str, tuple[str, Mapping[str, Memory]]] = field(default_factory=dict, repr=False)
+    versions: Mapping[str, tuple[Memory, Version]] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
         return len(self.memories)
@@ -122,11 +125,14 @@ class MemoryBank:
         self[name]
         return self.memories.pop(name)
 
-    def save(self, folder: str | Path, *, overwrite: bool = False) -> Path:
-        """Writes the bank; unchanged files stay, `bank.json` is written last, then what it no longer names goes.
+    def save(self, folder: str | Path, *, overwrite: bool = False, note: str | None = None) -> Path:
+        """Writes the bank: a changed memory is a new version, all other files stay, and `bank.json` is written last.
+
+        In a folder that holds a composite a changed memory takes the place of the version before.
 
         Args:
             overwrite: put the bank in the place of another one that lies there.
+            note: what the new versions say that wrote them.
 
         Raises:
             BankError: another writer holds the folder or changed it since this bank was loaded, or another bank lies
@@ -135,29 +141,21 @@ class MemoryBank:
         folder = Path(folder)
         with writing(folder):
             old = read_manifest(folder) if (folder / MANIFEST).exists() else None
-            stored = self._stored(folder, old, overwrite)
-            folders, files = dict[str, str](), dict[str, str]()
-            for memory in self:
-                if old is not None and stored.get(memory.name) is memory:
-                    folders[memory.name], hashes = old.folders[memory.name], old.hashes(memory.name)
-                else:
-                    folders[memory.name], hashes = _write(memory, folder, old, {*folders.values()})
-                files |= hashes
-            header = (self.base, self.revision, self.fingerprint, self.layers_path, self.shapes, self.encoder)
-            content = Manifest(*header, folders, files).to_bytes()
-            write_aside(folder / MANIFEST, content)
-            for place in {*(old.folders.values() if old else ())} - {*folders.values()}:
-                shutil.rmtree(folder / place, ignore_errors=True)
-            self._remember(folder, hash_of(content))
+            manifest = write_bank(self, folder, old, self._stored(folder, old, overwrite), note)
+            self._remember(folder, manifest, hash_of_manifest(folder))
         return folder
 
-    def _stored(self, folder: Path, old: Manifest | None, overwrite: bool) -> Mapping[str, Memory]:
-        """The memories that lie in the folder as they were loaded or saved; raises BankError where others would be lost."""
+    def _stored(self, folder: Path, old: Manifest | None, overwrite: bool) -> Mapping[str, Memory] | None:
+        """The memories that lie in the folder as they were loaded or saved; None where another bank is to be replaced.
+
+        Raises:
+            BankError: others would be lost.
+        """
         known = self.stored.get(str(folder.resolve()))
-        if old is None or (overwrite and known is None):
-            return {}
-        if known is None:
-            if lost := [name for name in old.folders if name not in self.memories]:
+        if old is None or known is None:
+            if old is None or overwrite:
+                return None
+            if lost := [name for name in old.versions if name not in self.memories]:
                 raise BankError(
                     f"{folder} holds another bank, with {lost}; load it and add to it, or give another folder"
                 )
@@ -170,13 +168,19 @@ class MemoryBank:
             )
         return memories
 
-    def _remember(self, folder: Path, manifest: str) -> None:
-        self.stored = {**self.stored, str(folder.resolve()): (manifest, dict(self.memories))}
+    def _remember(self, folder: Path, manifest: Manifest, manifest_hash: str | None) -> None:
+        last = {name: (self.memories[name], own[-1]) for name, own in manifest.versions.items()}
+        self.versions = {**self.versions, **last}
+        if manifest_hash is not None:
+            self.stored = {**self.stored, str(folder.resolve()): (manifest_hash, dict(self.memories))}
 
     @staticmethod
     @contextmanager
-    def change(folder: str | Path) -> Iterator[MemoryBank]:
+    def change(folder: str | Path, note: str | None = None) -> Iterator[MemoryBank]:
         """The bank in `folder`, held for this writer alone; it is saved at the end unless an error is raised.
+
+        Args:
+            note: what the new versions say that wrote them.
 
         Raises:
             BankError: what `load` and `save` raise.
@@ -185,7 +189,7 @@ class MemoryBank:
         with writing(folder):
             bank = MemoryBank.load(folder)
             yield bank
-            bank.save(folder)
+            bank.save(folder, note=note)
 
     @staticmethod
     def load(folder: str | Path) -> MemoryBank:
@@ -207,19 +211,9 @@ class MemoryBank:
 
 
 def _load(folder: Path, manifest_hash: str | None) -> MemoryBank:
-    """The bank in `folder`, whose manifest has a hash."""
+    """The bank in `folder`, whose manifest has a hash; of each memory the current version alone is read."""
     manifest = read_manifest(folder)
-    for path, expected in manifest.files.items():
-        file = folder / path
-        if not file.is_file():
-            raise BankError(f"{file} is missing; restore it, or build the bank again")
-        if hash_of_file(file) != expected:
-            raise BankError(f"{file} is damaged (its sha256 is not the one in {MANIFEST}); restore it or build again")
-    memories = dict[str, Memory]()
-    for name, place in manifest.folders.items():
-        memories[name] = Memory.open(folder / place, name, [Path(path).name for path in manifest.hashes(name)])
-    for name, memory in memories.items():
-        memory.check(manifest.linears, str(folder / manifest.folders[name]))
+    memories = {name: open_version(folder, manifest, name, own[-1]) for name, own in manifest.versions.items()}
     bank = MemoryBank(
         manifest.base,
         manifest.fingerprint,
@@ -229,25 +223,5 @@ def _load(folder: Path, manifest_hash: str | None) -> MemoryBank:
         manifest.revision,
         memories,
     )
-    if manifest_hash is not None:
-        bank._remember(folder, manifest_hash)
+    bank._remember(folder, manifest, manifest_hash)
     return bank
-
-
-def _write(memory: Memory, folder: Path, old: Manifest | None, taken: set[str]) -> tuple[str, dict[str, str]]:
-    """(its folder in the bank, path → sha256 of its files), once they are written where they differ from the old."""
-    contents = memory.files()
-    hashes = {file: hash_of(content) for file, content in contents.items()}
-    if old is not None and memory.name in old.folders:
-        place = old.folders[memory.name]
-        if old.hashes(memory.name) == (same := {f"{place}/{file}": value for file, value in hashes.items()}):
-            return place, same
-    # A folder that the old manifest names must stay whole until the new manifest is there, also on a disk without case.
-    taken = {place.lower() for place in taken | {*(old.folders.values() if old else ())}}
-    place = f"memories/{memory.name}"
-    if place.lower() in taken:
-        place += "+" + hash_of("".join(hashes.values()).encode())[:8]
-    place_inside(folder, place)
-    for file, content in contents.items():
-        write_aside(folder / place / file, content)
-    return place, {f"{place}/{file}": value for file, value in hashes.items()}

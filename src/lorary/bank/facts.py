@@ -64,6 +64,11 @@ class Fact:
     validation: tuple[str, ...] = field(default=())
 
     @property
+    def wordings(self) -> tuple[str, ...]:
+        """All that ask for it but those held out; some may stand there twice."""
+        return (self.question, *self.questions, *self.validation)
+
+    @property
     def trained(self) -> tuple[str, ...]:
         """The wordings that training may see."""
         wordings = (self.question, *self.questions)
@@ -114,7 +119,7 @@ def parse_fact(given: Any, *, topic: str, where: str) -> Fact:
     if not NAME.fullmatch(values["topic"]):
         raise FactError(f"{where}: topic {values['topic']!r} cannot name a memory; a name is {NAME_RULE}")
     fact = Fact(**values)
-    trained = {comparable(wording) for wording in (fact.question, *fact.questions, *fact.validation)}
+    trained = {comparable(wording) for wording in fact.wordings}
     if both := [wording for wording in fact.held_out if comparable(wording) in trained]:
         raise FactError(f"{where}: {both[0]!r} is both a trained and a held-out wording; keep it in one")
     if not fact.trained:
@@ -163,7 +168,7 @@ def group_by_topic(facts: Iterable[Fact]) -> dict[str, tuple[Fact, ...]]:
     owners: dict[str, Fact] = {}
     for fact in dict.fromkeys(facts):
         topics.setdefault(fact.topic, []).append(fact)
-        for wording in (fact.question, *fact.questions, *fact.validation):
+        for wording in fact.wordings:
             key = comparable(wording)
             if key in owners and owners[key] is not fact and owners[key].answer != fact.answer:
                 raise FactError(f"{wording!r} has two answers, {owners[key].answer!r} and {fact.answer!r}; keep one")

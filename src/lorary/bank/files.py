@@ -15,7 +15,9 @@ from filelock import FileLock, Timeout
 
 from lorary.errors import LoraryError
 
-FORMAT = 1
+FORMAT = 2
+OLDER = 1
+"""A format that is read too: each memory in it has one version, of which nothing is told."""
 MANIFEST = "bank.json"
 LOCK = ".bank.lock"
 WAIT = 30.0

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from lorary.bank.facts import NAME, NAME_RULE
-from lorary.bank.files import FORMAT, MANIFEST, BankError, check_file_inside, hash_of, place_inside, to_json
+from lorary.bank.files import FORMAT, MANIFEST, OLDER, BankError, check_file_inside, hash_of, place_inside, to_json
 from lorary.bank.memory import FILES, OPTIONAL_FILES
+from lorary.bank.versions import Version, parse_version
 
 _FOLDER = re.compile(r"memories/[A-Za-z0-9][A-Za-z0-9._+-]{0,95}")
 _HASH = re.compile(r"[0-9a-f]{64}")
@@ -24,8 +25,8 @@ class Manifest:
 
     Args:
         linears: the base's block linears, path → (d_in, d_out).
-        folders: name of each memory, in order → its folder in the bank.
-        files: path of every file of a memory → sha256 of its content.
+        versions: name of each memory, in order → its versions, the current one last.
+        files: path of every file of a version that is kept → sha256 of its content.
     """
 
     base: str
@@ -34,12 +35,22 @@ class Manifest:
     layers_path: str
     linears: Mapping[str, tuple[int, int]]
     encoder: str
-    folders: Mapping[str, str]
+    versions: Mapping[str, tuple[Version, ...]]
     files: Mapping[str, str]
 
-    def hashes(self, name: str) -> dict[str, str]:
-        """Path → sha256 of the files of one memory."""
-        place = self.folders[name]
+    @property
+    def folders(self) -> dict[str, str]:
+        """Name of each memory, in order → the folder of its current version in the bank."""
+        return {name: str(versions[-1].folder) for name, versions in self.versions.items()}
+
+    @property
+    def kept(self) -> dict[str, None]:
+        """The folders of all versions that are kept, in order."""
+        every = (version.folder for versions in self.versions.values() for version in versions)
+        return {folder: None for folder in every if folder is not None}
+
+    def hashes(self, place: str) -> dict[str, str]:
+        """Path → sha256 of the files in one folder of a version."""
         paths = [f"{place}/{file}" for file in (*FILES, *OPTIONAL_FILES)]
         return {path: self.files[path] for path in paths if path in self.files}
 
@@ -50,7 +61,7 @@ class Manifest:
             "format_version": FORMAT,
             "base": base | {"layers_path": self.layers_path, "linears": linears},
             "encoder": self.encoder,
-            "memories": [{"name": name, "folder": folder} for name, folder in self.folders.items()],
+            "memories": [{"name": n, "versions": [v.to_json() for v in vs]} for n, vs in self.versions.items()],
             "files": self.files,
         }
         return to_json(content)
@@ -81,15 +92,16 @@ def read_manifest(folder: Path) -> Manifest:
     except OSError as error:
         raise BankError(f"{file} cannot be read ({error.strerror}); {_WRITERS}") from None
     version = content.get("format_version") if isinstance(content, dict) else None
-    if version != FORMAT:
+    if version not in (OLDER, FORMAT) or isinstance(version, bool):
         raise BankError(
-            f"{file} has format {version!r}, this version reads {FORMAT}; install the version of lorary that wrote it"
+            f"{file} has format {version!r}, this version reads {OLDER} and {FORMAT}; install the version of lorary that "
+            "wrote it"
         )
     try:
-        manifest = _parse(content)
+        manifest = _parse(content, version)
     except (KeyError, TypeError) as error:
         raise BankError(f"{file} is malformed ({_reason(error)}); restore it, or build the bank again") from None
-    for place in manifest.folders.values():
+    for place in manifest.kept:
         place_inside(folder, place)
     for path in manifest.files:
         check_file_inside(folder, path)
@@ -100,20 +112,24 @@ def _reason(error: Exception) -> str:
     return f"{error} is missing" if isinstance(error, KeyError) else str(error)
 
 
-def _parse(content: dict[str, Any]) -> Manifest:
+def _parse(content: dict[str, Any], version: int) -> Manifest:
     """The manifest in decoded JSON. Raises KeyError or TypeError, saying what is wrong."""
-    base, folders, hashes = _of(dict, content, "base"), dict[str, str](), _of(dict, content, "files")
+    base, versions, hashes = _of(dict, content, "base"), dict[str, tuple[Version, ...]](), _of(dict, content, "files")
     for entry in _of(list, content, "memories"):
         if not isinstance(entry, dict):
             raise TypeError(f"a memory is {entry!r}")
-        memory, place = _of(str, entry, "name"), _of(str, entry, "folder")
-        if not NAME.fullmatch(memory) or memory in folders:
+        memory = _of(str, entry, "name")
+        if not NAME.fullmatch(memory) or memory in versions:
             raise TypeError(f"{memory!r} cannot name a memory, or names two; a name is {NAME_RULE}")
-        if not _FOLDER.fullmatch(place) or place in folders.values():
-            raise TypeError(f"the folder {place!r} lies outside the bank's memories, or is named twice")
-        folders[memory] = place
-    required = {f"{place}/{file}" for place in folders.values() for file in FILES}
-    optional = {f"{place}/{file}" for place in folders.values() for file in OPTIONAL_FILES}
+        own = (Version(number=1, folder=_of(str, entry, "folder")),) if version == OLDER else _versions(entry)
+        taken = {other.folder for others in versions.values() for other in others}
+        for place in [kept.folder for kept in own if kept.folder is not None]:
+            if not _FOLDER.fullmatch(place) or place in taken:
+                raise TypeError(f"the folder {place!r} lies outside the bank's memories, or is named twice")
+        versions[memory] = own
+    folders = {v.folder for own in versions.values() for v in own if v.folder is not None}
+    required = {f"{place}/{file}" for place in folders for file in FILES}
+    optional = {f"{place}/{file}" for place in folders for file in OPTIONAL_FILES}
     if odd := sorted((required - set(hashes)) | (set(hashes) - required - optional)):
         raise TypeError(f"{odd[0]!r} is no file of a memory" if odd[0] in hashes else f"no sha256 of {odd[0]!r}")
     for path, value in hashes.items():
@@ -123,7 +139,17 @@ def _parse(content: dict[str, Any]) -> Manifest:
         raise TypeError(f"'revision' is {revision!r}")
     linears = {path: _shape(path, shape) for path, shape in _of(dict, base, "linears").items()}
     name, fingerprint, layers_path = (_of(str, base, key) for key in ("name", "fingerprint", "layers_path"))
-    return Manifest(name, revision, fingerprint, layers_path, linears, _of(str, content, "encoder"), folders, hashes)
+    return Manifest(name, revision, fingerprint, layers_path, linears, _of(str, content, "encoder"), versions, hashes)
+
+
+def _versions(entry: Mapping[str, Any]) -> tuple[Version, ...]:
+    """The versions of one memory, of which the current one is there."""
+    own = list[Version]()
+    for version in _of(list, entry, "versions"):
+        own.append(parse_version(version, own[-1].number if own else 0))
+    if not own or own[-1].folder is None:
+        raise TypeError(f"{entry['name']!r} has no current version")
+    return tuple(own)
 
 
 def _of(kind: type, holder: Mapping[str, Any], key: str) -> Any:

@@ -1,0 +1,147 @@
+"""A bank is written: each changed memory as a new version in a folder of its own, then `bank.json`, which commits it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lorary.bank.files import MANIFEST, BankError, hash_of, hash_of_file, place_inside, write_aside
+from lorary.bank.manifest import Manifest
+from lorary.bank.memory import Memory
+from lorary.bank.versions import Version, first_version, next_version
+
+if TYPE_CHECKING:
+    from lorary.bank.bank import MemoryBank
+
+_COMPOSITE = "config.json"
+"""What makes a bank's folder a composite."""
+
+
+def write_bank(
+    bank: MemoryBank, folder: Path, old: Manifest | None, stored: Mapping[str, Memory] | None, note: str | None
+) -> Manifest:
+    """The manifest of a bank, once it and all that it names lie in the folder; nothing is written where nothing changed.
+
+    Args:
+        old: the manifest that lies there.
+        stored: the memories that lie there, as far as they are known; None where they are another bank's.
+        note: what changes the memories that change.
+    """
+    versions, files = dict[str, tuple[Version, ...]](), dict[str, str]()
+    for memory in bank:
+        earlier = old.versions.get(memory.name, ()) if old is not None and stored is not None else ()
+        known = (stored or {}).get(memory.name)
+        if old is not None and earlier and known is memory:
+            own = earlier
+        else:
+            taken = {place for own in versions.values() for place in map(_folder, own)}
+            place, written = _write(memory, folder, old, taken)
+            files |= written
+            own = _following(bank, memory, earlier, known, place, note)
+        own = own if keeps_versions(folder) else own[-1:]
+        versions[memory.name] = (*own[:-1], own[-1].described(memory))
+    kept = {place for own in versions.values() for place in map(_folder, own)}
+    files |= {path: value for path, value in (old.files if old else {}).items() if Path(path).parent.as_posix() in kept}
+    header = (bank.base, bank.revision, bank.fingerprint, bank.layers_path, bank.shapes, bank.encoder)
+    manifest = Manifest(*header, versions, files)
+    if old is None or not _same(old, manifest):
+        commit(folder, manifest, old)
+    return manifest
+
+
+def keeps_versions(folder: Path) -> bool:
+    """Whether earlier versions stay there: in a bank they do, a composite holds the current ones alone."""
+    return not (folder / _COMPOSITE).exists()
+
+
+def commit(folder: Path, manifest: Manifest, old: Manifest | None) -> None:
+    """Writes `bank.json`; then the folders that it no longer names go."""
+    write_aside(folder / MANIFEST, manifest.to_bytes())
+    for place in {*(old.kept if old else ())} - {*manifest.kept}:
+        shutil.rmtree(folder / place, ignore_errors=True)
+
+
+def open_version(folder: Path, manifest: Manifest, name: str, version: Version) -> Memory:
+    """One version of a memory, once its files are found to be what the manifest says.
+
+    Raises:
+        BankError: it was dropped, or a file of it is missing or damaged.
+        AdapterError: its adapter is no longer accepted.
+    """
+    if version.folder is None:
+        kept = [own.number for own in manifest.versions[name] if own.folder is not None]
+        raise BankError(f"version {version.number} of {name!r} was dropped by `lorary gc`; of it {folder} keeps {kept}")
+    hashes = manifest.hashes(version.folder)
+    for path, expected in hashes.items():
+        if fault := fault_of(folder / path, expected):
+            raise BankError(f"{folder / path} {fault}; restore it, or build the bank again")
+    memory = Memory.open(folder / version.folder, name, [Path(path).name for path in hashes])
+    memory.check(manifest.linears, str(folder / version.folder))
+    return memory
+
+
+def fault_of(file: Path, expected: str) -> str | None:
+    """What is wrong with a file of a bank that should have a hash; None if nothing is."""
+    if not file.is_file():
+        return "is missing"
+    if hash_of_file(file) != expected:
+        return f"is damaged (its sha256 is not the one in {MANIFEST})"
+    return None
+
+
+def _following(
+    bank: MemoryBank, memory: Memory, earlier: tuple[Version, ...], known: Memory | None, place: str, note: str | None
+) -> tuple[Version, ...]:
+    """The versions of a memory that was written to a place.
+
+    Args:
+        earlier: its versions in this folder; without any it goes on from the version that it was elsewhere.
+        known: the memory as the last of these holds it.
+    """
+    if earlier and earlier[-1].folder == place:
+        return earlier
+    if earlier:
+        return (*earlier, next_version(earlier[-1], None if known is None else known.facts, memory, place, note))
+    if memory.name not in bank.versions:
+        return (first_version(memory, place, note),)
+    before, version = bank.versions[memory.name]
+    if before is memory:
+        return (replace(version, folder=place),)
+    return (next_version(version, before.facts, memory, place, note),)
+
+
+def _same(old: Manifest, new: Manifest) -> bool:
+    """Whether two manifests name the same versions in the same order; what is told of these may differ."""
+
+    def named(manifest: Manifest) -> list[tuple[str, list[tuple[int, str | None]]]]:
+        return [(name, [(v.number, v.folder) for v in own]) for name, own in manifest.versions.items()]
+
+    return named(old) == named(new) and replace(old, versions=new.versions) == new
+
+
+def _folder(version: Version) -> str:
+    return version.folder or ""
+
+
+def _write(memory: Memory, folder: Path, old: Manifest | None, taken: Collection[str]) -> tuple[str, dict[str, str]]:
+    """(its folder in the bank, path → sha256 of its files), once they are written, unless a version of it holds them."""
+    contents = memory.files()
+    hashes = {file: hash_of(content) for file, content in contents.items()}
+    for version in reversed(old.versions.get(memory.name, ()) if old is not None else ()):
+        if version.folder is None:
+            continue
+        same = {f"{version.folder}/{file}": value for file, value in hashes.items()}
+        if old is not None and old.hashes(version.folder) == same:
+            return version.folder, same
+    # A folder that the old manifest names must stay whole until the new manifest is there, also on a disk without case.
+    lowered = {place.lower() for place in {*taken, *(old.kept if old else ())}}
+    place = f"memories/{memory.name}"
+    if place.lower() in lowered:
+        place += "+" + hash_of("".join(hashes.values()).encode())[:8]
+    place_inside(folder, place)
+    for file, content in contents.items():
+        write_aside(folder / place / file, content)
+    return place, {f"{place}/{file}": value for file, value in hashes.items()}
