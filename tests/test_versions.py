@@ -12,6 +12,7 @@ from conftest import FACTS, pico_model
 from peft import PeftModel
 from test_golden import GOLDEN
 
+from lorary.__main__ import main
 from lorary.bank.bank import MemoryBank
 from lorary.bank.documents import Passage
 from lorary.bank.facts import Fact
@@ -219,3 +220,30 @@ def test_differences():
     assert difference([cook], [replace(cook, answer="Brisk"), oil]) == Difference(added=1, updated=1)
     assert difference([cook, code], [Fact("t", "name the  COOK.", "Brisk")]) == Difference(updated=1, removed=1)
     assert str(Difference(added=1, removed=2)) == "1 added, 2 removed"
+
+
+def test_the_commands_tell_of_versions(stored, capsys, monkeypatch):
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")
+    change(stored)
+
+    def told(*command, status=0):
+        assert main([*command]) == status
+        return capsys.readouterr()
+
+    lines = told("history", str(stored), "ormen").out.splitlines()
+    assert lines[-1].split() == [
+        *("2", "1970-01-01", "00:00:00Z", "update", "1", "updated", "2", "not", "measured", "current")
+    ]
+    versions = json.loads(told("history", str(stored), "ormen", "--json").out)["versions"]
+    assert [version["number"] for version in versions] == [1, 2]
+    assert told("verify", str(stored)).out.startswith("20 files, ")
+    assert told("rollback", str(stored), "ormen", "1").out == "ormen: version 3 is what version 1 was\n"
+    assert told("gc", str(stored)).out.startswith("1 earlier version dropped, ")
+    assert told("rollback", str(stored), "ormen", "2", status=2).err.startswith(
+        "lorary: error: version 2 of 'ormen' was"
+    )
+    assert "no, dropped by gc" in told("history", str(stored), "ormen").out
+    (stored / "memories" / "velka" / "facts.jsonl").unlink()
+    failed = told("verify", str(stored), status=2)
+    assert failed.out.splitlines()[-1] == "memories/velka/facts.jsonl: is missing"
+    assert "1 file of" in failed.err

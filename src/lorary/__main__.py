@@ -11,7 +11,7 @@ from collections.abc import Callable
 from lorary.errors import UsageError, one_line
 from lorary.printing import print_warnings_plainly, replace_unprintable
 
-USE, TRAIN, EVALUATE, MORE = "use", "train", "evaluate", "more"
+USE, TRAIN, KEEP, EVALUATE, MORE = "use", "train", "keep true", "evaluate", "more"
 COMMANDS = {
     "ask": (USE, "lorary.commands", "ask a composite a question"),
     "chat": (USE, "lorary.commands", "talk to a composite, which tells the memory behind each answer"),
@@ -24,6 +24,10 @@ COMMANDS = {
     "merge": (TRAIN, "lorary.memories.command", "merge memories of a bank into one stock PEFT adapter"),
     "plan": (TRAIN, "lorary.memories.command", "facts → how many memories, of which rank, in how much time and space"),
     "train-router": (TRAIN, "lorary.router_training.command", "bank → composite: train the gate, calibrate the policy"),
+    "history": (KEEP, "lorary.memories.keeping", "list the versions of a memory"),
+    "rollback": (KEEP, "lorary.memories.keeping", "bring an earlier version of a memory back"),
+    "verify": (KEEP, "lorary.memories.keeping", "read every file that a bank vouches for"),
+    "gc": (KEEP, "lorary.memories.keeping", "drop earlier versions of memories, and what stopped writers left"),
     "recall": (EVALUATE, "lorary.eval.command", "composite → numbers: ask the held-out wordings"),
     "compare": (EVALUATE, "lorary.eval.command", "put runs of the same questions side by side"),
     "task": (EVALUATE, "lorary.eval.command", "write facts and questions, generated or from published data sets"),
@@ -47,7 +51,7 @@ def usage() -> str:
         "",
         "Memory for language models made of LoRA adapters, behind a learned router.",
     ]
-    for group in (USE, TRAIN, EVALUATE, MORE):
+    for group in (USE, TRAIN, KEEP, EVALUATE, MORE):
         lines += ["", f"{group}:"]
         lines += [f"  {name:<14}{purpose}" for name, (place, _, purpose) in COMMANDS.items() if place == group]
     return "\n".join(

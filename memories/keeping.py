@@ -1,0 +1,124 @@
+"""The commands that keep a bank true: `history`, `rollback`, `verify`, `gc`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from lorary.options import Options
+from lorary.printing import print_json
+from lorary.tables import aligned_table, counted
+
+if TYPE_CHECKING:
+    from lorary.bank.versions import Version
+
+
+def _add_memory(parser: Options) -> None:
+    parser.add_argument("bank", metavar="BANK", help="folder of the bank or composite")
+    parser.add_argument("name", metavar="NAME", help="name of the memory; `lorary list BANK` shows them")
+
+
+def history(argv: list[str]) -> None:
+    """Lists the versions of a memory."""
+    parser = Options(
+        "history",
+        "Lists the versions of a memory, oldest first: when and by what each was written, how many facts it changed and "
+        "holds, and what it recalls under validation wordings. A composite knows the current version alone.",
+        "BANK NAME",
+    )
+    _add_memory(parser)
+    parser.add_json("the versions, with their recipes and folders")
+    options = parser.parse_args(argv)
+    from lorary.bank.upkeep import history as run
+
+    versions = run(options.bank, options.name)
+    if options.json:
+        print_json({"memory": options.name, "versions": [version.to_json() for version in versions]})
+        return
+    rows = [["version", "date", "by", "changed", "facts", "recall", "kept"]]
+    print("\n".join(aligned_table([*rows, *(_row(version, version is versions[-1]) for version in versions)])))
+
+
+def _row(version: Version, current: bool) -> list[str]:
+    kept = "current" if current else "no, dropped by gc" if version.folder is None else "yes"
+    date, note = (version.date or "not known").replace("T", " "), version.note or "not known"
+    changed = "not known" if version.difference is None else str(version.difference)
+    recall = "not measured" if version.recall is None else f"{version.recall:.0%}"
+    return [
+        str(version.number),
+        date,
+        note,
+        changed,
+        "?" if version.facts is None else str(version.facts),
+        recall,
+        kept,
+    ]
+
+
+def rollback(argv: list[str]) -> None:
+    """Brings an earlier version of a memory back."""
+    parser = Options(
+        "rollback",
+        "Brings an earlier version of a memory back, as a new version that equals it byte for byte: the history only grows. "
+        "Nothing is trained or copied.",
+        "BANK NAME VERSION",
+    )
+    _add_memory(parser)
+    parser.add_argument(
+        "version", metavar="VERSION", type=int, help="its number; `lorary history BANK NAME` shows them"
+    )
+    options = parser.parse_args(argv)
+    from lorary.bank.upkeep import roll_back
+
+    version = roll_back(options.bank, options.name, options.version)
+    print(f"{options.name}: version {version.number} is what version {options.version} was")
+
+
+def verify(argv: list[str]) -> None:
+    """Reads what a bank vouches for."""
+    parser = Options(
+        "verify",
+        "Reads every file of every version in a bank or composite and compares its sha256 with the manifest's, and says what "
+        "stopped writers left. Nothing is changed. It fails where a file is missing or damaged.",
+        "BANK",
+    )
+    parser.add_argument("bank", metavar="BANK", help="folder of the bank or composite")
+    parser.add_json("what was found")
+    options = parser.parse_args(argv)
+    from lorary.bank.files import BankError
+    from lorary.bank.upkeep import verify as run
+
+    found = run(options.bank)
+    if options.json:
+        print_json(asdict(found))
+    else:
+        print(f"{counted(found.files, 'file')}, {found.bytes:,} bytes are what {options.bank}/bank.json says")
+        for path in found.orphans:
+            print(f"{path}: no version names it; `lorary gc {options.bank}` removes it")
+        for path, fault in found.faults.items():
+            print(f"{path}: {fault}")
+    if found.faults:
+        raise BankError(
+            f"{counted(len(found.faults), 'file')} of {options.bank} cannot be vouched for: {', '.join(found.faults)}; restore "
+            "them, roll the memory back, or build it again"
+        )
+
+
+def gc(argv: list[str]) -> None:
+    """Drops earlier versions."""
+    parser = Options(
+        "gc",
+        "Drops the earlier versions of all memories of a bank or composite, and what stopped writers left there. The current "
+        "versions stay as they are; the history still tells the others.",
+        "BANK",
+    )
+    parser.add_argument("bank", metavar="BANK", help="folder of the bank or composite")
+    parser.add_json("what was freed")
+    options = parser.parse_args(argv)
+    from lorary.bank.upkeep import collect_garbage
+
+    freed = collect_garbage(options.bank)
+    if options.json:
+        print_json(asdict(freed))
+    else:
+        print(f"{counted(freed.versions, 'earlier version')} dropped, {freed.bytes:,} bytes freed")
