@@ -15,6 +15,10 @@ class IntakeError(LoraryError):
     """A source that cannot be read, or an option that does not fit it: says which, and what to give."""
 
 
+class Unreadable(IntakeError):
+    """A file that gives nothing, with the reason; the other files are read all the same."""
+
+
 @dataclass(frozen=True)
 class Source:
     """One topic as people have it.
@@ -25,11 +29,13 @@ class Source:
             "manual.pdf", "manual.pdf, page 3", "manual.md, Oil and filters".
         facts: what the text states in a form that needs no reading: rows, questions with answers, "key: value" lines.
             All have this topic; their `source` is as that of passages.
+        document: the text of the passages as Markdown, which is written beside the facts.
     """
 
     topic: str
     passages: tuple[Passage, ...] = ()
     facts: tuple[Fact, ...] = ()
+    document: str = ""
 
     def __post_init__(self) -> None:
         if not NAME.fullmatch(self.topic):
@@ -49,6 +55,44 @@ class LeftOut:
     where: str
     what: str
     why: str
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a file that may become a topic of its own.
+
+    Args:
+        heading: what the part is called: a heading, a sheet, an article's title; empty for what has no name.
+        text: the part as Markdown, as it is kept beside the facts; empty where the facts tell everything.
+        facts: whose topic is not decided yet.
+        own_topic: the file itself says that `heading` is a topic, as SQuAD does with its titles.
+    """
+
+    heading: str = ""
+    text: str = ""
+    passages: tuple[Passage, ...] = ()
+    facts: tuple[Fact, ...] = ()
+    own_topic: bool = False
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a reader took from a file; `notes` tell what it decided that people may want to change, a sentence each."""
+
+    parts: tuple[Part, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+UNDECIDED = "undecided"
+"""The topic of facts in a part."""
+_SHOWN = 80
+
+
+def left_out(where: str, what: object, why: str) -> LeftOut:
+    """A LeftOut, of which only the beginning is shown."""
+    text = " ".join(str(what).split())
+    return LeftOut(where, text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…", why)
 
 
 class Generator(Protocol):

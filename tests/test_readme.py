@@ -109,7 +109,9 @@ def test_commands_and_their_options_exist(page):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_files_that_are_named_exist(page):
     for span in spans(page.read_text(encoding="utf-8")):
-        if re.fullmatch(r"(src/lorary|memories|router_training|eval|research|tests|docs|findings)/[\w./-]*", span):
+        if re.fullmatch(
+            r"(src/lorary|intake|memories|router_training|eval|research|tests|docs|findings)/[\w./-]*", span
+        ):
             of_a_bank = span.startswith("memories/NAME") or "<" in span
             assert of_a_bank or span == "findings/NAME.sh" or (ROOT / span).exists(), f"{page.name}: {span}"
 

@@ -17,6 +17,7 @@ COMMANDS = {
     "chat": (USE, "lorary.commands", "talk to a composite, which tells the memory behind each answer"),
     "route": (USE, "lorary.inspection", "show which memory a question reaches, and why; nothing is generated"),
     "list": (USE, "lorary.inspection", "list the memories of a bank or composite"),
+    "facts": (TRAIN, "lorary.intake.command", "documents, tables, FAQs, chats → facts to read and correct"),
     "new": (TRAIN, "lorary.memories.command", "start an empty bank over a base, to add adapters to"),
     "build": (TRAIN, "lorary.memories.command", "facts → bank: write a memory for each topic"),
     "add": (TRAIN, "lorary.memories.command", "add a stock PEFT LoRA adapter to a bank"),
@@ -138,6 +139,7 @@ def _report(error: Exception) -> int:
 EXTRAS = {
     "eval": ("rouge_score", "matplotlib", "jinja2"),
     "embedded": ("gguf",),
+    "intake": ("markitdown", "pypdfium2", "openpyxl", "charset_normalizer", "markdown_it"),
 }
 """Extra → the modules that only it installs."""
 

@@ -1,0 +1,116 @@
+"""The command `facts`: what people have → facts that a person can read and correct."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from lorary.options import Options, taken
+from lorary.printing import print_json
+from lorary.tables import aligned_table, counted
+
+if TYPE_CHECKING:
+    from lorary.intake.gathering import Gathered
+
+_EXAMPLES = """examples:
+  lorary facts handbook.pdf prices.csv --out facts     a memory for each file
+  lorary facts notes/ --out facts --topics heading     a memory for each heading
+  lorary facts staff.xlsx --out facts --entity Name --template "Who is {entity}'s {column}?" "phone=How do I reach {entity}?"
+  lorary facts chat.txt faq.html --out facts.jsonl     one file of facts to read and correct
+  lorary build facts --out bank                        then: the bank"""
+
+
+def facts(argv: list[str]) -> None:
+    """Makes facts of what people have."""
+    parser = Options(
+        "facts",
+        "Makes facts of documents (Markdown, text, HTML, PDF, DOCX), tables (CSV, TSV, XLSX), questions and answers (FAQ "
+        "pages, JSON and JSONL in the usual forms) and chats. Read and correct them; `lorary build` makes a bank of them. "
+        "Nothing leaves this machine.",
+        "SOURCE ... --out FACTS",
+        lambda: _EXAMPLES,
+    )
+    parser.add_argument("sources", metavar="SOURCE", nargs="+", help="files, or folders with files")
+    parser.add_argument(
+        "--out",
+        metavar="FACTS",
+        required=True,
+        help="a folder with a file of facts and the document of each topic, or a file that ends in .jsonl for the facts alone",
+    )
+    parser.add_argument(
+        "--topics",
+        choices=("file", "heading", "auto"),
+        default="file",
+        help="what becomes a topic: each file, each heading, or what is near by meaning",
+    )
+    parser.add_argument("--topic", metavar="NAME", help="one topic of this name for everything")
+    parser.add_argument(
+        "--entity",
+        metavar="COLUMN",
+        help="column that says what a row is about; by default the first whose values differ",
+    )
+    parser.add_argument(
+        "--template",
+        metavar="TEXT",
+        nargs="+",
+        dest="templates",
+        default=[],
+        help="wordings for the cells of tables, before those by rule; {entity}, {column} and {OTHER COLUMN} are filled in, "
+        "COLUMN=TEXT is for one column alone",
+    )
+    parser.add_argument("--encoding", metavar="NAME", help="encoding of text files that are not UTF-8, such as cp1252")
+    parser.add_argument(
+        "--largest", metavar="MB", type=float, default=50.0, help="megabytes of the largest file that is read"
+    )
+    parser.add_argument("--replace", action="store_true", help="write over files of the same names in FACTS")
+    parser.add_quiet()
+    parser.add_json("topics, counts, what was left out and notes")
+    options = parser.parse_args(argv)
+    from lorary.intake.gathering import gather
+    from lorary.intake.writing import check_out, is_one_file, write_sources
+
+    check_out(options.out, options.replace)
+    settings = taken(options, "topics", "topic", "entity", "templates", "encoding", "largest", "quiet")
+    gathered = gather(options.sources, **settings)
+    files = write_sources(gathered.sources, options.out, options.replace)
+    if options.json:
+        print_json(_plain(gathered, [str(file) for file in files]))
+    else:
+        print(_text(gathered, options.out, is_one_file(options.out)))
+
+
+def _plain(gathered: Gathered, files: list[str]) -> dict[str, Any]:
+    return {
+        "files": files,
+        "topics": [{"topic": s.topic, "facts": len(s.facts), "passages": len(s.passages)} for s in gathered.sources],
+        "left_out": [asdict(item) for item in gathered.left_out],
+        "notes": list(gathered.notes),
+    }
+
+
+def _text(gathered: Gathered, out: str, one_file: bool) -> str:
+    """The counts of each file, what was left out and why, the notes, and what comes next."""
+    left = Counter(item.where.split(", ")[0] for item in gathered.left_out)
+    rows = [["file", "facts", "passages", "left out"]]
+    for file, contents in gathered.read:
+        facts = sum(len(part.facts) for part in contents.parts)
+        passages = sum(len(part.passages) for part in contents.parts)
+        rows.append([file.name, f"{facts:,}", f"{passages:,}", f"{left[file.name]:,}"])
+    lines = aligned_table(rows)
+    if gathered.left_out:
+        lines += ["", "left out:"]
+        lines += [f"  {count:,} × {why} ({item.where}: {item.what})" for why, count, item in gathered.reasons]
+    lines += ["", *(f"note: {note}" for note in gathered.notes)] if gathered.notes else []
+    facts = sum(len(source.facts) for source in gathered.sources)
+    passages = sum(len(source.passages) for source in gathered.sources)
+    held = f"{counted(facts, 'fact')} in {counted(len(gathered.sources), 'topic')}"
+    if one_file and passages:
+        lines += [
+            "",
+            f"note: {counted(passages, 'passage')} stand in no fact; give a folder as --out to keep the documents, too",
+        ]
+    elif passages:
+        held += f", and {counted(passages, 'passage')} of documents"
+    lines += ["", f"facts: {out}, {held}", f"next: read and correct them, then `lorary build {out} --out BANK`"]
+    return "\n".join(lines)

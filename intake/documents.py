@@ -1,0 +1,153 @@
+"""Markdown, text, HTML, PDF and DOCX → parts: their text, its passages and what it states. PDF, DOCX and HTML by markitdown."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import regex
+
+from lorary.bank.documents import Passage, passages_of
+from lorary.intake.chats import chat_contents, read_chat
+from lorary.intake.sections import Block, blocks_of, cut_at_headings, plain
+from lorary.intake.source import Contents, LeftOut, Part, Unreadable, left_out
+from lorary.intake.stated import is_generic, stated_in
+from lorary.intake.texts import read_text
+
+WRITTEN = (".md", ".markdown", ".txt", ".text")
+CONVERTED = (".html", ".htm", ".pdf", ".docx")
+
+
+def read_document(path: Path, name: str, encoding: str | None = None) -> Contents:
+    """The contents of a document or of a chat in plain text.
+
+    Raises:
+        Unreadable: the file cannot be read, or holds no text.
+    """
+    suffix = path.suffix.lower()
+    if suffix in WRITTEN:
+        text = read_text(path, encoding)
+        if (messages := read_chat(text, name)) is not None:
+            return chat_contents(*messages, name)
+        pages = [("", _summaries_as_bold(text))]
+    elif suffix == ".pdf":
+        pages = list(_pdf_pages(path))
+    else:
+        pages = [("", _converted(path.read_bytes(), suffix))]
+    left = [
+        left_out(f"{name}, {place}", "page", "it has no text; a scanned page needs OCR first")
+        for place, text in pages
+        if place and not text.strip()
+    ]
+    pages = [(place, text) for place, text in pages if text.strip()]
+    if not pages:
+        raise Unreadable("it has no text" + ("; a scanned document needs OCR first" if suffix == ".pdf" else ""))
+    return _contents(pages, name, _title(path, pages), left)
+
+
+def _contents(pages: list[tuple[str, str]], name: str, title: str, left: list[LeftOut]) -> Contents:
+    parts: list[Part] = []
+    notes: list[str] = []
+    heading = ""
+    for place, text in pages:
+        lines, blocks = text.split("\n"), blocks_of(text)
+        for opened, start, end in cut_at_headings(blocks, len(lines)):
+            heading = opened or heading
+            within = [block for block in blocks if start < block.line <= end]
+            stated = stated_in(within, name, title, place)
+            passages = tuple(_passages(lines[:end], start, within, name, place))
+            if passages:
+                parts.append(Part(heading, "\n".join(lines[start:end]).strip(), passages, tuple(stated.facts)))
+            left += stated.left
+            notes += stated.notes
+    return Contents(tuple(parts), tuple(left), tuple(notes))
+
+
+def _passages(lines: list[str], start: int, blocks: list[Block], name: str, place: str) -> Iterator[Passage]:
+    """The passages of the lines from `start` on; each is told by the file, the page and the heading above it."""
+    opened = [
+        ("", start),
+        *((block.text, block.line - 1) for block in blocks if block.kind == "heading"),
+        ("", len(lines)),
+    ]
+    for (heading, first), (_, last) in pairwise(opened):
+        yield from passages_of("\n".join(lines[first:last]), ", ".join(filter(None, (name, place, heading))))
+
+
+def _title(path: Path, pages: list[tuple[str, str]]) -> str:
+    """What a document is about: its title, else its file name in words; empty where neither says it.
+
+    The title is the only heading of the outermost level, a first line that is bold, or one that looks like a heading.
+    """
+    blocks = blocks_of(pages[0][1])
+    headings = [block for block in blocks if block.kind == "heading"]
+    outermost = [block for block in headings if block.level == min(h.level for h in headings)]
+    first_line = plain(blocks[0].text.split("\n")[0]) if blocks else ""
+    if (
+        headings
+        and headings[0] is outermost[0]
+        and (len(outermost) == 1 or (blocks[0] is headings[0] and blocks[0].level == 6))
+    ):
+        title = headings[0].text
+    elif (
+        not headings
+        and len(first_line) <= 60
+        and regex.fullmatch(r"\p{Lu}.*[^.!?:;,]", first_line)
+        and ": " not in first_line
+    ):
+        title = first_line
+    else:
+        title = ""
+    named = (title, " ".join(regex.split(r"[-_\s]+", path.stem)))
+    return next((name for name in named if name and not is_generic(name) and not name.endswith("?")), "")
+
+
+def _converted(data: bytes, suffix: str) -> str:
+    """The Markdown of an HTML, DOCX or one-page PDF file. Raises Unreadable."""
+    from markitdown import StreamInfo
+    from markitdown.converters import DocxConverter, HtmlConverter, PdfConverter
+
+    options: dict[str, Any] = {}
+    if suffix in (".html", ".htm"):
+        converter: Any = HtmlConverter()
+        data = regex.sub(rb"(?is)<summary[^>]*>(.*?)</summary>", rb"<p><b>\1</b></p>", data)
+    elif suffix == ".docx":
+        converter, options = DocxConverter(), {"style_map": "p[style-name='Title'] => h1:fresh"}
+    else:
+        converter = PdfConverter()
+    try:
+        text = converter.convert(io.BytesIO(data), StreamInfo(extension=suffix), **options).markdown
+    except ImportError:
+        raise
+    except Exception as error:  # whatever a damaged file makes the libraries below markitdown raise
+        raise Unreadable(f"it cannot be read as {suffix[1:].upper()} ({type(error).__name__})") from None
+    if "\ufffd" in text:
+        raise Unreadable("its letters are broken: it is in another encoding than it says")
+    return text.replace("\f", "\n\n").strip()
+
+
+def _pdf_pages(path: Path) -> Iterator[tuple[str, str]]:
+    """("page N", its Markdown) of each page; page by page, since of a whole file markitdown does not tell where one ends."""
+    import pypdfium2
+
+    try:
+        whole = pypdfium2.PdfDocument(path)
+    except pypdfium2.PdfiumError as error:
+        locked = "password" in str(error).lower()
+        raise Unreadable("it is locked by a password" if locked else "it is damaged, or no PDF") from None
+    for number in range(len(whole)):
+        single, stream = pypdfium2.PdfDocument.new(), io.BytesIO()
+        single.import_pages(whole, [number])
+        single.save(stream)
+        single.close()
+        yield f"page {number + 1}", _converted(stream.getvalue(), ".pdf")
+    whole.close()
+
+
+def _summaries_as_bold(text: str) -> str:
+    """Markdown in which the <details> of a page are a bold line and what follows it."""
+    text = regex.sub(r"(?is)<summary[^>]*>(.*?)</summary>", r"\n\n**\1**\n\n", text)
+    return regex.sub(r"(?i)</?details[^>]*>", "\n\n", text)

@@ -1,0 +1,249 @@
+"""Documents → what they state in a form that needs no reading: questions with answers, "key: value" lines, tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import regex
+
+from lorary.bank.facts import Fact, comparable
+from lorary.intake.kinds import is_role, kind_of
+from lorary.intake.sections import Block, plain
+from lorary.intake.source import UNDECIDED, LeftOut, Unreadable, left_out
+from lorary.intake.spreadsheets import as_table
+from lorary.intake.tables import LONGEST_ANSWER, as_words, cell_fact, is_empty, read_table
+
+_NO_SENTENCE = 4
+LONGEST_WHOLE = 25
+"""The words of the longest answer of a document's question that is taken whole; of a longer one, its first sentence."""
+_ASKED = regex.compile(r"(?i)^(?:q(?:uestion)?|frage|pregunta|domanda)\s*\d*\s*[:.)]\s*(?P<question>.+)$")
+_ANSWERED = regex.compile(r"(?i)^(?:a(?:nswer)?|antwort|respuesta|réponse|risposta)\s*\d*\s*[:.)]\s*(?P<answer>.+)$")
+_QUESTION_FIRST = regex.compile(r"(?s)^(?P<question>[^?？\n]{8,200}[?？])(?:\s+(?P<answer>\S.*))?$")
+_NUMBERED = regex.compile(r"^\s*\d+[.)]\s+")
+_BOLD = regex.compile(r"(?s)^(\*\*|__)(?P<bold>.+?)\1\s*(?P<rest>.*)$")
+_KEY = regex.compile(r"^(?:[-*•]\s+)?(?P<key>\p{L}[^:：.!?;|]{0,50}?)\s*[:：]\s+(?P<value>\S.*)$")
+_NO_KEY = regex.compile(
+    r"(?i)(?:(?:the|a|an)\s.*|(?:section|step|chapter|part|figure|fig|table|risk|phase|day|note|warning|tip|hint|example"
+    r"|caution|important|update|disclaimer|todo|breaking)\b.*)"
+)
+"""What stands before a colon and is no attribute of anything."""
+_BOLD_KEY = regex.compile(r"(\*\*|__)[^*_\n]{1,60}(?::\1|\1\s*:)\s*\S")
+_LONGEST_VALUE = 12
+_ASKS = regex.compile(
+    r"(?i)(?:who|whom|whose|what|when|where|which|why|how|is|are|can|could|do|does|did|may|must|should|will|would|has|have)\b"
+)
+_DEFINITION = regex.compile(r"(?s)^(?P<term>[^\n:]{1,120})\n+:\s+(?P<meaning>.+)$")
+_GENERIC = regex.compile(
+    r"(?i)(?:(?:section|chapter|part)\s+)?[\d.]*\s*:?\s*(?:overview|introduction|summary|general|details?|specifications?|data"
+    r"|technical data|contacts?|notes?|facts?|properties|information|faqs?|key facts|conclusion|appendix|about|description)"
+)
+_KEY_HEADS = {"key", "property", "field", "attribute", "item", "parameter", "name", "what", ""}
+_VALUE_HEADS = {"value", "description", "details", "content", "setting", ""}
+
+
+@dataclass
+class _Question:
+    text: str
+    source: str
+    where: str
+    answers: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Stated:
+    """What was found in a document; `cut` counts the answers of which the first sentence was taken."""
+
+    facts: list[Fact] = field(default_factory=list)
+    left: list[LeftOut] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    cut: int = 0
+
+
+def stated_in(blocks: Sequence[Block], name: str, title: str, place: str = "") -> Stated:
+    """The facts that the blocks of a document state.
+
+    Args:
+        name: of the file.
+        title: what the document is about, for lines that stand under no heading that says it.
+        place: the page, where the file has pages.
+    """
+    stated, open_question = Stated(), None
+    asking = [b for b in blocks if (_is_question(b.text) if b.kind == "heading" else _question(b))]
+    for block in blocks:
+        under = [heading for heading in block.headings if not _is_question(heading)]
+        source = ", ".join(filter(None, (name, place, under[-1] if under else "")))
+        if block.kind == "heading":
+            _close(open_question, stated)
+            is_question = block in asking and (len(asking) > 1 or _ASKS.match(_unnumbered(block.text)))
+            open_question = (
+                _Question(_unnumbered(block.text), source, f"{name}, line {block.line}") if is_question else None
+            )
+        elif block.kind == "table":
+            _close(open_question, stated)
+            open_question = None
+            _table(block, source, _about(block, title), stated)
+        elif asked := _question(block):
+            _close(open_question, stated)
+            open_question = _Question(asked[0], source, f"{name}, line {block.line}", [asked[1]] if asked[1] else [])
+        elif open_question is not None and not _DEFINITION.match(block.text.strip()):
+            answer = _ANSWERED.match(plain(block.text))
+            open_question.answers.append(answer["answer"] if answer else plain(block.text))
+        else:
+            _close(open_question, stated)
+            open_question = None
+            _lines(block, source, _about(block, title), stated)
+    _close(open_question, stated)
+    if stated.cut:
+        stated.notes.append(
+            f"{name}: of {stated.cut} long answers the first sentence was taken; the document holds them whole"
+        )
+    return stated
+
+
+def _is_question(heading: str) -> bool:
+    """Whether a heading asks something; "The bigger picture: saviour or not?" only looks so."""
+    text = _unnumbered(heading)
+    return text.endswith(("?", "？")) and (": " not in text or bool(_ASKS.match(text)))
+
+
+def is_generic(heading: str) -> bool:
+    """Whether a heading, such as "Overview", does not say what stands below it is about."""
+    return bool(_GENERIC.fullmatch(heading))
+
+
+def question_fact(question: str, answer: str, source: str) -> Fact:
+    return Fact(UNDECIDED, question, answer, statement=f"{question} {answer}", source=source)
+
+
+def _question(block: Block) -> tuple[str, str] | None:
+    """(question, its answer or an empty text) where a block asks one; None for other blocks."""
+    text = block.text.strip()
+    bold = _BOLD.match(text)
+    if bold and bold["bold"].rstrip().endswith(("?", "？")):
+        return _unnumbered(plain(bold["bold"])), plain(bold["rest"])
+    lines = [plain(line) for line in text.split("\n")]
+    if asked := _ASKED.match(lines[0]):
+        answer = " ".join(lines[1:])
+        answered = _ANSWERED.match(answer)
+        if not answer and (
+            inline := regex.match(
+                r"(?i)^(?P<q>.+?\?)\s+(?:A(?:nswer)?\s*\d*\s*[:.)]\s*)?(?P<a>\S.*)$", asked["question"]
+            )
+        ):
+            return inline["q"], inline["a"]
+        return asked["question"], answered["answer"] if answered else answer
+    if (definition := _DEFINITION.match(text)) and definition["term"].rstrip().endswith("?"):
+        return plain(definition["term"]), plain(definition["meaning"])
+    if (block.kind == "item" or _NUMBERED.match(text)) and (asked := _QUESTION_FIRST.match(_NUMBERED.sub("", text))):
+        return plain(asked["question"]), plain(asked["answer"] or "")
+    return None
+
+
+def _close(question: _Question | None, stated: Stated) -> None:
+    """Makes a fact of a question, now that all of its answer was read."""
+    if question is None:
+        return
+    answer = " ".join(question.answers).strip()
+    if is_empty(answer):
+        stated.left.append(left_out(question.where, question.text, "the question has no answer"))
+        return
+    short = shortened(answer)
+    stated.cut += short.rstrip(".") != answer.rstrip(".")
+    if len(short.split()) > LONGEST_ANSWER:
+        stated.left.append(
+            left_out(question.where, question.text, "the answer is a long text; it is kept as a passage")
+        )
+    else:
+        stated.facts.append(question_fact(question.text, short, question.source))
+
+
+def shortened(answer: str) -> str:
+    """The answer, or its first sentence where it is long."""
+    if len(answer.split()) <= _NO_SENTENCE:
+        return answer.rstrip(".")
+    if len(answer.split()) <= LONGEST_WHOLE:
+        return answer
+    first = regex.match(r"(?s).+?(?<!\b(?:\p{L}|Mr|Mrs|Dr|St|No|e\.g|i\.e))[.!?。！？](?=\s|$)", answer)
+    return first[0] if first else answer
+
+
+def _lines(block: Block, source: str, about: str, stated: Stated) -> None:
+    """The facts of a definition, or of lines that are all "key: value"."""
+    if definition := _DEFINITION.match(block.text.strip()):
+        term, meaning = plain(definition["term"]), shortened(plain(definition["meaning"]))
+        if len(meaning.split()) <= LONGEST_ANSWER:
+            wordings = (f"What does {term} mean?", f"Define {term}.", f"{term}: what is it?", f"Explain {term}.")
+            fact = Fact(UNDECIDED, f"What is {term}?", meaning, wordings, statement=f"{term}: {meaning}", source=source)
+            stated.facts.append(fact)
+        return
+    written = [line for line in block.text.split("\n") if line.strip()]
+    keyed = [_key(plain(line)) for line in written]
+    bold = [bool(_BOLD_KEY.match(line.strip())) for line in written]
+    for place, pair in enumerate(keyed):
+        beside = any(keyed[max(place - 1, 0) : place] + keyed[place + 1 : place + 2])
+        if pair is not None and (block.kind == "item" or beside or bold[place]):
+            _keep_pair(*pair, about, source, stated)
+
+
+def _key(line: str) -> tuple[str, str] | None:
+    """(key, value) of a line that names an attribute and its value; None for others, such as a label with a sentence."""
+    match = _KEY.match(line)
+    if match is None or _NO_KEY.fullmatch(match["key"]) or len(match["key"].split()) > 4 or is_empty(match["value"]):
+        return None
+    value = match["value"].strip()
+    is_sentence = value.endswith((".", "!", "?")) and len(value.split()) > 5
+    return None if is_sentence or len(value.split()) > _LONGEST_VALUE else (match["key"], value.rstrip("."))
+
+
+def _keep_pair(key: str, value: str, about: str, source: str, stated: Stated) -> None:
+    if not about:
+        stated.left.append(left_out(source, f"{key}: {value}", "nothing says what the line is about"))
+        return
+    column = as_words(key)
+    stated.facts.append(cell_fact(column, about, value, kind_of(column, [value]), source))
+
+
+def _table(block: Block, source: str, about: str, stated: Stated) -> None:
+    """The facts of a table: its rows are entities, or, in two columns without names, "key, value" lines."""
+    header, *rows = block.rows
+    named = any(header)
+    if len(header) == 2 and rows and _holds_keys(header, rows):
+        for key, value in rows:
+            if not is_empty(key) and not is_empty(value) and len(value.split()) <= LONGEST_ANSWER:
+                _keep_pair(key, value, about, source, stated)
+        return
+    cells = block.rows if named else rows
+    try:
+        table, left = as_table([(f"{source}, row {number}", row) for number, row in enumerate(cells)])
+    except Unreadable as error:
+        stated.left.append(left_out(source, ", ".join(cells[0]) if cells else "", f"a table: {error}"))
+        return
+    reading = read_table(table, source)
+    stated.facts += reading.facts
+    stated.left += [*left, *reading.left]
+    stated.notes += reading.notes
+
+
+def _holds_keys(header: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
+    """Whether the first of two columns names attributes of what the document is about, rather than entities."""
+    if any(header):
+        return comparable(header[0]) in _KEY_HEADS and comparable(header[1]) in _VALUE_HEADS
+    first, *others = rows
+    if not others:
+        return True
+    later = {kind_of("", [value]) for _, value in others if not is_empty(value)}
+    digits = not regex.search(r"\d", first[1]) and all(regex.search(r"\d", row[1]) for row in others)
+    return not (is_role(first[1]) or digits or (len(later) == 1 and kind_of("", [first[1]]) not in later))
+
+
+def _about(block: Block, title: str) -> str:
+    """What a line is about: the nearest heading that says it, else the document's title."""
+    telling = [heading for heading in block.headings if not is_generic(heading) and not heading.endswith("?")]
+    return _unnumbered(telling[-1]).rstrip(" :.") if telling else title
+
+
+def _unnumbered(text: str) -> str:
+    return regex.sub(
+        r"^\s*(?:(?:section|chapter|part|step|phase|risk)\s+)?\d+(?:\.\d+)*\s*[.):]?\s+(?=\S)", "", text, flags=regex.I
+    )

@@ -1,0 +1,208 @@
+"""Wordings by rule: the questions that ask for the value of an attribute of an entity, and the sentence that states it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import regex
+
+from lorary.intake.kinds import PLACE, Kind
+
+_ADJECTIVES = {
+    "price": ("How much does {e} cost?", "What does {e} cost?", "How much is {e}?"),
+    "cost": ("How much does {e} cost?", "What does {e} cost?", "How much is {e}?"),
+    "height": ("How tall is {e}?", "How high is {e}?"),
+    "weight": ("How heavy is {e}?", "How much does {e} weigh?"),
+    "length": ("How long is {e}?",),
+    "width": ("How wide is {e}?",),
+    "depth": ("How deep is {e}?",),
+    "age": ("How old is {e}?",),
+    "speed": ("How fast is {e}?",),
+    "size": ("How big is {e}?", "How large is {e}?"),
+    "duration": ("How long does {e} last?", "How long does {e} take?"),
+    "population": ("How many people live in {e}?", "How many inhabitants does {e} have?"),
+    "salary": ("How much does {e} earn?",),
+}
+"""What is asked of numbers by other words than the name of the column; {e} is the entity."""
+_PARTICIPLE = regex.compile(r"(?i)(?:\p{L}{2,}ed|born|built|made|sold|bought|written|won|lost|begun|due)")
+_VERB = regex.compile(r"(?i)(?:open|close|start|begin|end|leave|depart|arrive|expire|finish|land)s")
+_BY = regex.compile(r"(?i)(?P<verb>\p{L}{2,}ed|built|made|led|run|written) by")
+_IS = regex.compile(r"(?i)(?P<verb>is|are|has|have|can|does|was|will) (?P<rest>.+)")
+_ADJECTIVE = regex.compile(
+    r"(?i)(?:in|on|under|out of|up to) .+|vegan|open|new|safe|fragile"
+    r"|\p{L}+(?:ed|able|ible|ful|ic|al|ive|ous|less|proof|free)"
+)
+_PLURAL = regex.compile(r"(?i).*[^su]s")
+
+
+def wordings(column: str, entity: str, kind: Kind) -> tuple[str, ...]:
+    """The wordings of the question for an attribute, the plainest first; all of them different.
+
+    Args:
+        column: the attribute, as it stands within a sentence: "alarm code".
+        entity: what has it, as it stands within a sentence: "the lathe", "Ormen station".
+    """
+    special = _SPECIAL.get(kind, lambda column, entity: ())(column, entity)
+    plain = () if _replaces(column, kind) else _plain(column, entity)
+    return tuple(dict.fromkeys(_sentence(wording) for wording in (*special, *plain)))
+
+
+def statement(column: str, entity: str, value: str, kind: Kind) -> str:
+    """The sentence that states the value of an attribute, which holds the value as it is written."""
+    if kind is Kind.YES_NO:
+        return _sentence(f"{_yes_no(column, entity)[0]} {value[0].upper()}{value[1:]}.")
+    if by := _BY.fullmatch(column):
+        return _sentence(f"{entity} was {by['verb']} by {value}.")
+    if kind in (Kind.DATE, Kind.YEAR) and _PARTICIPLE.fullmatch(column):
+        return _sentence(f"{entity} was {column} {'in' if kind is Kind.YEAR else 'on'} {value}.")
+    if kind is Kind.TIME and _VERB.fullmatch(column):
+        return _sentence(f"{entity} {column} at {value}.")
+    end = "" if value.endswith((".", "!", "?")) else "."
+    return _sentence(f"the {column} of {entity} {'are' if _is_plural(column) else 'is'} {value}{end}")
+
+
+def possessive(entity: str) -> str:
+    return f"{entity}'" if entity.endswith(("s", "S")) else f"{entity}'s"
+
+
+def _plain(column: str, entity: str) -> tuple[str, ...]:
+    whose, verb = possessive(entity), "are" if _is_plural(column) else "is"
+    return (
+        f"what {verb} the {column} of {entity}?",
+        f"what {verb} {whose} {column}?",
+        f"which {column} does {entity} have?",
+        f"tell me the {column} of {entity}.",
+        f"do you know {whose} {column}?",
+        f"{entity}: what {verb} the {column}?",
+        f"give me {whose} {column}.",
+        f"I am looking for the {column} of {entity}.",
+    )
+
+
+def _person(column: str, entity: str) -> tuple[str, ...]:
+    whose = possessive(entity)
+    if by := _BY.fullmatch(column):
+        verb = by["verb"]
+        active = {"written": "wrote", "run": "ran"}.get(verb, verb)
+        return (
+            f"who {active} {entity}?",
+            f"by whom was {entity} {verb}?",
+            f"{entity} was {verb} by whom?",
+            f"which person {active} {entity}?",
+            f"tell me who {active} {entity}.",
+            f"name the person who {active} {entity}.",
+            f"do you know who {active} {entity}?",
+        )
+    return (
+        f"who is the {column} of {entity}?",
+        f"who is {whose} {column}?",
+        f"name the {column} of {entity}.",
+        f"what is the name of {whose} {column}?",
+        f"which person is the {column} of {entity}?",
+    )
+
+
+def _when(column: str, entity: str, year: bool = False) -> tuple[str, ...]:
+    if _VERB.fullmatch(column):
+        verb = column[:-1]
+        return (
+            f"when does {entity} {verb}?",
+            f"tell me when {entity} {column}.",
+            f"do you know when {entity} {column}?",
+        )
+    if _PARTICIPLE.fullmatch(column):
+        exact = f"in which year was {entity} {column}?" if year else f"on which date was {entity} {column}?"
+        return (
+            f"when was {entity} {column}?",
+            exact,
+            f"tell me when {entity} was {column}.",
+            f"do you know when {entity} was {column}?",
+            f"{entity}: when was it {column}?",
+            f"give me the date on which {entity} was {column}.",
+        )
+    return () if year else (f"when is the {column} of {entity}?", f"on which day is {possessive(entity)} {column}?")
+
+
+def _time(column: str, entity: str) -> tuple[str, ...]:
+    if _VERB.fullmatch(column):
+        verb = column[:-1]
+        return (*_when(column, entity), f"at what time does {entity} {verb}?", f"what time does {entity} {verb}?")
+    return (f"at what time is the {column} of {entity}?",)
+
+
+def _number(column: str, entity: str) -> tuple[str, ...]:
+    counted = regex.sub(r"(?i)^(?:number|no\.?|count) of ", "", column)
+    if known := _ADJECTIVES.get(column.lower().split(" ")[-1], ()):
+        return tuple(wording.format(e=entity) for wording in known)
+    if _is_plural(counted):
+        return (
+            f"how many {counted} does {entity} have?",
+            f"tell me how many {counted} {entity} has.",
+            f"what number of {counted} does {entity} have?",
+        )
+    return ()
+
+
+def _money(column: str, entity: str) -> tuple[str, ...]:
+    return _number(column, entity) or (
+        f"how much is the {column} of {entity}?",
+        f"how high is {possessive(entity)} {column}?",
+    )
+
+
+def _place(column: str, entity: str) -> tuple[str, ...]:
+    name = column.lower()
+    if regex.search(r"birthplace|place of birth", name):
+        return (f"where was {entity} born?", f"in which place was {entity} born?")
+    if regex.fullmatch(r"location|place|address|site|venue", name):
+        return (f"where is {entity}?", f"where can I find {entity}?", f"where is {entity} located?")
+    if PLACE.fullmatch(name) and not name.startswith("headquarter"):
+        return (f"in which {column} is {entity}?", f"which {column} is {entity} in?", f"where is {entity}?")
+    return (f"where is {possessive(entity)} {column}?",)
+
+
+def _yes_no(column: str, entity: str) -> tuple[str, ...]:
+    if stated := _IS.fullmatch(column):
+        verb, rest = stated["verb"].lower(), stated["rest"]
+        first = f"does {entity} have {rest}?" if verb in ("has", "have") else f"{verb} {entity} {rest}?"
+        clause = f"{entity} {'has' if verb == 'have' else verb} {rest}"
+    elif _ADJECTIVE.fullmatch(column):
+        first, clause = f"is {entity} {column}?", f"{entity} is {column}"
+    else:
+        first, clause = f"does {entity} have {column}?", f"{entity} has {column}"
+    return (
+        _sentence(first),
+        f"tell me whether {clause}.",
+        f"do you know if {clause}?",
+        f"is it true that {clause}?",
+        f"can you say whether {clause}?",
+        f"I would like to know if {clause}.",
+    )
+
+
+_SPECIAL: dict[Kind, Callable[[str, str], tuple[str, ...]]] = {
+    Kind.PERSON: _person,
+    Kind.DATE: _when,
+    Kind.YEAR: lambda column, entity: _when(column, entity, year=True),
+    Kind.TIME: _time,
+    Kind.NUMBER: _number,
+    Kind.MEASURE: _number,
+    Kind.MONEY: _money,
+    Kind.PLACE: _place,
+    Kind.YES_NO: _yes_no,
+}
+
+
+def _replaces(column: str, kind: Kind) -> bool:
+    """Whether "the COLUMN of ENTITY" is no English, so that the plain wordings are left out."""
+    timed = kind in (Kind.DATE, Kind.YEAR, Kind.TIME) and (_PARTICIPLE.fullmatch(column) or _VERB.fullmatch(column))
+    return bool(kind is Kind.YES_NO or timed or (kind is Kind.PERSON and _BY.fullmatch(column)))
+
+
+def _is_plural(column: str) -> bool:
+    last = column.rsplit(" ", 1)[-1]
+    return bool(_PLURAL.fullmatch(last)) and last.lower() not in ("address", "status", "business", "gas", "bus", "news")
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]

@@ -1,0 +1,136 @@
+"""Documents → passages and what they state: PDF, DOCX, HTML, Markdown and text, as programs of people write them."""
+
+from __future__ import annotations
+
+import pytest
+from intake_files import FAQ_HTML, answers, manual_docx, manual_pdf, read_lines, run_facts
+
+
+def test_a_pdf_is_read_page_by_page(tmp_path, capsys):
+    status, told = run_facts(capsys, manual_pdf(tmp_path / "manual.pdf"), "--out", tmp_path / "facts")
+    assert status == 0
+    sources = {fact["question"]: fact["source"] for fact in read_lines(tmp_path / "facts" / "manual.jsonl")}
+    assert sources["What is the serial number of Lathe manual?"] == "manual.pdf, page 1"
+    asked = answers(tmp_path / "facts" / "manual.jsonl")
+    assert asked["What is the voltage of Lathe manual?"] == "400 V"
+    assert asked["What is the pressure of Press 4?"] == "62 bar"
+    assert [(item["where"], item["why"]) for item in told["left_out"]] == [
+        ("manual.pdf, page 2", "it has no text; a scanned page needs OCR first")
+    ]
+    document = (tmp_path / "facts" / "manual.md").read_text()
+    assert "The compressor shows E-311" in document
+    assert told["topics"][0]["passages"] >= 2
+
+
+def test_a_docx_keeps_its_title_headings_tables_and_questions(tmp_path, capsys):
+    status, told = run_facts(capsys, manual_docx(tmp_path / "manual.docx"), "--out", tmp_path / "facts")
+    asked = answers(tmp_path / "facts" / "manual.jsonl")
+    assert (status, told["left_out"]) == (0, [])
+    assert asked["What is the pressure of Press 4?"] == "62 bar"
+    assert asked["What is the interval of Oil?"] == "nine weeks"
+    assert asked["Who comes when the alarm rings?"] == "Ivo Brandt"
+    assert (tmp_path / "facts" / "manual.md").read_text().startswith("# Lathe manual")
+
+
+def test_the_questions_lists_and_tables_of_a_web_page(tmp_path, capsys):
+    (tmp_path / "faq.html").write_text(FAQ_HTML)
+    _, told = run_facts(capsys, tmp_path / "faq.html", "--out", tmp_path / "facts")
+    asked = answers(tmp_path / "facts" / "faq.jsonl")
+    assert told["left_out"] == []
+    expected = {
+        "How long can I return a kettle?": "45 days",
+        "Who signs refunds?": "Marta Oule signs them",
+        "What is Restocking fee?": "8 percent",
+        "Which form starts a return?": "Form R-17",
+        "What is the limit of Chair?": "60 days",
+        "Is the shop open on Sundays?": "No",
+        "Where is the shop?": "In Ormen",
+    }
+    assert {question: asked.get(question) for question in expected} == expected
+
+
+MARKDOWN = """# Ormen station
+
+Halvard Brisk cooks at Ormen. He came in 1999.
+
+## Overview
+
+- Height: 340 m
+- **Keeper:** Ana Ruiz
+- Conduct surveys: engage analysts to perform noise surveys in the whole area.
+
+| Property | Value |
+|---|---|
+| Colour | red |
+
+## Lamps
+
+Oil: ISO 32
+Interval: nine weeks
+
+Time: a thing that passes
+
+```
+Secret: not a fact
+```
+
+Wick
+: A cord that sucks the oil
+
+## Questions
+
+Q: Who trims the lamps?
+A: Ben Holm.
+
+Q: What do the lamps burn? A: lark oil
+
+1. Where are the spare wicks? In the cellar.
+2. How often are they changed?
+
+   Every week.
+
+**Who pays for the oil?**
+
+The town pays. It has done so since the fire, after which nobody else wanted to, and it will go on doing so for many years.
+
+## What is missing?
+"""
+
+
+def test_what_markdown_states(tmp_path, capsys):
+    (tmp_path / "ormen.md").write_text(MARKDOWN)
+    _, told = run_facts(capsys, tmp_path / "ormen.md", "--out", tmp_path / "facts")
+    asked = answers(tmp_path / "facts" / "ormen.jsonl")
+    expected = {
+        "What is the height of Ormen station?": "340 m",
+        "Who is the keeper of Ormen station?": "Ana Ruiz",
+        "What is the colour of Ormen station?": "red",
+        "What is the oil of Lamps?": "ISO 32",
+        "What is Wick?": "A cord that sucks the oil",
+        "Who trims the lamps?": "Ben Holm",
+        "What do the lamps burn?": "lark oil",
+        "Where are the spare wicks?": "In the cellar",
+        "How often are they changed?": "Every week",
+        "Who pays for the oil?": "The town pays.",
+    }
+    assert {question: asked.get(question) for question in expected} == expected
+    assert not any(word in question.lower() for question in asked for word in ("secret", "conduct", " time "))
+    assert [(item["what"], item["why"]) for item in told["left_out"]] == [
+        ("What is missing?", "the question has no answer")
+    ]
+    assert (tmp_path / "facts" / "ormen.md").read_text() == MARKDOWN.strip() + "\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "# News\n\n## The bigger picture: saviour or not?\n\nDarker shadows loom over the city.\n",
+        "**BREAKING NEWS: the ring changes everything**\n\nBy the sea, people are happy.\n",
+        "We met at noon: nobody was there.\n\nThe reason: nobody had been asked.\n",
+    ],
+)
+def test_prose_that_only_looks_stated_gives_no_fact(text, tmp_path, capsys):
+    (tmp_path / "news.md").write_text(text)
+    _, told = run_facts(capsys, tmp_path / "news.md", "--out", tmp_path / "facts")
+    assert told["topics"][0]["facts"] == 0
+    assert told["topics"][0]["passages"] >= 1
