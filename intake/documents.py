@@ -12,6 +12,7 @@ import regex
 
 from lorary.bank.documents import Passage, passages_of
 from lorary.intake.chats import chat_contents, read_chat
+from lorary.intake.pages import pdf_pages
 from lorary.intake.sections import Block, blocks_of, cut_at_headings, plain
 from lorary.intake.source import Contents, LeftOut, Part, Unreadable, left_out
 from lorary.intake.stated import is_generic, stated_in
@@ -28,23 +29,22 @@ def read_document(path: Path, name: str, encoding: str | None = None) -> Content
         Unreadable: the file cannot be read, or holds no text.
     """
     suffix = path.suffix.lower()
-    if suffix in WRITTEN:
+    left: list[LeftOut] = []
+    if suffix == ".pdf":
+        read = list(pdf_pages(path))
+        left = [left_out(f"{name}, {place}", "page", why) for place, _, why in read if why]
+        pages = [(place, text) for place, text, why in read if not why]
+        if not pages:
+            raise Unreadable("no page of it has text; a scanned document needs OCR first")
+    elif suffix in WRITTEN:
         text = read_text(path, encoding)
         if (messages := read_chat(text, name)) is not None:
             return chat_contents(*messages, name)
         pages = [("", _summaries_as_bold(text))]
-    elif suffix == ".pdf":
-        pages = list(_pdf_pages(path))
     else:
         pages = [("", _converted(path.read_bytes(), suffix))]
-    left = [
-        left_out(f"{name}, {place}", "page", "it has no text; a scanned page needs OCR first")
-        for place, text in pages
-        if place and not text.strip()
-    ]
-    pages = [(place, text) for place, text in pages if text.strip()]
-    if not pages:
-        raise Unreadable("it has no text" + ("; a scanned document needs OCR first" if suffix == ".pdf" else ""))
+    if not any(text.strip() for _, text in pages):
+        raise Unreadable("it has no text")
     return _contents(pages, name, _title(path, pages), left)
 
 
@@ -106,18 +106,16 @@ def _title(path: Path, pages: list[tuple[str, str]]) -> str:
 
 
 def _converted(data: bytes, suffix: str) -> str:
-    """The Markdown of an HTML, DOCX or one-page PDF file. Raises Unreadable."""
+    """The Markdown of an HTML or DOCX file. Raises Unreadable."""
     from markitdown import StreamInfo
-    from markitdown.converters import DocxConverter, HtmlConverter, PdfConverter
+    from markitdown.converters import DocxConverter, HtmlConverter
 
     options: dict[str, Any] = {}
     if suffix in (".html", ".htm"):
         converter: Any = HtmlConverter()
         data = regex.sub(rb"(?is)<summary[^>]*>(.*?)</summary>", rb"<p><b>\1</b></p>", data)
-    elif suffix == ".docx":
-        converter, options = DocxConverter(), {"style_map": "p[style-name='Title'] => h1:fresh"}
     else:
-        converter = PdfConverter()
+        converter, options = DocxConverter(), {"style_map": "p[style-name='Title'] => h1:fresh"}
     try:
         text = converter.convert(io.BytesIO(data), StreamInfo(extension=suffix), **options).markdown
     except ImportError:
@@ -126,25 +124,7 @@ def _converted(data: bytes, suffix: str) -> str:
         raise Unreadable(f"it cannot be read as {suffix[1:].upper()} ({type(error).__name__})") from None
     if "\ufffd" in text:
         raise Unreadable("its letters are broken: it is in another encoding than it says")
-    return text.replace("\f", "\n\n").strip()
-
-
-def _pdf_pages(path: Path) -> Iterator[tuple[str, str]]:
-    """("page N", its Markdown) of each page; page by page, since of a whole file markitdown does not tell where one ends."""
-    import pypdfium2
-
-    try:
-        whole = pypdfium2.PdfDocument(path)
-    except pypdfium2.PdfiumError as error:
-        locked = "password" in str(error).lower()
-        raise Unreadable("it is locked by a password" if locked else "it is damaged, or no PDF") from None
-    for number in range(len(whole)):
-        single, stream = pypdfium2.PdfDocument.new(), io.BytesIO()
-        single.import_pages(whole, [number])
-        single.save(stream)
-        single.close()
-        yield f"page {number + 1}", _converted(stream.getvalue(), ".pdf")
-    whole.close()
+    return text.strip()
 
 
 def _summaries_as_bold(text: str) -> str:

@@ -34,6 +34,7 @@ DOORS = {
     "sklearn": {"clustering.py"},
     "markitdown": {"intake"},
     "pypdfium2": {"intake"},
+    "pdfminer": {"intake"},
     "openpyxl": {"intake"},
     "markdown_it": {"intake"},
     "matplotlib": {"plots.py", "charts.py", "heatmap.py"},

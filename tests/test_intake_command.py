@@ -167,7 +167,7 @@ WHY = {
     "picture.png": "no reader for .png",
     "zeros.txt": "it holds NUL characters",
     "unanswered.jsonl, line 1": "the question or the answer is empty",
-    "scan.pdf": "it has no text; a scanned document needs OCR first",
+    "scan.pdf": "no page of it has text; a scanned document needs OCR first",
     "huge.csv": "it is larger than 50 MB; split it, or allow more by --largest",
 }
 

@@ -10,7 +10,7 @@ def test_a_pdf_is_read_page_by_page(tmp_path, capsys):
     status, told = run_facts(capsys, manual_pdf(tmp_path / "manual.pdf"), "--out", tmp_path / "facts")
     assert status == 0
     sources = {fact["question"]: fact["source"] for fact in read_lines(tmp_path / "facts" / "manual.jsonl")}
-    assert sources["What is the serial number of Lathe manual?"] == "manual.pdf, page 1"
+    assert sources["What is the serial number of Lathe manual?"] == "manual.pdf, page 1, Lathe manual"
     asked = answers(tmp_path / "facts" / "manual.jsonl")
     assert asked["What is the voltage of Lathe manual?"] == "400 V"
     assert asked["What is the pressure of Press 4?"] == "62 bar"
@@ -20,6 +20,62 @@ def test_a_pdf_is_read_page_by_page(tmp_path, capsys):
     document = (tmp_path / "facts" / "manual.md").read_text()
     assert "The compressor shows E-311" in document
     assert told["topics"][0]["passages"] >= 2
+
+
+def two_columns_pdf(path):
+    """A page of two columns of prose above a table."""
+    from fpdf import FPDF
+
+    pdf = FPDF()
+    pdf.set_font("helvetica", size=10)
+    pdf.add_page()
+    top = pdf.get_y()
+    for left, text in ((15, COLUMNS[0]), (110, COLUMNS[1])):
+        pdf.set_xy(left, top)
+        pdf.multi_cell(85, 5, text)
+    pdf.set_y(80)
+    for cells in (("Machine", "Oil", "Pressure"), ("Lathe", "ISO 32", "4 bar"), ("Press", "ISO 46", "62 bar")):
+        for cell in cells:
+            pdf.cell(60, 6, cell)
+        pdf.ln()
+    pdf.output(str(path))
+    return path
+
+
+COLUMNS = (
+    "The lathe stands in the west hall and is oiled every nine weeks by the mechanic who is on duty that day.",
+    "Refunds above two hundred euros are signed by Marta Oule alone, who works on Mondays and on Thursdays.",
+)
+
+
+def test_columns_beside_a_table_are_read_one_after_the_other(tmp_path, capsys):
+    run_facts(capsys, two_columns_pdf(tmp_path / "two.pdf"), "--out", tmp_path / "facts")
+    document = " ".join((tmp_path / "facts" / "two.md").read_text().split())
+    assert all(column in document for column in COLUMNS)
+    assert answers(tmp_path / "facts" / "two.jsonl")["What is the pressure of Press?"] == "62 bar"
+
+
+def test_paragraphs_beside_a_table_stay_apart(tmp_path, capsys):
+    run_facts(capsys, manual_pdf(tmp_path / "manual.pdf"), "--out", tmp_path / "facts")
+    paragraphs = (tmp_path / "facts" / "manual.md").read_text().split("\n\n")
+    assert paragraphs[0] == "Lathe manual"
+    assert paragraphs[1].startswith("The lathe needs oil")
+    assert paragraphs[1].endswith("that\nday.")
+    assert paragraphs[2] == "Serial number: LX-99\nVoltage: 400 V"
+
+
+def test_wide_line_spacing_makes_no_paragraphs(tmp_path, capsys):
+    from fpdf import FPDF
+
+    pdf = FPDF()
+    pdf.set_font("helvetica", size=11)
+    pdf.add_page()
+    for paragraph in COLUMNS:
+        pdf.multi_cell(120, 9, paragraph, new_x="LMARGIN", new_y="NEXT")
+    pdf.output(str(tmp_path / "wide.pdf"))
+    run_facts(capsys, tmp_path / "wide.pdf", "--out", tmp_path / "facts")
+    paragraphs = (tmp_path / "facts" / "wide.md").read_text().split("\n\n")
+    assert [" ".join(paragraph.split()) for paragraph in paragraphs] == list(COLUMNS)
 
 
 def test_a_docx_keeps_its_title_headings_tables_and_questions(tmp_path, capsys):
