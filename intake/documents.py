@@ -12,7 +12,7 @@ import regex
 
 from lorary.bank.documents import Passage, passages_of
 from lorary.intake.chats import chat_contents, read_chat
-from lorary.intake.pages import pdf_pages
+from lorary.intake.pages import pdf_pages, without_running_lines
 from lorary.intake.sections import Block, blocks_of, cut_at_headings, plain
 from lorary.intake.source import Contents, LeftOut, Part, Unreadable, left_out
 from lorary.intake.stated import is_generic, stated_in
@@ -33,7 +33,9 @@ def read_document(path: Path, name: str, encoding: str | None = None) -> Content
     if suffix == ".pdf":
         read = list(pdf_pages(path))
         left = [left_out(f"{name}, {place}", "page", why) for place, _, why in read if why]
-        pages = [(place, text) for place, text, why in read if not why]
+        texts, running = without_running_lines([text for _, text, why in read if not why])
+        pages = list(zip([place for place, _, why in read if not why], texts, strict=True))
+        left += [left_out(name, line, "the line runs above or below the text of the pages") for line in running]
         if not pages:
             raise Unreadable("no page of it has text; a scanned document needs OCR first")
     elif suffix in WRITTEN:

@@ -85,7 +85,7 @@ def plain(text: str) -> str:
     text = regex.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", text)
     text = regex.sub(r"<(https?://[^>]*)>", r"\1", text)
     text = regex.sub(r"</?\p{L}[^<>]*>", " ", text)
-    text = regex.sub(r"(\*\*\*|\*\*|\*|`)(?=\S)(.+?)(?<=\S)\1", r"\2", text)
+    text = regex.sub(r"(?s)(\*\*\*|\*\*|\*|`)(?=\S)(.+?)(?<=\S)\1", r"\2", text)
     text = regex.sub(r"(?<![\p{L}\p{N}])(__|_)(?=\S)(.+?)(?<=\S)\1(?![\p{L}\p{N}])", r"\2", text)
     text = regex.sub(r"\\([\\`*_{}\[\]()#+.!|<>-])", r"\1", text)
     return " ".join(text.split())

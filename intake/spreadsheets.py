@@ -17,6 +17,8 @@ from lorary.intake.source import LeftOut, Unreadable, left_out
 from lorary.intake.tables import Table, is_empty
 from lorary.intake.texts import read_text
 
+_LONGEST_NAME = 8
+"""The words of the longest name of a column."""
 _DELIMITERS = ",;\t|"
 _CURRENCY = regex.compile(r"\[\$(?P<sign>[^\]-]+)(?:-[^\]]*)?\]|\"(?P<quoted>\p{Sc})\"|(?P<bare>\p{Sc})")
 
@@ -48,7 +50,8 @@ def as_table(numbered: Sequence[tuple[str, Sequence[str]]], heading: str = "") -
     while columns and not columns[-1]:
         columns.pop()
     filled = [column for column in columns if column]
-    no_names = [c for c in filled if kind_of("", [c]) not in (Kind.TEXT, Kind.PERSON, Kind.PLACE)]
+    names = (Kind.TEXT, Kind.PERSON, Kind.PLACE)
+    no_names = [c for c in filled if kind_of("", [c]) not in names or len(c.split()) > _LONGEST_NAME]
     if no_names or len(set(filled)) < len(filled):
         why = f"{no_names[0]!r} is no name of a column" if no_names else "two columns have one name"
         raise Unreadable(f"the first row is no header ({why}); put a row with the columns' names on top")

@@ -109,7 +109,7 @@ def _is_question(heading: str) -> bool:
 
 def is_generic(heading: str) -> bool:
     """Whether a heading, such as "Overview", does not say what stands below it is about."""
-    return bool(_GENERIC.fullmatch(heading))
+    return bool(_GENERIC.fullmatch(heading)) or not regex.search(r"\p{L}{2}", heading)
 
 
 def question_fact(question: str, answer: str, source: str) -> Fact:
@@ -201,6 +201,9 @@ def _keep_pair(key: str, value: str, about: str, source: str, stated: Stated) ->
         stated.left.append(left_out(source, f"{key}: {value}", "nothing says what the line is about"))
         return
     column = as_words(key)
+    if not regex.search(r"\p{L}{2}", column):
+        stated.left.append(left_out(source, f"{key}: {value}", "a number or a sign is no name of an attribute"))
+        return
     stated.facts.append(cell_fact(column, about, value, kind_of(column, [value]), source))
 
 

@@ -35,6 +35,7 @@ DOORS = {
     "markitdown": {"intake"},
     "pypdfium2": {"intake"},
     "pdfminer": {"intake"},
+    "pdfplumber": {"intake"},
     "openpyxl": {"intake"},
     "markdown_it": {"intake"},
     "matplotlib": {"plots.py", "charts.py", "heatmap.py"},

@@ -78,6 +78,24 @@ def test_wide_line_spacing_makes_no_paragraphs(tmp_path, capsys):
     assert [" ".join(paragraph.split()) for paragraph in paragraphs] == list(COLUMNS)
 
 
+def test_lines_above_and_below_every_page_are_no_text(tmp_path, capsys):
+    from fpdf import FPDF
+
+    pdf = FPDF()
+    pdf.set_font("helvetica", size=11)
+    for number, text in enumerate(("The lathe is red.", "The press is blue.", "The saw is green."), 1):
+        pdf.add_page()
+        for line in (f"Works manual, page {number}", text):
+            pdf.cell(0, 20, line, new_x="LMARGIN", new_y="NEXT")
+        pdf.set_y(-30)
+        pdf.cell(0, 10, str(number))
+    pdf.output(str(tmp_path / "works.pdf"))
+    _, told = run_facts(capsys, tmp_path / "works.pdf", "--out", tmp_path / "facts")
+    document = (tmp_path / "facts" / "works.md").read_text()
+    assert document.split("\n\n") == ["The lathe is red.", "The press is blue.", "The saw is green.\n"]
+    assert {item["why"] for item in told["left_out"]} == {"the line runs above or below the text of the pages"}
+
+
 def test_a_docx_keeps_its_title_headings_tables_and_questions(tmp_path, capsys):
     status, told = run_facts(capsys, manual_docx(tmp_path / "manual.docx"), "--out", tmp_path / "facts")
     asked = answers(tmp_path / "facts" / "manual.jsonl")
