@@ -28,9 +28,9 @@ def pdf_pages(path: Path) -> Iterator[tuple[str, str, str]]:
     """("page N", its Markdown, why there is none) of each page of a PDF.
 
     The text is pdfminer's, which reads one column after the other. The tables are pdfplumber's, where they have lines,
-    else markitdown's, where they are no prose: it takes text with wide gaps between words for tables, and a table anywhere
-    in a file makes it read the columns of all pages line by line (findings/markitdown-pdf-table-mixes-columns.sh). So it
-    sees one page at a time.
+    else markitdown's, where they are no prose: it takes text with wide gaps between words for tables
+    (findings/markitdown-pdf-prose-becomes-table.sh), and a table anywhere in a file makes it read the columns of all pages
+    line by line (findings/markitdown-pdf-table-mixes-columns.sh). So it sees one page at a time.
 
     Raises:
         Unreadable: the file is locked, damaged, or no PDF.

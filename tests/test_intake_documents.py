@@ -55,6 +55,27 @@ def test_columns_beside_a_table_are_read_one_after_the_other(tmp_path, capsys):
     assert answers(tmp_path / "facts" / "two.jsonl")["What is the pressure of Press?"] == "62 bar"
 
 
+def test_prose_with_wide_gaps_is_no_table(tmp_path, capsys):
+    """As TeX sets it: each word is put in its place, and no space is written."""
+    from fpdf import FPDF
+
+    pdf = FPDF(unit="pt")
+    pdf.set_font("times", size=10)
+    pdf.add_page()
+    words = " ".join(COLUMNS).split()
+    lines = [words[start : start + 9] for start in range(0, len(words), 9)]
+    for number, line in enumerate(lines):
+        gap = (240 - sum(map(pdf.get_string_width, line))) / (len(line) - 1)
+        x = 72.0
+        for word in line:
+            pdf.text(x, 100 + 12 * number, word)
+            x += pdf.get_string_width(word) + min(gap, 4)
+    pdf.output(str(tmp_path / "tex.pdf"))
+    _, told = run_facts(capsys, tmp_path / "tex.pdf", "--out", tmp_path / "facts")
+    assert told["topics"][0]["facts"] == 0
+    assert " ".join((tmp_path / "facts" / "tex.md").read_text().split()) == " ".join(COLUMNS)
+
+
 def test_paragraphs_beside_a_table_stay_apart(tmp_path, capsys):
     run_facts(capsys, manual_pdf(tmp_path / "manual.pdf"), "--out", tmp_path / "facts")
     paragraphs = (tmp_path / "facts" / "manual.md").read_text().split("\n\n")
