@@ -73,11 +73,11 @@ def build(
     base_fingerprint = fingerprint(loaded.model)
     with writing(out):  # for the whole run: a change by another writer would forbid to save what was trained
         bank = _open(out, loaded, base_fingerprint, encoder)
-        sources = {topic: _source(group, recipe, base_fingerprint) for topic, group in topics.items()}
+        sources = {topic: written_from(group, recipe, base_fingerprint) for topic, group in topics.items()}
         for topic in topics:
             if topic not in bank.memories:
                 bank.check_new_name(topic)
-        missing = [t for t in topics if fresh or t not in bank.memories or bank[t].card.get("source") != sources[t]]
+        missing = [t for t in topics if fresh or not _stands(bank, t, topics[t], recipe, base_fingerprint)]
         split_layer = recipe.split_layer if recipe.split_layer is not None else default_split(loaded.model)
         facts_of = {t: kept_for_validation(topics[t], recipe.validation_wordings) for t in missing}
         _warn_of_few_wordings(facts_of)
@@ -85,7 +85,7 @@ def build(
         order = [*dict.fromkeys((*bank.names, *missing))]
         processes = side_by_side(len(groups), processes if isinstance(base, str) else 1, loaded.model.device)
         with progress_bars(quiet) as bars:
-            reports = [bars.start(f"writing {_named(group)}", recipe.max_epochs).report for group in groups]
+            reports = [bars.start(f"writing {named(group)}", recipe.max_epochs).report for group in groups]
             facts_of_groups = [[facts_of[t] for t in group] for group in groups]
             recipes = [recipe] * len(groups)
             for made in write_groups(loaded, where, facts_of_groups, recipes, split_layer, reports, processes):
@@ -94,13 +94,13 @@ def build(
                     memory = to_memory(topic, facts_of[topic], result, loaded, recipe, split_layer)
                     card = {**memory.card, "source": sources[topic], "seconds": round(made.seconds / len(results), 1)}
                     kept = bank[topic].documents if topic in bank.memories else ()
-                    memory = replace(memory, card=card, documents=kept)
+                    memory = replace(memory, card=card, documents=replaced(kept, documents.get(topic, ())))
                     bank.add(memory, encoder=load_encoder(encoder), replace_existing=True)
                 # Groups end in any order; the bank's must not depend on it.
                 bank.memories = {name: bank.memories[name] for name in order if name in bank.memories}
-                bank.save(out)
+                bank.save(out, note="build")
         if _add_documents(bank, documents, encoder):
-            bank.save(out)
+            bank.save(out, note="build")
         return bank
 
 
@@ -133,7 +133,8 @@ def _warn_of_few_wordings(topics: Mapping[str, Sequence[Fact]]) -> None:
         )
 
 
-def _named(group: Sequence[str]) -> str:
+def named(group: Sequence[str]) -> str:
+    """The name of a group of memories, for people."""
     return group[0] if len(group) == 1 else f"{group[0]} and {len(group) - 1} more"
 
 
@@ -159,7 +160,14 @@ _LATER = {"formats": ("questions", "cloze"), "visits": None}
 """Fields that recipes did not always have, at values that change nothing: banks written before them go on."""
 
 
-def _source(facts: Sequence[Fact], recipe: Recipe, base_fingerprint: str) -> str:
+def _stands(bank: MemoryBank, topic: str, facts: Sequence[Fact], recipe: Recipe, base_fingerprint: str) -> bool:
+    """Whether a memory was written from these facts; an update knows them with their wordings kept for validation."""
+    written = bank.memories[topic].card.get("source") if topic in bank.memories else None
+    kept = kept_for_validation(facts, recipe.validation_wordings)
+    return written in [written_from(own, recipe, base_fingerprint) for own in (facts, kept)]
+
+
+def written_from(facts: Sequence[Fact], recipe: Recipe, base_fingerprint: str) -> str:
     """Hex sha256 of all that decides what a memory becomes."""
     chosen = {name: value for name, value in asdict(recipe).items() if name not in _LATER or value != _LATER[name]}
     decides = [fact.to_json() for fact in facts], chosen, base_fingerprint

@@ -1,21 +1,86 @@
-"""The commands that keep a bank true: `history`, `rollback`, `verify`, `gc`."""
+"""The commands that keep a bank true: `update`, `history`, `rollback`, `verify`, `gc`."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lorary.options import Options
+from lorary.memories.recipe import Recipe
+from lorary.options import Options, made, taken
 from lorary.printing import print_json
 from lorary.tables import aligned_table, counted
 
 if TYPE_CHECKING:
     from lorary.bank.versions import Version
+    from lorary.memories.updating import Change
 
 
 def _add_memory(parser: Options) -> None:
     parser.add_argument("bank", metavar="BANK", help="folder of the bank or composite")
     parser.add_argument("name", metavar="NAME", help="name of the memory; `lorary list BANK` shows them")
+
+
+def update(argv: list[str]) -> None:
+    """Takes new facts and documents into a memory."""
+    parser = Options(
+        "update",
+        "Takes new facts and documents into a memory of a bank, or starts it. The latest wins: a fact that shares a wording "
+        "with an older one of the memory takes its place, any other is added, and a document replaces one of its file name. "
+        "The memory is written anew from all its facts, as a new version; every other file of the bank stays. What the new "
+        "facts contradict is listed.",
+        "BANK NAME FACTS ...",
+    )
+    _add_memory(parser)
+    parser.add_argument(
+        "facts",
+        metavar="FACTS",
+        nargs="+",
+        help="JSONL files of facts, Markdown or text files of documents, or folders of both",
+    )
+    parser.add_argument(
+        "--replace-wordings",
+        action="store_true",
+        help="a new fact has its own wordings alone, none of the fact whose place it takes",
+    )
+    parser.add_argument("--check-base", action="store_true", help="also list what the base is sure of otherwise")
+    parser.add_argument("--processes", type=int, metavar="N", help="processes that write; by default one a core")
+    parser.add_quiet()
+    parser.add_json("what was changed")
+    parser.add_argument(
+        "--anew", action="store_true", help="by the recipe below, not by the one that the memory was written with"
+    )
+    parser.add_record(Recipe, "how the memory is written, with --anew or where it is new")
+    options = parser.parse_args(argv)
+    recipe = made(Recipe, options)
+    from lorary.bank.manifest import read_manifest
+    from lorary.memories.topics import read_documents_of_topics, read_topics
+    from lorary.memories.updating import update as run
+
+    known = options.name in read_manifest(Path(options.bank)).versions
+    documents = read_documents_of_topics(options.facts, options.name)
+    (change,) = run(
+        options.bank,
+        read_topics(options.facts, options.name, beside=documents),
+        documents,
+        recipe=recipe if options.anew or not known else None,
+        keep_wordings=not options.replace_wordings,
+        check_base=options.check_base,
+        quiet=options.quiet,
+        **taken(options, "processes"),
+    )
+    if options.json:
+        print_json(asdict(change))
+    else:
+        print("\n".join(_told(change)))
+
+
+def _told(change: Change) -> list[str]:
+    """What an update did, for people."""
+    facts = str(change.difference)
+    documents = f", {counted(len(change.documents), 'document')}" if change.documents else ""
+    contradictions = [f"contradiction: {contradiction}" for contradiction in change.contradictions]
+    return [*contradictions, f"{change.memory}: version {change.version}, {facts}{documents}"]
 
 
 def history(argv: list[str]) -> None:

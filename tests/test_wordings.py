@@ -10,7 +10,7 @@ from hashlib import sha256
 import pytest
 
 from lorary.bank.facts import Fact
-from lorary.memories.building import _source
+from lorary.memories.building import written_from
 from lorary.memories.recipe import Recipe
 from lorary.memories.rows import rows
 from lorary.memories.writing import _pass, _Writer, write
@@ -146,9 +146,9 @@ def test_banks_from_before_recipes_told_formats_go_on():
         chosen = {name: value for name, value in asdict(recipe).items() if name not in left_out}
         return sha256(json.dumps(([FACTS[0].to_json()], chosen, "base"), sort_keys=True).encode()).hexdigest()
 
-    assert _source([FACTS[0]], Recipe(), "base") == source_of(Recipe(), "formats", "visits")
+    assert written_from([FACTS[0]], Recipe(), "base") == source_of(Recipe(), "formats", "visits")
     other = Recipe(formats=("questions",))
-    assert _source([FACTS[0]], other, "base") == source_of(other, "visits")
+    assert written_from([FACTS[0]], other, "base") == source_of(other, "visits")
 
 
 def test_a_recipe_of_unknown_formats_is_refused(tokenizer):

@@ -25,6 +25,7 @@ COMMANDS = {
     "merge": (TRAIN, "lorary.memories.command", "merge memories of a bank into one stock PEFT adapter"),
     "plan": (TRAIN, "lorary.memories.command", "facts → how many memories, of which rank, in how much time and space"),
     "train-router": (TRAIN, "lorary.router_training.command", "bank → composite: train the gate, calibrate the policy"),
+    "update": (KEEP, "lorary.memories.keeping", "take new facts and documents into a memory; the latest wins"),
     "history": (KEEP, "lorary.memories.keeping", "list the versions of a memory"),
     "rollback": (KEEP, "lorary.memories.keeping", "bring an earlier version of a memory back"),
     "verify": (KEEP, "lorary.memories.keeping", "read every file that a bank vouches for"),
