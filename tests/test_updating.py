@@ -149,6 +149,10 @@ def test_what_the_base_is_sure_of_is_listed_on_request(stored, base, monkeypatch
     assert told.other_answer
     monkeypatch.setattr(contradictions, "SURE", 1.1)
     assert contradictions.with_base("new", [fact], base) == []
+    pieces = ["The", " capital", " of", " France", " is", " Paris", ".", " And"]
+    chances = [0.1, 0.9, 0.9, 0.9, 0.9, 0.8, 0.9, 0.1]
+    assert contradictions.surety("What is the capital of France?", pieces, chances) == 0.8
+    assert contradictions.surety("Paris?", pieces[-3:-1], chances[-3:-1]) == 0
 
 
 def test_what_cannot_be_updated_is_told(stored, bank, base, encoder, tmp_path):
