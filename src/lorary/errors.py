@@ -46,6 +46,9 @@ def one_line(error: BaseException) -> str:
             errno.ENOTDIR: "a part of the path is a file; give a folder",
             errno.ENOENT: "no such file or folder",
             errno.ENOSPC: "the disk is full; make room and run the same command again",
+            errno.EDQUOT: "your disk quota is used up; make room and run the same command again",
+            errno.EFBIG: "the file would be larger than the system allows here; raise the limit, or use another disk",
+            errno.EROFS: "the disk is read-only; give a folder that can be written",
             errno.EACCES: "permission denied",
         }
         reason = reasons.get(error.errno or 0, error.strerror.lower())

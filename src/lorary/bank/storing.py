@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lorary.bank.files import MANIFEST, BankError, hash_of, hash_of_file, place_inside, write_aside
-from lorary.bank.manifest import Manifest
+from lorary.bank.manifest import Manifest, read_manifest
 from lorary.bank.memory import Memory
 from lorary.bank.versions import Version, first_version, next_version
 
@@ -30,26 +31,42 @@ def write_bank(
         stored: the memories that lie there, as far as they are known; None where they are another bank's.
         note: what changes the memories that change.
     """
-    versions, files = dict[str, tuple[Version, ...]](), dict[str, str]()
-    for memory in bank:
-        earlier = old.versions.get(memory.name, ()) if old is not None and stored is not None else ()
-        known = (stored or {}).get(memory.name)
-        if old is not None and earlier and known is memory:
-            own = earlier
-        else:
-            taken = {place for own in versions.values() for place in map(_folder, own)}
-            place, written = _write(memory, folder, old, taken)
-            files |= written
-            own = _following(bank, memory, earlier, known, place, note)
-        own = own if keeps_versions(folder) else own[-1:]
-        versions[memory.name] = (*own[:-1], own[-1].described(memory))
-    kept = {place for own in versions.values() for place in map(_folder, own)}
-    files |= {path: value for path, value in (old.files if old else {}).items() if Path(path).parent.as_posix() in kept}
-    header = (bank.base, bank.revision, bank.fingerprint, bank.layers_path, bank.shapes, bank.encoder)
-    manifest = Manifest(*header, versions, files)
-    if old is None or not _same(old, manifest):
-        commit(folder, manifest, old)
+    with _removed_on_failure(folder) as new:
+        versions, files = dict[str, tuple[Version, ...]](), dict[str, str]()
+        for memory in bank:
+            earlier = old.versions.get(memory.name, ()) if old is not None and stored is not None else ()
+            known = (stored or {}).get(memory.name)
+            if earlier and known is memory:
+                own = earlier
+            else:
+                place, written = _write(memory, folder, old, new)
+                files |= written
+                own = _following(bank, memory, earlier, known, place, note)
+            own = own if keeps_versions(folder) else own[-1:]
+            versions[memory.name] = (*own[:-1], own[-1].described(memory))
+        places = {version.folder for own in versions.values() for version in own}
+        files |= {path: value for path, value in (old.files if old else {}).items() if str(Path(path).parent) in places}
+        header = (bank.base, bank.revision, bank.fingerprint, bank.layers_path, bank.shapes, bank.encoder)
+        manifest = Manifest(*header, versions, files)
+        if old is None or not _same(old, manifest):
+            commit(folder, manifest, old)
     return manifest
+
+
+@contextmanager
+def _removed_on_failure(folder: Path) -> Iterator[list[str]]:
+    """A list for the folders that are about to be written; where that fails they go again, as on a disk that is full.
+
+    What `bank.json` names by then stays: it may have been committed already.
+    """
+    new = list[str]()
+    try:
+        yield new
+    except BaseException:
+        named = read_manifest(folder).kept if (folder / MANIFEST).exists() else {}
+        for place in {*new} - {*named}:
+            shutil.rmtree(folder / place, ignore_errors=True)
+        raise
 
 
 def keeps_versions(folder: Path) -> bool:
@@ -122,12 +139,12 @@ def _same(old: Manifest, new: Manifest) -> bool:
     return named(old) == named(new) and replace(old, versions=new.versions) == new
 
 
-def _folder(version: Version) -> str:
-    return version.folder or ""
+def _write(memory: Memory, folder: Path, old: Manifest | None, new: list[str]) -> tuple[str, dict[str, str]]:
+    """(its folder in the bank, path → sha256 of its files), once they are written, unless a version of it holds them.
 
-
-def _write(memory: Memory, folder: Path, old: Manifest | None, taken: Collection[str]) -> tuple[str, dict[str, str]]:
-    """(its folder in the bank, path → sha256 of its files), once they are written, unless a version of it holds them."""
+    Args:
+        new: the folders that were written before, to which this one comes.
+    """
     contents = memory.files()
     hashes = {file: hash_of(content) for file, content in contents.items()}
     for version in reversed(old.versions.get(memory.name, ()) if old is not None else ()):
@@ -137,11 +154,12 @@ def _write(memory: Memory, folder: Path, old: Manifest | None, taken: Collection
         if old is not None and old.hashes(version.folder) == same:
             return version.folder, same
     # A folder that the old manifest names must stay whole until the new manifest is there, also on a disk without case.
-    lowered = {place.lower() for place in {*taken, *(old.kept if old else ())}}
+    lowered = {place.lower() for place in {*new, *(old.kept if old else ())}}
     place = f"memories/{memory.name}"
     if place.lower() in lowered:
         place += "+" + hash_of("".join(hashes.values()).encode())[:8]
     place_inside(folder, place)
+    new.append(place)
     for file, content in contents.items():
         write_aside(folder / place / file, content)
     return place, {f"{place}/{file}": value for file, value in hashes.items()}
