@@ -24,6 +24,7 @@ from lorary.base.layers import block_linears, fingerprint, layer_of, layers_path
 from lorary.base.loading import EMBEDDED, Base, load_base
 from lorary.base.rows import default_split
 from lorary.errors import LoraryWarning
+from lorary.memories.certifying import damage, failing, fullness, measured_under
 from lorary.memories.groups import side_by_side, write_groups
 from lorary.memories.rows import distinct, kept_for_validation
 from lorary.memories.topics import read_documents_of_topics, read_topics
@@ -204,9 +205,14 @@ def to_memory(
         "stopped": written.stopped,
         "judged_by": "trained wordings" if written.validation_recall is None else "validation wordings",
     }
+    memory = Memory(topic, config, tensors, facts)
+    certificate["wordings"] = measured_under(facts, recipe.formats)
+    certificate["failing_facts"] = failing(written.trained, written.validation)
+    certificate["damage"] = round(damage(base, split_layer, memory.factors()), 4)
+    certificate |= fullness(len(facts), recipe.r, base.name)
     card = {
         "topic": topic,
         "recipe": {**asdict(recipe), "split_layer": split_layer, "torch": torch.__version__},
         "certificate": certificate,
     }
-    return Memory(topic, config, tensors, facts, card=card)
+    return replace(memory, card=card)

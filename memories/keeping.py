@@ -12,6 +12,7 @@ from lorary.printing import print_json
 from lorary.tables import aligned_table, counted
 
 if TYPE_CHECKING:
+    from lorary.bank.upkeep import Verified
     from lorary.bank.versions import Version
     from lorary.memories.updating import Change
 
@@ -144,29 +145,50 @@ def verify(argv: list[str]) -> None:
     parser = Options(
         "verify",
         "Reads every file of every version in a bank or composite and compares its sha256 with the manifest's, and says what "
-        "stopped writers left. Nothing is changed. It fails where a file is missing or damaged.",
+        "stopped writers left. --deep also measures the certificates again on the base: recall under the same wordings, "
+        "failing facts, damage. Nothing is changed. It fails where a file is missing or damaged, or a certificate differs.",
         "BANK",
     )
     parser.add_argument("bank", metavar="BANK", help="folder of the bank or composite")
+    parser.add_argument("--deep", action="store_true", help="measure the certificates again, which loads the base")
+    parser.add_quiet()
     parser.add_json("what was found")
     options = parser.parse_args(argv)
     from lorary.bank.files import BankError
     from lorary.bank.upkeep import verify as run
+    from lorary.memories.verifying import verify_certificates
 
     found = run(options.bank)
-    if options.json:
-        print_json(asdict(found))
-    else:
-        print(f"{counted(found.files, 'file')}, {found.bytes:,} bytes are what {options.bank}/bank.json says")
-        for path in found.orphans:
-            print(f"{path}: no version names it; `lorary gc {options.bank}` removes it")
-        for path, fault in found.faults.items():
-            print(f"{path}: {fault}")
+    if not options.json:
+        print("\n".join(_found(options.bank, found)))
     if found.faults:
+        if options.json:
+            print_json(asdict(found))
         raise BankError(
             f"{counted(len(found.faults), 'file')} of {options.bank} cannot be vouched for: {', '.join(found.faults)}; restore "
             "them, roll the memory back, or build it again"
         )
+    measured, differing = verify_certificates(options.bank, quiet=options.quiet) if options.deep else ([], [])
+    if options.json:
+        deep = {"measured": measured, "differing": [asdict(figure) for figure in differing]} if options.deep else {}
+        print_json({**asdict(found), **deep})
+    elif options.deep:
+        print("\n".join([*map(str, differing), f"{counted(len(measured), 'certificate')} measured again"]))
+    if differing:
+        names = dict.fromkeys(figure.memory for figure in differing)
+        raise BankError(
+            f"the certificates of {', '.join(names)} differ from what is measured now; build these memories again, or mind "
+            "that another machine or another version of torch may round otherwise"
+        )
+
+
+def _found(bank: str, found: Verified) -> list[str]:
+    """What was found of a bank's files, for people."""
+    return [
+        f"{counted(found.files, 'file')}, {found.bytes:,} bytes are what {bank}/bank.json says",
+        *(f"{path}: no version names it; `lorary gc {bank}` removes it" for path in found.orphans),
+        *(f"{path}: {fault}" for path, fault in found.faults.items()),
+    ]
 
 
 def gc(argv: list[str]) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from lorary.options import Options, taken
 from lorary.printing import print_json
-from lorary.tables import aligned_table, counted
+from lorary.tables import ABSENT, aligned_table, counted
 
 if TYPE_CHECKING:
     from lorary.bank.memory import Memory
@@ -74,29 +74,34 @@ def list_memories(argv: list[str]) -> None:
     from lorary.bank.bank import MemoryBank
 
     bank = MemoryBank.load(options.bank)
-    memories = [_described(memory) for memory in bank]
+    memories = [{**_described(memory), "version": bank.versions[memory.name][1].number} for memory in bank]
     if options.json:
         header = {"base": bank.base, "revision": bank.revision, "encoder": bank.encoder}
         print_json({**header, "memories": memories})
         return
-    rows = [["memory", "facts", "wordings", "passages", "rank", "size", "recall", "origin"]]
+    rows = [
+        ["memory", "version", "facts", "wordings", "passages", "rank", "size", "recall", "full", "damage", "origin"]
+    ]
     for memory in memories:
-        recall = memory["certificate"].get("recall_validation_wordings")
-        measured = "not measured" if recall is None else f"{recall:.0%}"
+        recall, full, damage = map(memory["certificate"].get, ("recall_validation_wordings", "full", "damage"))
+        measured = ["not measured" if recall is None else f"{recall:.0%}", ABSENT if full is None else f"{full:.0%}"]
+        measured.append(ABSENT if damage is None else f"× {damage:.3f}")
         size = (
             f"{memory['bytes'] / 2**20:.1f} MiB" if memory["bytes"] >= 2**20 else f"{memory['bytes'] / 2**10:.0f} KiB"
         )
-        counts = [str(memory[name]) for name in ("facts", "wordings", "passages", "rank")]
-        rows.append([memory["name"], *counts, size, measured, memory["origin"]])
+        counts = [str(memory[name]) for name in ("version", "facts", "wordings", "passages", "rank")]
+        rows.append([memory["name"], *counts, size, *measured, memory["origin"]])
     print(f"base: {bank.base}\nencoder: {bank.encoder}\n")
     print("\n".join(aligned_table(rows)) if memories else "no memory yet; `lorary add` and `lorary build` put some in")
 
 
 def _described(memory: Memory) -> dict[str, Any]:
-    """What is told of a memory; its passages are those of its documents, its recall is in its certificate."""
+    """What is told of a memory: its passages are those of its documents, and recall, failing facts, damage and how full it is
+    are as its certificate has them."""
     from lorary.bank.joining import DOCUMENTS
 
-    tensors = memory.tensors.values()
+    tensors, certificate = memory.tensors.values(), dict(memory.card.get("certificate", {}))
+    failing = {number for own in certificate.get("failing_facts", {}).values() for number in own}
     return {
         "name": memory.name,
         "facts": len(memory.facts),
@@ -105,5 +110,6 @@ def _described(memory: Memory) -> dict[str, Any]:
         "rank": max((min(tensor.shape) for tensor in tensors), default=0),
         "bytes": sum(tensor.nbytes for tensor in tensors),
         "origin": recipe if (recipe := memory.card.get("recipe")) in ("imported", DOCUMENTS) else "built",
-        "certificate": dict(memory.card.get("certificate", {})),
+        "certificate": certificate,
+        "failing": [fact.question for number, fact in enumerate(memory.facts) if number in failing],
     }
