@@ -157,7 +157,7 @@ def _open(out: Path, base: Base, base_fingerprint: str, encoder: str) -> MemoryB
     return bank
 
 
-_LATER = {"formats": ("questions", "cloze"), "visits": None}
+_LATER = {"formats": ("questions", "cloze"), "visits": None, "texts_a_pass": None, "reach": None}
 """Fields that recipes did not always have, at values that change nothing: banks written before them go on."""
 
 
@@ -198,6 +198,7 @@ def to_memory(
     certificate: dict[str, Any] = {
         "facts": len(facts),
         "recall_trained_wordings": written.trained_recall,
+        "trained_wordings": sum(map(len, written.trained)),
         "recall_validation_wordings": written.validation_recall,
         "validation_wordings": sum(len(fact.validation) for fact in facts),
         "facts_with_validation": sum(bool(fact.validation) for fact in facts),

@@ -11,7 +11,8 @@ FORMATS = ("questions", "cloze", "text")
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How memories are written. In code `recall` may be None: then no memory stops before the last pass.
+    """How memories are written. In code `recall` may be None: then no memory stops before the last pass;
+    `texts_a_pass` and `reach` may be None: then there is no limit.
 
     Args:
         r: LoRA rank.
@@ -27,8 +28,11 @@ class Recipe:
         thinned_share: share of the words that such a copy leaves out.
         formats: texts of a fact that are trained on: `questions` (its wordings), `cloze` (its statement with a gap where the
             answer stood), `text` (its statement as it stands, every token learnt).
-        visits: texts of each fact that a pass shows, in turn, whatever their number; by default each text once, and those
-            that are certain already one pass in four.
+        texts_a_pass: most texts of each fact that a pass shows, the next ones each time, and of these the certain ones one
+            time in four; a large number means all.
+        visits: texts of each fact that a pass shows, in turn, whatever their number and however certain; for studies.
+        reach: prompt tokens that the gradient reaches, counted back from the first token of the answer; a large number means
+            all. The tokens before them are run without a gradient.
         memories_at_once: memories that are written together, in one process; several such groups go side by side.
         seed: seed for initial weights and order.
     """
@@ -45,15 +49,18 @@ class Recipe:
     thinned_copies: int = 0
     thinned_share: float = 0.3
     formats: tuple[str, ...] = ("questions", "cloze")
+    texts_a_pass: int | None = 6
     visits: int | None = None
+    reach: int | None = 6
     memories_at_once: int = 4
     seed: int = 0
 
     def __post_init__(self) -> None:
         if not self.formats or set(self.formats) - set(FORMATS):
             raise LoraryError(f"formats must be some of {list(FORMATS)}, {list(self.formats)} given")
-        if self.visits is not None and self.visits < 1:
-            raise LoraryError(f"visits must be 1 or more, or none, {self.visits} given")
+        for name, least in (("texts_a_pass", 1), ("visits", 1), ("reach", 0)):
+            if (count := getattr(self, name)) is not None and count < least:
+                raise LoraryError(f"{name} must be {least} or more, or none, {count} given")
         for name in ("r", "lora_alpha", "batch_size", "max_epochs", "memories_at_once"):
             if getattr(self, name) < 1:
                 raise LoraryError(f"{name} {getattr(self, name)} must be 1 or more")

@@ -26,6 +26,12 @@ from lorary.model.mixture import MixtureLinear, install
 
 Hits = tuple[tuple[bool, ...], ...]
 """Of each fact, whether greedy decoding gives its whole answer under each of its wordings."""
+CERTAIN = 0.9
+"""The least probability of a row's tokens from which on it is visited one time in four."""
+MOST = 0.8
+"""The share of a pass's rows that must be likely right before recall is measured."""
+MEASURED = 2
+"""Trained wordings of each fact that a certificate measures, where validation wordings decide when a memory stops."""
 
 
 @dataclass(frozen=True)
@@ -92,12 +98,12 @@ class _Writer:
 
         return [{path: factors(shape) for path, shape in shapes.items()} for _ in self.memories]
 
-    def logits(self, store: Store, chunk: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
-        """(logits where there is a label, those labels, the row of each)."""
+    def logits(self, store: Store, chunk: Sequence[int], reach: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """(logits where there is a label, those labels, the row of each); the gradient reaches `reach` tokens back."""
         memory = torch.tensor([store.rows[i].memory for i in chunk])
         one_hot = nn.functional.one_hot(memory, len(self.memories)).to(self.base.model.device, self.base.model.dtype)
         with apply_route(ActiveRoute(one_hot.unsqueeze(1))):
-            return store.states.logits(chunk)
+            return store.states.logits(chunk, reach)
 
     @torch.no_grad()
     def recalled(self, store: Store, wanted: Sequence[int]) -> dict[int, bool]:
@@ -154,7 +160,7 @@ def falling(lr: float, epochs: float, cap: int) -> float:
 def _run(writer: _Writer, report: Report) -> list[Written]:
     recipe, count = writer.recipe, len(writer.memories)
     parameters = [p for layer in writer.layers.values() for p in (layer.down, layer.up)]
-    optimizer = torch.optim.AdamW(parameters, lr=recipe.lr, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(parameters, lr=recipe.lr, weight_decay=0.0, fused=True)
     written: dict[int, Written] = {}
     kept = {row.memory for row in writer.validation_rows.rows}
     recall = [0.0 if memory in kept else math.nan for memory in range(count)]
@@ -173,15 +179,18 @@ def _run(writer: _Writer, report: Report) -> list[Written]:
             report(epoch - 1 + done / planned, recall)
         if recipe.recall is None and epoch < recipe.max_epochs:
             continue  # none can stop yet, so what they recall so far decides nothing
+        last, passed = epoch == recipe.max_epochs, [i for chunk in chunks for i in chunk]
         for memory in [m for m in range(count) if m not in written]:
+            if not last and not _promising([sure[i] for i in passed if writer.train_rows.rows[i].memory == memory]):
+                continue
             unseen = _hits(writer, writer.validation_rows, memory)
             measured = _whole_facts(unseen)
-            seen = _hits(writer, writer.train_rows, memory) if measured is None or epoch == recipe.max_epochs else ()
+            seen = _seen(writer, memory, measured) if measured is None or last else ()
             recall[memory] = math.nan if measured is None else measured
             judged = _whole_facts(seen) if measured is None else measured
             enough = judged is not None and recipe.recall is not None and judged >= recipe.recall
-            if enough or epoch == recipe.max_epochs:
-                seen = seen or _hits(writer, writer.train_rows, memory)
+            if enough or last:
+                seen = seen or _seen(writer, memory, measured)
                 stopped = "recalled" if enough else "cap"
                 shares, factors = (_whole_facts(seen), measured), writer.snapshot(memory)
                 written[memory] = Written(factors, *shares, epoch, stopped, seen, unseen, shown[memory])
@@ -191,29 +200,38 @@ def _run(writer: _Writer, report: Report) -> list[Written]:
 
 
 def _pass(writer: _Writer, wanted: Sequence[int], sure: Mapping[int, float], epoch: int) -> list[list[int]]:
-    """The batches of one pass over the rows in `wanted`: each row once, or each fact `visits` times.
+    """The batches of one pass over the rows in `wanted`: the next texts of each fact, or each fact `visits` times.
 
     Rounds of visits show each fact once, under the next of its texts, so the number of texts changes neither how often
     a fact is shown, nor the steps, nor what a batch holds.
     """
     store, order, recipe = writer.train_rows, writer.order, writer.recipe
+    by_fact: dict[tuple[int, int], list[int]] = {}
+    for i in wanted:
+        by_fact.setdefault((store.rows[i].memory, store.rows[i].fact), []).append(i)
+    texts = list(by_fact.values())
     if recipe.visits is None:
+        turn = sorted(i for fact, own in enumerate(texts) for i in _next(own, recipe.texts_a_pass, epoch, fact))
         # A row whose every token is already certain teaches little: it is visited one time in four.
-        rounds = [[i for i in wanted if sure.get(i, 0.0) < 0.9 or order.random() < 0.25]]
+        rounds = [[i for i in turn if sure.get(i, 0.0) < CERTAIN or order.random() < 0.25]]
     else:
-        texts: dict[tuple[int, int], list[int]] = {}
-        for i in wanted:
-            texts.setdefault((store.rows[i].memory, store.rows[i].fact), []).append(i)
         # Facts start at different texts, so that where visits do not divide evenly no kind of text goes short.
         numbers = range((epoch - 1) * recipe.visits, epoch * recipe.visits)
-        rounds = [[own[(n + fact) % len(own)] for fact, own in enumerate(texts.values())] for n in numbers]
+        rounds = [[own[(n + fact) % len(own)] for fact, own in enumerate(texts)] for n in numbers]
     size = min(recipe.batch_size, max(1, sum(map(len, rounds)) // 16))
     return [chunk for shown in rounds for chunk in store.batches(shown, size, order)]
 
 
+def _next(texts: Sequence[int], most: int | None, epoch: int, fact: int) -> Sequence[int]:
+    """The texts of a fact that a pass shows, where it shows at most so many; facts start at different ones."""
+    if most is None or most >= len(texts):
+        return texts
+    return [texts[(fact + (epoch - 1) * most + n) % len(texts)] for n in range(most)]
+
+
 def _step(writer: _Writer, optimizer: torch.optim.Optimizer, chunk: Sequence[int]) -> dict[int, float]:
     """One step on one batch; returns row → the least probability that one of its tokens had."""
-    logits, labels, row = writer.logits(writer.train_rows, chunk)
+    logits, labels, row = writer.logits(writer.train_rows, chunk, writer.recipe.reach)
     losses = nn.functional.cross_entropy(logits, labels, reduction="none")
     optimizer.zero_grad(set_to_none=True)
     losses.mean().backward()
@@ -222,14 +240,25 @@ def _step(writer: _Writer, optimizer: torch.optim.Optimizer, chunk: Sequence[int
     return dict(zip(chunk, (-worst).exp().tolist(), strict=True))
 
 
-def _hits(writer: _Writer, store: Store, memory: int) -> Hits:
-    """What greedy decoding recalls of a memory's facts under the wordings in `store` that count."""
-    wanted = [i for i, row in enumerate(store.rows) if row.memory == memory and row.counted]
-    hits: list[list[bool]] = [[] for _ in writer.memories[memory]]
-    right = writer.recalled(store, wanted)
-    for i in wanted:
-        hits[store.rows[i].fact].append(right[i])
-    return tuple(map(tuple, hits))
+def _promising(sure: Sequence[float]) -> bool:
+    """Whether most rows of a pass were likely right, so that it is worth measuring what is recalled."""
+    return sum(probability > 0.5 for probability in sure) >= MOST * len(sure)
+
+
+def _seen(writer: _Writer, memory: int, unseen: float | None) -> Hits:
+    """What is recalled under trained wordings: under all of them where they decide, or no memory stops early."""
+    decide = unseen is None or writer.recipe.recall is None
+    return _hits(writer, writer.train_rows, memory, None if decide else MEASURED)
+
+
+def _hits(writer: _Writer, store: Store, memory: int, most: int | None = None) -> Hits:
+    """What greedy decoding recalls of a memory's facts under the first `most` wordings in `store` that count."""
+    wordings: list[list[int]] = [[] for _ in writer.memories[memory]]
+    for i, row in enumerate(store.rows):
+        if row.memory == memory and row.counted:
+            wordings[row.fact].append(i)
+    right = writer.recalled(store, [i for own in wordings for i in own[:most]])
+    return tuple(tuple(right[i] for i in own[:most]) for own in wordings)
 
 
 def _whole_facts(hits: Hits) -> float | None:

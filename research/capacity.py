@@ -107,7 +107,7 @@ def recipe_of(grid: Grid, rank: int, seed: int = 0) -> Recipe:
     """How the memories of a group are written: as `lorary build` does, but each to the last pass."""
     plain = Recipe()
     alpha = rank * plain.lora_alpha // plain.r
-    return Recipe(r=rank, lora_alpha=alpha, max_epochs=grid.exposures, recall=None, seed=seed)
+    return Recipe(r=rank, lora_alpha=alpha, max_epochs=grid.exposures, recall=None, texts_a_pass=None, seed=seed)
 
 
 def cells_of(base: Base, pack: Sequence[Place], facts: Sequence[Sequence[Fact]], made: Result) -> list[Cell]:

@@ -10,6 +10,7 @@ from hashlib import sha256
 import pytest
 
 from lorary.bank.facts import Fact
+from lorary.memories import writing
 from lorary.memories.building import written_from
 from lorary.memories.recipe import Recipe
 from lorary.memories.rows import rows
@@ -94,6 +95,44 @@ def test_a_fact_is_shown_as_often_whatever_its_texts(base, count):
     assert set(shown.values()) == {48 // count}
 
 
+def test_a_pass_shows_the_next_texts_of_each_fact_and_few_that_are_certain(base):
+    facts = [texts_of(fact, Setting(name="", part="number", wordings=4), 0, {}) for fact in FACTS]
+    writer = _Writer(base, [facts], Recipe(texts_a_pass=2, formats=("questions",)), 1)
+    every = range(len(writer.train_rows.rows))
+    for made in (1, 2, 3):
+        passes = [[i for chunk in _pass(writer, every, {}, epoch) for i in chunk] for epoch in (2 * made, 2 * made + 1)]
+        assert [Counter(writer.train_rows.rows[i].fact for i in shown) for shown in passes] == [{0: 2, 1: 2, 2: 2}] * 2
+        assert sorted(passes[0] + passes[1]) == list(every), "two passes show all four"
+    sure = dict.fromkeys(every, 1.0)
+    shown = Counter(i for epoch in range(1, 101) for chunk in _pass(writer, every, sure, epoch) for i in chunk)
+    assert 100 <= shown.total() <= 200, "one time in four of 600"
+
+
+def test_a_certificate_measures_two_trained_wordings_where_validation_wordings_decide(base):
+    facts = [texts_of(fact, Setting(name="", part="number", wordings=4), 0, {}) for fact in FACTS]
+    [made] = write(base, [facts], Recipe(max_epochs=2), 0)
+    assert [len(hits) for hits in made.trained] == [2, 2, 2]
+    bare = [replace(fact, validation=()) for fact in facts]
+    [made] = write(base, [bare], Recipe(max_epochs=2), 0)
+    assert all(len(hits) > 4 for hits in made.trained), "all, as they decide"
+
+
+def test_validation_wordings_are_asked_once_most_rows_are_likely_right(base, monkeypatch):
+    facts = [texts_of(fact, Setting(name="", part="number", wordings=4), 0, {}) for fact in FACTS]
+    asked, hits = [], writing._hits
+
+    def counting(writer, store, *given):
+        asked.append(store is writer.validation_rows)
+        return hits(writer, store, *given)
+
+    monkeypatch.setattr(writing, "_hits", counting)
+    for sure, times in ((0.4, 1), (0.6, 3)):
+        asked.clear()
+        monkeypatch.setattr(writing, "_step", lambda writer, optimizer, chunk, sure=sure: dict.fromkeys(chunk, sure))
+        write(base, [facts], Recipe(max_epochs=3), 0)
+        assert sum(asked) == times
+
+
 def test_what_a_writer_recalls_is_told_by_fact_and_wording(base):
     facts = [texts_of(fact, Setting(name="", part="number", wordings=2), 0, {}) for fact in FACTS]
     [made] = write(base, [facts], Recipe(max_epochs=60, recall=None, visits=4, lr=1e-2), 0)
@@ -149,6 +188,8 @@ def test_banks_from_before_recipes_told_formats_go_on():
     assert written_from([FACTS[0]], Recipe(), "base") == source_of(Recipe(), "formats", "visits")
     other = Recipe(formats=("questions",))
     assert written_from([FACTS[0]], other, "base") == source_of(other, "visits")
+    whole = Recipe(texts_a_pass=None, reach=None)
+    assert written_from([FACTS[0]], whole, "base") == source_of(whole, "formats", "visits", "texts_a_pass", "reach")
 
 
 def test_a_recipe_of_unknown_formats_is_refused(tokenizer):
