@@ -9,7 +9,7 @@ from lorary.options import Options, made, taken
 from lorary.printing import print_json
 from lorary.research.options import NEVER, add_folder, print_study
 from lorary.research.routing_commands import route_bench, route_facts, routes
-from lorary.research.settings import ARMS, RIVALS, VARIED, Budget, Design, Grid
+from lorary.research.settings import ARMS, RIVALS, VARIED, Budget, Design, Grid, WriteBench
 from lorary.router_training.settings import Training
 from lorary.tables import counted
 
@@ -132,9 +132,36 @@ def rivals(argv: list[str]) -> None:
     print(f"answers: {options.out}")
 
 
+def write_bench(argv: list[str]) -> None:
+    """Measures how fast memories are written."""
+    parser = Options(
+        "research write-bench",
+        "Writes memories by `lorary build`, by the recipe that it had before it was made fast, and by PEFT with "
+        "transformers' Trainer, in turn in one process: facts a minute, recall of held-out wordings, tokens a second, where "
+        "the time goes, and how fast this machine multiplies.",
+        "--out FOLDER",
+    )
+    add_folder(parser, "results.json and report.md")
+    facts = "facts to write: JSONL files or folders of them; by default the sample facts"
+    parser.add_argument("--facts", nargs="+", metavar="FILE", help=facts)
+    parser.add_argument("--base", metavar="NAME", help=_BASE)
+    parser.add_quiet()
+    parser.add_json("the results")
+    parser.add_record(WriteBench, "what is measured")
+    options = parser.parse_args(argv)
+    bench = made(WriteBench, options)
+    from lorary.research.wording_study import SAMPLES
+    from lorary.research.write_bench import write_bench as run
+    from lorary.research.write_bench_report import tell_bench
+
+    results = run(options.out, facts=options.facts or [SAMPLES], bench=bench, **taken(options, "base", "quiet"))
+    print_study(options, lambda: results, lambda: f"{tell_bench(results)}\n\nstudy: {options.out}")
+
+
 STUDIES: dict[str, tuple[Callable[[list[str]], None], str]] = {
     "capacity": (capacity, "measure how many facts a memory of each rank recalls"),
     "wordings": (wordings, "measure what wordings, formats and generators of a fact's texts add to its recall"),
+    "write-bench": (write_bench, "measure how fast memories are written, beside PEFT with Trainer"),
     "route-bench": (route_bench, "measure routers on generated sets of facts; no memory is written"),
     "route-facts": (route_facts, "write the facts of a generated set, to build a bank of"),
     "routes": (routes, "measure routers on questions that people wrote about documents; no memory is written"),

@@ -101,6 +101,33 @@ class Design:
 
 
 @dataclass(frozen=True, kw_only=True)
+class WriteBench:
+    """What is written, and how Trainer is set.
+
+    Args:
+        topics: topics to take, the first ones, a memory each.
+        facts_a_topic: facts to take of each topic, the first ones.
+        seeds: first weights and orders to write with, from seed 0.
+        trainer_epochs: passes of Trainer to measure.
+        trainer_lrs: learning rates of Trainer to measure, with each number of passes.
+        trainer_batch: rows of a step of Trainer.
+    """
+
+    topics: int = 1
+    facts_a_topic: int = 20
+    seeds: int = 3
+    trainer_epochs: tuple[int, ...] = (2, 4)
+    trainer_lrs: tuple[float, ...] = (1e-3,)
+    trainer_batch: int = 8
+
+    def __post_init__(self) -> None:
+        for name in ("topics", "facts_a_topic", "seeds", "trainer_epochs", "trainer_batch"):
+            check_positive(name, getattr(self, name))
+        if not all(lr > 0 for lr in self.trainer_lrs):
+            raise StudyError(f"trainer_lrs must be above 0, {list(self.trainer_lrs)} given")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Budget:
     """What X-LoRA may spend on its training; Arrow trains nothing.
 
