@@ -41,9 +41,9 @@ class Recipe:
     lora_alpha: int = 16
     split_layer: int | None = None
     target_modules: tuple[str, ...] | None = None
-    lr: float = 3e-3
+    lr: float = 6e-3
     batch_size: int = 8
-    max_epochs: int = 8
+    max_epochs: int = 6
     recall: float | None = 1.0
     validation_wordings: int = 2
     thinned_copies: int = 0
