@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from lorary.bank.facts import Fact
 from lorary.base.layers import bare_twin, block_linears, layer_of, layers_path, mlp_targets
 from lorary.base.loading import Base
+from lorary.memories.passes import batches_of_pass
 from lorary.memories.recipe import Recipe
 from lorary.memories.rows import EVALUATED, Known, Store, rows, validation_rows
 from lorary.model.active_route import ActiveRoute, apply_route
@@ -26,8 +27,6 @@ from lorary.model.mixture import MixtureLinear, install
 
 Hits = tuple[tuple[bool, ...], ...]
 """Of each fact, whether greedy decoding gives its whole answer under each of its wordings."""
-CERTAIN = 0.9
-"""The least probability of a row's tokens from which on it is visited one time in four."""
 MOST = 0.8
 """The share of a pass's rows that must be likely right before recall is measured."""
 MEASURED = 2
@@ -168,7 +167,7 @@ def _run(writer: _Writer, report: Report) -> list[Written]:
     shown = Counter[int]()
     for epoch in range(1, recipe.max_epochs + 1):
         open_rows = [i for i, row in enumerate(writer.train_rows.rows) if row.memory not in written]
-        chunks = _pass(writer, open_rows, sure, epoch)
+        chunks = batches_of_pass(writer.train_rows, recipe, writer.order, open_rows, sure, epoch)
         done, planned = 0, sum(map(len, chunks))
         for chunk in chunks:
             for group in optimizer.param_groups:
@@ -197,36 +196,6 @@ def _run(writer: _Writer, report: Report) -> list[Written]:
         if len(written) == count:
             break
     return [written[m] for m in range(count)]
-
-
-def _pass(writer: _Writer, wanted: Sequence[int], sure: Mapping[int, float], epoch: int) -> list[list[int]]:
-    """The batches of one pass over the rows in `wanted`: the next texts of each fact, or each fact `visits` times.
-
-    Rounds of visits show each fact once, under the next of its texts, so the number of texts changes neither how often
-    a fact is shown, nor the steps, nor what a batch holds.
-    """
-    store, order, recipe = writer.train_rows, writer.order, writer.recipe
-    by_fact: dict[tuple[int, int], list[int]] = {}
-    for i in wanted:
-        by_fact.setdefault((store.rows[i].memory, store.rows[i].fact), []).append(i)
-    texts = list(by_fact.values())
-    if recipe.visits is None:
-        turn = sorted(i for fact, own in enumerate(texts) for i in _next(own, recipe.texts_a_pass, epoch, fact))
-        # A row whose every token is already certain teaches little: it is visited one time in four.
-        rounds = [[i for i in turn if sure.get(i, 0.0) < CERTAIN or order.random() < 0.25]]
-    else:
-        # Facts start at different texts, so that where visits do not divide evenly no kind of text goes short.
-        numbers = range((epoch - 1) * recipe.visits, epoch * recipe.visits)
-        rounds = [[own[(n + fact) % len(own)] for fact, own in enumerate(texts)] for n in numbers]
-    size = min(recipe.batch_size, max(1, sum(map(len, rounds)) // 16))
-    return [chunk for shown in rounds for chunk in store.batches(shown, size, order)]
-
-
-def _next(texts: Sequence[int], most: int | None, epoch: int, fact: int) -> Sequence[int]:
-    """The texts of a fact that a pass shows, where it shows at most so many; facts start at different ones."""
-    if most is None or most >= len(texts):
-        return texts
-    return [texts[(fact + (epoch - 1) * most + n) % len(texts)] for n in range(most)]
 
 
 def _step(writer: _Writer, optimizer: torch.optim.Optimizer, chunk: Sequence[int]) -> dict[int, float]:

@@ -15,8 +15,9 @@ from lorary.bank.facts import Fact
 from lorary.base.layers import block_linears, layer_of, layers_path
 from lorary.base.loading import Base
 from lorary.base.rows import default_split
+from lorary.memories.passes import batches_of_pass
 from lorary.memories.recipe import Recipe
-from lorary.memories.writing import _hits, _pass, _step, _Writer
+from lorary.memories.writing import _hits, _step, _Writer
 
 _PRODUCTS = {"aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm"}
 _STEPS, _ROUNDS = 8, 3
@@ -71,7 +72,7 @@ def profile_of(base: Base, facts: Sequence[Fact], recipe: Recipe) -> dict[str, A
     held = sum(len(row.ids) - 1 for row in (*store.rows, *writer.validation_rows.rows))
     parameters = [p for layer in writer.layers.values() for p in (layer.down, layer.up)]
     optimizer = torch.optim.AdamW(parameters, lr=recipe.lr, weight_decay=0.0, fused=True)
-    chunks = _pass(writer, range(len(store.rows)), {}, 1)[:_STEPS]
+    chunks = batches_of_pass(store, recipe, writer.order, range(len(store.rows)), {}, 1)[:_STEPS]
     _step(writer, optimizer, chunks[0])
     tokens = sum(len(store.rows[i].ids) - 1 for chunk in chunks for i in chunk)
     parts = dict.fromkeys(("forward", "loss", "backward", "optimizer"), 0.0)

@@ -12,14 +12,19 @@ import pytest
 from lorary.bank.facts import Fact
 from lorary.memories import writing
 from lorary.memories.building import written_from
+from lorary.memories.passes import batches_of_pass
 from lorary.memories.recipe import Recipe
 from lorary.memories.rows import rows
-from lorary.memories.writing import _pass, _Writer, write
+from lorary.memories.writing import _Writer, write
 from lorary.research.settings import Design
 from lorary.research.wording_results import paired_difference
 from lorary.research.wording_texts import Setting, keep, recipe_of, reword, settings_of, texts_of
 
 SMALL = Design(counts=(1, 2), texts=3, seeds=2, exposures=8, facts_a_topic=2)
+
+
+def _pass(writer, wanted, sure, epoch):
+    return batches_of_pass(writer.train_rows, writer.recipe, writer.order, wanted, sure, epoch)
 
 
 def fact(place, answer):
