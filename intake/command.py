@@ -17,6 +17,7 @@ _EXAMPLES = """examples:
   lorary facts handbook.pdf prices.csv --out facts     a memory for each file
   lorary facts notes/ --out facts --topics heading     a memory for each heading
   lorary facts staff.xlsx --out facts --entity Name --template "Who is {entity}'s {column}?" "phone=How do I reach {entity}?"
+  lorary facts report.docx --out facts --generator endpoint --endpoint http://127.0.0.1:8000/v1
   lorary facts chat.txt faq.html --out facts.jsonl     one file of facts to read and correct
   lorary build facts --out bank                        then: the bank"""
 
@@ -27,7 +28,7 @@ def facts(argv: list[str]) -> None:
         "facts",
         "Makes facts of documents (Markdown, text, HTML, PDF, DOCX), tables (CSV, TSV, XLSX), questions and answers (FAQ "
         "pages, JSON and JSONL in the usual forms) and chats. Read and correct them; `lorary build` makes a bank of them. "
-        "Nothing leaves this machine.",
+        "Nothing leaves this machine, unless you name an endpoint.",
         "SOURCE ... --out FACTS",
         lambda: _EXAMPLES,
     )
@@ -59,6 +60,7 @@ def facts(argv: list[str]) -> None:
         help="wordings for the cells of tables, before those by rule; {entity}, {column} and {OTHER COLUMN} are filled in, "
         "COLUMN=TEXT is for one column alone",
     )
+    add_generator(parser)
     parser.add_argument("--encoding", metavar="NAME", help="encoding of text files that are not UTF-8, such as cp1252")
     parser.add_argument(
         "--largest", metavar="MB", type=float, default=50.0, help="megabytes of the largest file that is read"
@@ -68,16 +70,39 @@ def facts(argv: list[str]) -> None:
     parser.add_json("topics, counts, what was left out and notes")
     options = parser.parse_args(argv)
     from lorary.intake.gathering import gather
+    from lorary.intake.generators import generator_named
     from lorary.intake.writing import check_out, is_one_file, write_sources
 
     check_out(options.out, options.replace)
     settings = taken(options, "topics", "topic", "entity", "templates", "encoding", "largest", "quiet")
-    gathered = gather(options.sources, **settings)
+    generator = generator_named(options.generator, **taken(options, "endpoint", "model"))
+    gathered = gather(options.sources, generator=generator, **settings)
     files = write_sources(gathered.sources, options.out, options.replace)
     if options.json:
         print_json(_plain(gathered, [str(file) for file in files]))
     else:
         print(_text(gathered, options.out, is_one_file(options.out)))
+
+
+def add_generator(parser: Options) -> None:
+    """The options --generator, --endpoint and --model."""
+    parser.add_argument(
+        "--generator",
+        metavar="NAME",
+        default="auto",
+        help="what finds facts in passages: 'rules' (English, no model), 'endpoint' (an OpenAI-compatible server), a model on "
+        "this machine (a hub id, a folder, or 'embedded'), 'none', or 'auto': rules where their packages are installed",
+    )
+    parser.add_argument(
+        "--endpoint",
+        metavar="URL",
+        help="address of the server for --generator endpoint, to which passages are sent; by default OPENAI_BASE_URL",
+    )
+    parser.add_argument(
+        "--model",
+        metavar="NAME",
+        help="model of the server; by default OPENAI_MODEL, or the only one that the server has",
+    )
 
 
 def _plain(gathered: Gathered, files: list[str]) -> dict[str, Any]:

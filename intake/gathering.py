@@ -6,16 +6,21 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lorary.bank.facts import NAME, NAME_RULE
 from lorary.intake.agreement import agreed
+from lorary.intake.making import with_facts
 from lorary.intake.reading import File, files_in, read_file
-from lorary.intake.source import Contents, IntakeError, LeftOut, Source
+from lorary.intake.source import Contents, Generator, IntakeError, LeftOut, Source
 from lorary.intake.templates import Templates
 from lorary.intake.texts import check_encoding
 from lorary.intake.topics import By, topics_of
 from lorary.progress import progress_bars
 from lorary.tables import counted
+
+if TYPE_CHECKING:
+    from lorary.routing.encoder import Encoder
 
 LONG_ANSWER = 25
 """The words from which on an answer is long for a memory."""
@@ -54,9 +59,12 @@ def gather(
     templates: Sequence[str] = (),
     encoding: str | None = None,
     largest: float = 50.0,
+    generator: Generator | None = None,
     quiet: bool = True,
 ) -> Gathered:
-    """What files and folders hold, as topics with facts and passages. Nothing is written, nothing leaves the machine.
+    """What files and folders hold, as topics with facts and passages. Nothing is written.
+
+    Nothing leaves the machine, unless the generator is an endpoint.
 
     Args:
         topics: what makes a topic: a file, a heading, or what is near by meaning ("auto").
@@ -65,6 +73,7 @@ def gather(
         templates: wordings for the cells of tables, as `Templates.parse` reads them.
         encoding: of text files that are not UTF-8.
         largest: megabytes of the largest file that is read.
+        generator: what finds facts in passages; None for those that stand in rows, questions with answers and the like.
 
     Raises:
         IntakeError: an option or a source that cannot be used, or sources that hold nothing at all.
@@ -88,8 +97,22 @@ def gather(
         raise IntakeError(_nothing(left))
     if topics == "auto" and topic is None:
         agreeing = _clustered(agreeing[0])
+    if generator is not None:
+        agreeing, dropped = with_facts(agreeing, generator, encoder=_encoder(), quiet=quiet)
+        agreeing, disagreeing = agreed(agreeing)
+        lost += dropped + disagreeing
     notes = [note for _, contents in read for note in contents.notes] + notes + _long(agreeing)
     return Gathered(tuple(agreeing), (*left, *lost), tuple(notes), tuple(read))
+
+
+def _encoder() -> Encoder | None:
+    """The embedded encoder, where its package is installed: it tells which questions ask for the same."""
+    from lorary.routing.encoder import EMBEDDED, EncoderError, load_encoder
+
+    try:
+        return load_encoder(EMBEDDED)
+    except EncoderError:
+        return None
 
 
 def _clustered(source: Source) -> list[Source]:

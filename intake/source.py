@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from lorary.bank.documents import Passage
 from lorary.bank.facts import NAME, NAME_RULE, Fact
@@ -95,11 +95,18 @@ def left_out(where: str, what: object, why: str) -> LeftOut:
     return LeftOut(where, text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…", why)
 
 
+@runtime_checkable
 class Generator(Protocol):
     """What proposes facts that a passage states. It may propose none. It never invents a topic or a source."""
 
-    def propose(self, passage: Passage, covered: Sequence[Fact], topic: str) -> list[Fact]:
-        """Facts of the passage that `covered` does not tell yet.
+    def propose(
+        self, passage: Passage, covered: Sequence[Fact], topic: str, *, before: str = "", missed: Sequence[str] = ()
+    ) -> Iterable[Fact | LeftOut]:
+        """Facts of the passage that `covered` does not tell yet, and what was left out.
+
+        Args:
+            before: what stands before the passage in its document, for what its pronouns mean.
+            missed: in a second round, the sentences of the passage that no fact tells anything of.
 
         Each has `topic` as its topic, the passage's source as its `source`, a short answer that stands in the passage,
         a statement that holds the answer, and one question wording at least.
