@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import regex
 
 from lorary.bank.facts import Fact, comparable
-from lorary.intake.kinds import is_role, kind_of
+from lorary.intake.kinds import Kind, is_role, kind_of
 from lorary.intake.sections import Block, plain
 from lorary.intake.source import UNDECIDED, LeftOut, Unreadable, left_out
 from lorary.intake.spreadsheets import as_table
@@ -173,9 +173,7 @@ def _lines(block: Block, source: str, about: str, stated: Stated) -> None:
     if definition := _DEFINITION.match(block.text.strip()):
         term, meaning = plain(definition["term"]), shortened(plain(definition["meaning"]))
         if len(meaning.split()) <= LONGEST_ANSWER:
-            wordings = (f"What does {term} mean?", f"Define {term}.", f"{term}: what is it?", f"Explain {term}.")
-            fact = Fact(UNDECIDED, f"What is {term}?", meaning, wordings, statement=f"{term}: {meaning}", source=source)
-            stated.facts.append(fact)
+            stated.facts.append(cell_fact("meaning", term, meaning, Kind.TEXT, source))
         return
     written = [line for line in block.text.split("\n") if line.strip()]
     keyed = [_key(plain(line)) for line in written]

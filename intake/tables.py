@@ -18,6 +18,8 @@ from lorary.tables import counted
 
 EMPTY = {"", "-", "–", "—", "?", "n/a", "na", "none", "null", "nan", "#n/a", "tbd"}
 """What people write into a cell that holds nothing, in lower case."""
+MOST_CELLS = 200_000
+"""Of a table; a memory recalls some hundred facts, so a larger one would make a bank that nobody can write."""
 LONGEST_ANSWER = 40
 """The words of the longest cell that is an answer; a longer one is a text to be read."""
 _MOSTLY_DISTINCT, _HALF_DISTINCT = 0.8, 0.5
@@ -70,6 +72,10 @@ def read_table(table: Table, where: str, entity: str | None = None, templates: T
         templates: wordings that the user gives; they stand before those by rule.
     """
     reading = Reading()
+    if (count := len(table.rows) * len(table.columns)) > MOST_CELLS:
+        why = f"the table has more than {MOST_CELLS:,} cells; give the rows that matter"
+        reading.left.append(left_out(where, f"{count:,} cells", why))
+        return reading
     key = _entity_column(table, entity)
     if key is None:
         why = f"the table has no column {entity!r}" if entity else "no column says what each row is about"

@@ -8,6 +8,22 @@ import regex
 
 from lorary.intake.kinds import PLACE, Kind
 
+_SINGULAR = {
+    "address",
+    "status",
+    "business",
+    "gas",
+    "bus",
+    "news",
+    "is",
+    "was",
+    "has",
+    "does",
+    "this",
+    "its",
+    "basis",
+    "lens",
+}
 _ADJECTIVES = {
     "price": ("How much does {e} cost?", "What does {e} cost?", "How much is {e}?"),
     "cost": ("How much does {e} cost?", "What does {e} cost?", "How much is {e}?"),
@@ -32,6 +48,10 @@ _ADJECTIVE = regex.compile(
     r"(?i)(?:in|on|under|out of|up to) .+|vegan|open|new|safe|fragile"
     r"|\p{L}+(?:ed|able|ible|ful|ic|al|ive|ous|less|proof|free)"
 )
+_MEANS = regex.compile(
+    r"(?i)meaning|definition|explanation|what (?:it|this|that) (?:is|means)(?: about)?|what is it\??"
+)
+_CLAUSE = regex.compile(r"(?i)(?:what|who|whom|whose|where|when|why|how|which)\b.*\s")
 _PLURAL = regex.compile(r"(?i).*[^su]s")
 
 
@@ -42,6 +62,10 @@ def wordings(column: str, entity: str, kind: Kind) -> tuple[str, ...]:
         column: the attribute, as it stands within a sentence: "alarm code".
         entity: what has it, as it stands within a sentence: "the lathe", "Ormen station".
     """
+    if _MEANS.fullmatch(column):
+        return tuple(map(_sentence, _meaning(entity)))
+    if _CLAUSE.match(column):
+        return tuple(map(_sentence, _clause(column, entity)))
     special = _SPECIAL.get(kind, lambda column, entity: ())(column, entity)
     plain = () if _replaces(column, kind) else _plain(column, entity)
     return tuple(dict.fromkeys(_sentence(wording) for wording in (*special, *plain)))
@@ -49,6 +73,8 @@ def wordings(column: str, entity: str, kind: Kind) -> tuple[str, ...]:
 
 def statement(column: str, entity: str, value: str, kind: Kind) -> str:
     """The sentence that states the value of an attribute, which holds the value as it is written."""
+    if _MEANS.fullmatch(column) or _CLAUSE.match(column):
+        return _sentence(f"{entity}, {column}: {value}")
     if kind is Kind.YES_NO:
         return _sentence(f"{_yes_no(column, entity)[0]} {value[0].upper()}{value[1:]}.")
     if by := _BY.fullmatch(column):
@@ -59,6 +85,28 @@ def statement(column: str, entity: str, value: str, kind: Kind) -> str:
         return _sentence(f"{entity} {column} at {value}.")
     end = "" if value.endswith((".", "!", "?")) else "."
     return _sentence(f"the {column} of {entity} {'are' if _is_plural(column) else 'is'} {value}{end}")
+
+
+def _meaning(entity: str) -> tuple[str, ...]:
+    return (
+        f"what is {entity}?",
+        f"what does {entity} mean?",
+        f"define {entity}.",
+        f"{entity}: what is it?",
+        f"explain {entity}.",
+        f"tell me what {entity} is.",
+    )
+
+
+def _clause(column: str, entity: str) -> tuple[str, ...]:
+    """For a column that is a question of its own, such as "what it holds"."""
+    return (
+        f"{entity}: {column}?",
+        f"tell me about {entity}: {column}?",
+        f"about {entity}, do you know {column}?",
+        f"{column}, in the case of {entity}?",
+        f"I ask about {entity}: {column}?",
+    )
 
 
 def possessive(entity: str) -> str:
@@ -201,7 +249,7 @@ def _replaces(column: str, kind: Kind) -> bool:
 
 def _is_plural(column: str) -> bool:
     last = column.rsplit(" ", 1)[-1]
-    return bool(_PLURAL.fullmatch(last)) and last.lower() not in ("address", "status", "business", "gas", "bus", "news")
+    return bool(_PLURAL.fullmatch(last)) and last.lower() not in _SINGULAR
 
 
 def _sentence(text: str) -> str:

@@ -84,6 +84,27 @@ def test_wordings_and_statement_suit_the_kind(column, kind, value, question, sta
     assert statement(column, "Ormen", value, kind) == stated
 
 
+@pytest.mark.parametrize(
+    ("column", "first", "stated"),
+    [
+        ("what it is", "What is the gate?", "The gate, what it is: a door"),
+        ("what it holds", "The gate: what it holds?", None),
+    ],
+)
+def test_a_column_that_is_a_clause(column, first, stated):
+    asked = wordings(column, "the gate", Kind.TEXT)
+    assert asked[0] == first
+    assert len({comparable(w) for w in asked}) == len(asked) >= 5
+    assert stated in (statement(column, "the gate", "a door", Kind.TEXT), None)
+
+
+def test_a_table_that_no_bank_could_hold_is_refused(tmp_path, capsys):
+    (tmp_path / "t.csv").write_text("Name,Room\n" + "".join(f"Ana {n},{n}\n" for n in range(100_001)))
+    status, error = run_facts(capsys, tmp_path / "t.csv", "--out", tmp_path / "facts")
+    assert status == 2
+    assert "the table has more than 200,000 cells; give the rows that matter" in error
+
+
 def test_a_workbook_is_read_as_people_see_it(tmp_path, capsys):
     status, told = run_facts(capsys, staff_xlsx(tmp_path / "staff.xlsx"), "--out", tmp_path / "facts")
     asked = answers(tmp_path / "facts" / "staff.jsonl")
