@@ -27,6 +27,10 @@ _NAMED = regex.compile(r"^(?P<sender>\p{Lu}[\p{L}\p{M}.'’-]*(?: \p{Lu}[\p{L}\p
 _NOT_ALONE = regex.compile(
     r"(?i)^(?:and|but|or|so|then|what about|how about)\b|\b(?:it|its|he|she|they|him|her|them|this|those|these)\b"
 )
+_NO_TEXT = regex.compile(
+    r"(?i)<?(?:media|image|video|audio|sticker|gif|document|contact card) omitted>?|<attached: .*>|.{0,60}\(file attached\)"
+    r"|(?:this|you deleted this) message(?: was deleted)?\.?"
+)
 _LONGEST_ANSWER = 40
 SENDERS = ("from", "sender", "author", "user", "username", "speaker", "name")
 TEXTS = ("text", "content", "message", "body")
@@ -120,7 +124,10 @@ def _messages(lines: Sequence[str], name: str, form: regex.Pattern[str]) -> tupl
             fields = match.groupdict()
             sender = (fields.get("nick") or fields["sender"]).strip()
             sender = regex.sub(r"\s+to\s+\S.*$", "", sender)
-            messages.append(Message(sender, match["text"].strip(), fields.get("when") or "", place))
+            if _NO_TEXT.fullmatch(match["text"].strip()):
+                left.append(left_out(place, line, "a message without text"))
+            else:
+                messages.append(Message(sender, match["text"].strip(), fields.get("when") or "", place))
         elif not line:
             continue
         elif not messages or _STAMPED_OTHER.match(line):

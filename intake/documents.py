@@ -15,7 +15,8 @@ from lorary.intake.chats import chat_contents, read_chat
 from lorary.intake.pages import pdf_pages, without_running_lines
 from lorary.intake.sections import Block, blocks_of, cut_at_headings, plain
 from lorary.intake.source import Contents, LeftOut, Part, Unreadable, left_out
-from lorary.intake.stated import is_generic, stated_in
+from lorary.intake.stated import stated_in
+from lorary.intake.subjects import is_generic, subject_of
 from lorary.intake.texts import read_text
 
 WRITTEN = (".md", ".markdown", ".txt", ".text")
@@ -104,7 +105,7 @@ def _title(path: Path, pages: list[tuple[str, str]]) -> str:
     else:
         title = ""
     named = (title, " ".join(regex.split(r"[-_\s]+", path.stem)))
-    return next((name for name in named if name and not is_generic(name) and not name.endswith("?")), "")
+    return next((subject_of(name) for name in named if name and not is_generic(name) and not name.endswith("?")), "")
 
 
 def _converted(data: bytes, suffix: str) -> str:

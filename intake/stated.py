@@ -12,6 +12,7 @@ from lorary.intake.kinds import Kind, is_role, kind_of
 from lorary.intake.sections import Block, plain
 from lorary.intake.source import UNDECIDED, LeftOut, Unreadable, left_out
 from lorary.intake.spreadsheets import as_table
+from lorary.intake.subjects import asks, is_question, subject_under, unnumbered
 from lorary.intake.tables import LONGEST_ANSWER, as_words, cell_fact, is_empty, read_table
 
 _NO_SENTENCE = 4
@@ -30,14 +31,7 @@ _NO_KEY = regex.compile(
 """What stands before a colon and is no attribute of anything."""
 _BOLD_KEY = regex.compile(r"(\*\*|__)[^*_\n]{1,60}(?::\1|\1\s*:)\s*\S")
 _LONGEST_VALUE = 12
-_ASKS = regex.compile(
-    r"(?i)(?:who|whom|whose|what|when|where|which|why|how|is|are|can|could|do|does|did|may|must|should|will|would|has|have)\b"
-)
 _DEFINITION = regex.compile(r"(?s)^(?P<term>[^\n:]{1,120})\n+:\s+(?P<meaning>.+)$")
-_GENERIC = regex.compile(
-    r"(?i)(?:(?:section|chapter|part)\s+)?[\d.]*\s*:?\s*(?:overview|introduction|summary|general|details?|specifications?|data"
-    r"|technical data|contacts?|notes?|facts?|properties|information|faqs?|key facts|conclusion|appendix|about|description)"
-)
 _KEY_HEADS = {"key", "property", "field", "attribute", "item", "parameter", "name", "what", ""}
 _VALUE_HEADS = {"value", "description", "details", "content", "setting", ""}
 
@@ -69,20 +63,20 @@ def stated_in(blocks: Sequence[Block], name: str, title: str, place: str = "") -
         place: the page, where the file has pages.
     """
     stated, open_question = Stated(), None
-    asking = [b for b in blocks if (_is_question(b.text) if b.kind == "heading" else _question(b))]
+    asking = [b for b in blocks if (is_question(b.text) if b.kind == "heading" else _question(b))]
     for block in blocks:
-        under = [heading for heading in block.headings if not _is_question(heading)]
+        under = [heading for heading in block.headings if not is_question(heading)]
         source = ", ".join(filter(None, (name, place, under[-1] if under else "")))
         if block.kind == "heading":
             _close(open_question, stated)
-            is_question = block in asking and (len(asking) > 1 or _ASKS.match(_unnumbered(block.text)))
+            asked_above = block in asking and (len(asking) > 1 or asks(block.text))
             open_question = (
-                _Question(_unnumbered(block.text), source, f"{name}, line {block.line}") if is_question else None
+                _Question(unnumbered(block.text), source, f"{name}, line {block.line}") if asked_above else None
             )
         elif block.kind == "table":
             _close(open_question, stated)
             open_question = None
-            _table(block, source, _about(block, title), stated)
+            _table(block, source, subject_under(block.headings, title), stated)
         elif asked := _question(block):
             _close(open_question, stated)
             open_question = _Question(asked[0], source, f"{name}, line {block.line}", [asked[1]] if asked[1] else [])
@@ -92,24 +86,13 @@ def stated_in(blocks: Sequence[Block], name: str, title: str, place: str = "") -
         else:
             _close(open_question, stated)
             open_question = None
-            _lines(block, source, _about(block, title), stated)
+            _lines(block, source, subject_under(block.headings, title), stated)
     _close(open_question, stated)
     if stated.cut:
         stated.notes.append(
             f"{name}: of {stated.cut} long answers the first sentence was taken; the document holds them whole"
         )
     return stated
-
-
-def _is_question(heading: str) -> bool:
-    """Whether a heading asks something; "The bigger picture: saviour or not?" only looks so."""
-    text = _unnumbered(heading)
-    return text.endswith(("?", "？")) and (": " not in text or bool(_ASKS.match(text)))
-
-
-def is_generic(heading: str) -> bool:
-    """Whether a heading, such as "Overview", does not say what stands below it is about."""
-    return bool(_GENERIC.fullmatch(heading)) or not regex.search(r"\p{L}{2}", heading)
 
 
 def question_fact(question: str, answer: str, source: str) -> Fact:
@@ -121,7 +104,7 @@ def _question(block: Block) -> tuple[str, str] | None:
     text = block.text.strip()
     bold = _BOLD.match(text)
     if bold and bold["bold"].rstrip().endswith(("?", "？")):
-        return _unnumbered(plain(bold["bold"])), plain(bold["rest"])
+        return unnumbered(plain(bold["bold"])), plain(bold["rest"])
     lines = [plain(line) for line in text.split("\n")]
     if asked := _ASKED.match(lines[0]):
         answer = " ".join(lines[1:])
@@ -236,15 +219,3 @@ def _holds_keys(header: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
     later = {kind_of("", [value]) for _, value in others if not is_empty(value)}
     digits = not regex.search(r"\d", first[1]) and all(regex.search(r"\d", row[1]) for row in others)
     return not (is_role(first[1]) or digits or (len(later) == 1 and kind_of("", [first[1]]) not in later))
-
-
-def _about(block: Block, title: str) -> str:
-    """What a line is about: the nearest heading that says it, else the document's title."""
-    telling = [heading for heading in block.headings if not is_generic(heading) and not heading.endswith("?")]
-    return _unnumbered(telling[-1]).rstrip(" :.") if telling else title
-
-
-def _unnumbered(text: str) -> str:
-    return regex.sub(
-        r"^\s*(?:(?:section|chapter|part|step|phase|risk)\s+)?\d+(?:\.\d+)*\s*[.):]?\s+(?=\S)", "", text, flags=regex.I
-    )

@@ -41,6 +41,9 @@ _ADJECTIVES = {
 }
 """What is asked of numbers by other words than the name of the column; {e} is the entity."""
 _PARTICIPLE = regex.compile(r"(?i)(?:\p{L}{2,}ed|born|built|made|sold|bought|written|won|lost|begun|due)")
+_SPAN = regex.compile(
+    r"(?i)(?P<state>closed|open|valid|available|booked|reserved|\p{L}{2,}ed) (?P<end>from|until|till|since)"
+)
 _VERB = regex.compile(r"(?i)(?:open|close|start|begin|end|leave|depart|arrive|expire|finish|land)s")
 _BY = regex.compile(r"(?i)(?P<verb>\p{L}{2,}ed|built|made|led|run|written) by")
 _IS = regex.compile(r"(?i)(?P<verb>is|are|has|have|can|does|was|will) (?P<rest>.+)")
@@ -79,6 +82,8 @@ def statement(column: str, entity: str, value: str, kind: Kind) -> str:
         return _sentence(f"{_yes_no(column, entity)[0]} {value[0].upper()}{value[1:]}.")
     if by := _BY.fullmatch(column):
         return _sentence(f"{entity} was {by['verb']} by {value}.")
+    if kind in (Kind.DATE, Kind.YEAR, Kind.TIME) and _SPAN.fullmatch(column):
+        return _sentence(f"{entity} is {column} {value}.")
     if kind in (Kind.DATE, Kind.YEAR) and _PARTICIPLE.fullmatch(column):
         return _sentence(f"{entity} was {column} {'in' if kind is Kind.YEAR else 'on'} {value}.")
     if kind is Kind.TIME and _VERB.fullmatch(column):
@@ -158,6 +163,15 @@ def _when(column: str, entity: str, year: bool = False) -> tuple[str, ...]:
             f"tell me when {entity} {column}.",
             f"do you know when {entity} {column}?",
         )
+    if span := _SPAN.fullmatch(column):
+        state, end = span["state"], span["end"]
+        return (
+            f"{end} when is {entity} {state}?",
+            f"{entity} is {state} {end} when?",
+            f"tell me {end} when {entity} is {state}.",
+            f"do you know {end} when {entity} is {state}?",
+            f"{end} which {'year' if year else 'day'} is {entity} {state}?",
+        )
     if _PARTICIPLE.fullmatch(column):
         exact = f"in which year was {entity} {column}?" if year else f"on which date was {entity} {column}?"
         return (
@@ -175,7 +189,7 @@ def _time(column: str, entity: str) -> tuple[str, ...]:
     if _VERB.fullmatch(column):
         verb = column[:-1]
         return (*_when(column, entity), f"at what time does {entity} {verb}?", f"what time does {entity} {verb}?")
-    return (f"at what time is the {column} of {entity}?",)
+    return _when(column, entity) if _SPAN.fullmatch(column) else (f"at what time is the {column} of {entity}?",)
 
 
 def _number(column: str, entity: str) -> tuple[str, ...]:
@@ -243,7 +257,8 @@ _SPECIAL: dict[Kind, Callable[[str, str], tuple[str, ...]]] = {
 
 def _replaces(column: str, kind: Kind) -> bool:
     """Whether "the COLUMN of ENTITY" is no English, so that the plain wordings are left out."""
-    timed = kind in (Kind.DATE, Kind.YEAR, Kind.TIME) and (_PARTICIPLE.fullmatch(column) or _VERB.fullmatch(column))
+    forms = (_PARTICIPLE, _VERB, _SPAN)
+    timed = kind in (Kind.DATE, Kind.YEAR, Kind.TIME) and any(form.fullmatch(column) for form in forms)
     return bool(kind is Kind.YES_NO or timed or (kind is Kind.PERSON and _BY.fullmatch(column)))
 
 

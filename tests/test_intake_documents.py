@@ -10,9 +10,9 @@ def test_a_pdf_is_read_page_by_page(tmp_path, capsys):
     status, told = run_facts(capsys, manual_pdf(tmp_path / "manual.pdf"), "--out", tmp_path / "facts")
     assert status == 0
     sources = {fact["question"]: fact["source"] for fact in read_lines(tmp_path / "facts" / "manual.jsonl")}
-    assert sources["What is the serial number of Lathe manual?"] == "manual.pdf, page 1, Lathe manual"
+    assert sources["What is the serial number of Lathe?"] == "manual.pdf, page 1, Lathe manual"
     asked = answers(tmp_path / "facts" / "manual.jsonl")
-    assert asked["What is the voltage of Lathe manual?"] == "400 V"
+    assert asked["What is the voltage of Lathe?"] == "400 V"
     assert asked["What is the pressure of Press 4?"] == "62 bar"
     assert [(item["where"], item["why"]) for item in told["left_out"]] == [
         ("manual.pdf, page 2", "it has no text; a scanned page needs OCR first")
@@ -214,6 +214,15 @@ def test_what_markdown_states(tmp_path, capsys):
         ("What is missing?", "the question has no answer")
     ]
     assert (tmp_path / "facts" / "ormen.md").read_text() == MARKDOWN.strip() + "\n"
+
+
+@pytest.mark.parametrize(
+    "title", ["Welcome to Kestrel", "Kestrel - Staff handbook", "User manual for Kestrel", "About Kestrel"]
+)
+def test_what_a_title_is_about(title, tmp_path, capsys):
+    (tmp_path / "a.md").write_text(f"# {title}\n\n## Contacts\n\n- Manager: Nils Aakre\n- Code: larch-42\n")
+    run_facts(capsys, tmp_path / "a.md", "--out", tmp_path / "facts")
+    assert answers(tmp_path / "facts" / "a.jsonl")["Who is the manager of Kestrel?"] == "Nils Aakre"
 
 
 @pytest.mark.parametrize(

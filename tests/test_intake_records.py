@@ -119,7 +119,8 @@ OIL = "Which oil does the lathe need?"
 ENCRYPTED = "01/03/2024, 10:20 - Messages are encrypted"
 CHATS = {
     "brackets.txt": f"[01/03/2024, 10:22:03] Ana: {OIL}\n[01/03/2024, 10:23:00] Ben Holm: ISO 32\nand no other",
-    "dash.txt": f"{ENCRYPTED}\n01/03/2024, 10:22 - Ana: {OIL}\n01/03/2024, 10:23 - Ben Holm: ISO 32\nand no other",
+    "dash.txt": f"{ENCRYPTED}\n01/03/2024, 10:22 - Ana: {OIL}\n01/03/2024, 10:23 - Ben Holm: ISO 32\nand no other\n"
+    "01/03/2024, 10:24 - Ana: <Media omitted>",
     "nicks.txt": "[10:22] <Ana> Which oil does the lathe need?\n[10:23] <Ben Holm> ISO 32\n[10:24] <Ana> Thanks",
     "names.txt": "Ana: Which oil does the lathe need?\nBen Holm: ISO 32\nAna: Thanks\nBen Holm: Fine",
     "telegram.json": json.dumps(
@@ -157,7 +158,9 @@ def test_chats_tell_who_said_what_when(name, tmp_path, capsys):
     if name != "names.txt":
         assert "10:2" in fact["source"]
         assert "10:22" in document
-    assert [item["what"] for item in told["left_out"]] == ([ENCRYPTED] if name == "dash.txt" else [])
+    assert [item["what"] for item in told["left_out"]] == (
+        [ENCRYPTED, "01/03/2024, 10:24 - Ana: <Media omitted>"] if name == "dash.txt" else []
+    )
 
 
 def test_lines_with_colons_are_no_chat(tmp_path, capsys):

@@ -70,6 +70,7 @@ def test_kinds_of_columns(column, values, kind):
         ("owner", Kind.PERSON, "Ana", "Who is Ormen's owner?", "The owner of Ormen is Ana."),
         ("founded by", Kind.PERSON, "Ana", "Who founded Ormen?", "Ormen was founded by Ana."),
         ("founded", Kind.YEAR, "1999", "In which year was Ormen founded?", "Ormen was founded in 1999."),
+        ("closed until", Kind.DATE, "1 May", "Until when is Ormen closed?", "Ormen is closed until 1 May."),
         ("opens", Kind.TIME, "9:00", "At what time does Ormen open?", "Ormen opens at 9:00."),
         ("lamps", Kind.NUMBER, "12", "How many lamps does Ormen have?", "The lamps of Ormen are 12."),
         ("in use", Kind.YES_NO, "no", "Is Ormen in use?", "Is Ormen in use? No."),
