@@ -45,6 +45,13 @@ def facts(argv: list[str]) -> None:
         default="file",
         help="what becomes a topic: each file, each heading, or what is near by meaning",
     )
+    parser.add_argument(
+        "--facts-a-topic",
+        metavar="N",
+        type=int,
+        default=200,
+        help="facts of the largest topic, since a memory holds so many well; one of facts alone is split, rows together",
+    )
     parser.add_argument("--topic", metavar="NAME", help="one topic of this name for everything")
     parser.add_argument(
         "--entity",
@@ -74,7 +81,7 @@ def facts(argv: list[str]) -> None:
     from lorary.intake.writing import check_out, is_one_file, write_sources
 
     check_out(options.out, options.replace)
-    settings = taken(options, "topics", "topic", "entity", "templates", "encoding", "largest", "quiet")
+    settings = taken(options, "topics", "topic", "entity", "templates", "encoding", "largest", "facts_a_topic", "quiet")
     generator = generator_named(options.generator, **taken(options, "endpoint", "model"))
     gathered = gather(options.sources, generator=generator, **settings)
     files = write_sources(gathered.sources, options.out, options.replace)

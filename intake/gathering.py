@@ -13,6 +13,7 @@ from lorary.intake.agreement import agreed
 from lorary.intake.making import with_facts
 from lorary.intake.reading import File, files_in, read_file
 from lorary.intake.source import Contents, Generator, IntakeError, LeftOut, Source
+from lorary.intake.splitting import FACTS_A_TOPIC, split
 from lorary.intake.templates import Templates
 from lorary.intake.texts import check_encoding
 from lorary.intake.topics import By, topics_of
@@ -60,6 +61,7 @@ def gather(
     encoding: str | None = None,
     largest: float = 50.0,
     generator: Generator | None = None,
+    facts_a_topic: int = FACTS_A_TOPIC,
     quiet: bool = True,
 ) -> Gathered:
     """What files and folders hold, as topics with facts and passages. Nothing is written.
@@ -74,11 +76,14 @@ def gather(
         encoding: of text files that are not UTF-8.
         largest: megabytes of the largest file that is read.
         generator: what finds facts in passages; None for those that stand in rows, questions with answers and the like.
+        facts_a_topic: facts of the largest topic; a larger one without a document is split.
 
     Raises:
         IntakeError: an option or a source that cannot be used, or sources that hold nothing at all.
     """
     check_encoding(encoding)
+    if facts_a_topic < 1:
+        raise IntakeError(f"a topic of {facts_a_topic} facts holds nothing; give --facts-a-topic 1 or more")
     if topic is not None and not NAME.fullmatch(topic):
         raise IntakeError(f"{topic!r} cannot name a memory; a name is {NAME_RULE}")
     wordings = Templates.parse(templates)
@@ -101,8 +106,9 @@ def gather(
         agreeing, dropped = with_facts(agreeing, generator, encoder=_encoder(), quiet=quiet)
         agreeing, disagreeing = agreed(agreeing)
         lost += dropped + disagreeing
-    notes = [note for _, contents in read for note in contents.notes] + notes + _long(agreeing)
-    return Gathered(tuple(agreeing), (*left, *lost), tuple(notes), tuple(read))
+    parts, split_notes = split(agreeing, facts_a_topic) if topic is None else (agreeing, [])
+    notes = [note for _, contents in read for note in contents.notes] + notes + _long(agreeing) + split_notes
+    return Gathered(tuple(parts), (*left, *lost), tuple(notes), tuple(read))
 
 
 def _encoder() -> Encoder | None:

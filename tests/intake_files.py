@@ -9,9 +9,12 @@ from lorary.__main__ import main
 
 
 def run_facts(capsys, *arguments):
-    """(exit status, decoded --json output or the error line) of `lorary facts`."""
+    """(exit status, decoded --json output or the error line) of `lorary facts`, of what sources state themselves.
+
+    Prose is read by no generator, unless an argument names one.
+    """
     capsys.readouterr()
-    status = main(["facts", *map(str, arguments), "--json", "--quiet"])
+    status = main(["facts", "--generator", "none", *map(str, arguments), "--json", "--quiet"])
     told = capsys.readouterr()
     return status, json.loads(told.out) if status == 0 else told.err
 

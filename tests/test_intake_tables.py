@@ -23,7 +23,7 @@ def stations(tmp_path):
 
 
 def test_200_rows_of_6_columns_are_1000_facts_by_one_command(stations, tmp_path, capsys):
-    status, told = run_facts(capsys, stations, "--out", tmp_path / "facts")
+    status, told = run_facts(capsys, stations, "--out", tmp_path / "facts", "--facts-a-topic", 1000)
     assert (status, told["left_out"], told["notes"]) == (0, [], [])
     assert told["topics"] == [{"topic": "stations", "facts": 1000, "passages": 0}]
     facts = read_lines(tmp_path / "facts" / "stations.jsonl")
@@ -39,6 +39,23 @@ def test_200_rows_of_6_columns_are_1000_facts_by_one_command(stations, tmp_path,
     assert asked["When was Station 5 founded?"] == "1905"
     assert asked["In which city is Station 3?"] == "Ormen"
     assert asked["How much does Station 2 cost?"] == "2.50 EUR"
+
+
+def test_a_topic_that_is_too_large_is_split_between_rows(stations, tmp_path, capsys):
+    _, told = run_facts(capsys, stations, "--out", tmp_path / "facts")
+    topics = {topic["topic"]: topic["facts"] for topic in told["topics"]}
+    assert topics == {f"stations-{number}": 200 for number in range(1, 6)}
+    assert told["notes"] == [
+        "stations has 1,000 facts, and a memory holds 200 well: it became 5 topics, stations-1 to stations-5"
+    ]
+    owners = {}
+    for topic in topics:
+        for fact in read_lines(tmp_path / "facts" / f"{topic}.jsonl"):
+            owners.setdefault(fact["source"], set()).add(topic)
+    assert len(owners) == 200
+    assert all(len(topics_of_row) == 1 for topics_of_row in owners.values())
+    status, error = run_facts(capsys, stations, "--out", tmp_path / "none", "--facts-a-topic", 0)
+    assert (status, "give --facts-a-topic 1 or more" in error) == (2, True)
 
 
 @pytest.mark.parametrize(
