@@ -6,24 +6,9 @@ from collections.abc import Callable
 
 import regex
 
+from lorary.intake.columns import ADJECTIVE, BY, CLAUSE, IS, MEANS, PARTICIPLE, SPAN, VERB, is_plural
 from lorary.intake.kinds import PLACE, Kind
 
-_SINGULAR = {
-    "address",
-    "status",
-    "business",
-    "gas",
-    "bus",
-    "news",
-    "is",
-    "was",
-    "has",
-    "does",
-    "this",
-    "its",
-    "basis",
-    "lens",
-}
 _ADJECTIVES = {
     "price": ("How much does {e} cost?", "What does {e} cost?", "How much is {e}?"),
     "cost": ("How much does {e} cost?", "What does {e} cost?", "How much is {e}?"),
@@ -40,22 +25,6 @@ _ADJECTIVES = {
     "salary": ("How much does {e} earn?",),
 }
 """What is asked of numbers by other words than the name of the column; {e} is the entity."""
-_PARTICIPLE = regex.compile(r"(?i)(?:\p{L}{2,}ed|born|built|made|sold|bought|written|won|lost|begun|due)")
-_SPAN = regex.compile(
-    r"(?i)(?P<state>closed|open|valid|available|booked|reserved|\p{L}{2,}ed) (?P<end>from|until|till|since)"
-)
-_VERB = regex.compile(r"(?i)(?:open|close|start|begin|end|leave|depart|arrive|expire|finish|land)s")
-_BY = regex.compile(r"(?i)(?P<verb>\p{L}{2,}ed|built|made|led|run|written) by")
-_IS = regex.compile(r"(?i)(?P<verb>is|are|has|have|can|does|was|will) (?P<rest>.+)")
-_ADJECTIVE = regex.compile(
-    r"(?i)(?:in|on|under|out of|up to) .+|vegan|open|new|safe|fragile"
-    r"|\p{L}+(?:ed|able|ible|ful|ic|al|ive|ous|less|proof|free)"
-)
-_MEANS = regex.compile(
-    r"(?i)meaning|definition|explanation|what (?:it|this|that) (?:is|means)(?: about)?|what is it\??"
-)
-_CLAUSE = regex.compile(r"(?i)(?:what|who|whom|whose|where|when|why|how|which)\b.*\s")
-_PLURAL = regex.compile(r"(?i).*[^su]s")
 
 
 def wordings(column: str, entity: str, kind: Kind) -> tuple[str, ...]:
@@ -65,9 +34,9 @@ def wordings(column: str, entity: str, kind: Kind) -> tuple[str, ...]:
         column: the attribute, as it stands within a sentence: "alarm code".
         entity: what has it, as it stands within a sentence: "the lathe", "Ormen station".
     """
-    if _MEANS.fullmatch(column):
+    if MEANS.fullmatch(column):
         return tuple(map(_sentence, _meaning(entity)))
-    if _CLAUSE.match(column):
+    if CLAUSE.match(column):
         return tuple(map(_sentence, _clause(column, entity)))
     special = _SPECIAL.get(kind, lambda column, entity: ())(column, entity)
     plain = () if _replaces(column, kind) else _plain(column, entity)
@@ -76,20 +45,20 @@ def wordings(column: str, entity: str, kind: Kind) -> tuple[str, ...]:
 
 def statement(column: str, entity: str, value: str, kind: Kind) -> str:
     """The sentence that states the value of an attribute, which holds the value as it is written."""
-    if _MEANS.fullmatch(column) or _CLAUSE.match(column):
+    if MEANS.fullmatch(column) or CLAUSE.match(column):
         return _sentence(f"{entity}, {column}: {value}")
     if kind is Kind.YES_NO:
         return _sentence(f"{_yes_no(column, entity)[0]} {value[0].upper()}{value[1:]}.")
-    if by := _BY.fullmatch(column):
+    if by := BY.fullmatch(column):
         return _sentence(f"{entity} was {by['verb']} by {value}.")
-    if kind in (Kind.DATE, Kind.YEAR, Kind.TIME) and _SPAN.fullmatch(column):
+    if kind in (Kind.DATE, Kind.YEAR, Kind.TIME) and SPAN.fullmatch(column):
         return _sentence(f"{entity} is {column} {value}.")
-    if kind in (Kind.DATE, Kind.YEAR) and _PARTICIPLE.fullmatch(column):
+    if kind in (Kind.DATE, Kind.YEAR) and PARTICIPLE.fullmatch(column):
         return _sentence(f"{entity} was {column} {'in' if kind is Kind.YEAR else 'on'} {value}.")
-    if kind is Kind.TIME and _VERB.fullmatch(column):
+    if kind is Kind.TIME and VERB.fullmatch(column):
         return _sentence(f"{entity} {column} at {value}.")
     end = "" if value.endswith((".", "!", "?")) else "."
-    return _sentence(f"the {column} of {entity} {'are' if _is_plural(column) else 'is'} {value}{end}")
+    return _sentence(f"the {column} of {entity} {'are' if is_plural(column) else 'is'} {value}{end}")
 
 
 def _meaning(entity: str) -> tuple[str, ...]:
@@ -119,7 +88,7 @@ def possessive(entity: str) -> str:
 
 
 def _plain(column: str, entity: str) -> tuple[str, ...]:
-    whose, verb = possessive(entity), "are" if _is_plural(column) else "is"
+    whose, verb = possessive(entity), "are" if is_plural(column) else "is"
     return (
         f"what {verb} the {column} of {entity}?",
         f"what {verb} {whose} {column}?",
@@ -134,7 +103,7 @@ def _plain(column: str, entity: str) -> tuple[str, ...]:
 
 def _person(column: str, entity: str) -> tuple[str, ...]:
     whose = possessive(entity)
-    if by := _BY.fullmatch(column):
+    if by := BY.fullmatch(column):
         verb = by["verb"]
         active = {"written": "wrote", "run": "ran"}.get(verb, verb)
         return (
@@ -156,14 +125,14 @@ def _person(column: str, entity: str) -> tuple[str, ...]:
 
 
 def _when(column: str, entity: str, year: bool = False) -> tuple[str, ...]:
-    if _VERB.fullmatch(column):
+    if VERB.fullmatch(column):
         verb = column[:-1]
         return (
             f"when does {entity} {verb}?",
             f"tell me when {entity} {column}.",
             f"do you know when {entity} {column}?",
         )
-    if span := _SPAN.fullmatch(column):
+    if span := SPAN.fullmatch(column):
         state, end = span["state"], span["end"]
         return (
             f"{end} when is {entity} {state}?",
@@ -172,7 +141,7 @@ def _when(column: str, entity: str, year: bool = False) -> tuple[str, ...]:
             f"do you know {end} when {entity} is {state}?",
             f"{end} which {'year' if year else 'day'} is {entity} {state}?",
         )
-    if _PARTICIPLE.fullmatch(column):
+    if PARTICIPLE.fullmatch(column):
         exact = f"in which year was {entity} {column}?" if year else f"on which date was {entity} {column}?"
         return (
             f"when was {entity} {column}?",
@@ -186,17 +155,17 @@ def _when(column: str, entity: str, year: bool = False) -> tuple[str, ...]:
 
 
 def _time(column: str, entity: str) -> tuple[str, ...]:
-    if _VERB.fullmatch(column):
+    if VERB.fullmatch(column):
         verb = column[:-1]
         return (*_when(column, entity), f"at what time does {entity} {verb}?", f"what time does {entity} {verb}?")
-    return _when(column, entity) if _SPAN.fullmatch(column) else (f"at what time is the {column} of {entity}?",)
+    return _when(column, entity) if SPAN.fullmatch(column) else (f"at what time is the {column} of {entity}?",)
 
 
 def _number(column: str, entity: str) -> tuple[str, ...]:
     counted = regex.sub(r"(?i)^(?:number|no\.?|count) of ", "", column)
     if known := _ADJECTIVES.get(column.lower().split(" ")[-1], ()):
         return tuple(wording.format(e=entity) for wording in known)
-    if _is_plural(counted):
+    if is_plural(counted):
         return (
             f"how many {counted} does {entity} have?",
             f"tell me how many {counted} {entity} has.",
@@ -224,11 +193,11 @@ def _place(column: str, entity: str) -> tuple[str, ...]:
 
 
 def _yes_no(column: str, entity: str) -> tuple[str, ...]:
-    if stated := _IS.fullmatch(column):
+    if stated := IS.fullmatch(column):
         verb, rest = stated["verb"].lower(), stated["rest"]
         first = f"does {entity} have {rest}?" if verb in ("has", "have") else f"{verb} {entity} {rest}?"
         clause = f"{entity} {'has' if verb == 'have' else verb} {rest}"
-    elif _ADJECTIVE.fullmatch(column):
+    elif ADJECTIVE.fullmatch(column):
         first, clause = f"is {entity} {column}?", f"{entity} is {column}"
     else:
         first, clause = f"does {entity} have {column}?", f"{entity} has {column}"
@@ -257,14 +226,9 @@ _SPECIAL: dict[Kind, Callable[[str, str], tuple[str, ...]]] = {
 
 def _replaces(column: str, kind: Kind) -> bool:
     """Whether "the COLUMN of ENTITY" is no English, so that the plain wordings are left out."""
-    forms = (_PARTICIPLE, _VERB, _SPAN)
+    forms = (PARTICIPLE, VERB, SPAN)
     timed = kind in (Kind.DATE, Kind.YEAR, Kind.TIME) and any(form.fullmatch(column) for form in forms)
-    return bool(kind is Kind.YES_NO or timed or (kind is Kind.PERSON and _BY.fullmatch(column)))
-
-
-def _is_plural(column: str) -> bool:
-    last = column.rsplit(" ", 1)[-1]
-    return bool(_PLURAL.fullmatch(last)) and last.lower() not in _SINGULAR
+    return bool(kind is Kind.YES_NO or timed or (kind is Kind.PERSON and BY.fullmatch(column)))
 
 
 def _sentence(text: str) -> str:
