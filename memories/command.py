@@ -136,7 +136,7 @@ def add(argv: list[str]) -> None:
     name = options.name or (
         Path(options.documents[0]).stem if not options.adapter and len(options.documents) == 1 else None
     )
-    with MemoryBank.change(options.bank) as bank:
+    with MemoryBank.change(options.bank, note="add") as bank:
         encoder = load_encoder(bank.encoder) if facts or documents else None
         source = Path(options.adapter) if options.adapter else None
         memory = bank.add(
@@ -150,7 +150,9 @@ def add(argv: list[str]) -> None:
 
 def remove(argv: list[str]) -> None:
     """Takes a memory out of a bank."""
-    parser = Options("remove", "Takes a memory out of a bank or composite, and deletes its folder there.", "BANK NAME")
+    parser = Options(
+        "remove", "Takes a memory out of a bank or composite, and deletes it there with all its versions.", "BANK NAME"
+    )
     parser.add_argument("bank", metavar="BANK", help="folder of the bank or composite")
     parser.add_argument("name", metavar="NAME", help="name of the memory; `lorary list BANK` shows them")
     options = parser.parse_args(argv)
