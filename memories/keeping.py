@@ -49,9 +49,9 @@ def update(argv: list[str]) -> None:
     parser.add_quiet()
     parser.add_json("what was changed")
     parser.add_argument(
-        "--anew", action="store_true", help="by the recipe below, not by the one that the memory was written with"
+        "--anew", action="store_true", help="by the default recipe, not by the one that the memory was written with"
     )
-    parser.add_record(Recipe, "how the memory is written, with --anew or where it is new")
+    parser.add_record(Recipe, "how the memory is written; if none of these is given, as it was before")
     options = parser.parse_args(argv)
     recipe = made(Recipe, options)
     from lorary.bank.manifest import read_manifest
@@ -59,12 +59,13 @@ def update(argv: list[str]) -> None:
     from lorary.memories.updating import update as run
 
     known = options.name in read_manifest(Path(options.bank)).versions
+    as_before = known and not options.anew and recipe == Recipe()
     documents = read_documents_of_topics(options.facts, options.name)
     (change,) = run(
         options.bank,
         read_topics(options.facts, options.name, beside=documents),
         documents,
-        recipe=recipe if options.anew or not known else None,
+        recipe=None if as_before else recipe,
         keep_wordings=not options.replace_wordings,
         check_base=options.check_base,
         quiet=options.quiet,

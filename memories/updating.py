@@ -103,7 +103,8 @@ def update(
             changed = {topic: plan for topic, plan in plans.items() if plan is not None}
             if check_base:
                 contradictions += [told for topic in changed for told in with_base(topic, new[topic], loaded)]
-            for memories in written(loaded, bank.revision, changed, processes, quiet):
+            count = processes if base is None else 1  # a base that is given may be known here alone
+            for memories in written(loaded, bank.revision, changed, count, quiet):
                 for memory in memories:
                     passages = after.get(memory.name, _documents(bank, memory.name))
                     bank.add(replace(memory, documents=passages), encoder=encoder, replace_existing=True)

@@ -183,9 +183,11 @@ def test_the_command(stored, tmp_path, capsys):
     ]
     memory = MemoryBank.load(stored)["ormen"]
     assert (memory.card["recipe"]["max_epochs"], memory.documents[0].source) == (2, "page.md")
-    anew = ["--anew", "--max-epochs", "1", "--r", "1", "--json"]
-    assert main(["update", str(stored), "ormen", str(facts), *anew, "--quiet"]) == 0
+    other = ["--max-epochs", "1", "--r", "1", "--json"]
+    assert main(["update", str(stored), "ormen", str(facts), *other, "--quiet"]) == 0
     change = json.loads(capsys.readouterr().out)
     assert (change["version"], change["difference"]) == (3, {"added": 0, "updated": 0, "removed": 0})
     assert MemoryBank.load(stored)["ormen"].card["recipe"]["r"] == 1
-    assert roll_back(stored, "ormen", 1).number == 4
+    assert main(["update", str(stored), "ormen", str(facts), "--anew", "--quiet"]) == 0
+    assert MemoryBank.load(stored)["ormen"].card["recipe"]["r"] == Recipe().r
+    assert roll_back(stored, "ormen", 1).number == 5
