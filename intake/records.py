@@ -55,6 +55,12 @@ def read_records(
             rows.append((where, record))
         else:
             left.append(left_out(where, json.dumps(record, ensure_ascii=False), "no reader knows its fields"))
+    if messages:  # what joins a chat, or changes its name, is no row of a table
+        left += [
+            left_out(where, ", ".join(map(str, row.values())), "a record of the chat that nobody said")
+            for where, row in rows
+        ]
+        rows = []
     kinds = (pairs_contents(found, name), _chat(messages, name), _rows(rows, name, entity, templates))
     parts = tuple(part for contents in kinds for part in contents.parts)
     left += [item for contents in kinds for item in contents.left_out]

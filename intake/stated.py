@@ -103,7 +103,7 @@ def _question(block: Block) -> tuple[str, str] | None:
     """(question, its answer or an empty text) where a block asks one; None for other blocks."""
     text = block.text.strip()
     bold = _BOLD.match(text)
-    if bold and bold["bold"].rstrip().endswith(("?", "？")):
+    if bold and is_question(plain(bold["bold"])):
         return unnumbered(plain(bold["bold"])), plain(bold["rest"])
     lines = [plain(line) for line in text.split("\n")]
     if asked := _ASKED.match(lines[0]):

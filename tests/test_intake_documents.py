@@ -229,6 +229,7 @@ def test_what_a_title_is_about(title, tmp_path, capsys):
     "text",
     [
         "# News\n\n## The bigger picture: saviour or not?\n\nDarker shadows loom over the city.\n",
+        "**The bigger picture: saviour or not?**\n\nDarker shadows loom over the city.\n",
         "**BREAKING NEWS: the ring changes everything**\n\nBy the sea, people are happy.\n",
         "We met at noon: nobody was there.\n\nThe reason: nobody had been asked.\n",
     ],

@@ -163,6 +163,15 @@ def test_chats_tell_who_said_what_when(name, tmp_path, capsys):
     )
 
 
+def test_what_nobody_said_is_no_row_of_a_table(tmp_path, capsys):
+    said = {"from": "Ana", "date": "2024-03-01T10:22:03", "text": "The lathe needs ISO 32."}
+    joined = {"type": "service", "actor": "Ben", "action": "joined"}
+    (tmp_path / "works.json").write_text(json.dumps({"name": "Works", "messages": [joined, said]}))
+    _, told = run_facts(capsys, tmp_path / "works.json", "--out", tmp_path / "facts")
+    assert told["topics"] == [{"topic": "works", "facts": 0, "passages": 1}]
+    assert [item["why"] for item in told["left_out"]] == ["a record of the chat that nobody said"]
+
+
 def test_lines_with_colons_are_no_chat(tmp_path, capsys):
     (tmp_path / "lathe.txt").write_text("Oil: ISO 32\nKeeper: Ana Ruiz\nVoltage: 400 V\n")
     _, _told = run_facts(capsys, tmp_path / "lathe.txt", "--out", tmp_path / "facts")
