@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
 from hashlib import sha256
 from pathlib import Path
@@ -23,9 +24,9 @@ from lorary.bank.memory import Memory
 from lorary.base.layers import block_linears, fingerprint, layer_of, layers_path, mlp_targets
 from lorary.base.loading import EMBEDDED, Base, load_base
 from lorary.base.rows import default_split
-from lorary.errors import LoraryWarning
+from lorary.errors import LoraryError, LoraryWarning
 from lorary.memories.certifying import damage, failing, fullness, measured_under
-from lorary.memories.groups import side_by_side, write_groups
+from lorary.memories.groups import Take, side_by_side, write_groups
 from lorary.memories.rows import distinct, kept_for_validation
 from lorary.memories.topics import read_documents_of_topics, read_topics
 from lorary.memories.writing import Recipe, Written
@@ -46,6 +47,7 @@ def build(
     local_files_only: bool = False,
     as_one: str | None = None,
     processes: int | None = None,
+    cluster: str | None = None,
     fresh: bool = False,
     quiet: bool = False,
 ) -> MemoryBank:
@@ -60,19 +62,24 @@ def build(
         revision, local_files_only: of a base from a hub, as transformers takes them.
         as_one: the name of one memory that all facts go into, whatever their topics: one large LoRA to compare with.
         processes: that write groups of memories side by side, where the base is given by name; None: one a core.
+        cluster: address of a Dask scheduler whose workers write the groups instead, such as "tcp://10.0.0.5:8786".
         fresh: write every memory anew.
 
     Raises:
         FactError, DocumentError, BaseError, BankError: bad input, before anything is trained.
+        ClusterError: the cluster cannot be used, or its workers cannot write.
     """
+    if cluster is not None and processes is not None:
+        raise LoraryError("processes of this machine or a cluster's workers write, not both; give processes or cluster")
     recipe, out = recipe or Recipe(), Path(out)
     documents = read_documents_of_topics(facts, as_one)
     topics = read_topics(facts, as_one, beside=documents)
     encoder = encoder_name(encoder)
     where: dict[str, Any] = {"revision": revision, "local_files_only": local_files_only}
-    loaded = load_base(base, **where) if isinstance(base, str) else base
-    base_fingerprint = fingerprint(loaded.model)
-    with writing(out):  # for the whole run: a change by another writer would forbid to save what was trained
+    # The folder is locked for the whole run: a change by another writer would forbid to save what was trained.
+    with _workers(cluster) as take, writing(out):
+        loaded = load_base(base, **where) if isinstance(base, str) else base
+        base_fingerprint = fingerprint(loaded.model)
         bank = _open(out, loaded, base_fingerprint, encoder)
         sources = {topic: written_from(group, recipe, base_fingerprint) for topic, group in topics.items()}
         for topic in topics:
@@ -89,7 +96,8 @@ def build(
             reports = [bars.start(f"writing {named(group)}", recipe.max_epochs).report for group in groups]
             facts_of_groups = [[facts_of[t] for t in group] for group in groups]
             recipes = [recipe] * len(groups)
-            for made in write_groups(loaded, where, facts_of_groups, recipes, split_layer, reports, processes):
+            by = {"processes": processes, "take": take}
+            for made in write_groups(loaded, where, facts_of_groups, recipes, split_layer, reports, **by):
                 results = made.written
                 for topic, result in zip(groups[made.number], results, strict=True):
                     memory = to_memory(topic, facts_of[topic], result, loaded, recipe, split_layer)
@@ -103,6 +111,15 @@ def build(
         if _add_documents(bank, documents, encoder):
             bank.save(out, note="build")
         return bank
+
+
+def _workers(cluster: str | None) -> AbstractContextManager[Take | None]:
+    """What has a cluster write; None without an address."""
+    if cluster is None:
+        return nullcontext()
+    from lorary.memories.cluster import connected  # not above: the extra `cluster` brings what it needs
+
+    return connected(cluster)
 
 
 def _add_documents(bank: MemoryBank, documents: Mapping[str, tuple[Passage, ...]], encoder: str) -> list[str]:

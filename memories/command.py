@@ -71,6 +71,9 @@ def build(argv: list[str]) -> None:
     parser.add_argument(
         "--processes", type=int, metavar="N", help="memories written side by side; by default one a core"
     )
+    parser.add_argument(
+        "--cluster", metavar="ADDRESS", help="Dask scheduler whose workers write instead: tcp://HOST:8786"
+    )
     parser.add_argument("--fresh", action="store_true", help="write every memory anew")
     parser.add_quiet()
     parser.add_json("the certificates")
@@ -79,7 +82,8 @@ def build(argv: list[str]) -> None:
     recipe = made(Recipe, options)  # a bad value is told before anything is imported or read
     from lorary.memories.building import build as run
 
-    passed = taken(options, "out", "base", "encoder", "revision", "local_files_only", "as_one", "processes", "fresh")
+    names = "out", "base", "encoder", "revision", "local_files_only", "as_one", "processes", "cluster", "fresh"
+    passed = taken(options, *names)
     bank = run(options.facts, recipe=recipe, quiet=options.quiet, **passed)
     cards = {memory.name: memory.card.get("certificate", {}) for memory in bank}
     if options.json:

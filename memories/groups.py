@@ -1,4 +1,4 @@
-"""Groups of memories written side by side, each in a process of its own with its share of the cores.
+"""Groups of memories as jobs, which processes of this machine or the workers of a cluster take.
 
 One small model keeps a single core busy: its products are too small for a second thread to help. What a group holds
 is the recipe's choice, never the number of processes, so the same seeds give the same memories on any machine.
@@ -9,9 +9,10 @@ from __future__ import annotations
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ from joblib import Parallel, delayed
 from torch import Tensor
 
 from lorary.bank.facts import Fact
+from lorary.base.layers import BaseError, fingerprint
 from lorary.base.loading import Base, load_base
 from lorary.errors import LoraryError
 from lorary.memories.rows import Known, states_of
@@ -37,6 +39,37 @@ class Result(NamedTuple):
     written: list[Written]
     seconds: float
     processor_seconds: float
+
+
+@dataclass(frozen=True)
+class Job:
+    """A group to write, as it travels to another process: facts and recipe as they are, the base by its name.
+
+    Args:
+        number: of the group.
+        load: what loads the base again by its name (`load_base`).
+        base_fingerprint: of the base that is meant; another one of the same name is refused.
+        shared: facts that several groups show.
+    """
+
+    number: int
+    base: str
+    load: tuple[tuple[str, Any], ...]
+    base_fingerprint: str
+    group: Group
+    recipe: Recipe
+    split_layer: int
+    shared: tuple[Fact, ...]
+
+    def __call__(self, report: Report) -> Result:
+        """Writes the group in this process, which keeps the base for its next job."""
+        by = self.base, self.load, self.base_fingerprint
+        known = _known(*by, self.split_layer, self.shared)
+        return _timed(self.number, _loaded(*by), self.group, self.recipe, self.split_layer, report, known)
+
+
+Take = Callable[[Sequence[Job], Sequence[Report]], Iterator[Result]]
+"""Does jobs elsewhere: yields results as they are finished, and hands on what each job reports meanwhile."""
 
 
 def side_by_side(groups: int, processes: int | None, device: torch.device) -> int:
@@ -59,6 +92,7 @@ def write_groups(
     reports: Sequence[Report],
     processes: int,
     shared: Sequence[Fact] = (),
+    take: Take | None = None,
 ) -> Iterator[Result]:
     """The memories of each group, as groups are finished.
 
@@ -68,20 +102,26 @@ def write_groups(
         load: how other processes load the base again by its name (`load_base`).
         recipes: one a group.
         reports: one a group, called as `write` calls it.
+        processes: of this machine that write.
+        take: who writes instead of them.
     """
-    if processes <= 1:
+    if take is None and processes <= 1:
         known = states_of(base, shared, split_layer) if shared else None
         for number, group in enumerate(groups):
             yield _timed(number, base, group, recipes[number], split_layer, reports[number], known)
         return
+    # Other machines multiply other types fastest, so this one's goes with the name.
+    by = base.name, tuple({**load, "dtype": base.model.dtype}.items()), fingerprint(base.model)
+    jobs = [Job(n, *by, group, recipes[n], split_layer, tuple(shared)) for n, group in enumerate(groups)]
+    yield from (take or partial(_by_processes, processes))(jobs, reports)
+
+
+def _by_processes(processes: int, jobs: Sequence[Job], reports: Sequence[Report]) -> Iterator[Result]:
     threads = max(1, torch.get_num_threads() // processes)
     parallel = Parallel(n_jobs=processes, return_as="generator_unordered", inner_max_num_threads=threads)
-    with _told([len(group) for group in groups], reports) as places:
+    with _told([len(job.group) for job in jobs], reports) as places:
         work = delayed(_in_a_process)
-        yield from parallel(
-            work(number, base.name, load, group, recipes[number], split_layer, places[number], tuple(shared))
-            for number, group in enumerate(groups)
-        )
+        yield from parallel(work(job, place) for job, place in zip(jobs, places, strict=True))
 
 
 def _timed(
@@ -93,35 +133,33 @@ def _timed(
 
 
 @lru_cache(maxsize=1)
-def _loaded(name: str, load: tuple[tuple[str, Any], ...]) -> Base:
-    """The base, loaded once a process."""
+def _loaded(name: str, load: tuple[tuple[str, Any], ...], base_fingerprint: str) -> Base:
+    """The base, loaded once a process. Raises BaseError where its name stands for another one here."""
     silence_loading_bars()
-    return load_base(name, **dict(load))
+    base = load_base(name, **dict(load))
+    if fingerprint(base.model) != base_fingerprint:
+        raise BaseError(
+            f"base {name!r} is another base here than where the command was given; put the same files there, or give a "
+            "name that means the same everywhere"
+        )
+    return base
 
 
 @lru_cache(maxsize=1)
-def _known(name: str, load: tuple[tuple[str, Any], ...], split_layer: int, shared: tuple[Fact, ...]) -> Known | None:
+def _known(
+    name: str, load: tuple[tuple[str, Any], ...], base_fingerprint: str, split_layer: int, shared: tuple[Fact, ...]
+) -> Known | None:
     """The states of the facts that groups share, run once a process."""
-    return states_of(_loaded(name, load), shared, split_layer) if shared else None
+    return states_of(_loaded(name, load, base_fingerprint), shared, split_layer) if shared else None
 
 
-def _in_a_process(
-    number: int,
-    name: str,
-    load: dict[str, Any],
-    group: Group,
-    recipe: Recipe,
-    split_layer: int,
-    place: Path,
-    shared: tuple[Fact, ...],
-) -> Result:
-    state = _shared(place, len(group))
+def _in_a_process(job: Job, place: Path) -> Result:
+    state = _shared(place, len(job.group))
 
     def report(passes: float, recall: list[float]) -> None:
         state.copy_(torch.tensor([passes, *recall]))
 
-    by = tuple(load.items())
-    return _timed(number, _loaded(name, by), group, recipe, split_layer, report, _known(name, by, split_layer, shared))
+    return job(report)
 
 
 def _shared(place: Path, memories: int) -> Tensor:

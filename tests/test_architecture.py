@@ -24,6 +24,7 @@ FOLDERS = {m.__name__.split(".")[1]: Path(m.__file__).parent for m in HOUSES}
 PACKAGES = ("bank", "base", "routing", "model", "answering")
 CORE = [path for place in (ROOT, *(ROOT / package for package in PACKAGES)) for path in place.glob("*.py")]
 DOORS = {
+    "distributed": {"cluster.py"},
     "lightning": {"router_training", "research"},
     "peft": {"memories", "research"},
     "faiss": {"index.py"},

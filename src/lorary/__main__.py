@@ -141,6 +141,7 @@ EXTRAS = {
     "eval": ("rouge_score", "matplotlib", "jinja2"),
     "embedded": ("gguf",),
     "intake": ("markitdown", "pypdfium2", "openpyxl", "charset_normalizer", "markdown_it"),
+    "cluster": ("distributed",),
 }
 """Extra → the modules that only it installs."""
 
