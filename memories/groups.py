@@ -50,6 +50,7 @@ class Job:
         load: what loads the base again by its name (`load_base`).
         base_fingerprint: of the base that is meant; another one of the same name is refused.
         shared: facts that several groups show.
+        threads: that a CPU computes with; their number decides how sums are rounded.
     """
 
     number: int
@@ -60,12 +61,18 @@ class Job:
     recipe: Recipe
     split_layer: int
     shared: tuple[Fact, ...]
+    threads: int
 
     def __call__(self, report: Report) -> Result:
         """Writes the group in this process, which keeps the base for its next job."""
         by = self.base, self.load, self.base_fingerprint
-        known = _known(*by, self.split_layer, self.shared)
-        return _timed(self.number, _loaded(*by), self.group, self.recipe, self.split_layer, report, known)
+        before = torch.get_num_threads()
+        torch.set_num_threads(self.threads)
+        try:
+            known = _known(*by, self.split_layer, self.shared)
+            return _timed(self.number, _loaded(*by), self.group, self.recipe, self.split_layer, report, known)
+        finally:
+            torch.set_num_threads(before)
 
 
 Take = Callable[[Sequence[Job], Sequence[Report]], Iterator[Result]]
@@ -102,8 +109,8 @@ def write_groups(
         load: how other processes load the base again by its name (`load_base`).
         recipes: one a group.
         reports: one a group, called as `write` calls it.
-        processes: of this machine that write.
-        take: who writes instead of them.
+        processes: of this machine that write, each with its share of the threads.
+        take: who writes instead of them, with as many threads each, so that they write the same.
     """
     if take is None and processes <= 1:
         known = states_of(base, shared, split_layer) if shared else None
@@ -112,12 +119,12 @@ def write_groups(
         return
     # Other machines multiply other types fastest, so this one's goes with the name.
     by = base.name, tuple({**load, "dtype": base.model.dtype}.items()), fingerprint(base.model)
-    jobs = [Job(n, *by, group, recipes[n], split_layer, tuple(shared)) for n, group in enumerate(groups)]
-    yield from (take or partial(_by_processes, processes))(jobs, reports)
+    threads = max(1, torch.get_num_threads() // max(1, processes))
+    jobs = [Job(n, *by, group, recipes[n], split_layer, tuple(shared), threads) for n, group in enumerate(groups)]
+    yield from (take or partial(_by_processes, processes, threads))(jobs, reports)
 
 
-def _by_processes(processes: int, jobs: Sequence[Job], reports: Sequence[Report]) -> Iterator[Result]:
-    threads = max(1, torch.get_num_threads() // processes)
+def _by_processes(processes: int, threads: int, jobs: Sequence[Job], reports: Sequence[Report]) -> Iterator[Result]:
     parallel = Parallel(n_jobs=processes, return_as="generator_unordered", inner_max_num_threads=threads)
     with _told([len(job.group) for job in jobs], reports) as places:
         work = delayed(_in_a_process)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 from conftest import FACTS, pico_model
 
 from lorary.bank.facts import FactError
+from lorary.base.layers import BaseError, fingerprint
 from lorary.errors import LoraryError
-from lorary.memories import build
+from lorary.memories import build, groups
 from lorary.memories.groups import side_by_side
 from lorary.memories.writing import Recipe
 from lorary.routing.encoder import load_encoder
@@ -53,6 +55,22 @@ def test_two_processes_write_what_one_writes(folder):
 def test_the_number_of_processes(groups, processes, threads, want, monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     assert side_by_side(groups, processes, torch.device("cpu")) == want
+
+
+def test_a_job_computes_with_its_own_number_of_threads_and_leaves_the_process_s(base, monkeypatch):
+    """How many threads share a sum decides how it is rounded."""
+    threads, write = [], groups.write
+    monkeypatch.setattr(groups, "write", lambda *of: threads.append(torch.get_num_threads()) or write(*of))
+    load, recipe = (("dtype", base.model.dtype),), Recipe(split_layer=1, max_epochs=1)
+    job = groups.Job(7, base.name, load, fingerprint(base.model), [FACTS["lamps"]], recipe, 1, (), threads=2)
+    result = job(lambda *_: None)
+    assert (result.number, threads, torch.get_num_threads()) == (7, [2], 1)
+    with pytest.raises(BaseError, match="is another base here than where the command was given"):
+        replace(job, base_fingerprint="another")(lambda *_: None)
+
+
+def test_no_group_is_no_work(base):
+    assert list(groups.write_groups(base, {}, [], [], 1, [], processes=2)) == []
 
 
 def test_an_accelerator_writes_in_one_process():
