@@ -52,7 +52,7 @@ def save_base(place, tokenizer, seed=0):
 @contextmanager
 def scheduler(workers=0, threads=1, **settings):
     """The address of a scheduler in this process, with workers in processes of their own that a nanny starts again."""
-    kind = {"threads_per_worker": threads, "dashboard_address": None, "silence_logs": 50}
+    kind = {"threads_per_worker": threads, "dashboard_address": ":0", "silence_logs": 50}
     with dask.config.set(settings), LocalCluster(n_workers=workers, **kind) as cluster:
         yield cluster.scheduler_address
 
