@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from random import Random
@@ -46,44 +47,75 @@ def about(wording: str, subject: str, names: frozenset[str]) -> str | None:
     return None if wording[start:end].lower() == subject.lower() else wording[:start] + subject + wording[end:]
 
 
-def near_misses(router: Router, wordings: Sequence[str], seed: int, most: int = _MOST) -> list[str]:
-    """Questions about the bank's subjects for what nothing states, half of them the wordings about other subjects, and half
-    general questions.
-
-    A question that a fact about its subject may answer is left out: one whose words without names are near to those of a
-    wording that names the subject.
+@dataclass(frozen=True)
+class _Made:
+    """A question about a subject that was made of another.
 
     Args:
-        wordings: questions that nothing trained on.
+        like: wordings that ask the same as it, of other subjects.
+        memory: that the wording it was made of belongs to; "" where it was made of none.
+    """
+
+    text: str
+    subject: str
+    like: tuple[str, ...] = ()
+    memory: str = ""
+
+
+def near_misses(router: Router, seed: int, most: int = _MOST) -> list[str]:
+    """Questions about the bank's subjects for what nothing states, half of them validation wordings about other subjects, and
+    half general questions.
+
+    A question that a fact may answer is left out. It is near, without names, to a wording that names its subject; or the
+    fact that it was made of has such a wording, since oblique wordings of one thing may be far apart; or it was made of a
+    wording of a memory that names the subject: a kingdom's bird is asked for by the name of its capital, too.
     """
     names, chance = router.names, Random(seed)
-    facts = [fact for memory in router.bank for fact in memory.facts]
-    who = subjects(facts, names)
+    facts = [(memory.name, fact) for memory in router.bank for fact in memory.facts]
+    who = subjects([fact for _, fact in facts], names)
     if not who:
         return []
     templates = read_questions(Path(__file__).parent / "unstated.jsonl")
-    general = [(template.replace(_GAP, one), one) for one in who for template in templates]
-    swapped = [(text, one) for w in wordings for one in (chance.choice(who),) if (text := about(w, one, names))]
-    drawn = [pair for pairs in (general, swapped) for pair in chance.sample(pairs, min(len(pairs), most // 2))]
-    near = _nearness(router, drawn, facts)
-    return [text for (text, _), alike in zip(drawn, near, strict=True) if alike < _ALIKE]
+    general = [_Made(template.replace(_GAP, one), one) for one in who for template in templates]
+    swapped = [
+        _Made(text, one, fact.trained, memory)
+        for memory, fact in facts
+        for wording in fact.validation
+        for one in (chance.choice(who),)
+        if (text := about(wording, one, names))
+    ]
+    drawn = [made for kind in (general, swapped) for made in chance.sample(kind, min(len(kind), most // 2))]
+    naming = _naming(router, {made.subject.lower() for made in drawn})
+    near = _nearness(router, drawn, naming)
+    return [
+        made.text
+        for made, alike in zip(drawn, near, strict=True)
+        if alike < _ALIKE and made.memory not in {memory for memory, _ in naming.get(made.subject.lower(), ())}
+    ]
 
 
-def _nearness(router: Router, questions: Sequence[tuple[str, str]], facts: Sequence[Fact]) -> list[float]:
-    """For each (question, subject) the greatest cosine, both without names, to a trained wording that names the subject."""
-    if not questions:
-        return []
-    wanted = {subject.lower() for _, subject in questions}
-    naming: dict[str, list[str]] = {}
-    for fact in facts:
-        for wording in fact.trained:
+def _naming(router: Router, wanted: Set[str]) -> dict[str, list[tuple[str, str]]]:
+    """For each wanted subject, in lower case, the (memory, trained wording) pairs that name it."""
+    naming: dict[str, list[tuple[str, str]]] = {}
+    for memory in router.bank:
+        for wording in memory.wordings:
             for run in {run.lower() for run in _runs(wording, router.names)} & wanted:
-                naming.setdefault(run, []).append(wording)
-    bare = {text: router.without_names([text])[0] for text in (*(q for q, _ in questions), *chain(*naming.values()))}
+                naming.setdefault(run, []).append((memory.name, wording))
+    return naming
+
+
+def _nearness(router: Router, made: Sequence[_Made], naming: Mapping[str, Sequence[tuple[str, str]]]) -> list[float]:
+    """For each question the greatest cosine, without names, of it or what is like it and a trained wording that names its
+    subject; 0 where none does."""
+    if not made:
+        return []
+    wordings = {subject: [wording for _, wording in own] for subject, own in naming.items()}
+    asked = [(one.text, *one.like) for one in made]
+    bare = {text: router.without_names([text])[0] for text in chain(*asked, *wordings.values())}
     places = {text: place for place, text in enumerate(dict.fromkeys(bare.values()))}
     keys = router.get_encoder().encode(list(places))
-    rows = {subject: torch.tensor([places[bare[w]] for w in own]) for subject, own in naming.items()}
+    rows = {subject: torch.tensor([places[bare[wording]] for wording in own]) for subject, own in wordings.items()}
     return [
-        float((keys[rows[subject.lower()]] @ keys[places[bare[text]]]).max()) if subject.lower() in rows else 0.0
-        for text, subject in questions
+        float((keys[rows[subject]] @ keys[[places[bare[text]] for text in texts]].T).max()) if subject in rows else 0.0
+        for texts, subject in zip(asked, (one.subject.lower() for one in made), strict=True)
     ]

@@ -122,7 +122,7 @@ def questions_of(model: LoraryForCausalLM, data: RoutingData) -> list[tuple[str,
     kinds = [
         [example.text for example in validation if example.memory == none],
         [example.text for example in data.strangers.examples],
-        near_misses(model.router, [text for text, _, _ in known], data.seed),
+        near_misses(model.router, data.seed),
     ]
     kinds = [kind for kind in kinds if kind]
     share = _UNKNOWN * len(known) / max(len(kinds), 1)

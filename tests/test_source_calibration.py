@@ -79,18 +79,46 @@ def test_a_wording_is_about_another_subject():
 
 
 def test_near_misses_ask_for_what_no_fact_about_their_subject_states(model):
-    validation = [w for m in model.router.bank for f in m.facts for w in f.validation]
-    made = near_misses(model.router, validation, seed=0)
-    assert made == near_misses(model.router, validation, seed=0)
+    made = near_misses(model.router, seed=0)
+    assert made == near_misses(model.router, seed=0)
     assert len(made) > 20
     assert all(any(name in text for name in ("Ormen", "Velka")) for text in made)
     # Both stations have a cook and a code, so a swapped wording asks for what is stated.
-    assert not any("cook" in text or "code" in text for text in made)
-    bank = model.router.bank
-    bank.memories["velka"] = replace(bank["velka"], facts=bank["velka"].facts[:1]).with_keys(model.router.get_encoder())
-    router = assemble(bank, _base(model), encoder=model.router.get_encoder()).router
-    swapped = [text for seed in range(8) for text in near_misses(router, ["Ormen airlock code?"], seed)]
-    assert "Velka airlock code?" in swapped
+    assert not any("cook" in text or "airlock code" in text for text in made)
+    assert "Velka airlock code?" in _swapped(model, lambda bank: bank["velka"].facts[:1])
+
+
+def test_oblique_wordings_of_what_a_subject_has_make_no_near_misses(model):
+    """No wording of Velka is near to an oblique one of Ormen, but their facts have a wording in common."""
+
+    def oblique(bank):
+        asked = replace(bank["ormen"].facts[1], validation=("Someone waits in the cold outside Ormen. What to press?",))
+        bank.memories["ormen"] = replace(bank["ormen"], facts=(bank["ormen"].facts[0], asked))
+        return bank["velka"].facts
+
+    assert not any("cold outside" in text for text in _swapped(model, oblique))
+    without_codes = _swapped(model, lambda bank: [oblique(bank)[0]])
+    assert any("cold outside Velka" in text for text in without_codes)
+
+
+def test_a_memory_s_wordings_are_not_asked_of_a_subject_that_it_names(model):
+    def of_one_memory(bank):
+        own = (*bank["ormen"].facts, replace(bank["velka"].facts[0], topic="ormen"))
+        bank.memories["ormen"] = replace(bank["ormen"], facts=own)
+        return ()
+
+    assert "Velka airlock code?" not in _swapped(model, of_one_memory)
+
+
+def _swapped(model, facts):
+    """The near-misses of some seeds, of a bank whose memory of Velka holds other facts."""
+    bank, encoder = model.router.bank, model.router.get_encoder()
+    own = tuple(facts(bank))
+    bank.memories["velka"] = replace(bank["velka"], facts=own)
+    for name in bank.names:
+        bank.memories[name] = bank[name].with_keys(encoder)
+    router = assemble(bank, _base(model), encoder=encoder).router
+    return [text for seed in range(8) for text in near_misses(router, seed)]
 
 
 def _base(model):

@@ -13,7 +13,17 @@ from transformers import TextStreamer
 from lorary.__main__ import main
 from lorary.answering import answer
 from lorary.answering.answers import answers
-from lorary.answering.evidence import BEFORE, ROUTED, Evidence, Fit, Reply, before, shared_names
+from lorary.answering.evidence import (
+    BEFORE,
+    ROUTED,
+    Evidence,
+    Fit,
+    Reply,
+    asked_for,
+    before,
+    shared_meaning,
+    shared_names,
+)
 from lorary.answering.judging import Draft, gather, judge
 from lorary.answering.likelihood import answer_probabilities
 from lorary.answering.lookup import look_up, same, stored_as, support
@@ -91,6 +101,26 @@ def test_names_that_a_fact_does_not_hold_are_seen():
     assert shared_names("Does Velka know of Tresk?", wordings, bank) == 0.5  # the bank knows no Tresk
     assert shared_names("who cooks?", wordings, bank) == 0.5
     assert shared_names("qui cuisine chez andre\u0301", ["Qui cuisine chez André ?"], frozenset({"andré"})) == 1.0
+
+
+def test_words_are_had_as_far_as_the_nearest_one_means_the_same():
+    dog, hound, boat = torch.tensor([1.0, 0.0]), torch.tensor([0.8, 0.6]), torch.tensor([0.0, 1.0])
+    weights = asked_for([{"dog": 2.0, "called": 0.5}, {"dog": 2.0}])
+    assert weights == {"dog": 4.0, "called": 0.5}
+    wanted, rare = torch.stack([dog, boat]), torch.tensor([4.0, 1.0])
+    assert shared_meaning(wanted, hound[None], rare) == pytest.approx((4 * 0.8 + 1 * 0.6) / 5)
+    assert shared_meaning(wanted, torch.stack([boat, hound]), rare) == pytest.approx((4 * 0.8 + 1 * 1.0) / 5)
+    nothing = torch.zeros(0, 2)
+    assert shared_meaning(nothing, hound[None], torch.zeros(0)) == 0.0
+    assert shared_meaning(wanted, nothing, rare) == 0.0
+
+
+def test_other_words_for_what_a_fact_tells_fit_it_and_words_for_another_thing_do_not(composite):
+    route = answer(composite, QUESTION, policy=OPEN, max_new_tokens=2).route
+    asked = ["Who is the chef at Velka?", "Who is the dentist at Velka?", "Velka?"]
+    drafts = [Draft(text, prompt(composite.tokenizer, text), route, "Brisk", 0.9) for text in asked]
+    chef, dentist, bare = (evidence.lookup.words for evidence in gather(composite, drafts))
+    assert chef > dentist > bare
 
 
 def test_given_answers_are_as_likely_as_generated_ones(composite):

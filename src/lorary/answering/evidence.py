@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -15,7 +18,7 @@ from lorary.routing.proper_names import names_of
 from lorary.routing.router import Router
 from lorary.words import lowered, words_of
 
-BEFORE = ("similarity", "margin", "support", "asked", "names", "gate")
+BEFORE = ("similarity", "margin", "support", "asked", "words", "names", "gate")
 """Features of the question, its route and the nearest fact."""
 ROUTED = (
     *BEFORE,
@@ -41,12 +44,14 @@ class Fit:
     Args:
         support: the share of the nearest wordings' votes that its answer has (`lookup.support`).
         asked: the greatest cosine of the question and a trained wording, both without names: whether the same is asked.
+        words: how much of what the wordings ask for the question has in its words, by `shared_meaning`.
         names: the share of the question's names that the wordings hold: whether it is asked of the same; ½ without names.
     """
 
     stored: Stored
     support: float
     asked: float
+    words: float
     names: float
 
 
@@ -106,7 +111,9 @@ def fits(
         for row, fact in enumerate(stored)
     ]
     bare = {text: router.without_names([text])[0] for own in (texts, *wordings) for text in own}
-    places = {text: place for place, text in enumerate(dict.fromkeys(bare.values()))}
+    rarities = dict(zip(bare, router.lexicon.rarities(list(bare.values())), strict=True))
+    words = chain.from_iterable(rarities.values())
+    places = {text: place for place, text in enumerate(dict.fromkeys([*bare.values(), *words]))}
     keys = router.get_encoder().encode(list(places))
     told: list[Fit | None] = []
     for text, own, fact, voters in zip(texts, wordings, stored, near, strict=True):
@@ -114,9 +121,40 @@ def fits(
             told.append(None)
             continue
         alike = keys[[places[bare[wording]] for wording in own]] @ keys[places[bare[text]]]
+        weights = asked_for([rarities[wording] for wording in own])
+        meant = keys[[places[word] for word in weights]], keys[[places[word] for word in rarities[text]]]
+        words_had = shared_meaning(*meant, torch.tensor([*weights.values()]))
         votes, names = support(voters, fact.fact.answer), shared_names(text, own, router.names)
-        told.append(Fit(fact, votes, float(alike.max()), names))
+        told.append(Fit(fact, votes, float(alike.max()), words_had, names))
     return told
+
+
+def asked_for(wordings: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """How much each word tells of what some wordings ask for: its rarity, once for each wording that has it.
+
+    Args:
+        wordings: the rarity of each word of each wording.
+    """
+    weights = Counter[str]()
+    for rarities in wordings:
+        weights.update(rarities)  # type: ignore[arg-type]  # a counter adds up any numbers
+    return dict(weights)
+
+
+def shared_meaning(
+    wanted: Float[Tensor, "wanted embedding"],
+    words: Float[Tensor, "words embedding"],
+    weights: Float[Tensor, " wanted"],
+) -> float:
+    """How much of some wanted words other words mean: the weighed mean of each one's greatest cosine with any of them, 0 where
+    there are none on either side.
+
+    A mean over words of the best match, as BERTScore takes it (Zhang et al. 2020, arXiv 1904.09675), of single words, so
+    that "Whose hound is it?" has the dog that wordings ask for, and "Whose boat is it?" has not.
+    """
+    if not len(wanted) or not len(words) or not weights.sum():
+        return 0.0
+    return float((weights * (wanted @ words.T).amax(-1)).sum() / weights.sum())
 
 
 def shared_names(text: str, wordings: Sequence[str], known: frozenset[str]) -> float:
@@ -138,6 +176,7 @@ def before(route: Route, lookup: Fit | None) -> dict[str, float]:
         "margin": _within(lookup.stored.margin / 0.1, -3.0, 3.0) if lookup else 0.0,
         "support": 3 * lookup.support - 1.5 if lookup else -1.5,
         "asked": (lookup.asked - 0.6) / 0.2 if lookup else -3.0,
+        "words": (lookup.words - 0.5) / 0.1 if lookup else -2.0,
         "names": 2 * lookup.names - 1 if lookup else 0.0,
         "gate": sure if route.source == "gate" else -sure if route.source == "none" else 0.0,
     }

@@ -70,6 +70,17 @@ class Lexicon:
         rows = [postings.sums(words)[0] / postings.most(words) for words in self._numbers(texts)]
         return torch.from_numpy(np.stack(rows)) if rows else torch.zeros(0, len(self))
 
+    def rarities(self, texts: Sequence[str]) -> list[dict[str, float]]:
+        """The words of each text that count, and the inverse document frequency of each.
+
+        Only of a lexicon of words: runs of letters have no name.
+        """
+        rarity, words = self._postings().rarity, self._split(texts)
+        return [
+            {str(word): rarity[number] for word, number in zip(own, numbers, strict=True)}
+            for own, numbers in zip(words, self._numbers(texts), strict=True)
+        ]
+
     def votes(self, texts: Sequence[str], memories: Sequence[str]) -> Float[Tensor, "texts memories"]:
         """Each memory's best score, 0 for one that has no wordings. Only wordings that share a word are looked at."""
         postings = self._postings()
