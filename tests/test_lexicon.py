@@ -89,10 +89,10 @@ def test_after_any_changes_the_votes_are_those_of_the_library_s_dense_matrix(see
 
 
 def test_words_that_fewer_wordings_hold_are_rarer_and_stopwords_tell_nothing(lexicon):
-    (found,) = lexicon.rarities(["Who cooks there? Name the zeppelin!"])
-    assert list(found) == ["cooks", "name", "zeppelin"]
+    (found,) = lexicon.rarities(["Who cooks? Name the zeppelin!"])
+    assert list(found) == ["who", "cooks", "name", "zeppelin"]
     assert found["cooks"] < found["name"] < found["zeppelin"]
-    assert lexicon.rarities(["Who is it?", ""]) == [{}, {}]
+    assert lexicon.rarities(["Is it the?", ""]) == [{}, {}]
 
 
 def test_wordings_are_exchanged_in_place(lexicon):
