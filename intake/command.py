@@ -129,11 +129,7 @@ def _text(gathered: Gathered, out: str, one_file: bool) -> str:
         facts = sum(len(part.facts) for part in contents.parts)
         passages = sum(len(part.passages) for part in contents.parts)
         rows.append([file.name, f"{facts:,}", f"{passages:,}", f"{left[file.name]:,}"])
-    lines = aligned_table(rows)
-    if gathered.left_out:
-        lines += ["", "left out:"]
-        lines += [f"  {count:,} × {why} ({item.where}: {item.what})" for why, count, item in gathered.reasons]
-    lines += ["", *(f"note: {note}" for note in gathered.notes)] if gathered.notes else []
+    lines = [*aligned_table(rows), *(["", *notes] if (notes := notes_of(gathered)) else [])]
     facts = sum(len(source.facts) for source in gathered.sources)
     passages = sum(len(source.passages) for source in gathered.sources)
     held = f"{counted(facts, 'fact')} in {counted(len(gathered.sources), 'topic')}"
@@ -146,3 +142,10 @@ def _text(gathered: Gathered, out: str, one_file: bool) -> str:
         held += f", and {counted(passages, 'passage')} of documents"
     lines += ["", f"facts: {out}, {held}", f"next: read and correct them, then `lorary build {out} --out BANK`"]
     return "\n".join(lines)
+
+
+def notes_of(gathered: Gathered) -> list[str]:
+    """What was left out and why, the most frequent reason first, and what was decided that people may want to change."""
+    lines = ["left out:"] if gathered.left_out else []
+    lines += [f"  {count:,} × {why} ({item.where}: {item.what})" for why, count, item in gathered.reasons]
+    return lines + [f"note: {note}" for note in gathered.notes]

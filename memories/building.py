@@ -20,6 +20,7 @@ from lorary.bank.bank import MemoryBank
 from lorary.bank.documents import Passage, replaced
 from lorary.bank.facts import Fact
 from lorary.bank.files import MANIFEST, BankError, writing
+from lorary.bank.manifest import read_manifest
 from lorary.bank.memory import Memory
 from lorary.base.layers import block_linears, fingerprint, layer_of, layers_path, mlp_targets
 from lorary.base.loading import EMBEDDED, Base, load_base
@@ -160,6 +161,20 @@ def new_bank(base: Base, encoder: str = EMBEDDED_ENCODER) -> MemoryBank:
     """An empty bank over a loaded base."""
     model = base.model
     return MemoryBank(base.name, fingerprint(model), encoder, block_linears(model), layers_path(model), base.revision)
+
+
+def started(out: str | Path, base: str | None = None) -> None:
+    """Lets a bank stand at `out`: an empty one over the base, the embedded one where it is None, where there is none yet.
+
+    Raises:
+        BankError: another base is named than that of the bank which stands there.
+    """
+    if not (Path(out) / MANIFEST).exists():
+        new_bank(load_base(base or EMBEDDED)).save(out)
+    elif base is not None and base != (own := read_manifest(Path(out)).base):
+        raise BankError(
+            f"{out} holds a bank over base {own!r}, not {base!r}; leave the base out, or give another folder"
+        )
 
 
 def _open(out: Path, base: Base, base_fingerprint: str, encoder: str) -> MemoryBank:

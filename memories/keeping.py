@@ -74,10 +74,10 @@ def update(argv: list[str]) -> None:
     if options.json:
         print_json(asdict(change))
     else:
-        print("\n".join(_told(change)))
+        print("\n".join(change_lines(change)))
 
 
-def _told(change: Change) -> list[str]:
+def change_lines(change: Change) -> list[str]:
     """What an update did, for people."""
     facts = str(change.difference)
     documents = f", {counted(len(change.documents), 'document')}" if change.documents else ""

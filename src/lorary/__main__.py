@@ -18,6 +18,7 @@ COMMANDS = {
     "route": (USE, "lorary.inspection", "show which memory a question reaches, and why; nothing is generated"),
     "list": (USE, "lorary.inspection", "list the memories of a bank or composite"),
     "facts": (TRAIN, "lorary.intake.command", "documents, tables, FAQs, chats → facts to read and correct"),
+    "remember": (TRAIN, "lorary.commands", "sentences, or documents, tables, FAQs, chats → bank, in one step"),
     "new": (TRAIN, "lorary.memories.command", "start an empty bank over a base, to add adapters to"),
     "build": (TRAIN, "lorary.memories.command", "facts → bank: write a memory for each topic"),
     "add": (TRAIN, "lorary.memories.command", "add a stock PEFT LoRA adapter to a bank"),

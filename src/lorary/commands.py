@@ -1,4 +1,4 @@
-"""The commands that let a composite answer, `ask` and `chat`; and the `demo`."""
+"""The commands `ask` and `chat`, by which a composite answers; `remember`, which fills a bank; and the `demo`."""
 
 from __future__ import annotations
 
@@ -178,6 +178,50 @@ def _lines() -> Iterator[str]:
             return
         if line:
             yield line
+
+
+def remember(argv: list[str]) -> None:
+    """Puts what is told, or what files hold, into a bank."""
+    from lorary.intake.command import add_generator, notes_of
+
+    parser = Options(
+        "remember",
+        "Puts sentences, or what files and folders hold, into a bank in one step: what `lorary facts` makes of them, "
+        "`lorary update` writes. A bank that does not stand there yet is started. A sentence in which no fact is found is "
+        "kept as text.",
+        'BANK "SENTENCE" | SOURCE ...',
+    )
+    parser.add_argument("bank", metavar="BANK", help="folder of the bank")
+    parser.add_argument("told", metavar="SOURCE", nargs="+", help="a sentence, or a file or folder that `facts` reads")
+    parser.add_argument(
+        "--topic", metavar="NAME", help="its memory; by default each file's own, and `notes` for sentences"
+    )
+    parser.add_argument("--base", metavar="NAME", help="base of a new bank; by default the embedded one")
+    add_generator(parser)
+    parser.add_quiet()
+    parser.add_json("what was changed, left out and noted")
+    options = parser.parse_args(argv)
+    from lorary.intake.generators import generator_named
+    from lorary.intake.told import gather_told
+    from lorary.memories.building import started
+    from lorary.memories.keeping import change_lines
+    from lorary.memories.updating import update
+
+    generator = generator_named(options.generator, **taken(options, "endpoint", "model"))
+    gathered = gather_told(options.told, options.topic, generator=generator, quiet=options.quiet)
+    started(options.bank, options.base)
+    changes = update(
+        options.bank,
+        {source.topic: source.facts for source in gathered.sources if source.facts},
+        {source.topic: source.passages for source in gathered.sources if source.passages},
+        quiet=options.quiet,
+    )
+    if options.json:
+        left = [asdict(item) for item in gathered.left_out]
+        print_json({"changes": [asdict(change) for change in changes], "left_out": left, "notes": list(gathered.notes)})
+    else:
+        lines = [*notes_of(gathered), *(line for change in changes for line in change_lines(change))]
+        print("\n".join([*lines, f"bank: {options.bank}"]))
 
 
 def demo(argv: list[str]) -> None:

@@ -16,6 +16,7 @@ LONGEST = 350
 """The width of the longest passage but for its headings, in letters: about 65 English words; a wide letter counts twice."""
 ENDINGS = (".md", ".markdown", ".txt")
 """Of the files that are documents."""
+_DOCUMENT = regex.compile(r"(?i).+?\.(?:md|markdown|txt|html?|pdf|docx|csv|tsv|xlsx|jsonl?)(?=, )")
 _LONGEST_HEADING = 80
 _HEADINGS = 160
 """The width of all headings that stand before one passage."""
@@ -99,15 +100,21 @@ def read_documents(paths: Sequence[str | Path]) -> tuple[Passage, ...]:
     return tuple(passage for path in names.values() for passage in read_document(path))
 
 
+def document_of(source: str) -> str:
+    """The document that a passage is of: its source without the place in it ("manual.pdf, page 3" is of "manual.pdf")."""
+    named = _DOCUMENT.match(source)
+    return named[0] if named else source
+
+
 def replaced(documents: Sequence[Passage], by: Sequence[Passage]) -> tuple[Passage, ...]:
-    """Passages with those of newer documents, each document in the place of the one with its source, or at the end."""
-    sources: dict[str, list[Passage]] = {}
+    """Passages with those of newer documents, each document in the place of the one of its name, or at the end."""
+    named: dict[str, list[Passage]] = {}
     for passage in documents:
-        sources.setdefault(passage.source, []).append(passage)
-    sources |= {passage.source: [] for passage in by}
+        named.setdefault(document_of(passage.source), []).append(passage)
+    named |= {document_of(passage.source): [] for passage in by}
     for passage in by:
-        sources[passage.source].append(passage)
-    return tuple(passage for passages in sources.values() for passage in passages)
+        named[document_of(passage.source)].append(passage)
+    return tuple(passage for passages in named.values() for passage in passages)
 
 
 def width(text: str) -> int:

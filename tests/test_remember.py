@@ -1,0 +1,107 @@
+"""`lorary remember`: sentences and files go into a bank in one step, and nothing that is told is lost."""
+
+from __future__ import annotations
+
+import json
+from datetime import date
+
+import pytest
+
+from lorary.__main__ import main
+from lorary.bank.bank import MemoryBank
+from lorary.intake.generators import generator_named
+from lorary.intake.source import IntakeError
+from lorary.intake.told import NOTES, gather_told, told
+
+DAY = date(2026, 11, 28)
+COOK = "The cook at Ormen is Halvard Brisk."
+WISH = "remember to be kind"
+
+
+@pytest.fixture(scope="module")
+def rules():
+    return generator_named("rules")
+
+
+def test_a_sentence_becomes_facts_and_one_without_a_fact_stays_text(rules):
+    gathered = told([COOK, WISH], "ormen", generator=rules, day=DAY)
+    (source,) = gathered.sources
+    assert "Halvard Brisk" in {fact.answer for fact in source.facts}
+    assert {fact.topic for fact in source.facts} == {"ormen"}
+    assert all(fact.source.startswith("told 2026-11-28, ") and fact.statement for fact in source.facts)
+    assert [passage.text for passage in source.passages] == [WISH], "a stated sentence is a statement, no passage"
+    assert WISH in gathered.notes[0]
+
+
+def test_each_sentence_is_a_document_of_its_own():
+    (source,) = told(["One thing.", "Another thing.", "One thing."], "notes", day=DAY).sources
+    sources = [passage.source for passage in source.passages]
+    assert len(set(sources)) == 2
+    assert sources[0] == sources[2]
+
+
+def test_files_and_sentences_come_together(tmp_path, rules):
+    table = tmp_path / "staff.csv"
+    table.write_text("Name,Role,Town\nAda Quill,smith,Orvik\nBo Lund,baker,Tarn\n")
+    gathered = gather_told([str(table), COOK], generator=rules)
+    assert [source.topic for source in gathered.sources] == ["staff", NOTES]
+    (joined,) = gather_told([str(table), COOK], "one", generator=rules).sources
+    assert joined.topic == "one"
+    assert {"smith", "Halvard Brisk"} <= {fact.answer for fact in joined.facts}
+
+
+@pytest.mark.parametrize("given", ["staff.csv", "!? ...", ""])
+def test_what_is_neither_a_file_nor_a_sentence_is_refused(given):
+    with pytest.raises(IntakeError, match=r"no such file or folder|tells nothing"):
+        gather_told([given])
+
+
+def remember(capsys, *arguments):
+    code = main(["remember", *map(str, arguments), "--quiet"])
+    printed = capsys.readouterr()
+    return code, printed.out, printed.err
+
+
+def test_a_bank_is_started_then_corrected(base, tmp_path, capsys):
+    bank = tmp_path / "bank"
+    code, out, _ = remember(capsys, bank, COOK, "--topic", "ormen", "--base", base.name)
+    assert code == 0
+    assert "ormen: version 1" in out
+    before = MemoryBank.load(bank)["ormen"]
+    assert before.passages
+    assert len(before.keys) == len(before.wordings)
+    code, out, _ = remember(capsys, bank, "The cook at Ormen is Tilde Moor.", "--topic", "ormen", "--json")
+    (change,) = json.loads(out)["changes"]
+    assert change["version"] == 2
+    answers = {fact.question: fact.answer for fact in MemoryBank.load(bank)["ormen"].facts}
+    assert answers["Who is the cook at Ormen?"] == "Tilde Moor", "the latest wins"
+    assert [told["other_answer"] for told in change["contradictions"] if told["answer"] == "Tilde Moor"] == [
+        "Halvard Brisk"
+    ]
+
+
+def test_nothing_is_written_where_nothing_is_told(base, tmp_path, capsys):
+    code, _, err = remember(capsys, tmp_path / "bank", "nowhere.csv", "--base", base.name)
+    assert code == 2
+    assert "no such file or folder" in err
+    assert not (tmp_path / "bank").exists()
+
+
+def test_a_document_takes_the_place_of_its_earlier_self(base, tmp_path, capsys):
+    manual, bank = tmp_path / "manual.md", tmp_path / "bank"
+    manual.write_text("# Oil\n\nalways warm\n\n# Belt\n\nnever tight\n")
+    remember(capsys, bank, manual, "--base", base.name, "--generator", "none")
+    assert {"warm" in p.text for p in MemoryBank.load(bank)["manual"].documents} == {True, False}
+    manual.write_text("# Belt\n\nnever loose\n")
+    assert remember(capsys, bank, manual, WISH, "--topic", "manual", "--generator", "none")[0] == 0
+    texts = [passage.text for passage in MemoryBank.load(bank)["manual"].documents]
+    assert len(texts) == 2, "the section that is gone from the document is gone from the memory"
+    assert "loose" in texts[0]
+    assert WISH in texts[1]
+
+
+def test_another_base_is_refused(base, tmp_path, capsys):
+    remember(capsys, tmp_path / "bank", WISH, "--base", base.name)
+    code, _, err = remember(capsys, tmp_path / "bank", WISH, "--base", str(tmp_path))
+    assert code == 2
+    assert "holds a bank over base" in err
