@@ -44,14 +44,15 @@ STUDY = "route-bench"
 SCHEMA = 3
 COMBINATIONS: tuple[tuple[str, ...], ...] = (
     ("votes",),
-    ("embedding", "votes", "lexical"),
-    ("embedding", "votes", "names"),
-    ("embedding", "asked", "votes", "lexical"),
-    ("embedding", "asked", "votes", "names"),
-    ("embedding", "asked", "names"),
-    ("asked", "votes", "names"),
-    ("asked", "names"),
     ("embedding",),
+    ("embedding", "asked", "names"),
+    ("asked", "names"),
+    ("contents",),
+    ("names", "contents"),
+    ("asked", "names", "contents"),
+    ("embedding", "names", "contents"),
+    ("embedding", "asked", "names", "contents"),
+    ("embedding", "asked", "votes", "lexical", "names", "contents"),
 )
 HIDDEN: tuple[tuple[str, ...], ...] = (("hidden",), ("embedding", "hidden"), ("embedding", "asked", "names", "hidden"))
 """Combinations that read the hidden state at the split, where there is a base."""

@@ -204,3 +204,12 @@ def test_a_few_questions_leave_the_scales_near_where_they_start_and_many_move_th
         return float(fit_ranking({"tells": tells}, start, right)[0]["tells"])
 
     assert fitted(4) < 1.0 < 2.0 < fitted(4000)
+
+
+def test_a_gate_that_reads_contents_alone_is_indifferent_where_they_are_not_given(bank, encoder):
+    """Training leaves the contents out: nothing is left then, and that is no error."""
+    router = Router(bank, new_gate(bank, encoder, 0, ("contents",)), Policy(), lambda: encoder)
+    features = router.features(["Who cooks at Ormen?", "Who paints?"])
+    logits = router.gate(replace(features, contents=None))
+    assert logits.shape == (2, len(bank) + 1)
+    assert not logits[:, :-1].any()

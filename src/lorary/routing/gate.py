@@ -133,6 +133,8 @@ class Gate(nn.Module):
             self.terms(features),
             {name: scale.exp() for name, scale in self.scales.items() if name != "none"},
         )
+        if not terms:  # contents alone, in training: nothing is learned that tells the memories apart
+            terms, scales = {"": torch.zeros_like(features.votes)}, {"": torch.ones(())}
         logits = weighed(terms, scales, self.none)
         if features.contents is None or "contents" not in self.features:
             return logits
