@@ -8,7 +8,7 @@ from collections.abc import Callable
 from lorary.options import Options, made, taken
 from lorary.printing import print_json
 from lorary.research.options import NEVER, add_folder, print_study
-from lorary.research.routing_commands import route_bench, route_facts, routes
+from lorary.research.routing_commands import refresh, route_bench, route_facts, routes
 from lorary.research.settings import ARMS, RIVALS, VARIED, Budget, Design, Grid, WriteBench
 from lorary.router_training.settings import Training
 from lorary.tables import counted
@@ -165,6 +165,7 @@ STUDIES: dict[str, tuple[Callable[[list[str]], None], str]] = {
     "route-bench": (route_bench, "measure routers on generated sets of facts; no memory is written"),
     "route-facts": (route_facts, "write the facts of a generated set, to build a bank of"),
     "routes": (routes, "measure routers on questions that people wrote about documents; no memory is written"),
+    "refresh": (refresh, "measure what taking changes up without training costs in routing; no memory is written"),
     "gate-study": (gate_study, "measure what labels and the language-model loss teach a gate"),
     "rivals": (rivals, "let PEFT's X-LoRA or Arrow answer questions over a bank"),
 }

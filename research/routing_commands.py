@@ -94,6 +94,31 @@ def routes(argv: list[str]) -> None:
     print_study(options, lambda: shown, lambda: tell_routes(results, lambda rows: "\n".join(aligned_table(rows))))
 
 
+def refresh(argv: list[str]) -> None:
+    """Measures what refreshing costs in routing."""
+    parser = Options(
+        "research refresh",
+        "Measures what it costs in routing when a composite takes changes of its bank up by `lorary refresh`: topics join, "
+        "grow and leave, on generated sets of facts; a gate trained anew on the same bank stands beside it. Both are asked "
+        "the held-out wordings. No memory is written.",
+        "--out FOLDER",
+    )
+    add_folder(parser, "results.json and report.md")
+    parser.add_argument("--seeds", type=int, metavar="N", default=3, help="seeds to measure")
+    parser.add_argument("--first-seed", type=int, metavar="N", default=0, help="first of the seeds")
+    sets = f"sets of facts to measure on: {', '.join(SET_NAMES[:2])}"
+    parser.add_argument("--sets", nargs="+", metavar="NAME", choices=SET_NAMES[:2], default=SET_NAMES[:2], help=sets)
+    count = "facts to draw of each topic"
+    parser.add_argument("--facts-a-topic", type=int, metavar="N", default=12, help=count)
+    parser.add_json("the figures")
+    options = parser.parse_args(argv)
+    from lorary.research.refresh_bench import refresh_bench, tell_refresh
+
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    results = refresh_bench(options.out, **taken(options, "seeds", "first_seed", "sets", "facts_a_topic"))
+    print_study(options, lambda: results["table"], lambda: tell_refresh(results))
+
+
 def route_facts(argv: list[str]) -> None:
     """Writes the facts of a generated set."""
     parser = Options(

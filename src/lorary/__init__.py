@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from lorary.memories.building import build as build
     from lorary.model.configuration import LoraryConfig as LoraryConfig
     from lorary.model.modeling import LoraryForCausalLM as LoraryForCausalLM
+    from lorary.model.refreshing import refresh as refresh
     from lorary.router_training.training import train_router as train_router
     from lorary.routing.policy import Policy as Policy
     from lorary.routing.policy import Route as Route
@@ -31,6 +32,7 @@ _HOMES = {
     "Route": "lorary.routing.policy",
     "build": "lorary.memories.building",
     "recall": "lorary.eval.evaluation",
+    "refresh": "lorary.model.refreshing",
     "train_router": "lorary.router_training.training",
 }
 __all__ = sorted(_HOMES)

@@ -31,6 +31,7 @@ COMMANDS = {
     "rollback": (KEEP, "lorary.memories.keeping", "bring an earlier version of a memory back"),
     "verify": (KEEP, "lorary.memories.keeping", "read every file that a bank vouches for"),
     "gc": (KEEP, "lorary.memories.keeping", "drop earlier versions of memories, and what stopped writers left"),
+    "refresh": (KEEP, "lorary.memories.forgetting_command", "let a composite take up what changed in its bank"),
     "recall": (EVALUATE, "lorary.eval.command", "composite → numbers: ask the held-out wordings"),
     "compare": (EVALUATE, "lorary.eval.command", "put runs of the same questions side by side"),
     "task": (EVALUATE, "lorary.eval.command", "write facts and questions, generated or from published data sets"),

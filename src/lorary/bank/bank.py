@@ -125,7 +125,14 @@ class MemoryBank:
         self[name]
         return self.memories.pop(name)
 
-    def save(self, folder: str | Path, *, overwrite: bool = False, note: str | None = None) -> Path:
+    def save(
+        self,
+        folder: str | Path,
+        *,
+        overwrite: bool = False,
+        note: str | None = None,
+        companions: Mapping[str, bytes] | None = None,
+    ) -> Path:
         """Writes the bank: a changed memory is a new version, all other files stay, and `bank.json` is written last.
 
         In a folder that holds a composite a changed memory takes the place of the version before.
@@ -133,6 +140,7 @@ class MemoryBank:
         Args:
             overwrite: put the bank in the place of another one that lies there.
             note: what the new versions say that wrote them.
+            companions: name → content of files beside the bank that change with it, at once.
 
         Raises:
             BankError: another writer holds the folder or changed it since this bank was loaded, or another bank lies
@@ -141,7 +149,7 @@ class MemoryBank:
         folder = Path(folder)
         with writing(folder):
             old = read_manifest(folder) if (folder / MANIFEST).exists() else None
-            manifest = write_bank(self, folder, old, self._stored(folder, old, overwrite), note)
+            manifest = write_bank(self, folder, old, self._stored(folder, old, overwrite), note, companions or {})
             self._remember(folder, manifest, hash_of_manifest(folder))
         return folder
 
@@ -181,6 +189,7 @@ class MemoryBank:
 
         Args:
             note: what the new versions say that wrote them.
+            companions: name → content of files beside the bank that change with it, at once.
 
         Raises:
             BankError: what `load` and `save` raise.

@@ -9,8 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lorary.bank.companions import settle, write_companions
 from lorary.bank.files import MANIFEST, BankError, hash_of, hash_of_file, place_inside, write_aside
-from lorary.bank.manifest import Manifest, read_manifest
+from lorary.bank.manifest import Manifest, hash_of_manifest, read_manifest
 from lorary.bank.memory import Memory
 from lorary.bank.versions import Version, first_version, next_version
 
@@ -22,7 +23,12 @@ _COMPOSITE = "config.json"
 
 
 def write_bank(
-    bank: MemoryBank, folder: Path, old: Manifest | None, stored: Mapping[str, Memory] | None, note: str | None
+    bank: MemoryBank,
+    folder: Path,
+    old: Manifest | None,
+    stored: Mapping[str, Memory] | None,
+    note: str | None,
+    companions: Mapping[str, bytes],
 ) -> Manifest:
     """The manifest of a bank, once it and all that it names lie in the folder; nothing is written where nothing changed.
 
@@ -30,7 +36,9 @@ def write_bank(
         old: the manifest that lies there.
         stored: the memories that lie there, as far as they are known; None where they are another bank's.
         note: what changes the memories that change.
+        companions: name → content of files beside the bank that change with it.
     """
+    settle(folder)
     with _removed_on_failure(folder) as new:
         versions, files = dict[str, tuple[Version, ...]](), dict[str, str]()
         for memory in bank:
@@ -49,7 +57,10 @@ def write_bank(
         header = (bank.base, bank.revision, bank.fingerprint, bank.layers_path, bank.shapes, bank.encoder)
         manifest = Manifest(*header, versions, files)
         if old is None or not _same(old, manifest):
-            commit(folder, manifest, old)
+            commit(folder, manifest, old, companions)
+        else:
+            write_companions(folder, companions, str(hash_of_manifest(folder)))
+            settle(folder)
     return manifest
 
 
@@ -74,9 +85,15 @@ def keeps_versions(folder: Path) -> bool:
     return not (folder / _COMPOSITE).exists()
 
 
-def commit(folder: Path, manifest: Manifest, old: Manifest | None) -> None:
-    """Writes `bank.json`; then the folders that it no longer names go."""
-    write_aside(folder / MANIFEST, manifest.to_bytes())
+def commit(
+    folder: Path, manifest: Manifest, old: Manifest | None, companions: Mapping[str, bytes] | None = None
+) -> None:
+    """Writes `bank.json`, with its companions; then the folders that it no longer names go."""
+    settle(folder)
+    content = manifest.to_bytes()
+    write_companions(folder, companions or {}, hash_of(content))
+    write_aside(folder / MANIFEST, content)
+    settle(folder)
     for place in {*(old.kept if old else ())} - {*manifest.kept}:
         shutil.rmtree(folder / place, ignore_errors=True)
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from lorary.bank.companions import settle
 from lorary.bank.facts import Fact
 from lorary.bank.files import BankError, writing
 from lorary.bank.manifest import Manifest, read_manifest
@@ -151,6 +152,7 @@ def collect_garbage(folder: str | Path) -> Freed:
     folder = Path(folder)
     read_manifest(folder)
     with writing(folder):
+        settle(folder)
         manifest = read_manifest(folder)
         versions = {name: _dropped(own) for name, own in manifest.versions.items()}
         kept = manifest.kept

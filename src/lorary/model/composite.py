@@ -15,12 +15,13 @@ from torch import Tensor
 from transformers import AutoTokenizer
 
 from lorary.bank.bank import MemoryBank
+from lorary.bank.companions import companion
 from lorary.bank.files import MANIFEST, BankError
 from lorary.base.layers import bare_twin, fingerprint
 from lorary.base.loading import Base, BaseError, load_base
 from lorary.base.prompts import stop_at_ends
 from lorary.errors import reading
-from lorary.model.configuration import BASE_PART, ENCODER_PART, GATE_PART, LoraryConfig, base_changes
+from lorary.model.configuration import BASE_PART, CONFIG_PART, ENCODER_PART, GATE_PART, LoraryConfig, base_changes
 from lorary.model.modeling import LoraryForCausalLM
 from lorary.routing.encoder import Encoder, load_encoder
 from lorary.routing.gate import FEATURES, Gate
@@ -149,10 +150,11 @@ _HALF = (torch.float16, "float16", "half")
 
 def _configuration(place: Path, **changes: Any) -> LoraryConfig:
     """The configuration of the composite in a folder, with a caller's changes."""
-    if not (place / "config.json").is_file():
-        raise BankError(f"{place / 'config.json'} is missing; {_AGAIN}")
-    with reading(place / "config.json", _AGAIN):
-        return LoraryConfig.from_pretrained(place, **changes)
+    file = companion(place, CONFIG_PART)
+    if not file.is_file():
+        raise BankError(f"{file} is missing; {_AGAIN}")
+    with reading(file, _AGAIN):
+        return LoraryConfig.from_pretrained(file, **changes)
 
 
 def load_router(folder: str | Path) -> tuple[Router, LoraryConfig]:
@@ -192,24 +194,21 @@ def read_gate(folder: Path) -> tuple[dict[str, Tensor], list[str], tuple[str, ..
     if unknown := sorted({*config.features} - {*FEATURES}):
         raise BankError(f"{folder}: its gate reads {unknown[0]!r}, which no gate reads now; train the router again")
     with reading(folder / GATE_PART, _AGAIN):
-        return load_file(folder / GATE_PART), list(config.trained), tuple(config.features)
+        return load_file(companion(folder, GATE_PART)), list(config.trained), tuple(config.features)
 
 
 def _load_gate(place: Path, bank: MemoryBank, config: LoraryConfig, encoder: Encoder | None) -> Gate:
     """The saved gate, with a key for each memory that joined the folder's bank since (`lorary add`)."""
-    tensors, *_ = read_gate(place)
-    known = len(config.trained)
-    if bank.names[:known] != config.trained or len(tensors.get("keys", ())) != known:
-        raise BankError(
-            f"{place}: its gate stands for {config.trained}, its bank holds {bank.names}; train the router again"
-        )
+    tensors, trained, _ = read_gate(place)
+    if bank.names[: len(trained)] != trained or len(tensors.get("keys", ())) != len(trained):
+        raise BankError(f"{place}: its gate stands for {trained}, its bank holds {bank.names}; train the router again")
     with reading(place / GATE_PART, _AGAIN):
         gate = Gate(tensors["keys"], tensors["from_hidden"].shape[1], tuple(config.features))
         own = (
             gate.state_dict()
         )  # a gate of an earlier version lacks what it does not use, and has what no gate uses now
         gate.load_state_dict(own | {name: tensor for name, tensor in tensors.items() if name in own})
-    joined, dimension = list(bank)[known:], gate.from_embedding.shape[1]
+    joined, dimension = list(bank)[len(trained) :], gate.from_embedding.shape[1]
     names = cache(partial(bank_names, bank))
     started = starting_keys(joined, names, gate.features, dimension, encoder_source(bank, encoder))
     for keys in started:
@@ -229,4 +228,4 @@ def _local(folder: str | Path, revision: str | None, local_files_only: bool, hub
 
 def is_composite(folder: str | Path) -> bool:
     """Whether `folder` holds a composite (a bank alone has no gate)."""
-    return (Path(folder) / MANIFEST).is_file() and (Path(folder) / GATE_PART).is_file()
+    return (Path(folder) / MANIFEST).is_file() and companion(Path(folder), GATE_PART).is_file()

@@ -11,8 +11,9 @@ from lorary.errors import LoraryError
 from lorary.routing.gate import DEFAULT_FEATURES
 from lorary.routing.policy import Policy
 
-GATE_PART, BASE_PART, ENCODER_PART = "model.safetensors", "base", "encoder"
-"""Parts of a composite's folder beside its bank: the gate, and, where it needs nothing else, the base and the encoder."""
+GATE_PART, CONFIG_PART, BASE_PART, ENCODER_PART = "model.safetensors", "config.json", "base", "encoder"
+"""Parts of a composite's folder beside its bank: the gate, the configuration, and, where it needs nothing else, the base and
+the encoder."""
 _FROM_BASE = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "max_position_embeddings")
 
 

@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, cast
 
 import torch
 from safetensors.torch import save
 from torch import Tensor
 
 from lorary.bank.adapters import PREFIX
+from lorary.bank.bank import MemoryBank
 from lorary.bank.files import write_aside, writing
 from lorary.bank.targets import scaling
 from lorary.base.layers import bare_twin
 from lorary.errors import LoraryError
-from lorary.model.configuration import BASE_PART, ENCODER_PART, GATE_PART
+from lorary.model.configuration import BASE_PART, ENCODER_PART, GATE_PART, LoraryConfig
 from lorary.model.mixture import mixtures
 from lorary.model.modeling import LoraryForCausalLM
 
@@ -83,18 +85,31 @@ def save_composite(
 
 def _write(model: LoraryForCausalLM, folder: Path, state: Mapping[str, Tensor]) -> None:
     keep_trained_factors(model, state)
-    bank, config = model.router.bank, model.config
-    bank.save(folder, overwrite=True)
-    gate = {name: state[f"gate.{name}"].detach().cpu().contiguous() for name in model.gate.state_dict()}
-    write_aside(folder / GATE_PART, save(gate, metadata={"format": "pt"}))
-    config.trained = bank.names
+    bank, config = model.router.bank, cast(LoraryConfig, model.config)
     policy = asdict(model.router.policy)
     config.policy = {**config.policy, **policy, "sources": list(policy["sources"])}
     config.auto_map, config.architectures = _AUTO_MAP, [type(model).__name__]
-    config.save_pretrained(folder)
+    save_bank(folder, bank, {name: state[f"gate.{name}"] for name in model.gate.state_dict()}, config)
     write_aside(folder / _STUB, _REMOTE.encode())
-    model.tokenizer.save_pretrained(folder)
-    model.generation_config.save_pretrained(folder)
+    for part in (model.tokenizer, model.generation_config):
+        for name, content in _files_of(part).items():
+            write_aside(folder / name, content)
+
+
+def save_bank(folder: Path, bank: MemoryBank, gate: Mapping[str, Tensor], config: LoraryConfig) -> None:
+    """Writes a composite's bank, its gate, whose keys stand for the bank's memories, and its configuration, at once."""
+    config.trained = bank.names
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in gate.items()}
+    parts = {GATE_PART: save(tensors, metadata={"format": "pt"}), **_files_of(config)}
+    bank.save(folder, overwrite=True, companions=parts)
+
+
+def _files_of(part: Any) -> dict[str, bytes]:
+    """What transformers' `save_pretrained` writes of a part: the name of each file → its content."""
+    with TemporaryDirectory() as work:
+        part.save_pretrained(work)
+        files = sorted(path for path in Path(work).rglob("*") if path.is_file())
+        return {str(file.relative_to(work)): file.read_bytes() for file in files}
 
 
 _OF_BASE = {"max_shard_size", "variant"}

@@ -1,0 +1,40 @@
+"""Companions: files beside a bank that belong to one state of it, such as a composite's gate, and change when it does.
+
+A bank has one commit point, `bank.json`. The companions of the next state are written beside those that stand, under a
+name that tells the hash of the manifest that they wait for, and take their places once it stands. So a process that ends
+in between leaves the old state or the new one.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from lorary.bank.files import write_aside
+from lorary.bank.manifest import hash_of_manifest
+
+_NEXT = ".next-"
+
+
+def write_companions(folder: Path, contents: Mapping[str, bytes], manifest: str) -> None:
+    """Writes files, by name, that count as soon as the manifest of this hash stands."""
+    for name, content in contents.items():
+        write_aside(folder / f"{name}{_NEXT}{manifest}", content)
+
+
+def settle(folder: Path) -> None:
+    """Puts committed companions in their places, and takes away those that were never committed."""
+    state = hash_of_manifest(folder)
+    for file in folder.glob(f"*{_NEXT}*"):
+        name, _, waits_for = file.name.rpartition(_NEXT)
+        if waits_for == state:
+            os.replace(file, folder / name)
+        else:
+            file.unlink(missing_ok=True)
+
+
+def companion(folder: Path, name: str) -> Path:
+    """The file that stands for `name` in the bank's present state, whether there is one or not."""
+    committed = folder / f"{name}{_NEXT}{hash_of_manifest(folder)}"
+    return committed if committed.is_file() else folder / name
