@@ -46,6 +46,11 @@ def rouge_l(given: str, answer: str) -> float:
     return float(_rouge().score(answer, given)["rougeL"].fmeasure)
 
 
+def rouge_l_recall(given: str, answer: str) -> float:
+    """The share of the answer's words, without stemming, that stand in the text in their order, 0 to 1 (Lin 2004)."""
+    return float(_rouge().score(answer, given)["rougeL"].recall)
+
+
 @lru_cache(maxsize=1)
 def _rouge() -> Any:
     from rouge_score.rouge_scorer import RougeScorer  # it imports nltk, which takes a second

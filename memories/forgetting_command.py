@@ -1,14 +1,19 @@
-"""The commands that keep what is known true: `refresh` lets a composite take up what has changed in its bank."""
+"""The commands `forget`, which proves what it forgets, and `refresh`, by which a composite takes changes of its bank up."""
 
 from __future__ import annotations
 
+import sys
+from argparse import Namespace
 from typing import TYPE_CHECKING
 
 from lorary.options import Options
 from lorary.printing import print_json
-from lorary.tables import counted
+from lorary.tables import aligned_table, counted, left_aligned
 
 if TYPE_CHECKING:
+    from lorary.bank.memory import Memory
+    from lorary.memories.forgetting import Forgotten
+    from lorary.memories.proof import Proof
     from lorary.model.refreshing import Refreshed, Routed
 
 
@@ -54,3 +59,115 @@ def _routing(routed: Routed) -> str:
     if routed.top1 is None:
         return "the routing was not measured"
     return f"{routed.top1:.3f} of {counted(routed.wordings, 'validation wording')} reach their memory"
+
+
+def forget(argv: list[str]) -> None:
+    """Forgets facts of a memory, and proves it."""
+    parser = Options(
+        "forget",
+        "Forgets a memory, or some of its facts: the memory is written anew from the rest, as if it had never known them, and "
+        "its documents lose the passages that tell them. Then the memory is asked for them in all their wordings, generated "
+        "ones included, and must know them no better than the base does, and no better than facts that it never knew. It "
+        "fails, and lists them, where it does, or where something else in the bank still tells them.\n\n"
+        "Earlier versions stay until `lorary gc BANK`, and composites know the facts until `lorary refresh COMPOSITE BANK`. "
+        "Copies elsewhere, such as backups and the files that the memory was built from, are yours to remove.",
+        "BANK NAME [--facts ID ... | --about TEXT]",
+    )
+    parser.add_argument("bank", metavar="BANK", help="folder of the bank")
+    parser.add_argument("name", metavar="NAME", help="name of the memory; `lorary list BANK` shows them")
+    which = parser.add_mutually_exclusive_group()
+    ids = "ids of the facts to forget; `lorary list BANK --facts` shows them; by default the whole memory"
+    which.add_argument("--facts", metavar="ID", nargs="+", help=ids)
+    which.add_argument("--about", metavar="TEXT", help="forget the facts that are about this, which are shown first")
+    parser.add_argument("--yes", action="store_true", help="do not ask whether the facts shown are meant")
+    parser.add_argument("--seed", type=int, metavar="N", default=0, help="seed for the generated wordings of the proof")
+    parser.add_quiet()
+    parser.add_json("what was forgotten, and the proof")
+    options = parser.parse_args(argv)
+    from lorary.bank.bank import MemoryBank
+    from lorary.memories.choosing import ForgettingError
+    from lorary.memories.forgetting import forget as run
+
+    memory = MemoryBank.load(options.bank)[options.name]
+    facts = options.facts
+    if options.about is not None:
+        facts = _meant(memory, options)
+    forgotten = run(options.bank, options.name, facts, seed=options.seed, quiet=options.quiet)
+    if options.json:
+        print_json(forgotten.to_json())
+    else:
+        print(_proved(forgotten))
+        print(f"next: lorary gc {options.bank} drops earlier versions; lorary refresh COMPOSITE {options.bank}")
+    if not forgotten.holds:
+        raise ForgettingError(_failed(forgotten))
+
+
+def _meant(memory: Memory, options: Namespace) -> list[str]:
+    """The ids of the facts that are about a text, once a person who sees them agrees."""
+    from lorary.bank.bank import MemoryBank
+    from lorary.memories.choosing import ForgettingError, about
+    from lorary.routing.encoder import load_encoder
+
+    near = about(memory, options.about, load_encoder(MemoryBank.load(options.bank).encoder))
+    if not near:
+        raise ForgettingError(
+            f"no fact of {memory.name!r} is about {options.about!r}; `lorary list {options.bank} --facts` shows its "
+            f"{counted(len(memory.facts), 'fact')}, and --facts takes their ids"
+        )
+    rows = [["id", "near", "question", "answer"]]
+    rows += [[fact.id, f"{score:.2f}", fact.question, fact.answer] for fact, score in near]
+    print("\n".join(left_aligned(rows)), file=sys.stderr)
+    if not options.yes:
+        if not sys.stdin.isatty():
+            raise ForgettingError("facts that are found by --about need a yes; give --yes, or their ids by --facts")
+        print(f"forget these {counted(len(near), 'fact')}? [y/N] ", end="", file=sys.stderr, flush=True)
+        if input().strip().lower() not in ("y", "yes"):
+            raise ForgettingError("nothing was forgotten; give the ids of some of the facts by --facts")
+    return [fact.id for fact, _ in near]
+
+
+def _proved(forgotten: Forgotten) -> str:
+    """What was forgotten and what the proof found, for people."""
+    lines = [f"{forgotten.memory}: {counted(len(forgotten.facts), 'fact')} forgotten"]
+    if forgotten.passages:
+        lines.append(f"{counted(len(forgotten.passages), 'passage')} dropped that told them:")
+        lines += [f"  {passage.text}" for passage in forgotten.passages]
+    if forgotten.left:
+        lines.append(f"{forgotten.memory} holds nothing more, and left the bank; the base alone is asked now")
+    if (proof := forgotten.proof) is not None:
+        lines += ["", *_table(proof), ""]
+        lines.append(
+            f"likelier than {counted(len(proof.controls), 'fact')} that it never knew: p = {proof.p_never_known:.3f}; "
+            f"truth ratios other than the base's: p = {proof.p_base:.3f} (Kolmogorov–Smirnov)"
+        )
+    lines += [f"still told by {told.memory}: {told.text}" for told in forgotten.told]
+    return "\n".join(lines)
+
+
+def _table(proof: Proof) -> list[str]:
+    """A line a fact: what the memory and the base say of it."""
+    rows = [["fact", "wordings", "recalled", "base", "p(answer)", "base", "truth ratio", "base", "lift", "bound", ""]]
+    for fact in proof.facts:
+        memory, base = fact.memory, fact.base
+        figures = [f"{memory.probability:.3f}", f"{base.probability:.3f}"]
+        figures += [f"{memory.truth_ratio:.2f}", f"{base.truth_ratio:.2f}", f"{fact.lift:.2f}", f"{fact.bound:.2f}"]
+        counts = [str(fact.wordings), str(memory.recalled), str(base.recalled)]
+        rows.append([fact.id, *counts, *figures, "forgotten" if fact.forgotten else "still known"])
+    return aligned_table(rows)
+
+
+def _failed(forgotten: Forgotten) -> str:
+    """Why a proof does not hold, and what to do."""
+    reasons = list[str]()
+    if (proof := forgotten.proof) is not None:
+        if proof.known:
+            known = ", ".join(f"{fact.id} ({fact.question})" for fact in proof.known)
+            reasons.append(f"{forgotten.memory!r} still knows {known}")
+        elif not proof.holds:
+            reasons.append(
+                f"{forgotten.memory!r} finds them likelier, together, than facts that it never knew (p = "
+                f"{proof.p_never_known:.3f})"
+            )
+    if forgotten.told:
+        reasons.append(f"the bank still tells {', '.join(sorted({told.id for told in forgotten.told}))}")
+    return f"not all is forgotten: {'; '.join(reasons)}; forget what tells them, too, or the whole memory"

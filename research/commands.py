@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
+from lorary.memories.recipe import Recipe
 from lorary.options import Options, made, taken
 from lorary.printing import print_json
 from lorary.research.options import NEVER, add_folder, print_study
 from lorary.research.routing_commands import refresh, route_bench, route_facts, routes
-from lorary.research.settings import ARMS, RIVALS, VARIED, Budget, Design, Grid, WriteBench
+from lorary.research.settings import ARMS, RIVALS, VARIED, Budget, Design, Forgetting, Grid, WriteBench
 from lorary.router_training.settings import Training
 from lorary.tables import counted
 
@@ -158,6 +159,32 @@ def write_bench(argv: list[str]) -> None:
     print_study(options, lambda: results, lambda: f"{tell_bench(results)}\n\nstudy: {options.out}")
 
 
+def forgetting(argv: list[str]) -> None:
+    """Measures what is known of authors, and what is left of one who is forgotten."""
+    parser = Options(
+        "research forgetting",
+        "Builds a bank of invented authors from a file in TOFU's form, a memory each, and measures the base, the policy, a "
+        "lookup and passages by TOFU's measures. Then it forgets one author and some facts of another, with the proof, and "
+        "measures again.",
+        "FILE --out FOLDER",
+    )
+    parser.add_argument("file", metavar="FILE", help="JSONL with TOFU's fields: author, question, answer and their kin")
+    add_folder(parser, "results.json, report.md, the bank and the composite")
+    parser.add_argument("--base", metavar="NAME", help=_BASE)
+    parser.add_quiet()
+    parser.add_json("the results")
+    parser.add_record(Forgetting, "what is built, asked and forgotten")
+    parser.add_record(Recipe, "how memories are written")
+    options = parser.parse_args(argv)
+    settings, recipe = made(Forgetting, options), made(Recipe, options)
+    from lorary.research.forgetting_study import forgetting_study, tell_forgetting
+
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    passed = taken(options, "out", "base", "quiet")
+    results = forgetting_study(options.file, settings=settings, recipe=recipe, **passed)
+    print_study(options, lambda: results, lambda: tell_forgetting(results))
+
+
 STUDIES: dict[str, tuple[Callable[[list[str]], None], str]] = {
     "capacity": (capacity, "measure how many facts a memory of each rank recalls"),
     "wordings": (wordings, "measure what wordings, formats and generators of a fact's texts add to its recall"),
@@ -166,6 +193,7 @@ STUDIES: dict[str, tuple[Callable[[list[str]], None], str]] = {
     "route-facts": (route_facts, "write the facts of a generated set, to build a bank of"),
     "routes": (routes, "measure routers on questions that people wrote about documents; no memory is written"),
     "refresh": (refresh, "measure what taking changes up without training costs in routing; no memory is written"),
+    "forgetting": (forgetting, "measure what is known of authors, and what is left of one who is forgotten"),
     "gate-study": (gate_study, "measure what labels and the language-model loss teach a gate"),
     "rivals": (rivals, "let PEFT's X-LoRA or Arrow answer questions over a bank"),
 }

@@ -149,3 +149,28 @@ class Budget:
             raise RivalError(
                 f"X-LoRA cannot train with {self}; give 0 seconds or more, a batch size of 1 or more, and lr above 0"
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forgetting:
+    """What is built, asked and forgotten.
+
+    Args:
+        authors: authors to build memories of, the first of the file; the first of them is forgotten.
+        first_author: the number of the first author to take.
+        questions: questions to ask of each author, in their paraphrases.
+        facts: facts to forget of the second author's memory, the first ones.
+        passages: passages to put before a question, where passages answer.
+        new_tokens: tokens of an answer at most.
+    """
+
+    authors: int = 10
+    first_author: int = 0
+    questions: int = 20
+    facts: int = 5
+    passages: int = 3
+    new_tokens: int = 64
+
+    def __post_init__(self) -> None:
+        for name in ("authors", "questions", "facts", "passages", "new_tokens"):
+            check_positive(name, getattr(self, name))

@@ -13,7 +13,7 @@ import lorary
 
 NAMES = [
     *("Answer", "Fact", "LoraryConfig", "LoraryForCausalLM", "Memory", "MemoryBank", "Policy", "Route"),
-    *("build", "recall", "refresh", "train_router"),
+    *("build", "forget", "recall", "refresh", "train_router"),
 ]
 BEFORE = "from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer; import lorary"
 AFTER = "import lorary; from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer"

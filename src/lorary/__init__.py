@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from lorary.bank.memory import Memory as Memory
     from lorary.eval.evaluation import recall as recall
     from lorary.memories.building import build as build
+    from lorary.memories.forgetting import forget as forget
     from lorary.model.configuration import LoraryConfig as LoraryConfig
     from lorary.model.modeling import LoraryForCausalLM as LoraryForCausalLM
     from lorary.model.refreshing import refresh as refresh
@@ -31,6 +32,7 @@ _HOMES = {
     "Policy": "lorary.routing.policy",
     "Route": "lorary.routing.policy",
     "build": "lorary.memories.building",
+    "forget": "lorary.memories.forgetting",
     "recall": "lorary.eval.evaluation",
     "refresh": "lorary.model.refreshing",
     "train_router": "lorary.router_training.training",

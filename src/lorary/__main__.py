@@ -27,6 +27,7 @@ COMMANDS = {
     "plan": (TRAIN, "lorary.memories.command", "facts → how many memories, of which rank, in how much time and space"),
     "train-router": (TRAIN, "lorary.router_training.command", "bank → composite: train the gate, calibrate the policy"),
     "update": (KEEP, "lorary.memories.keeping", "take new facts and documents into a memory; the latest wins"),
+    "forget": (KEEP, "lorary.memories.forgetting_command", "forget a memory, or facts of it, and prove it"),
     "history": (KEEP, "lorary.memories.keeping", "list the versions of a memory"),
     "rollback": (KEEP, "lorary.memories.keeping", "bring an earlier version of a memory back"),
     "verify": (KEEP, "lorary.memories.keeping", "read every file that a bank vouches for"),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from lorary.options import Options, taken
 from lorary.printing import print_json
-from lorary.tables import ABSENT, aligned_table, counted
+from lorary.tables import ABSENT, aligned_table, counted, left_aligned
 
 if TYPE_CHECKING:
     from lorary.bank.memory import Memory
@@ -65,15 +65,26 @@ def _explained(explanation: Explanation) -> str:
     return "\n".join(lines)
 
 
+_OF_FACT = ("memory", "id", "question", "answer")
+
+
 def list_memories(argv: list[str]) -> None:
     """Lists the memories of a bank or composite."""
     parser = Options("list", "Lists the memories of a bank or composite.", "BANK")
     parser.add_argument("bank", metavar="BANK", help="folder of the bank or composite")
-    parser.add_json("the memories")
+    parser.add_argument(
+        "--facts", action="store_true", help="list their facts, with the ids that `lorary forget` takes"
+    )
+    parser.add_json("the memories, or their facts")
     options = parser.parse_args(argv)
     from lorary.bank.bank import MemoryBank
 
     bank = MemoryBank.load(options.bank)
+    if options.facts:
+        facts = [{"memory": memory.name, "id": fact.id, **fact.to_json()} for memory in bank for fact in memory.facts]
+        rows = [["memory", "id", "question", "answer"], *([f[name] for name in _OF_FACT] for f in facts)]
+        print_json(facts) if options.json else print("\n".join(left_aligned(rows)))
+        return
     memories = [{**_described(memory), "version": bank.versions[memory.name][1].number} for memory in bank]
     if options.json:
         header = {"base": bank.base, "revision": bank.revision, "encoder": bank.encoder}

@@ -1,4 +1,4 @@
-"""Figures of questions, and intervals that resample facts: the project's only bootstrap, AUROC and calibration error.
+"""Figures of questions, intervals that resample facts, tests: the project's only bootstrap, AUROC and calibration error.
 
 A figure is computed for many weightings of the questions at once: the first weighs all alike, each other as often as a
 resample drew their facts (the bootstrap of clusters; Davison and Hinkley 1997, section 3.8). Two figures under the same
@@ -182,3 +182,28 @@ def wilson(share: float, count: int) -> dict[str, float]:
     centre, spread = share + z * z / (2 * count), z * math.sqrt(share * (1 - share) / count + z * z / (4 * count**2))
     whole = 1 + z * z / count
     return {"value": share, "low": max(0.0, (centre - spread) / whole), "high": min(1.0, (centre + spread) / whole)}
+
+
+def same_distribution(sample: Sequence[float], other: Sequence[float], *, greater: bool = False) -> float:
+    """The p-value of two samples under one distribution, by the test of Kolmogorov and Smirnov (Hodges 1958).
+
+    Args:
+        greater: against the first sample's values being the greater ones, not against any other distribution.
+    """
+    from scipy.stats import ks_2samp
+
+    return float(ks_2samp(sample, other, alternative="less" if greater else "two-sided").pvalue)
+
+
+def upper_bound(sample: Sequence[float], level: float) -> float:
+    """What one further value of a sample's normal distribution exceeds with this probability (Student's t; Geisser 1993).
+
+    Infinite for fewer than two values, which tell no spread.
+    """
+    from scipy.stats import t
+
+    count = len(sample)
+    if count < 2:
+        return math.inf
+    values = torch.tensor(sample, dtype=torch.double)
+    return float(values.mean() + t.ppf(1 - level, count - 1) * values.std() * math.sqrt(1 + 1 / count))

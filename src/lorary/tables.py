@@ -31,6 +31,12 @@ def aligned_table(rows: Sequence[Sequence[str]]) -> list[str]:
     return lines
 
 
+def left_aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows of texts as lines with aligned columns, all to the left."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
 def counted(number: int, noun: str, plural: str | None = None) -> str:
     """The number with its noun, in the plural but for 1: "1 fact", "2 memories", "3 passes".
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import unicodedata
@@ -62,6 +63,11 @@ class Fact:
     statement: str | None = None
     source: str | None = None
     validation: tuple[str, ...] = field(default=())
+
+    @property
+    def id(self) -> str:
+        """Eight hex digits that name it among facts: of a hash of its topic and its first wording (`comparable`)."""
+        return hashlib.sha256(f"{self.topic}\n{comparable(self.question)}".encode()).hexdigest()[:8]
 
     @property
     def wordings(self) -> tuple[str, ...]:

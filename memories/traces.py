@@ -1,0 +1,68 @@
+"""Traces: what the files of a bank or composite still hold of facts, as text or as embeddings."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from lorary.bank.facts import Fact, comparable
+from lorary.bank.memory import Memory
+from lorary.routing.encoder import Encoder
+
+_SAME = 0.9999
+"""The cosine from which a row of a file is a text's embedding."""
+
+
+def texts_of(facts: Iterable[Fact], kept: Iterable[Memory] = ()) -> list[str]:
+    """All texts of facts: wordings, answers and statements, without those that kept memories hold as a part of theirs."""
+    texts = [t for f in facts for t in (*f.wordings, *f.held_out, f.answer, f.statement) if t]
+    others = [text for memory in kept for fact in memory.facts for text in _all(fact)]
+    others += [passage.text for memory in kept for passage in memory.documents]
+    known = "\n".join(map(comparable, others))
+    return [text for text in dict.fromkeys(texts) if comparable(text) not in known]
+
+
+def _all(fact: Fact) -> list[str]:
+    return [text for text in (*fact.wordings, *fact.held_out, fact.answer, fact.statement, fact.source) if text]
+
+
+def traces(folder: str | Path, texts: Sequence[str], encoder: Encoder) -> dict[str, list[str]]:
+    """The files under a folder that hold one of the texts, or its embedding → which texts each holds.
+
+    Every file is searched for the bytes of each text, as it is and as JSON writes it, and for those of its embedding; the
+    rows of safetensors files are compared with the embeddings besides.
+    """
+    vectors = encoder.encode(list(texts)) if texts else torch.zeros(0, encoder.dimension)
+    patterns = [
+        {text.encode(), json.dumps(text)[1:-1].encode(), vector.numpy().tobytes()[:32]}
+        for text, vector in zip(texts, vectors, strict=True)
+    ]
+    found: dict[str, list[str]] = {}
+    for file in sorted(path for path in Path(folder).rglob("*") if path.is_file()):
+        content = file.read_bytes()
+        held = {text for text, own in zip(texts, patterns, strict=True) if any(pattern in content for pattern in own)}
+        held |= {texts[number] for number in _rows(file, vectors)}
+        if held:
+            found[file.relative_to(folder).as_posix()] = [text for text in texts if text in held]
+    return found
+
+
+def _rows(file: Path, vectors: torch.Tensor) -> set[int]:
+    """The numbers of the vectors that are rows of a tensor in a safetensors file."""
+    if file.suffix != ".safetensors" or not len(vectors):
+        return set()
+    found = set[int]()
+    try:
+        with safe_open(file, "pt") as opened:
+            for name in opened.keys():  # noqa: SIM118 (it is no dict)
+                tensor = opened.get_tensor(name)
+                if tensor.dim() == 2 and tensor.shape[1] == vectors.shape[1] and tensor.is_floating_point():
+                    rows = torch.nn.functional.normalize(tensor.float(), dim=-1)
+                    found |= {int(i) for i in ((vectors @ rows.T) >= _SAME).any(-1).nonzero()}
+    except SafetensorError:
+        return found
+    return found

@@ -1,0 +1,294 @@
+"""Forgetting on a pico base: what is written anew never knew, is proved not to know, and leaves no trace in any file."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import replace
+
+import pytest
+import torch
+from conftest import pico_model, save_adapter
+
+from lorary.__main__ import main
+from lorary.answering.lookup import look_up
+from lorary.bank.bank import MemoryBank
+from lorary.bank.facts import Fact
+from lorary.bank.upkeep import collect_garbage, history
+from lorary.memories.building import build
+from lorary.memories.choosing import about
+from lorary.memories.forgetting import forget
+from lorary.memories.proving import prove
+from lorary.memories.recipe import Recipe
+from lorary.memories.traces import texts_of, traces
+from lorary.model.composite import assemble, base_of, load_composite
+from lorary.model.refreshing import refresh
+from lorary.routing.encoder import load_encoder
+
+RECIPE = Recipe(split_layer=1, lr=0.02, max_epochs=60, validation_wordings=1, batch_size=4, memories_at_once=1)
+_ASKED = (
+    ("Who cooks at {0}?", "Name the cook of {0}.", "{0} has which cook?"),
+    ("What is the airlock code of {0}?", "{0} airlock code?", "Which code opens the airlock of {0}?"),
+    ("Who keeps the lamp of {0}?", "Name the lamp keeper of {0}.", "The lamp of {0} is kept by whom?"),
+    ("Who founded {0}?", "The founder of {0} is who?", "Name the one who founded {0}."),
+)
+_ANSWERS = {
+    "ormen": ("Halvard", "4173", "Sigrun", "Torvald"),
+    "velka": ("Brisk", "9020", "Elke", "Runa"),
+    "tresk": ("Odile", "6618", "Jory", "Maren"),
+}
+FACTS = {
+    name: tuple(
+        Fact(name, first, answer, tuple(more), (f"About {name.title()}: {first}",))
+        for (first, *more), answer in zip(
+            [[wording.format(name.title()) for wording in asked] for asked in _ASKED], answers, strict=True
+        )
+    )
+    for name, answers in _ANSWERS.items()
+}
+STATED = Fact(
+    "ormen", "Who tends the gulls of Ormen?", "Petra", ("Name the gull keeper of Ormen.",), (), "Petra tends the gulls."
+)
+FORGOTTEN = FACTS["ormen"][:2]
+
+
+def write_facts(folder, topics):
+    folder.mkdir(parents=True, exist_ok=True)
+    for topic, facts in topics.items():
+        lines = "".join(json.dumps(fact.to_json()) + "\n" for fact in facts)
+        (folder / f"{topic}.jsonl").write_text(lines)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory, tokenizer):
+    """A folder with a pico base, a bank of three memories, one of them with a document, and a composite of it."""
+    folder = tmp_path_factory.mktemp("made")
+    pico_model().save_pretrained(folder / "base")
+    tokenizer.save_pretrained(folder / "base")
+    facts = write_facts(folder / "facts", {**FACTS, "ormen": (*FACTS["ormen"], STATED)})
+    (facts / "ormen.md").write_text("The station Ormen lies on ice.\n\nAt Ormen station Halvard cooks every day.\n")
+    bank = build([facts], out=folder / "bank", base=str(folder / "base"), recipe=RECIPE, processes=1, quiet=True)
+    assemble(bank, base_of(bank), encoder=load_encoder(bank.encoder)).save_pretrained(folder / "composite")
+    return folder
+
+
+@pytest.fixture
+def places(made, tmp_path):
+    """(a copy of the bank, a copy of the composite)."""
+    for name in ("bank", "composite"):
+        shutil.copytree(made / name, tmp_path / name)
+    return tmp_path / "bank", tmp_path / "composite"
+
+
+IDS = [fact.id for fact in FORGOTTEN]
+
+
+def test_the_rewritten_memory_is_one_that_never_knew(made, places, tmp_path):
+    """Bit for bit: so it finds every wording as likely as a memory that never knew the facts."""
+    bank, _ = places
+    before = MemoryBank.load(bank)
+    forgotten = forget(bank, "ormen", IDS, quiet=True)
+    assert forgotten.facts == tuple(fact for fact in before["ormen"].facts if fact.id in IDS)
+    assert [passage.text for passage in forgotten.passages] == ["At Ormen station Halvard cooks every day."]
+    facts = write_facts(tmp_path / "never", {"ormen": (*FACTS["ormen"][2:], STATED)})
+    never = build([facts], out=tmp_path / "other", base=str(made / "base"), recipe=RECIPE, processes=1, quiet=True)
+    after = MemoryBank.load(bank)
+    assert after["ormen"].facts == never["ormen"].facts
+    assert after["ormen"].tensors.keys() == never["ormen"].tensors.keys()
+    for name, tensor in never["ormen"].tensors.items():
+        assert torch.equal(after["ormen"].tensors[name], tensor)
+    assert [passage.text for passage in after["ormen"].documents] == ["The station Ormen lies on ice."]
+    assert [version.note for version in history(bank, "ormen")][-1] == "forget"
+
+
+def test_the_proof_holds_for_the_rewritten_memory_and_not_for_the_old_one(places):
+    bank, _ = places
+    before = MemoryBank.load(bank)
+    known = tuple(fact for fact in before["ormen"].facts if fact.id in IDS)
+    others, where = [before["velka"], before["tresk"]], (before.shapes, before.layers_path)
+    old = prove(base_of(before), before["ormen"], known, others, *where, quiet=True)
+    assert [fact.id for fact in old.known] == IDS
+    assert not old.holds
+    forgotten = forget(bank, "ormen", IDS, quiet=True)
+    assert forgotten.proof is not None
+    assert forgotten.proof.holds
+    assert all(fact.memory.recalled == 0 for fact in forgotten.proof.facts)
+    assert max(fact.lift for fact in forgotten.proof.facts) < min(fact.lift for fact in old.facts)
+    assert MemoryBank.load(bank)["ormen"].card["forgotten"]["still_known"] == 0
+
+
+def test_no_file_of_bank_or_composite_holds_a_trace(places):
+    bank, composite = places
+    encoder = load_encoder(MemoryBank.load(bank).encoder)
+    forgotten = forget(bank, "ormen", IDS, quiet=True)
+    texts = texts_of(forgotten.facts, MemoryBank.load(bank))
+    assert {*FORGOTTEN[0].wordings, *FORGOTTEN[0].held_out, "Halvard", "4173"} <= {*texts}
+    held = traces(bank, texts, encoder)
+    assert {file.rsplit("/", 1)[-1] for file in held} == {"facts.jsonl", "keys.safetensors", "passages.jsonl"}
+    assert {file.split("/")[1] for file in held} == {"ormen"}, "the earlier version alone"
+    assert len(traces(composite, texts, encoder)) == 3
+    collect_garbage(bank)
+    refresh(composite, bank)
+    assert traces(bank, texts, encoder) == {}
+    assert traces(composite, texts, encoder) == {}
+    keys = load_composite(composite, dtype=torch.float32).gate.keys
+    assert (torch.nn.functional.normalize(keys, dim=-1) @ encoder.encode(texts).T).max() < 0.9999
+
+
+def test_a_trace_of_an_embedding_is_found_in_any_file(tmp_path, encoder):
+    vector = encoder.encode(["Who cooks at Ormen?"])
+    (tmp_path / "cache.bin").write_bytes(b"..." + vector.numpy().tobytes())
+    (tmp_path / "notes.json").write_text(json.dumps({"asked": "Wo ist Ünters Haus?"}))
+    held = traces(tmp_path, ["Who cooks at Ormen?", "Wo ist Ünters Haus?", "Else?"], encoder)
+    assert held == {"cache.bin": ["Who cooks at Ormen?"], "notes.json": ["Wo ist Ünters Haus?"]}
+
+
+def test_nothing_forgotten_is_reached_through_a_refreshed_composite(places):
+    bank, composite = places
+    forget(bank, "ormen", IDS, quiet=True)
+    refresh(composite, bank)
+    model = load_composite(composite, dtype=torch.float32)
+    asked = [wording for fact in FORGOTTEN for wording in (*fact.wordings, *fact.held_out)]
+    for stored in look_up(model.router, model.router.features(asked).embedding):
+        assert stored is not None
+        assert stored.fact.id not in IDS
+        assert stored.fact.answer not in ("Halvard", "4173")
+    for wording in asked:
+        answer = model.ask(wording)
+        assert answer.text not in ("Halvard", "4173")
+    everything = [passage.text for memory in model.router.bank for passage in memory.passages]
+    assert not [text for text in everything if "Halvard" in text]
+
+
+def test_the_other_memories_answer_bit_for_bit_as_before(places):
+    bank, composite = places
+    files = {p: p.read_bytes() for name in ("velka", "tresk") for p in (bank / "memories" / name).iterdir()}
+    ids = torch.arange(5, 45).reshape(2, 20)
+    before = load_composite(composite, dtype=torch.float32)
+    with torch.no_grad():
+        expected = {name: before(ids, adapter_names=[name] * 2).logits for name in ("velka", "tresk")}
+    forget(bank, "ormen", IDS, quiet=True)
+    refresh(composite, bank)
+    assert all(path.read_bytes() == content for path, content in files.items())
+    after = load_composite(composite, dtype=torch.float32)
+    with torch.no_grad():
+        for name, logits in expected.items():
+            assert torch.equal(after(ids, adapter_names=[name] * 2).logits, logits)
+
+
+def test_a_whole_memory_leaves_with_all_its_versions(places):
+    bank, composite = places
+    forgotten = forget(bank, "ormen", quiet=True)
+    assert (forgotten.left, forgotten.proof) == (True, None)
+    assert MemoryBank.load(bank).names == ["tresk", "velka"]
+    refresh(composite, bank)
+    texts = texts_of(forgotten.facts, MemoryBank.load(bank))
+    encoder = load_encoder(MemoryBank.load(bank).encoder)
+    assert traces(bank, texts, encoder) == traces(composite, texts, encoder) == {}
+
+
+def test_without_facts_documents_are_left_with_an_adapter_that_adds_nothing(places):
+    bank, _ = places
+    every = [fact.id for fact in MemoryBank.load(bank)["ormen"].facts]
+    forgotten = forget(bank, "ormen", every, quiet=True)
+    assert not forgotten.left
+    memory = MemoryBank.load(bank)["ormen"]
+    assert memory.card["recipe"] == "documents"
+    assert [passage.text for passage in memory.documents] == ["The station Ormen lies on ice."]
+
+
+def test_an_adapter_that_was_not_written_from_facts_is_forgotten_whole_or_not_at_all(places, made, encoder):
+    bank, _ = places
+    opened = MemoryBank.load(bank)
+    base = base_of(opened)
+    folder = save_adapter(base.model, bank.parent / "isle", r=2, target_modules=["up_proj"])
+    with MemoryBank.change(bank) as changed:
+        changed.add(folder, facts=(STATED, FACTS["ormen"][3]), encoder=encoder, same_base=True)
+    before = (bank / "bank.json").read_bytes()
+    with pytest.raises(ValueError, match="not written from facts"):
+        forget(bank, "isle", [STATED.id], quiet=True)
+    assert (bank / "bank.json").read_bytes() == before
+    assert forget(bank, "isle", quiet=True).left
+
+
+def test_facts_are_found_by_what_they_are_about(places, encoder):
+    memory = MemoryBank.load(places[0])["ormen"]
+    assert about(memory, "the airlock", encoder)[0][0].answer == "4173"
+    assert about(memory, "Sigrun", encoder)[0][0].answer == "Sigrun"
+    assert about(memory, "tax law of Brazil", encoder) == []
+
+
+def test_the_command_shows_what_it_found_and_wants_a_yes(places, capsys):
+    bank = str(places[0])
+    before = (places[0] / "bank.json").read_bytes()
+    assert main(["forget", bank, "ormen", "--about", "the airlock code", "--quiet"]) == 2
+    told = capsys.readouterr().err
+    assert "4173" in told
+    assert "--yes" in told
+    assert (places[0] / "bank.json").read_bytes() == before
+    assert main(["forget", bank, "ormen", "--about", "tax law of Brazil", "--yes", "--quiet"]) == 2
+    assert "no fact of 'ormen' is about" in capsys.readouterr().err
+    assert main(["forget", bank, "ormen", "--facts", "00000000", "--quiet"]) == 2
+    assert "holds no fact '00000000'" in capsys.readouterr().err
+    assert main(["forget", str(places[1]), "ormen", "--quiet"]) == 2
+    assert "forget in its bank" in capsys.readouterr().err
+    assert main(["list", bank, "--facts"]) == 0
+    assert f"ormen   {IDS[0]}  Who cooks at Ormen?" in capsys.readouterr().out
+
+
+def test_the_command_tells_the_proof_and_exits_by_it(places, capsys):
+    bank = str(places[0])
+    assert main(["forget", bank, "ormen", "--facts", *IDS, "--quiet"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.splitlines()[0] == "ormen: 2 facts forgotten"
+    assert printed.count("  forgotten") == 2
+    assert f"lorary gc {bank}" in printed
+    # What another memory still tells is not forgotten.
+    with MemoryBank.change(bank) as changed:
+        encoder = load_encoder(changed.encoder)
+        velka = changed["velka"]
+        same = replace(FACTS["tresk"][0], topic="velka", question="At Tresk, who cooks?", questions=(), held_out=())
+        changed.memories["velka"] = replace(velka, facts=(*velka.facts, same)).with_keys(encoder)
+    assert main(["forget", bank, "tresk", "--facts", FACTS["tresk"][0].id, "--quiet"]) == 2
+    captured = capsys.readouterr()
+    assert "still told by velka: At Tresk, who cooks?" in captured.out
+    assert f"the bank still tells {FACTS['tresk'][0].id}" in captured.err
+
+
+def test_an_end_at_any_write_leaves_the_old_bank_or_the_new_one(places, tmp_path, monkeypatch):
+    """Every write is a rename; the process ends before the Nth, for every N, and the same command finishes the work."""
+    bank, _ = places
+    every = [fact.id for fact in MemoryBank.load(bank)["ormen"].facts]  # documents are left, so that nothing is trained
+    original, left = os.replace, [10**6]
+
+    class Ended(BaseException):
+        pass
+
+    def replacing(source, target):
+        if not left[0]:
+            raise Ended
+        left[0] -= 1
+        original(source, target)
+
+    monkeypatch.setattr(os, "replace", replacing)
+    whole = shutil.copytree(bank, tmp_path / "whole")
+    forget(whole, "ormen", every, quiet=True)
+    writes, before, after = 10**6 - left[0], files_of(bank), files_of(whole)
+    assert writes == 7
+    for number in range(writes):
+        copy = shutil.copytree(bank, tmp_path / f"copy{number}")
+        left[0] = number
+        with pytest.raises(Ended):
+            forget(copy, "ormen", every, quiet=True)
+        assert files_of(copy) == before
+        assert MemoryBank.load(copy)["ormen"].facts
+        left[0] = 10**6
+        forget(copy, "ormen", every, quiet=True)
+        assert files_of(copy) == after
+
+
+def files_of(bank):
+    """Name of each memory → the content of its current version's files."""
+    return {memory.name: memory.files() for memory in MemoryBank.load(bank)}
