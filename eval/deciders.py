@@ -10,6 +10,7 @@ from typing import ClassVar
 from jaxtyping import Float
 from torch import Tensor
 
+from lorary.answering.exchange import EXCHANGE_FROM, nearest_trained
 from lorary.answering.lookup import Stored, look_up
 from lorary.eval.questions import Question
 from lorary.eval.records import StoredFact
@@ -70,6 +71,24 @@ class Oracle(Decider):
         memories = question.memories
         weight = 1.0 if self.full else 1 / max(len(memories), 1)
         return Route(memories, (weight,) * len(memories), "caller" if memories else "none", 1.0)
+
+
+@dataclass(frozen=True)
+class Exchanged(Oracle):
+    """The right memory, asked in the trained wording that is nearest to the question, where one is near enough for `ask`."""
+
+    needs_facts = True
+
+    def wordings(self, questions: Sequence[Question], scores: RoutingScores) -> list[Question]:
+        """The questions as the memory is asked them."""
+        memories = [q.memories[0] if len(q.memories) == 1 else None for q in questions]
+        near = nearest_trained(scores.router, [question.text for question in questions], memories)
+        bar = scores.router.policy.t_exchange
+        least = EXCHANGE_FROM if bar is None else bar
+        return [
+            replace(question, text=found[0]) if found is not None and found[1] >= least else question
+            for question, found in zip(questions, near, strict=True)
+        ]
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ MEANINGS = {
     "base": "the base alone",
     "lookup": "no model; the stored answer of the fact with the nearest trained wording",
     "oracle": "the right memory, told",
+    "exchanged": "the right memory, told, asked in its nearest trained wording where one is near",
     "gate": "the gate alone",
     "index": "the index alone",
     "policy": "gate, then index, then none",

@@ -18,7 +18,7 @@ from lorary.eval.asking import Ask, Asker, Said
 from lorary.eval.best_source import by_likeliest
 from lorary.eval.conditions import Condition
 from lorary.eval.contexts import Contexts
-from lorary.eval.deciders import LikeliestRight, Lookup
+from lorary.eval.deciders import Exchanged, LikeliestRight, Lookup
 from lorary.eval.questions import Question, headline, pieces
 from lorary.eval.records import ConditionResult, Prediction, Predictions, Results
 from lorary.eval.routing_scores import RoutingScores
@@ -136,6 +136,8 @@ class Run:
             self.keep(name, condition.meaning, predictions, began, generated=len(predictions))
             return
         parts = [pieces(question) if condition.parted else [question] for question in self.questions]
+        if isinstance(decider, Exchanged):
+            parts = [[question] for question in decider.wordings(self.questions, scores)]
         decided = routes or decider.routes([part for own in parts for part in own], scores, self.seed)
         predictions = answered(
             name,

@@ -28,13 +28,15 @@ class PlanError(LoraryError):
 
 @dataclass(frozen=True)
 class Topic:
-    """What a plan needs to know of a topic: its facts, and the tokens of its answers, of its rows, and its wordings."""
+    """What a plan needs to know of a topic: its facts, the tokens of its answers and of its rows, its wordings, and the texts
+    that are made of them by rule for facts that have few."""
 
     name: str
     facts: int
     answer_tokens: int
     row_tokens: int
     wordings: int
+    made: int = 0
 
 
 def count_topics(tokenizer: PreTrainedTokenizerBase, topics: Mapping[str, Sequence[Fact]]) -> list[Topic]:
@@ -42,10 +44,11 @@ def count_topics(tokenizer: PreTrainedTokenizerBase, topics: Mapping[str, Sequen
     counts = []
     for name, own in topics.items():
         facts = kept_for_validation(own, Recipe().validation_wordings)
-        shown = rows(tokenizer, [facts])
+        shown = rows(tokenizer, [facts], **Recipe().rows)
         answers = {row.fact: len(row.ids) - row.start for row in shown}
         tokens, wordings = sum(len(row.ids) for row in shown), sum(len(fact.trained) for fact in facts)
-        counts.append(Topic(name, len(facts), sum(answers.values()), tokens, wordings))
+        made = sum(not row.counted for row in shown)
+        counts.append(Topic(name, len(facts), sum(answers.values()), tokens, wordings, made))
     return counts
 
 
@@ -219,7 +222,8 @@ def working(plan: Plan, option: Option) -> list[str]:
     more = ", the largest load measured, so more may fit" if option.largest else ""
     made = plan.study.configuration
     wordings = sum(t.wordings for t in plan.topics)
-    a_fact = wordings / sum(t.facts for t in plan.topics)
+    a_fact, made_texts = wordings / sum(t.facts for t in plan.topics), sum(t.made for t in plan.topics)
+    by_rule = f"  texts     {counted(made_texts, 'text')} of the rows are made by rule, for facts with few wordings"
     return [
         f"  knee      {counted(knee.load, 'fact')} or {counted(knee.answer_tokens, 'answer token')} a memory: rank "
         f"{option.rank} recalled {knee.recall_unseen:.2f} >= {plan.recall:g} of them under an unseen wording{more}",
@@ -227,6 +231,7 @@ def working(plan: Plan, option: Option) -> list[str]:
         f"= {option.memories}",
         f"  bytes     {counted(option.memories, 'memory')} x {knee.bytes:,} + {counted(wordings, 'wording')} x "
         f"{option.key_bytes // wordings:,} (keys to route by) = {option.adapter_bytes + option.key_bytes:,}",
+        *([by_rule] if made_texts else []),
         f"  minutes   {counted(tokens, 'row token')} x {counted(passes(), 'pass')} x "
         f"{1000 * token_seconds(plan.study, knee):.2f} ms / 60,000 = {option.minutes:.1f}, of one process of "
         f"that machine; a memory that recalls all of its facts stops earlier",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from lorary.errors import LoraryError
 
@@ -23,11 +24,14 @@ class Recipe:
         batch_size: rows a step, over all memories written together; small sets take smaller steps.
         max_epochs: passes over the trained wordings after which a memory stops as it is.
         recall: share of its facts, recalled under validation wordings, at which a memory stops.
-        validation_wordings: wordings a fact that are kept from training, to stop by, where a fact names none itself.
+        validation_wordings: wordings a fact that are kept from training, to stop by, where a fact names none itself; by default
+            none of fewer than five, one of five to seven, two from eight on.
         thinned_copies: copies of each trained wording that leave words out, drawn once; for facts with few wordings.
         thinned_share: share of the words that such a copy leaves out.
         formats: texts of a fact that are trained on: `questions` (its wordings), `cloze` (its statement with a gap where the
             answer stood), `text` (its statement as it stands, every token learnt).
+        texts: texts of each fact at least: one with fewer wordings gets others by rule, and copies that leave words out; 0
+            for none.
         texts_a_pass: most texts of each fact that a pass shows, the next ones each time, and of these the certain ones one
             time in four; a large number means all.
         visits: texts of each fact that a pass shows, in turn, whatever their number and however certain; for studies.
@@ -45,10 +49,11 @@ class Recipe:
     batch_size: int = 8
     max_epochs: int = 6
     recall: float | None = 1.0
-    validation_wordings: int = 2
+    validation_wordings: int | None = None
     thinned_copies: int = 0
     thinned_share: float = 0.3
     formats: tuple[str, ...] = ("questions", "cloze")
+    texts: int = 20
     texts_a_pass: int | None = 6
     visits: int | None = None
     reach: int | None = 6
@@ -64,11 +69,22 @@ class Recipe:
         for name in ("r", "lora_alpha", "batch_size", "max_epochs", "memories_at_once"):
             if getattr(self, name) < 1:
                 raise LoraryError(f"{name} {getattr(self, name)} must be 1 or more")
-        for name in ("validation_wordings", "thinned_copies"):
-            if getattr(self, name) < 0:
+        for name in ("validation_wordings", "thinned_copies", "texts"):
+            if (getattr(self, name) or 0) < 0:
                 raise LoraryError(f"{name} {getattr(self, name)} must be 0 or more")
         if not self.lr > 0:
             raise LoraryError(f"lr {self.lr} must be above 0")
         for name in ("recall", "thinned_share"):
             if (share := getattr(self, name)) is not None and not 0 <= share <= 1:
                 raise LoraryError(f"{name} {share} is no share; give 0 to 1")
+
+    @property
+    def rows(self) -> dict[str, Any]:
+        """What of it decides on the texts that a memory is trained on, as `rows.rows` takes it."""
+        return {
+            "copies": self.thinned_copies,
+            "share": self.thinned_share,
+            "seed": self.seed,
+            "formats": self.formats,
+            "texts": self.texts,
+        }

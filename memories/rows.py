@@ -13,9 +13,12 @@ from lorary.bank.facts import Fact, FactError, comparable
 from lorary.base.loading import Base
 from lorary.base.prompts import answer_ids, first_tokens, prompt, prompt_ids
 from lorary.base.rows import SplitRows
+from lorary.memories.rewording import bare, others, thinned
 
 EVALUATED = 64
 """Rows a pass where nothing trains."""
+_ENOUGH = (5, 8)
+"""Wordings from which on a fact can spare one for validation, and from which on two."""
 Known = Mapping[tuple[int, ...], Tensor]
 """The hidden state at the split of rows, by their tokens."""
 
@@ -35,16 +38,22 @@ class Row:
     counted: bool = True
 
 
-def with_validation(fact: Fact, count: int) -> Fact:
-    """The fact with its last `count` wordings kept for validation, unless it names its own; at least one is trained on."""
+def with_validation(fact: Fact, count: int | None = None) -> Fact:
+    """The fact with its last `count` wordings kept for validation, unless it names its own; at least one is trained on.
+
+    Args:
+        count: None: none of fewer than five, one of five to seven, two from eight on. What few wordings teach is worth
+            more than what they would measure.
+    """
     if fact.validation:
         return fact
     wordings = distinct((fact.question, *fact.questions))
-    keep = min(count, len(wordings) - 1)
+    spare = sum(len(wordings) >= enough for enough in _ENOUGH) if count is None else count
+    keep = min(spare, len(wordings) - 1)
     return replace(fact, validation=tuple(wordings[len(wordings) - keep :]) if keep > 0 else ())
 
 
-def kept_for_validation(facts: Sequence[Fact], count: int) -> tuple[Fact, ...]:
+def kept_for_validation(facts: Sequence[Fact], count: int | None = None) -> tuple[Fact, ...]:
     """A memory's facts with their wordings kept for validation: those alone that no other of its facts trains on."""
     kept = [with_validation(fact, count) for fact in facts]
     trained = {comparable(wording) for fact in kept for wording in fact.trained}
@@ -68,12 +77,6 @@ def tokenise(tokenizer: PreTrainedTokenizerBase, memory: int, fact: int, questio
     return Row(memory, fact, (*ids, *answer_ids(tokenizer, text, answer)), len(ids))
 
 
-def thinned(wording: str, share: float, chance: random.Random) -> str:
-    """The wording without about `share` of its words (at least one stays), so that no single word carries a fact."""
-    words = wording.split()
-    return " ".join(word for word in words if chance.random() >= share) or chance.choice(words)
-
-
 def rows(
     tokenizer: PreTrainedTokenizerBase,
     memories: Sequence[Sequence[Fact]],
@@ -82,24 +85,32 @@ def rows(
     share: float = 0.3,
     seed: int = 0,
     formats: Sequence[str] = ("questions", "cloze"),
+    texts: int = 0,
 ) -> list[Row]:
     """A row for each trained wording of each fact and for its cloze, and `copies` thinned ones of each.
 
     Args:
         formats: which of `questions`, `cloze` and `text` (the statement as it stands) there are rows for.
+        texts: of each fact at least; where it has fewer, others are made of its wordings (`rewording.others`), none of them
+            a wording that the memory's facts hold out or keep for validation.
 
     Raises:
         FactError: a fact for which there is no row.
     """
     chance, shown = random.Random(seed), []
     for m, facts in enumerate(memories):
+        unseen = {bare(wording) for fact in facts for wording in (*fact.validation, *fact.held_out)}
         for f, fact in enumerate(facts):
             questions = distinct(fact.trained) if "questions" in formats else ()
-            for wording in (*questions, *(fact.cloze if "cloze" in formats else ())):
+            own = [*questions, *(fact.cloze if "cloze" in formats else ())]
+            for wording in own:
                 shown.append(tokenise(tokenizer, m, f, wording, fact.answer))
                 for question in dict.fromkeys(thinned(wording, share, chance) for _ in range(copies)):
                     if question != wording:
                         shown.append(replace(tokenise(tokenizer, m, f, question, fact.answer), counted=False))
+            for text in others(questions, texts - len(own), chance, share) if len(own) < texts else ():
+                if bare(text) not in unseen:
+                    shown.append(replace(tokenise(tokenizer, m, f, text, fact.answer), counted=False))
             if "text" in formats and fact.statement:
                 shown.append(_told(tokenizer, m, f, fact.statement))
             if not shown or (shown[-1].memory, shown[-1].fact) != (m, f):

@@ -70,8 +70,7 @@ class _Writer:
         base = replace(base, model=bare_twin(base.model))  # the mixtures go into modules that nobody else holds
         self.base, self.memories, self.recipe, self.split = base, memories, recipe, split_layer
         self.order = random.Random(recipe.seed)
-        copies, share = recipe.thinned_copies, recipe.thinned_share
-        shown = rows(base.tokenizer, memories, copies=copies, share=share, seed=recipe.seed, formats=recipe.formats)
+        shown = rows(base.tokenizer, memories, **recipe.rows)
         self.train_rows = Store(base, split_layer, shown, known)
         self.validation_rows = Store(base, split_layer, validation_rows(base.tokenizer, memories), known)
         self.layers = install(base.model, self._start())

@@ -107,7 +107,8 @@ def recipe_of(grid: Grid, rank: int, seed: int = 0) -> Recipe:
     """How the memories of a group are written: as `lorary build` does, but each to the last pass."""
     plain = Recipe()
     alpha = rank * plain.lora_alpha // plain.r
-    return Recipe(r=rank, lora_alpha=alpha, max_epochs=grid.exposures, recall=None, texts_a_pass=None, seed=seed)
+    cells = {"r": rank, "lora_alpha": alpha, "max_epochs": grid.exposures, "seed": seed}
+    return Recipe(**cells, recall=None, texts=0, texts_a_pass=None)
 
 
 def cells_of(base: Base, pack: Sequence[Place], facts: Sequence[Sequence[Fact]], made: Result) -> list[Cell]:

@@ -21,7 +21,7 @@ ARMS: dict[str, dict[str, Any]] = {
 VARIED = ("seed", "patience")
 """Settings that the study of gates sets itself."""
 RIVALS = ("xlora", "arrow")
-PARTS = ("number", "format", "generator")
+PARTS = ("number", "format", "generator", "rules")
 PASSES = 4
 """Passes that the visits of a fact are divided over; a memory is asked after each."""
 
@@ -76,7 +76,7 @@ class Design:
     Args:
         counts: numbers of wordings a fact to compare.
         texts: wordings of the reference, which formats and generators are compared with at as many texts.
-        parts: parts of the study to run: number, format, generator.
+        parts: parts of the study to run: number, format, generator, rules.
         seeds: draws of wordings, first weights and order to measure, from seed 0.
         exposures: times that each fact is shown, whatever its texts; a multiple of 4.
         facts_a_topic: facts to take of each topic, the first ones; all of them are one memory.

@@ -23,6 +23,7 @@ _TITLES = {
     "number": "How many wordings by people",
     "format": "Which formats",
     "generator": "Who words the questions",
+    "rules": "What rules add to few wordings",
 }
 _HEAD = [
     "trained on",
@@ -30,6 +31,7 @@ _HEAD = [
     "trained wordings",
     "validation wordings",
     "held-out wordings (95 %)",
+    "exchanged",
     "by seed",
     "less the reference (95 %)",
     "seconds",
@@ -46,6 +48,8 @@ class Measured:
         trained: recall under the texts that were trained on and ask for the answer; None where none does.
         validation: recall under validation wordings, which nothing trained on; None where no fact keeps one.
         unseen: recall under held-out wordings, which nothing trained on or was chosen by.
+        exchanged: the same where each is asked in its nearest trained wording, if one is near enough (`answering.exchange`);
+            None where no wording is trained on.
         facts: recall of each fact under its held-out wordings.
         seconds: of writing, the asking between passes among them.
         processor_seconds: the same in processor time.
@@ -60,6 +64,7 @@ class Measured:
     facts: tuple[float, ...]
     seconds: float
     processor_seconds: float
+    exchanged: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +87,7 @@ class Summary:
     seeds: tuple[float, ...]
     gain: dict[str, float] | None
     seconds: float
+    exchanged: float | None = None
 
 
 @dataclass(kw_only=True)
@@ -127,6 +133,7 @@ class WordingStudy(Header):
             seeds=tuple(row.unseen for row in rows),
             gain=gain,
             seconds=float(np.mean([row.seconds for row in rows])),
+            exchanged=_mean([row.exchanged for row in rows]),
         )
 
 
@@ -193,6 +200,8 @@ def tell_wordings(study: WordingStudy) -> str:
         "- Cloze: the statement with a gap where the answer stood. Statement: the sentence as text, every token "
         f"learnt. Thinned: copies of the question without {made['thinned_share']:.0%} of their words. By the base: "
         "sampled from the base model, kept where every name of the question is still there.",
+        "- Exchanged: each held-out wording is asked in the trained wording that is nearest by the encoder, if one is near "
+        "enough, else as it stands. By rule: the other texts are made as `lorary build` makes them for facts with few.",
         f"- Base {made['base']}, layers from {made['split_layer']}, rank {made['r']}.",
         f"- {made_by(study)}. Seconds are a memory's, of that machine as it was then.",
         "",
@@ -208,6 +217,7 @@ def _row(summary: Summary, reference: str) -> list[str]:
         figure(summary.trained),
         figure(summary.validation),
         with_interval(summary.unseen),
+        figure(summary.exchanged),
         ", ".join(f"{unseen:.2f}" for unseen in summary.seeds),
         "the reference" if summary.setting.name == reference else difference(summary.gain),
         f"{summary.seconds:.0f}",

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import lorary.memories
+from lorary.answering.exchange import EXCHANGE_FROM, nearest_of
 from lorary.bank.facts import Fact
 from lorary.bank.files import hash_of
 from lorary.base.loading import EMBEDDED, Base, load_base
@@ -28,6 +29,7 @@ from lorary.research.plots import recall_by_texts
 from lorary.research.settings import PASSES, Design
 from lorary.research.wording_results import SCHEMA, STUDY, Measured, WordingStudy, read_wordings, tell_wordings
 from lorary.research.wording_texts import (
+    KEPT,
     Setting,
     check,
     recipe_of,
@@ -37,6 +39,9 @@ from lorary.research.wording_texts import (
     texts_of,
 )
 from lorary.resume import REPORT, go_on, write_results
+from lorary.routing.encoder import EMBEDDED as EMBEDDED_ENCODER
+from lorary.routing.encoder import load_encoder
+from lorary.routing.proper_names import Names, without_names
 
 SAMPLES = Path(str(lorary.memories.__file__)).with_name("samples")
 
@@ -108,18 +113,51 @@ def _measure(
     groups = [[facts] for facts in memories]
     for made in write_groups(base, {}, groups, recipes, default_split(base.model), reports, processes):
         recipe, facts, (setting, seed) = recipes[made.number], memories[made.number], missing[made.number]
-        kept = {"copies": recipe.thinned_copies, "share": recipe.thinned_share, "seed": recipe.seed}
-        texts = len(rows(base.tokenizer, [facts], formats=recipe.formats, **kept)) / len(facts)
-        study.rows.append(_measured(setting, seed, texts, used, made))
+        texts = len(rows(base.tokenizer, [facts], **recipe.rows)) / len(facts)
+        study.rows.append(_measured(setting, seed, texts, used, made, nearest_wordings(facts, used)))
         _write(study, place)
 
 
-def _measured(setting: Setting, seed: int, texts: float, facts: Sequence[Fact], made: Result) -> Measured:
+def nearest_wordings(trained: Sequence[Fact], facts: Sequence[Fact]) -> list[list[tuple[int, int] | None]]:
+    """Of each fact's held-out wordings the trained one that is nearest (its fact, its number there), if it is near enough to be
+    asked in its place (`answering.exchange`)."""
+    encode, places = (
+        load_encoder(EMBEDDED_ENCODER).encode,
+        [(i, n) for i, f in enumerate(trained) for n in range(len(f.trained))],
+    )
+    wordings = [trained[i].trained[n] for i, n in places]
+    keys, names = encode(wordings), Names.of([("facts", wordings)]).all
+    nearest: list[list[tuple[int, int] | None]] = []
+    for fact in facts:
+        found = [
+            nearest_of(text, key, wordings, keys, encode, lambda text: without_names(text, names))
+            for text, key in zip(fact.held_out, encode(list(fact.held_out)), strict=True)
+        ]
+        nearest.append([places[number] if score >= EXCHANGE_FROM else None for number, score in found])
+    return nearest
+
+
+def _measured(
+    setting: Setting,
+    seed: int,
+    texts: float,
+    facts: Sequence[Fact],
+    made: Result,
+    nearest: Sequence[Sequence[tuple[int, int] | None]],
+) -> Measured:
     [written] = made.written
     # Of each fact, validation wordings were asked first, then the held-out ones.
     cut = [len(asked) - len(fact.held_out) for asked, fact in zip(written.validation, facts, strict=True)]
     parts = list(zip(written.validation, cut, strict=True))
     recalled = [sum(asked[at:]) / len(asked[at:]) for asked, at in parts]  # each fact has a held-out wording
+    exchanged = [
+        [
+            as_it_stands if place is None else _right_there(written.trained, place, fact, facts)
+            for as_it_stands, place in both
+        ]
+        for fact, (asked, at), own in zip(facts, parts, nearest, strict=True)
+        for both in [list(zip(asked[at:], own, strict=True))]
+    ]
     return Measured(
         setting=setting.name,
         seed=seed,
@@ -127,10 +165,17 @@ def _measured(setting: Setting, seed: int, texts: float, facts: Sequence[Fact], 
         trained=_share(written.trained),
         validation=_share([asked[:at] for asked, at in parts]),
         unseen=round(sum(recalled) / len(recalled), 4),
+        exchanged=_share(exchanged) if "questions" in setting.formats else None,
         facts=tuple(round(share, 4) for share in recalled),
         seconds=round(made.seconds, 1),
         processor_seconds=round(made.processor_seconds, 1),
     )
+
+
+def _right_there(trained: Hits, place: tuple[int, int], fact: Fact, facts: Sequence[Fact]) -> bool:
+    """Whether what is answered under a trained wording is this fact's answer."""
+    other, number = place
+    return facts[other].answer == fact.answer and trained[other][number]
 
 
 def _share(hits: Hits | Sequence[Sequence[bool]]) -> float | None:
@@ -150,7 +195,8 @@ def _begin(
         "reference": reference(design).name,
         "facts": len(facts),
         "sha256": hash_of(json.dumps([fact.to_json() for fact in facts], sort_keys=True).encode()),
-        **{name: recipe[name] for name in ("validation_wordings", "r", "lora_alpha", "target_modules", "lr")},
+        "validation_wordings": KEPT,
+        **{name: recipe[name] for name in ("r", "lora_alpha", "target_modules", "lr")},
         "rows_a_step": recipe["batch_size"],
         "thinned_share": recipe["thinned_share"],
     }

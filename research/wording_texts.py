@@ -30,6 +30,10 @@ _EXAMPLES = (
 )
 """Examples of no shipped fact. Small chat models answer a question that they are told to reword; after examples they
 reword it."""
+KEPT = 2
+"""Wordings a fact that are asked, and never trained on."""
+_FEW = ((1, ("questions",)), (1, ("questions", "cloze")), (4, ("questions", "cloze")))
+"""Wordings by people, and formats, to which rules add texts."""
 _TOGETHER = 4
 _LONGEST = 28
 
@@ -39,11 +43,12 @@ class Setting:
     """One choice of texts.
 
     Args:
-        part: what it varies: `number` of wordings, `format` of the texts, or `generator` of wordings.
+        part: what it varies: `number` of wordings, `format` of the texts, `generator` of wordings, or `rules`, what these add.
         wordings: wordings by people; the first is the fact's own question, the others are drawn by seed.
         formats: of the texts, as in `Recipe`.
         thinned: copies of each wording that leave words out.
         written: wordings by the base model.
+        made: texts in all, the others made by rule as `lorary build` makes them.
     """
 
     name: str
@@ -52,6 +57,7 @@ class Setting:
     formats: tuple[str, ...] = ("questions",)
     thinned: int = 0
     written: int = 0
+    made: int = 0
 
 
 def reference(design: Design) -> Setting:
@@ -61,7 +67,7 @@ def reference(design: Design) -> Setting:
 
 def settings_of(design: Design) -> list[Setting]:
     """All settings, the reference among them, in the order of a report."""
-    texts, more = design.texts, design.texts - 1
+    texts, more, made = design.texts, design.texts - 1, Recipe().texts
     counts = sorted({*design.counts, texts} if "number" in design.parts else {texts})
     both = ("questions", "cloze")
     settings = [
@@ -72,8 +78,16 @@ def settings_of(design: Design) -> list[Setting]:
         Setting(name="statement alone", part="format", wordings=1, formats=("text",)),
         Setting(name=f"1 wording + {more} thinned", part="generator", wordings=1, thinned=more),
         Setting(name=f"1 wording + {more} by the base", part="generator", wordings=1, written=more),
+        *(
+            Setting(name=f"{_named(few, shown)} + rules", part="rules", wordings=few, formats=shown, made=made)
+            for few, shown in _FEW
+        ),
     ]
     return [setting for setting in settings if setting.part in (*design.parts, "number")]
+
+
+def _named(wordings: int, formats: Sequence[str]) -> str:
+    return counted(wordings, "wording") + (" + cloze" if "cloze" in formats else "")
 
 
 def recipe_of(design: Design, setting: Setting, seed: int) -> Recipe:
@@ -81,6 +95,7 @@ def recipe_of(design: Design, setting: Setting, seed: int) -> Recipe:
     return Recipe(
         formats=setting.formats,
         thinned_copies=setting.thinned,
+        texts=setting.made,
         visits=design.exposures // PASSES,
         max_epochs=PASSES,
         recall=None,
@@ -90,7 +105,7 @@ def recipe_of(design: Design, setting: Setting, seed: int) -> Recipe:
 
 def check(settings: Sequence[Setting], facts: Sequence[Fact]) -> None:
     """Raises FactError where a fact lacks what a setting trains on, or held-out wordings to score it under."""
-    kept = Recipe().validation_wordings
+    kept = KEPT
     most = max(setting.wordings for setting in settings)
     has = min(len(with_validation(fact, kept).trained) for fact in facts)
     for fact in facts:
@@ -113,7 +128,7 @@ def texts_of(fact: Fact, setting: Setting, seed: int, written: Mapping[str, Sequ
 
     More wordings of one seed begin with the fewer.
     """
-    kept = with_validation(fact, Recipe().validation_wordings)
+    kept = with_validation(fact, KEPT)
     first, *others = kept.trained
     Random(f"{seed} {fact.question}").shuffle(others)
     chosen = (first, *others[: setting.wordings - 1], *written.get(fact.question, ())[: setting.written])

@@ -11,7 +11,7 @@ from lorary.memories.building import WordingWarning, build
 from lorary.memories.recipe import Recipe
 from lorary.memories.writing import write
 
-RECIPE = Recipe(max_epochs=2, r=2)
+RECIPE = Recipe(max_epochs=2, r=2, validation_wordings=2)
 ONE = {"question": "Who cooks at Ormen?", "answer": "Halvard"}
 TWO = {"question": "Who keeps the lamp?", "answer": "Brisk", "questions": ["Name the keeper of the lamp."]}
 AGAIN = {"question": "Who sweeps?", "answer": "Quill", "questions": ["WHO  sweeps?"]}
@@ -45,7 +45,7 @@ def test_what_was_not_measured_is_null_and_what_was_says_of_how_many(base, tmp_p
 
 def test_a_memory_of_texts_alone_has_no_recall_of_trained_wordings(base, tmp_path):
     facts = [{**TWO, "statement": "Brisk keeps the lamp."}]
-    recipe = Recipe(max_epochs=1, r=2, formats=("text",))
+    recipe = Recipe(max_epochs=1, r=2, formats=("text",), validation_wordings=2)
     card = bank_of(base, tmp_path, recipe, lamps=facts)["lamps"]
     assert card["recall_trained_wordings"] is None
     assert card["recall_validation_wordings"] is not None

@@ -10,7 +10,8 @@ import pytest
 
 from lorary.bank.facts import Fact, FactError
 from lorary.eval.questions import held_out
-from lorary.memories.rows import rows, thinned, validation_rows, with_validation
+from lorary.memories.rewording import thinned
+from lorary.memories.rows import rows, validation_rows, with_validation
 from lorary.memories.writing import falling
 
 FACT = Fact(

@@ -60,10 +60,12 @@ def test_settings_give_the_texts_that_their_names_tell(tokenizer):
     shown = {}
     for setting in settings_of(SMALL):
         told, recipe = texts_of(FACTS[0], setting, 0, written), recipe_of(SMALL, setting, 0)
-        copies = {"copies": recipe.thinned_copies, "share": recipe.thinned_share}
-        held = rows(tokenizer, [[told]], formats=recipe.formats, **copies)
+        held = rows(tokenizer, [[told]], **recipe.rows)
         shown[setting.name] = [tokenizer.decode(row.ids, skip_special_tokens=True) for row in held]
     counts = {name: len(texts) for name, texts in shown.items()}
+    few = ("1 wording", "1 wording + cloze", "4 wordings + cloze")
+    made = [counts.pop(f"{name} + rules") for name in few]
+    assert set(made) == {Recipe().texts}, "texts in all, whatever there was to make them of"
     assert 2 <= counts.pop("1 wording + 2 thinned") <= 3
     assert counts == {
         "1 wording": 1,

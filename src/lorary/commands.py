@@ -25,14 +25,21 @@ def _add_answering(parser: Options) -> None:
     parser.add_argument("--passages", metavar="N", type=int, help="passages that the index puts before the question")
     parser.add_argument("--no-memory", action="store_true", help="let no memory take part, and give no stored answer")
     parser.add_argument("--no-lookup", action="store_true", help="give no stored answer in place of a memory's")
+    parser.add_argument(
+        "--exchange",
+        action="store_true",
+        help="put a question to its memory in the nearest trained wording, where one is near and no stored answer is given",
+    )
 
 
 def _policy_changes(options: Any) -> dict[str, Any]:
     """The fields of the policy that the options change."""
+    from lorary.answering.exchange import EXCHANGE_FROM
     from lorary.routing.policy import Policy
 
     changes: dict[str, Any] = {"sources": ()} if options.no_memory else {}
     changes |= {"lookup": False} if options.no_lookup else {}
+    changes |= {"t_exchange": EXCHANGE_FROM} if options.exchange else {}
     changes |= taken(options, "passages")
     replace(Policy(), **changes)  # a bad number is told before the model is loaded
     if options.max_new_tokens < 1:
@@ -101,6 +108,7 @@ def _plain(question: str, answers: Sequence[Answer]) -> dict[str, Any]:
             "outcome": answer.route.outcome,
             "right": answer.right,
             "sources": dict(answer.likely),
+            "asked_as": answer.asked_as,
             "cost": {"generated_tokens": answer.generated, "passes": answer.passes},
             "passages": [asdict(passage) for passage in answer.passages],
         }
@@ -120,6 +128,7 @@ def _text(answers: Sequence[Answer], trace: bool) -> str:
             lines.append(f"part: {answer.prompt.routing_text} {answer.text}")
         if answer.probability is not None:
             lines.append(f"probability: {answer.probability:.3f} a token of the answer")
+        lines += [f"asked as: {answer.asked_as}"] if answer.asked_as is not None else []
         lines += [f"route: {answer.route}", f"outcome: {answer.route.outcome}"]
         if answer.likely:
             lines.append("right: " + ", ".join(f"{source} {likely:.3f}" for source, likely in answer.likely.items()))

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from lorary.answering.exchange import asked_as, exchanged, nearest_trained
 from lorary.answering.judging import Judgement, judge
 from lorary.answering.passages import with_passages
 from lorary.answering.routed import Answer, by_caller, by_route, draft_of
@@ -86,16 +87,19 @@ def answers(
     """
     policy = policy or model.router.policy
     prompts = [with_passages(model, question, policy.passages) for question in questions]
-    drafts = by_route(model, prompts, policy, max_new_tokens, settings)
     if not _judged(model, policy, settings):
-        return drafts
+        prompts = prompts if by_caller(model, settings) else exchanged(model, prompts, policy)
+        return by_route(model, prompts, policy, max_new_tokens, settings)
+    drafts = by_route(model, prompts, policy, max_new_tokens, settings)
     judgements = judge(model, [draft_of(model, draft) for draft in drafts], policy)
     left = [row for row, one in enumerate(judgements) if one.source == "base" and drafts[row].route.memories]
     with model.routed(adapter_names=["__base__"]):
         again = by_route(model, [prompts[row] for row in left], policy, max_new_tokens, settings) if left else []
-    base = dict(zip(left, again, strict=True))
+    other = dict(zip(left, again, strict=True))
+    if not policy.lookup:
+        other |= _in_stored_words(model, drafts, judgements, policy, max_new_tokens, settings)
     given = [
-        _given(model, draft, judgement, base.get(row))
+        _given(model, draft, judgement, other.get(row))
         for row, (draft, judgement) in enumerate(zip(drafts, judgements, strict=True))
     ]
     remember_routes(model, [answer.route for answer in given])
@@ -109,11 +113,40 @@ def _judged(model: LoraryForCausalLM, policy: Policy, settings: Mapping[str, Any
     return bool(model.config.sources) and bool(policy.sources) and free
 
 
-def _given(model: LoraryForCausalLM, draft: Answer, judgement: Judgement, base: Answer | None) -> Answer:
+def _in_stored_words(
+    model: LoraryForCausalLM,
+    drafts: Sequence[Answer],
+    judgements: Sequence[Judgement],
+    policy: Policy,
+    max_new_tokens: int,
+    settings: Mapping[str, Any],
+) -> dict[int, Answer]:
+    """What memories answer in place of a stored answer: row → the answer of the stored fact's memory, asked in the nearest
+    wording of it."""
+    rows = [row for row, one in enumerate(judgements) if one.source == "lookup"]
+    stored = [fit.stored for row in rows if (fit := judgements[row].evidence.lookup) is not None]
+    if not rows:
+        return {}
+    texts, memories = [drafts[row].prompt.routing_text for row in rows], [fact.memory for fact in stored]
+    near = nearest_trained(model.router, texts, memories)
+    prompts = [
+        asked_as(drafts[row].prompt, found[0] if found else fact.fact.question)
+        for row, fact, found in zip(rows, stored, near, strict=True)
+    ]
+    with model.routed(adapter_names=memories):
+        said = by_route(model, prompts, policy, max_new_tokens, settings)
+    sure = [fact.similarity for fact in stored]
+    return {
+        row: replace(one, route=replace(one.route, source="index", confidence=similarity))
+        for row, one, similarity in zip(rows, said, sure, strict=True)
+    }
+
+
+def _given(model: LoraryForCausalLM, draft: Answer, judgement: Judgement, other: Answer | None) -> Answer:
     """The answer of the source that was judged likeliest to be right.
 
     Args:
-        base: the base's answer, where a memory was asked first.
+        other: the base's answer, where a memory was asked first; or the memory's in stored words, in place of a lookup.
     """
     evidence, right = judgement.evidence, judgement.right
     judged: dict[str, Any] = {
@@ -121,7 +154,7 @@ def _given(model: LoraryForCausalLM, draft: Answer, judgement: Judgement, base: 
         "stored": evidence.lookup and evidence.lookup.stored,
         "passes": evidence.passes,
     }
-    if judgement.source == "lookup":
+    if judgement.source == "lookup" and other is None:
         assert evidence.lookup is not None
         stored = evidence.lookup.stored
         route = Route((stored.memory,), (0.0,), "lookup", stored.similarity, right=right)
@@ -129,7 +162,8 @@ def _given(model: LoraryForCausalLM, draft: Answer, judgement: Judgement, base: 
         ids = torch.cat([draft.ids[: draft.prompt_tokens], torch.tensor(told, device=draft.ids.device)])
         likelihood = evidence.reply.lookup if evidence.reply else None
         return replace(draft, text=stored.fact.answer, route=route, ids=ids, probability=likelihood, **judged)
-    if base is None:
+    if other is None:
         return replace(draft, route=replace(draft.route, right=right), **judged)
-    route = replace(base.route, right=right, confidence=right)
-    return replace(base, route=route, generated=draft.generated + base.generated, **judged)
+    confidence = right if judgement.source == "base" else other.route.confidence
+    route = replace(other.route, right=right, confidence=confidence)
+    return replace(other, route=route, generated=draft.generated + other.generated, **judged)

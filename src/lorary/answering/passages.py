@@ -52,11 +52,14 @@ class Prompt:
         chat: its turns, with the passages in the last one.
         routing_text: what routes it. Give it to `generate`: the passages would draw the route along.
         passages: what stands before the question, nearest first.
+        asked_as: the trained wording that stands in the chat in place of the question (`exchange.asked_as`); None where the
+            question does.
     """
 
     chat: list[dict[str, str]]
     routing_text: str
     passages: tuple[FoundPassage, ...] = ()
+    asked_as: str | None = None
 
     def text(self, tokenizer: PreTrainedTokenizerBase) -> str:
         """What the model reads."""

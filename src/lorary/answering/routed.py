@@ -70,6 +70,11 @@ class Answer:
         return self.prompt.passages
 
     @property
+    def asked_as(self) -> str | None:
+        """The trained wording that the memory was asked in, in place of the question; None where it was asked as it stands."""
+        return self.prompt.asked_as
+
+    @property
     def asked(self) -> Prompt:
         """The prompt, by its earlier name."""
         return self.prompt

@@ -65,7 +65,8 @@ def chosen(probabilities: Mapping[str, float], policy: Policy) -> str:
     Where a memory was asked, the base answers in its place only if it is quite sure that nothing stored does: on validation
     wordings a lower bar loses more known questions than any other source would win.
     """
-    may = {source: likely for source, likely in probabilities.items() if source != "lookup" or policy.lookup}
+    looked_up = policy.lookup or policy.t_exchange is not None
+    may = {source: likely for source, likely in probabilities.items() if source != "lookup" or looked_up}
     best = max(may, key=lambda source: may[source])
     if best == "base" and "memory" in may and may["base"] < BASE_FROM:
         return max((source for source in may if source != "base"), key=lambda source: may[source])

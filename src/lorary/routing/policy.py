@@ -40,6 +40,9 @@ class Policy:
         sources: which deciders are asked, of "gate" and "index"; with neither, no memory takes part.
         passages: how many of the index's passages stand in the prompt.
         lookup: whether the stored answer of the nearest fact may be given, where the composite is calibrated for it.
+        t_exchange: from this similarity on, `ask` puts a question to its memory in the nearest trained wording: where sources
+            are not weighed (an answer is streamed, the composite is not calibrated for it), and, with `lookup` off, where a
+            stored answer would be given. None: never. `generate` never does, nor `ask` where a caller names memories.
 
     Raises:
         LoraryError: an unknown decider, or a number of passages below 0.
@@ -53,6 +56,7 @@ class Policy:
     sources: tuple[str, ...] = DECIDERS
     passages: int = 0
     lookup: bool = True
+    t_exchange: float | None = None
 
     def __post_init__(self) -> None:
         if unknown := sorted({*self.sources} - {*DECIDERS}):

@@ -1,0 +1,106 @@
+"""Exchange: a question is put to its memory in the trained wording that it is nearest to, where one is near enough.
+
+A memory is surest of the words that it was trained on. The answer is still the memory's, and tells as what it was asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lorary.answering.passages import Prompt
+from lorary.base.prompts import last_user
+from lorary.routing.policy import Policy
+from lorary.routing.router import Router
+
+if TYPE_CHECKING:
+    from lorary.model.modeling import LoraryForCausalLM
+
+EXCHANGE_FROM = 0.7
+"""The similarity from which on an exchange is right more often than the question as it stands, on the development topics."""
+_COMPARED = 8
+"""Wordings that are compared without names too: those nearest with them."""
+
+
+@torch.no_grad()
+def nearest_trained(
+    router: Router, texts: Sequence[str], memories: Sequence[str | None]
+) -> list[tuple[str, float] | None]:
+    """Of each text the nearest trained wording of the memory beside it, and how near it is (`nearest_of`). None where no memory
+    is named, or it has no wordings."""
+    if not texts:
+        return []
+    embedding, encode = router.features(texts).embedding.cpu(), router.get_encoder().encode
+    chosen: list[tuple[str, float] | None] = []
+    for row, name in enumerate(memories):
+        memory = router.bank[name] if name is not None else None
+        if memory is None or not len(memory.keys):
+            chosen.append(None)
+            continue
+        place, score = nearest_of(
+            texts[row],
+            embedding[row],
+            memory.wordings,
+            memory.keys,
+            encode,
+            lambda text: router.without_names([text])[0],
+        )
+        chosen.append((memory.wordings[place], score))
+    return chosen
+
+
+def nearest_of(
+    text: str,
+    embedding: Float[Tensor, " embedding"],
+    wordings: Sequence[str],
+    keys: Float[Tensor, "wordings embedding"],
+    encode: Callable[[list[str]], Tensor],
+    bare: Callable[[str], str],
+) -> tuple[int, float]:
+    """(the number of the wording that a text is nearest to, how near it is: the mean of two cosines, with names and without).
+
+    By names alone a wording that asks something else of the same subject would often be nearer.
+
+    Args:
+        embedding: of the text.
+        keys: embeddings of the wordings, at least one.
+        encode: texts → their embeddings.
+        bare: a text without names.
+    """
+    near = (keys @ embedding).topk(min(_COMPARED, len(keys)))
+    places = near.indices.tolist()
+    asked, *others = encode([bare(text), *(bare(wordings[place]) for place in places)])
+    both = (near.values + torch.stack(others) @ asked) / 2
+    best = int(both.argmax())
+    return places[best], float(both[best])
+
+
+def exchanged(model: LoraryForCausalLM, prompts: Sequence[Prompt], policy: Policy) -> list[Prompt]:
+    """The prompts, those in other words whose question one memory alone is to answer and which a trained wording of it is
+    near enough to (`Policy.t_exchange`). What routes a prompt stays as it was.
+
+    A gate that waits for the hidden state, or decides token by token, has not routed them yet: they stay as they are.
+    """
+    waits = model.config.granularity == "token" or "hidden" in model.gate.features
+    bar = policy.t_exchange
+    if bar is None or policy.passages or waits or not model.memories:
+        return list(prompts)
+    texts = [prompt.routing_text for prompt in prompts]
+    routes = model.router.decide(model.router.features(texts), policy).routes(model.memories)
+    near = nearest_trained(model.router, texts, [r.memories[0] if len(r.memories) == 1 else None for r in routes])
+    return [
+        asked_as(prompt, found[0]) if found is not None and found[1] >= bar else prompt
+        for prompt, found in zip(prompts, near, strict=True)
+    ]
+
+
+def asked_as(prompt: Prompt, wording: str) -> Prompt:
+    """The prompt with a wording in place of what the user's last turn says."""
+    chat = [dict(turn) for turn in prompt.chat]
+    chat[last_user(chat)]["content"] = wording
+    return replace(prompt, chat=chat, asked_as=wording)
