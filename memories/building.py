@@ -133,20 +133,19 @@ def _add_documents(bank: MemoryBank, documents: Mapping[str, tuple[Passage, ...]
 
 
 class WordingWarning(LoraryWarning):
-    """Facts that nothing can be measured of, since they have one wording: what that costs, and what to do."""
+    """Facts that have one wording: what is done about it, what that costs, and what to do."""
 
 
 def _warn_of_few_wordings(topics: Mapping[str, Sequence[Fact]]) -> None:
-    """Warns of facts without a wording for validation. Their figures are from the study in docs/results/wordings.md."""
+    """Warns of facts with one wording."""
     bare = {topic: sum(len(distinct((f.question, *f.questions))) < 2 for f in facts) for topic, facts in topics.items()}
     topic, count = max(bare.items(), key=lambda pair: pair[1], default=("", 0))
     if count:
         every, few = sum(map(len, topics.values())), sum(bare.values())
         warnings.warn(
             f"{few} of {counted(every, 'fact')} {'has' if few == 1 else 'have'} one wording, {count} of them in {topic!r}: "
-            "none is left for validation, so their recall is not measured and the router is not calibrated on them; in our "
-            "study 0.42 of such facts were recalled under an unseen wording, with 8 wordings 0.86; give each fact "
-            "'questions' with more wordings",
+            "texts are made of it by rule, but nothing measures what they teach, and the router compares it with nothing of "
+            "its own fact; give each fact 'questions' with more wordings: two help, from five on one is kept to measure by",
             WordingWarning,
             stacklevel=3,
         )
