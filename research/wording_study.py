@@ -114,7 +114,8 @@ def _measure(
     for made in write_groups(base, {}, groups, recipes, default_split(base.model), reports, processes):
         recipe, facts, (setting, seed) = recipes[made.number], memories[made.number], missing[made.number]
         texts = len(rows(base.tokenizer, [facts], **recipe.rows)) / len(facts)
-        study.rows.append(_measured(setting, seed, texts, used, made, nearest_wordings(facts, used)))
+        nearest = nearest_wordings(facts, used) if "questions" in setting.formats else None
+        study.rows.append(_measured(setting, seed, texts, used, made, nearest))
         _write(study, place)
 
 
@@ -143,20 +144,19 @@ def _measured(
     texts: float,
     facts: Sequence[Fact],
     made: Result,
-    nearest: Sequence[Sequence[tuple[int, int] | None]],
+    nearest: Sequence[Sequence[tuple[int, int] | None]] | None,
 ) -> Measured:
     [written] = made.written
     # Of each fact, validation wordings were asked first, then the held-out ones.
     cut = [len(asked) - len(fact.held_out) for asked, fact in zip(written.validation, facts, strict=True)]
     parts = list(zip(written.validation, cut, strict=True))
     recalled = [sum(asked[at:]) / len(asked[at:]) for asked, at in parts]  # each fact has a held-out wording
-    exchanged = [
+    exchanged = nearest and [
         [
-            as_it_stands if place is None else _right_there(written.trained, place, fact, facts)
-            for as_it_stands, place in both
+            recalled if place is None else _recalled_there(written.trained, place, fact, facts)
+            for recalled, place in zip(asked[at:], own, strict=True)
         ]
         for fact, (asked, at), own in zip(facts, parts, nearest, strict=True)
-        for both in [list(zip(asked[at:], own, strict=True))]
     ]
     return Measured(
         setting=setting.name,
@@ -165,14 +165,14 @@ def _measured(
         trained=_share(written.trained),
         validation=_share([asked[:at] for asked, at in parts]),
         unseen=round(sum(recalled) / len(recalled), 4),
-        exchanged=_share(exchanged) if "questions" in setting.formats else None,
+        exchanged=_share(exchanged) if exchanged else None,
         facts=tuple(round(share, 4) for share in recalled),
         seconds=round(made.seconds, 1),
         processor_seconds=round(made.processor_seconds, 1),
     )
 
 
-def _right_there(trained: Hits, place: tuple[int, int], fact: Fact, facts: Sequence[Fact]) -> bool:
+def _recalled_there(trained: Hits, place: tuple[int, int], fact: Fact, facts: Sequence[Fact]) -> bool:
     """Whether what is answered under a trained wording is this fact's answer."""
     other, number = place
     return facts[other].answer == fact.answer and trained[other][number]

@@ -25,6 +25,10 @@ from lorary.routing.router import Router
 from lorary.statistics import calibration_error, value, wilson
 
 _COUNTED = {LEFT_OUT: "strangers", OTHER_NAMES: "unknown_names", UNRELATED: "unrelated"}
+_EVEN, _FAR = 0.5, 0.1
+"""The least threshold where trained wordings alone are known, and the share of them that may lie below it: a wording of few,
+compared with others than itself, is farther from them than what people ask, and would draw the threshold down to questions
+that nothing answers."""
 _HEADROOM = 1e-3
 """By how much a similarity must exceed that of every stranger."""
 
@@ -43,8 +47,11 @@ def calibrate_recognition(router: Router, data: RoutingData, training: Training)
     router.gate.recognition.copy_(fit_recognition(observed, START))
     scores = odds.sigmoid() * observed.share
     cut = best_cut(scores, observed.kind, training)
-    t_index = _index_threshold(observed, scores < cut.value, router.policy)
-    policy = replace(router.policy, t_gate=round(cut.value, 8), t_index=t_index)
+    t_gate = cut.value
+    if not bool((data.validation.memory < len(router.bank)).any()):
+        t_gate = raised(cut.value, scores[observed.known])
+    t_index = _index_threshold(observed, scores < t_gate, router.policy)
+    policy = replace(router.policy, t_gate=round(t_gate, 8), t_index=t_index)
     return {
         "policy": {"t_gate": policy.t_gate, "t_index": policy.t_index},
         "calibration": {
@@ -57,6 +64,11 @@ def calibrate_recognition(router: Router, data: RoutingData, training: Training)
             **_expected(observed, scores, policy),
         },
     }
+
+
+def raised(cut: float, known: Float[Tensor, " known"]) -> float:
+    """The threshold where trained wordings alone are known, by their scores: even odds, unless a tenth of them lies below."""
+    return max(cut, min(_EVEN, float(torch.quantile(known, _FAR, interpolation="lower"))))
 
 
 def _index_threshold(observed: Observed, left: Bool[Tensor, " queries"], policy: Policy) -> float:

@@ -10,6 +10,7 @@ import torch
 from lorary.research.fact_sets import bare_bank, drawn
 from lorary.router_training.calibration import CalibrationWarning, calibrate, outcome, routed_share
 from lorary.router_training.data import RoutingData, about_others, read_questions
+from lorary.router_training.expectation import raised
 from lorary.router_training.scales import fit_scales
 from lorary.router_training.settings import Training
 from lorary.router_training.thresholds import best_threshold
@@ -184,6 +185,21 @@ def test_a_gate_without_contents_needs_validation_wordings_and_it_is_said(bank, 
     data = RoutingData(router, read_questions(), batch_size=8, seed=0, unknown_names=False)
     with pytest.warns(CalibrationWarning, match="there are no validation wordings"):
         assert calibrate(router, data)["policy"] == {}
+
+
+@pytest.mark.parametrize(
+    ("cut", "scores", "least"),
+    [
+        (0.2, [0.3, 0.45, 0.6, 0.8, 0.9, 0.95, 0.96, 0.97, 0.98, 0.99, 0.99], 0.45),
+        (0.2, [0.7] * 20, 0.5),
+        (0.6, [0.7] * 20, 0.6),
+        (0.2, [0.1, 0.7], 0.2),
+    ],
+)
+def test_what_trained_wordings_alone_would_let_through_is_kept_out_while_a_tenth_of_them_is_lost_at_most(
+    cut, scores, least
+):
+    assert raised(cut, torch.tensor(scores)) == pytest.approx(least)
 
 
 def test_without_validation_wordings_a_gate_is_the_sum_of_what_it_reads(bank, encoder):

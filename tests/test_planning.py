@@ -158,7 +158,8 @@ def test_every_number_is_shown_with_its_formula(tokenizer, measured):
     found = plan(topics, capacity=measured, tokenizer=tokenizer)
     best = found.options[0]
     lines = dict(line.strip().split(maxsplit=1) for line in working(found, best))
-    assert list(lines) == ["knee", "memories", "bytes", "minutes", "recall"]
+    assert list(lines) == ["knee", "memories", "bytes", "texts", "minutes", "recall"]
+    assert lines["texts"].endswith("of the rows are made by rule, for facts with few wordings")
     assert lines["memories"].endswith("= 2")
     assert lines["bytes"].endswith(f"= {2 * 4000 + 60 * KEY_BYTES:,}")
     assert str(measured) in tell_plan(found)

@@ -41,13 +41,14 @@ def test_a_whole_run_goes_on_row_by_row(base, folder, monkeypatch, capsys):
     told = json.loads(capsys.readouterr().out)
     assert told == json.loads((out / "results.json").read_text())
     assert (told["schema"], told["study"], told["partial"], told["seeds"]) == (2, "wordings", False, [0])
-    assert len(told["rows"]) == len(told["settings"]) == 9
+    assert len(told["rows"]) == len(told["settings"]) == 12
     assert told["questions"] == [fact.question for fact in FACTS[:2]]
     assert set(told["written"]) == set(told["questions"])
     for row in told["rows"]:
         assert len(row["facts"]) == 2
         assert row["unseen"] == pytest.approx(sum(row["facts"]) / 2)
         assert (row["trained"] is None) == (row["setting"] == "statement alone")
+        assert (row["exchanged"] is None) == (row["setting"] in ("statement alone", "cloze alone"))
     gains = {summary["setting"]["name"]: summary["gain"] for summary in told["summary"]}
     assert gains.pop("3 wordings") is None
     assert all(gain["low"] <= gain["value"] <= gain["high"] for gain in gains.values())
@@ -57,7 +58,7 @@ def test_a_whole_run_goes_on_row_by_row(base, folder, monkeypatch, capsys):
     monkeypatch.setattr(groups, "write", lambda *given: written.append(given[2]) or write(*given))
     monkeypatch.setattr(study_of, "reword", lambda *_: pytest.fail("the base's wordings stand"))
     assert main([*arguments, "--counts", "1", "2", "4", "--seeds", "2"]) == 0
-    assert sorted(recipe.seed for recipe in written) == [0, *[1] * 10], "what stands is not measured again"
+    assert sorted(recipe.seed for recipe in written) == [0, *[1] * 13], "what stands is not measured again"
     assert {recipe.visits * recipe.max_epochs for recipe in written} == {8}
     shown = capsys.readouterr().out
     assert "| 4 wordings | 4.0 |" in shown
@@ -113,7 +114,7 @@ def test_a_stopped_run_is_partial_and_keeps_its_rows(base, folder, monkeypatch):
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        (["--parts", "number", "size"], "parts must be some of ['number', 'format', 'generator']"),
+        (["--parts", "number", "size"], "parts must be some of ['number', 'format', 'generator', 'rules']"),
         (["--exposures", "10"], "exposures must be a multiple of 4, 10 given"),
         (["--texts", "1"], "texts must be 2 or more"),
         (["--counts", "1", "5", "--texts", "2"], "has 6; give --counts and --texts up to 4, or more wordings"),
