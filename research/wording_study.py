@@ -151,12 +151,12 @@ def _measured(
     cut = [len(asked) - len(fact.held_out) for asked, fact in zip(written.validation, facts, strict=True)]
     parts = list(zip(written.validation, cut, strict=True))
     recalled = [sum(asked[at:]) / len(asked[at:]) for asked, at in parts]  # each fact has a held-out wording
-    exchanged = nearest and [
+    exchanged: list[list[bool]] = [
         [
             recalled if place is None else _recalled_there(written.trained, place, fact, facts)
             for recalled, place in zip(asked[at:], own, strict=True)
         ]
-        for fact, (asked, at), own in zip(facts, parts, nearest, strict=True)
+        for fact, (asked, at), own in zip(facts, parts, nearest or (), strict=nearest is not None)
     ]
     return Measured(
         setting=setting.name,
