@@ -188,7 +188,7 @@ def _open(out: Path, base: Base, base_fingerprint: str, encoder: str) -> MemoryB
     return bank
 
 
-_LATER = {"formats": ("questions", "cloze"), "visits": None, "texts_a_pass": None, "reach": None}
+_LATER = {"formats": ("questions", "cloze"), "visits": None, "texts_a_pass": None, "reach": None, "texts": 0}
 """Fields that recipes did not always have, at values that change nothing: banks written before them go on."""
 
 
