@@ -30,7 +30,7 @@ class Recipe:
         thinned_share: share of the words that such a copy leaves out.
         formats: texts of a fact that are trained on: `questions` (its wordings), `cloze` (its statement with a gap where the
             answer stood), `text` (its statement as it stands, every token learnt).
-        texts: texts of each fact at least: one with fewer wordings gets others by rule, and copies that leave words out; 0
+        texts: texts of each fact that has fewer than four wordings: it gets others by rule, and copies that leave words out; 0
             for none.
         texts_a_pass: most texts of each fact that a pass shows, the next ones each time, and of these the certain ones one
             time in four; a large number means all.

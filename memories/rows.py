@@ -17,7 +17,9 @@ from lorary.memories.rewording import bare, others, thinned
 
 EVALUATED = 64
 """Rows a pass where nothing trains."""
-_ENOUGH = (5, 8)
+ENOUGH = 4
+"""Wordings of a fact from which on none are made by rule: made ones would be shown in place of people's."""
+_SPARE = (5, 8)
 """Wordings from which on a fact can spare one for validation, and from which on two."""
 Known = Mapping[tuple[int, ...], Tensor]
 """The hidden state at the split of rows, by their tokens."""
@@ -48,7 +50,7 @@ def with_validation(fact: Fact, count: int | None = None) -> Fact:
     if fact.validation:
         return fact
     wordings = distinct((fact.question, *fact.questions))
-    spare = sum(len(wordings) >= enough for enough in _ENOUGH) if count is None else count
+    spare = sum(len(wordings) >= enough for enough in _SPARE) if count is None else count
     keep = min(spare, len(wordings) - 1)
     return replace(fact, validation=tuple(wordings[len(wordings) - keep :]) if keep > 0 else ())
 
@@ -91,7 +93,7 @@ def rows(
 
     Args:
         formats: which of `questions`, `cloze` and `text` (the statement as it stands) there are rows for.
-        texts: of each fact at least; where it has fewer, others are made of its wordings (`rewording.others`), none of them
+        texts: of each fact with fewer than `ENOUGH` wordings at least; where it has fewer, others are made of its wordings (`rewording.others`), none of them
             a wording that the memory's facts hold out or keep for validation.
 
     Raises:
@@ -108,7 +110,8 @@ def rows(
                 for question in dict.fromkeys(thinned(wording, share, chance) for _ in range(copies)):
                     if question != wording:
                         shown.append(replace(tokenise(tokenizer, m, f, question, fact.answer), counted=False))
-            for text in others(questions, texts - len(own), chance, share) if len(own) < texts else ():
+            few = 0 < len(questions) < ENOUGH and len(own) < texts
+            for text in others(questions, texts - len(own), chance, share) if few else ():
                 if bare(text) not in unseen:
                     shown.append(replace(tokenise(tokenizer, m, f, text, fact.answer), counted=False))
             if "text" in formats and fact.statement:

@@ -32,7 +32,7 @@ _EXAMPLES = (
 reword it."""
 KEPT = 2
 """Wordings a fact that are asked, and never trained on."""
-_FEW = ((1, ("questions",)), (1, ("questions", "cloze")), (4, ("questions", "cloze")))
+_FEW = ((1, ("questions",)), (1, ("questions", "cloze")), (2, ("questions", "cloze")))
 """Wordings by people, and formats, to which rules add texts."""
 _TOGETHER = 4
 _LONGEST = 28

@@ -92,12 +92,12 @@ def test_fewest_memories_come_first_then_fewest_bytes():
 
 
 def test_topics_are_counted_as_they_would_be_trained(tokenizer):
-    fact = Fact("t", "Who cooks?", "Brisk", ("Name the cook.", "Whose pots?", "The chef?"), statement="Brisk cooks.")
+    fact = Fact("t", "Who cooks?", "Brisk", ("Name the cook.", "Whose pots?"), statement="Brisk cooks.")
     [told] = count_topics(tokenizer, {"t": [fact]})
     held = rows(tokenizer, [[with_validation(fact)]], **Recipe().rows)
-    assert len(held) > 5, "four wordings, none of which is kept for validation, the cloze, and texts by rule"
+    assert len(held) > 4, "three wordings, none of which is kept for validation, the cloze, and texts by rule"
     answers, tokens = len(held[0].ids) - held[0].start, sum(len(row.ids) for row in held)
-    assert told == Topic("t", 1, answers, tokens, 4, made=len(held) - 5)
+    assert told == Topic("t", 1, answers, tokens, 3, made=len(held) - 4)
     assert told.made > 0
 
 

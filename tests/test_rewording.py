@@ -74,7 +74,7 @@ def test_a_fact_with_few_texts_gets_others_which_no_certificate_counts(tokenizer
     held = rows(tokenizer, [[few]], texts=12)
     assert len(held) == 12
     assert [row.counted for row in held] == [True] * 3 + [False] * 9
-    many = replace(few, questions=tuple(f"Wording {n} of the keeper?" for n in range(12)))
+    many = replace(few, questions=tuple(f"Wording {n} of the keeper?" for n in range(3)))
     assert rows(tokenizer, [[many]], texts=12) == rows(tokenizer, [[many]])
 
 

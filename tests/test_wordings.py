@@ -63,7 +63,7 @@ def test_settings_give_the_texts_that_their_names_tell(tokenizer):
         held = rows(tokenizer, [[told]], **recipe.rows)
         shown[setting.name] = [tokenizer.decode(row.ids, skip_special_tokens=True) for row in held]
     counts = {name: len(texts) for name, texts in shown.items()}
-    few = ("1 wording", "1 wording + cloze", "4 wordings + cloze")
+    few = ("1 wording", "1 wording + cloze", "2 wordings + cloze")
     made = [counts.pop(f"{name} + rules") for name in few]
     assert set(made) == {Recipe().texts}, "texts in all, whatever there was to make them of"
     assert 2 <= counts.pop("1 wording + 2 thinned") <= 3
@@ -104,7 +104,7 @@ def test_a_fact_is_shown_as_often_whatever_its_texts(base, count):
 
 def test_a_pass_shows_the_next_texts_of_each_fact_and_few_that_are_certain(base):
     facts = [texts_of(fact, Setting(name="", part="number", wordings=4), 0, {}) for fact in FACTS]
-    writer = _Writer(base, [facts], Recipe(texts_a_pass=2, formats=("questions",)), 1)
+    writer = _Writer(base, [facts], Recipe(texts=0, texts_a_pass=2, formats=("questions",)), 1)
     every = range(len(writer.train_rows.rows))
     for made in (1, 2, 3):
         passes = [[i for chunk in _pass(writer, every, {}, epoch) for i in chunk] for epoch in (2 * made, 2 * made + 1)]

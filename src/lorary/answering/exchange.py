@@ -21,8 +21,9 @@ from lorary.routing.router import Router
 if TYPE_CHECKING:
     from lorary.model.modeling import LoraryForCausalLM
 
-EXCHANGE_FROM = 0.7
-"""The similarity from which on an exchange is right more often than the question as it stands, on the development topics."""
+EXCHANGE_FROM = 0.3
+"""The similarity from which on an exchange is right at least as often as the question as it stands: on the development topics it
+is, from the farthest question on (docs/results/wordings.md)."""
 _COMPARED = 8
 """Wordings that are compared without names too: those nearest with them."""
 
