@@ -93,8 +93,8 @@ def rows(
 
     Args:
         formats: which of `questions`, `cloze` and `text` (the statement as it stands) there are rows for.
-        texts: of each fact with fewer than `ENOUGH` wordings at least; where it has fewer, others are made of its wordings (`rewording.others`), none of them
-            a wording that the memory's facts hold out or keep for validation.
+        texts: of each fact with fewer than `ENOUGH` wordings at least; where it has fewer, others are made of its wordings
+            (`rewording.others`), none of them a wording that the memory's facts hold out or keep for validation.
 
     Raises:
         FactError: a fact for which there is no row.
