@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-import warnings
+import sys
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
@@ -25,16 +26,16 @@ from lorary.bank.memory import Memory
 from lorary.base.layers import block_linears, fingerprint, layer_of, layers_path, mlp_targets
 from lorary.base.loading import EMBEDDED, Base, load_base
 from lorary.base.rows import default_split
-from lorary.errors import LoraryError, LoraryWarning
+from lorary.errors import LoraryError
 from lorary.memories.certifying import damage, failing, fullness, measured_under
 from lorary.memories.groups import Take, side_by_side, write_groups
-from lorary.memories.rows import distinct, kept_for_validation
-from lorary.memories.topics import read_documents_of_topics, read_topics
+from lorary.memories.planner import Planner
+from lorary.memories.rows import kept_for_validation
+from lorary.memories.topics import read_documents_of_topics, read_topics, warn_of_few_wordings
 from lorary.memories.writing import Recipe, Written
 from lorary.progress import progress_bars
 from lorary.routing.encoder import EMBEDDED as EMBEDDED_ENCODER
 from lorary.routing.encoder import encoder_name, load_encoder
-from lorary.tables import counted
 
 
 def build(
@@ -50,6 +51,7 @@ def build(
     processes: int | None = None,
     cluster: str | None = None,
     fresh: bool = False,
+    budget: float | None = None,
     quiet: bool = False,
 ) -> MemoryBank:
     """Writes a memory for each topic into the bank at `out`; memories that stand there already are reused.
@@ -65,13 +67,18 @@ def build(
         processes: that write groups of memories side by side, where the base is given by name; None: one a core.
         cluster: address of a Dask scheduler whose workers write the groups instead, such as "tcp://10.0.0.5:8786".
         fresh: write every memory anew.
+        budget: minutes that all memories may take, by this machine's speed now; there are as many passes as fit.
 
     Raises:
-        FactError, DocumentError, BaseError, BankError: bad input, before anything is trained.
+        FactError, DocumentError, BaseError, BankError, BudgetError: bad input, before anything is trained.
         ClusterError: the cluster cannot be used, or its workers cannot write.
     """
     if cluster is not None and processes is not None:
         raise LoraryError("processes of this machine or a cluster's workers write, not both; give processes or cluster")
+    if cluster is not None and budget is not None:
+        raise LoraryError(
+            "a budget is measured on this machine, and a cluster's workers are others; give budget or cluster"
+        )
     recipe, out = recipe or Recipe(), Path(out)
     documents = read_documents_of_topics(facts, as_one)
     topics = read_topics(facts, as_one, beside=documents)
@@ -79,20 +86,29 @@ def build(
     where: dict[str, Any] = {"revision": revision, "local_files_only": local_files_only}
     # The folder is locked for the whole run: a change by another writer would forbid to save what was trained.
     with _workers(cluster) as take, writing(out):
+        began = time.perf_counter()
         loaded = load_base(base, **where) if isinstance(base, str) else base
+        loading = time.perf_counter() - began
         base_fingerprint = fingerprint(loaded.model)
         bank = _open(out, loaded, base_fingerprint, encoder)
+        split_layer = recipe.split_layer if recipe.split_layer is not None else default_split(loaded.model)
+        writers = processes if isinstance(base, str) else 1
+        planner = Planner(loaded, recipe, split_layer, writers, loading)
+        every = [kept_for_validation(own, recipe.validation_wordings) for own in topics.values()]
+        if budget is not None and every:
+            recipe = planner.within(budget, every)
         sources = {topic: written_from(group, recipe, base_fingerprint) for topic, group in topics.items()}
         for topic in topics:
             if topic not in bank.memories:
                 bank.check_new_name(topic)
         missing = [t for t in topics if fresh or not _stands(bank, t, topics[t], recipe, base_fingerprint)]
-        split_layer = recipe.split_layer if recipe.split_layer is not None else default_split(loaded.model)
         facts_of = {t: kept_for_validation(topics[t], recipe.validation_wordings) for t in missing}
-        _warn_of_few_wordings(facts_of)
+        warn_of_few_wordings(facts_of)
         groups = [missing[i : i + recipe.memories_at_once] for i in range(0, len(missing), recipe.memories_at_once)]
         order = [*dict.fromkeys((*bank.names, *missing))]
-        processes = side_by_side(len(groups), processes if isinstance(base, str) else 1, loaded.model.device)
+        processes = side_by_side(len(groups), writers, loaded.model.device)
+        if missing and not quiet and cluster is None:
+            print(planner.plan([facts_of[topic] for topic in missing], recipe), file=sys.stderr)
         with progress_bars(quiet) as bars:
             reports = [bars.start(f"writing {named(group)}", recipe.max_epochs).report for group in groups]
             facts_of_groups = [[facts_of[t] for t in group] for group in groups]
@@ -130,25 +146,6 @@ def _add_documents(bank: MemoryBank, documents: Mapping[str, tuple[Passage, ...]
     for topic in changed:
         bank.add(name=topic, documents=documents[topic], encoder=load_encoder(encoder))
     return changed
-
-
-class WordingWarning(LoraryWarning):
-    """Facts that have one wording: what is done about it, what that costs, and what to do."""
-
-
-def _warn_of_few_wordings(topics: Mapping[str, Sequence[Fact]]) -> None:
-    """Warns of facts with one wording."""
-    bare = {topic: sum(len(distinct((f.question, *f.questions))) < 2 for f in facts) for topic, facts in topics.items()}
-    topic, count = max(bare.items(), key=lambda pair: pair[1], default=("", 0))
-    if count:
-        every, few = sum(map(len, topics.values())), sum(bare.values())
-        warnings.warn(
-            f"{few} of {counted(every, 'fact')} {'has' if few == 1 else 'have'} one wording, {count} of them in {topic!r}: "
-            "texts are made of it by rule, but nothing measures what they teach, and the router compares it with nothing of "
-            "its own fact; give each fact 'questions' with more wordings: two help, from five on one is kept to measure by",
-            WordingWarning,
-            stacklevel=3,
-        )
 
 
 def named(group: Sequence[str]) -> str:
@@ -229,7 +226,6 @@ def to_memory(
     certificate: dict[str, Any] = {
         "facts": len(facts),
         "recall_trained_wordings": written.trained_recall,
-        "trained_wordings": sum(map(len, written.trained)),
         "recall_validation_wordings": written.validation_recall,
         "validation_wordings": sum(len(fact.validation) for fact in facts),
         "facts_with_validation": sum(bool(fact.validation) for fact in facts),

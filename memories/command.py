@@ -75,6 +75,9 @@ def build(argv: list[str]) -> None:
         "--cluster", metavar="ADDRESS", help="Dask scheduler whose workers write instead: tcp://HOST:8786"
     )
     parser.add_argument("--fresh", action="store_true", help="write every memory anew")
+    parser.add_argument(
+        "--budget", type=float, metavar="MINUTES", help="make as many passes as fit, or say how many minutes would do"
+    )
     parser.add_quiet()
     parser.add_json("the certificates")
     parser.add_record(Recipe, "how memories are written")
@@ -82,7 +85,18 @@ def build(argv: list[str]) -> None:
     recipe = made(Recipe, options)  # a bad value is told before anything is imported or read
     from lorary.memories.building import build as run
 
-    names = "out", "base", "encoder", "revision", "local_files_only", "as_one", "processes", "cluster", "fresh"
+    names = (
+        "out",
+        "base",
+        "encoder",
+        "revision",
+        "local_files_only",
+        "as_one",
+        "processes",
+        "cluster",
+        "fresh",
+        "budget",
+    )
     passed = taken(options, *names)
     bank = run(options.facts, recipe=recipe, quiet=options.quiet, **passed)
     cards = {memory.name: memory.card.get("certificate", {}) for memory in bank}

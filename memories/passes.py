@@ -42,8 +42,13 @@ def batches_of_pass(
         # Facts start at different texts, so that where visits do not divide evenly no kind of text goes short.
         numbers = range((epoch - 1) * recipe.visits, epoch * recipe.visits)
         rounds = [[own[(n + fact) % len(own)] for fact, own in enumerate(texts)] for n in numbers]
-    size = min(recipe.batch_size, max(1, sum(map(len, rounds)) // 16))
+    size = rows_a_step(recipe, sum(map(len, rounds)))
     return [chunk for shown in rounds for chunk in store.batches(shown, size, order)]
+
+
+def rows_a_step(recipe: Recipe, rows: int) -> int:
+    """The rows of a step where a pass shows so many: small sets take smaller steps, 16 a pass."""
+    return min(recipe.batch_size, max(1, rows // 16))
 
 
 def _next(texts: Sequence[int], most: int | None, epoch: int, fact: int) -> Sequence[int]:

@@ -16,10 +16,8 @@ from lorary.errors import LoraryError
 from lorary.memories.capacity_study import SHIPPED, CapacityStudy, Cell, read_capacity
 from lorary.memories.recipe import Recipe
 from lorary.memories.rows import kept_for_validation, rows
+from lorary.memories.work import KEY_BYTES
 from lorary.tables import counted, markdown_table
-
-KEY_BYTES = 4 * 384
-"""Bytes of one wording's key under the default encoder: 384 numbers in fp32."""
 
 
 class PlanError(LoraryError):

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import warnings
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from lorary.bank.documents import ENDINGS, DocumentError, Passage, read_documents
 from lorary.bank.facts import NAME, NAME_RULE, Fact, FactError, group_by_topic, namesake, read_facts
+from lorary.errors import LoraryWarning
+from lorary.memories.rows import distinct
+from lorary.tables import counted
 
 
 def read_topics(
@@ -68,3 +72,22 @@ def _files_in(files: Sequence[str | Path]) -> list[Path]:
 
 def _documents_in(files: Sequence[str | Path]) -> list[Path]:
     return [path for path in _files_in(files) if path.suffix.lower() in ENDINGS]
+
+
+class WordingWarning(LoraryWarning):
+    """Facts that have one wording: what is done about it, what that costs, and what to do."""
+
+
+def warn_of_few_wordings(topics: Mapping[str, Sequence[Fact]]) -> None:
+    """Warns of facts with one wording."""
+    bare = {topic: sum(len(distinct((f.question, *f.questions))) < 2 for f in facts) for topic, facts in topics.items()}
+    topic, count = max(bare.items(), key=lambda pair: pair[1], default=("", 0))
+    if count:
+        every, few = sum(map(len, topics.values())), sum(bare.values())
+        warnings.warn(
+            f"{few} of {counted(every, 'fact')} {'has' if few == 1 else 'have'} one wording, {count} of them in {topic!r}: "
+            "texts are made of it by rule, but nothing measures what they teach, and the router compares it with nothing of "
+            "its own fact; give each fact 'questions' with more wordings: two help, from five on one is kept to measure by",
+            WordingWarning,
+            stacklevel=3,
+        )

@@ -29,8 +29,6 @@ Hits = tuple[tuple[bool, ...], ...]
 """Of each fact, whether greedy decoding gives its whole answer under each of its wordings."""
 MOST = 0.8
 """The share of a pass's rows that must be likely right before recall is measured."""
-MEASURED = 2
-"""Trained wordings of each fact that a certificate measures, where validation wordings decide when a memory stops."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +56,9 @@ Report = Callable[[float, list[float]], None]
 """Called after each step with (passes over the rows so far, validation recall by memory, NaN of one without such wordings)."""
 
 
-class _Writer:
+class Writer:
+    """The rows of some memories and the mixtures that learn them, over a frozen base of their own."""
+
     def __init__(
         self,
         base: Base,
@@ -95,6 +95,11 @@ class _Writer:
             return a, torch.zeros(shape[1], recipe.r)
 
         return [{path: factors(shape) for path, shape in shapes.items()} for _ in self.memories]
+
+    def optimizer(self) -> torch.optim.Optimizer:
+        """AdamW over the factors of all memories."""
+        parameters = [p for layer in self.layers.values() for p in (layer.down, layer.up)]
+        return torch.optim.AdamW(parameters, lr=self.recipe.lr, weight_decay=0.0, fused=True)
 
     def logits(self, store: Store, chunk: Sequence[int], reach: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """(logits where there is a label, those labels, the row of each); the gradient reaches `reach` tokens back."""
@@ -144,7 +149,7 @@ def write(
     Args:
         known: the states of rows that need not be run below the split again (`states_of`).
     """
-    return _run(_Writer(base, memories, recipe, split_layer, known), report or (lambda *_: None))
+    return _run(Writer(base, memories, recipe, split_layer, known), report or (lambda *_: None))
 
 
 def falling(lr: float, epochs: float, cap: int) -> float:
@@ -155,10 +160,9 @@ def falling(lr: float, epochs: float, cap: int) -> float:
     return lr * min(1.0, 0.05 + epochs / 0.3) * max(0.0, 1 - epochs / cap)
 
 
-def _run(writer: _Writer, report: Report) -> list[Written]:
+def _run(writer: Writer, report: Report) -> list[Written]:
     recipe, count = writer.recipe, len(writer.memories)
-    parameters = [p for layer in writer.layers.values() for p in (layer.down, layer.up)]
-    optimizer = torch.optim.AdamW(parameters, lr=recipe.lr, weight_decay=0.0, fused=True)
+    optimizer = writer.optimizer()
     written: dict[int, Written] = {}
     kept = {row.memory for row in writer.validation_rows.rows}
     recall = [0.0 if memory in kept else math.nan for memory in range(count)]
@@ -171,7 +175,7 @@ def _run(writer: _Writer, report: Report) -> list[Written]:
         for chunk in chunks:
             for group in optimizer.param_groups:
                 group["lr"] = falling(recipe.lr, epoch - 1 + done / planned, recipe.max_epochs)
-            sure.update(_step(writer, optimizer, chunk))
+            sure.update(step(writer, optimizer, chunk))
             shown.update(writer.train_rows.rows[i].memory for i in chunk)
             done += len(chunk)
             report(epoch - 1 + done / planned, recall)
@@ -183,12 +187,12 @@ def _run(writer: _Writer, report: Report) -> list[Written]:
                 continue
             unseen = _hits(writer, writer.validation_rows, memory)
             measured = _whole_facts(unseen)
-            seen = _seen(writer, memory, measured) if measured is None or last else ()
+            seen = _hits(writer, writer.train_rows, memory) if measured is None or last else ()
             recall[memory] = math.nan if measured is None else measured
             judged = _whole_facts(seen) if measured is None else measured
             enough = judged is not None and recipe.recall is not None and judged >= recipe.recall
             if enough or last:
-                seen = seen or _seen(writer, memory, measured)
+                seen = seen or _hits(writer, writer.train_rows, memory)
                 stopped = "recalled" if enough else "cap"
                 shares, factors = (_whole_facts(seen), measured), writer.snapshot(memory)
                 written[memory] = Written(factors, *shares, epoch, stopped, seen, unseen, shown[memory])
@@ -197,7 +201,7 @@ def _run(writer: _Writer, report: Report) -> list[Written]:
     return [written[m] for m in range(count)]
 
 
-def _step(writer: _Writer, optimizer: torch.optim.Optimizer, chunk: Sequence[int]) -> dict[int, float]:
+def step(writer: Writer, optimizer: torch.optim.Optimizer, chunk: Sequence[int]) -> dict[int, float]:
     """One step on one batch; returns row → the least probability that one of its tokens had."""
     logits, labels, row = writer.logits(writer.train_rows, chunk, writer.recipe.reach)
     losses = nn.functional.cross_entropy(logits, labels, reduction="none")
@@ -213,20 +217,14 @@ def _promising(sure: Sequence[float]) -> bool:
     return sum(probability > 0.5 for probability in sure) >= MOST * len(sure)
 
 
-def _seen(writer: _Writer, memory: int, unseen: float | None) -> Hits:
-    """What is recalled under trained wordings: under all of them where they decide, or no memory stops early."""
-    decide = unseen is None or writer.recipe.recall is None
-    return _hits(writer, writer.train_rows, memory, None if decide else MEASURED)
-
-
-def _hits(writer: _Writer, store: Store, memory: int, most: int | None = None) -> Hits:
-    """What greedy decoding recalls of a memory's facts under the first `most` wordings in `store` that count."""
+def _hits(writer: Writer, store: Store, memory: int) -> Hits:
+    """What greedy decoding recalls of a memory's facts under the wordings in `store` that count."""
     wordings: list[list[int]] = [[] for _ in writer.memories[memory]]
     for i, row in enumerate(store.rows):
         if row.memory == memory and row.counted:
             wordings[row.fact].append(i)
-    right = writer.recalled(store, [i for own in wordings for i in own[:most]])
-    return tuple(tuple(right[i] for i in own[:most]) for own in wordings)
+    right = writer.recalled(store, [i for own in wordings for i in own])
+    return tuple(tuple(right[i] for i in own) for own in wordings)
 
 
 def _whole_facts(hits: Hits) -> float | None:

@@ -17,7 +17,7 @@ from lorary.base.loading import Base
 from lorary.base.rows import default_split
 from lorary.memories.passes import batches_of_pass
 from lorary.memories.recipe import Recipe
-from lorary.memories.writing import _hits, _step, _Writer
+from lorary.memories.writing import Writer, _hits, step
 
 _PRODUCTS = {"aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm"}
 _STEPS, _ROUNDS = 8, 3
@@ -66,14 +66,13 @@ def profile_of(base: Base, facts: Sequence[Fact], recipe: Recipe) -> dict[str, A
     The parts of a step are measured on a few batches, and told a thousand tokens.
     """
     began = time.process_time()
-    writer = _Writer(base, [facts], recipe, default_split(base.model))
+    writer = Writer(base, [facts], recipe, default_split(base.model))
     below = time.process_time() - began
     store = writer.train_rows
     held = sum(len(row.ids) - 1 for row in (*store.rows, *writer.validation_rows.rows))
-    parameters = [p for layer in writer.layers.values() for p in (layer.down, layer.up)]
-    optimizer = torch.optim.AdamW(parameters, lr=recipe.lr, weight_decay=0.0, fused=True)
+    optimizer = writer.optimizer()
     chunks = batches_of_pass(store, recipe, writer.order, range(len(store.rows)), {}, 1)[:_STEPS]
-    _step(writer, optimizer, chunks[0])
+    step(writer, optimizer, chunks[0])
     tokens = sum(len(store.rows[i].ids) - 1 for chunk in chunks for i in chunk)
     parts = dict.fromkeys(("forward", "loss", "backward", "optimizer"), 0.0)
     for chunk in chunks:
@@ -86,7 +85,7 @@ def profile_of(base: Base, facts: Sequence[Fact], recipe: Recipe) -> dict[str, A
         parts["optimizer"] += _spent(optimizer.step)[1]
     with profile(activities=[ProfilerActivity.CPU]) as profiled:
         for chunk in chunks:
-            _step(writer, optimizer, chunk)
+            step(writer, optimizer, chunk)
     events = profiled.key_averages()
     asked = sum(len(row.ids) - 1 for row in writer.validation_rows.rows)
     measuring = _spent(lambda: _hits(writer, writer.validation_rows, 0))[1]

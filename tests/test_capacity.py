@@ -52,7 +52,7 @@ def test_a_study_makes_as_many_passes_whatever_the_load_and_tells_what_was_shown
     recipe = recipe_of(SMALL, 4)
     assert recipe.recall is None, "no memory stops early"
     assert recipe.lora_alpha / recipe.r == Recipe().lora_alpha / Recipe().r
-    step = writing._step
+    step = writing.step
     for load in (2, 8):
         for sure, least, most in ((0.0, 6, 6), (1.0, 2, 5)):  # two wordings in three passes; the first shows both
             shown = Counter()
@@ -61,7 +61,7 @@ def test_a_study_makes_as_many_passes_whatever_the_load_and_tells_what_was_shown
                 shown.update(given[2])
                 return dict.fromkeys(step(*given), sure)
 
-            monkeypatch.setattr(writing, "_step", counting)
+            monkeypatch.setattr(writing, "step", counting)
             [made] = write(base, [invented_facts(load, 0, SMALL.wordings)], recipe, 1)
             assert (made.epochs, made.stopped) == (3, "cap")
             assert least * load <= made.shown == shown.total() <= most * load

@@ -7,8 +7,9 @@ import json
 import pytest
 
 from lorary.__main__ import main
-from lorary.memories.building import WordingWarning, build
+from lorary.memories.building import build
 from lorary.memories.recipe import Recipe
+from lorary.memories.topics import WordingWarning
 from lorary.memories.writing import write
 
 RECIPE = Recipe(max_epochs=2, r=2, validation_wordings=2)

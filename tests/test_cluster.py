@@ -225,7 +225,7 @@ def test_a_scheduler_that_goes_is_told(folder, monkeypatch):
 INTERRUPTED = """
 import sys
 from lorary.memories import Recipe, build
-recipe = Recipe(split_layer=1, max_epochs=60, recall=None, memories_at_once=1)
+recipe = Recipe(split_layer=1, max_epochs=60, recall=None, texts_a_pass=None, memories_at_once=1)
 try:
     build(["facts"], out="bank", base=sys.argv[1], recipe=recipe, cluster=sys.argv[2], quiet=True)
 except KeyboardInterrupt:

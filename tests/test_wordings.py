@@ -15,7 +15,7 @@ from lorary.memories.building import written_from
 from lorary.memories.passes import batches_of_pass
 from lorary.memories.recipe import Recipe
 from lorary.memories.rows import rows
-from lorary.memories.writing import _Writer, write
+from lorary.memories.writing import Writer, write
 from lorary.research.settings import Design
 from lorary.research.wording_results import paired_difference
 from lorary.research.wording_texts import Setting, keep, recipe_of, reword, settings_of, texts_of
@@ -91,7 +91,7 @@ def test_a_fact_is_shown_as_often_whatever_its_texts(base, count):
     setting = Setting(name="", part="number", wordings=count)
     facts = [texts_of(fact, setting, 0, {}) for fact in FACTS]
     recipe = recipe_of(replace(SMALL, exposures=48), setting, 0)
-    writer = _Writer(base, [facts], recipe, 1)
+    writer = Writer(base, [facts], recipe, 1)
     held = writer.train_rows.rows
     # Rows that are certain already are shown all the same.
     chunks = [_pass(writer, range(len(held)), dict.fromkeys(range(len(held)), 1.0), epoch) for epoch in (1, 2, 3, 4)]
@@ -104,7 +104,7 @@ def test_a_fact_is_shown_as_often_whatever_its_texts(base, count):
 
 def test_a_pass_shows_the_next_texts_of_each_fact_and_few_that_are_certain(base):
     facts = [texts_of(fact, Setting(name="", part="number", wordings=4), 0, {}) for fact in FACTS]
-    writer = _Writer(base, [facts], Recipe(texts=0, texts_a_pass=2, formats=("questions",)), 1)
+    writer = Writer(base, [facts], Recipe(texts=0, texts_a_pass=2, formats=("questions",)), 1)
     every = range(len(writer.train_rows.rows))
     for made in (1, 2, 3):
         passes = [[i for chunk in _pass(writer, every, {}, epoch) for i in chunk] for epoch in (2 * made, 2 * made + 1)]
@@ -113,15 +113,6 @@ def test_a_pass_shows_the_next_texts_of_each_fact_and_few_that_are_certain(base)
     sure = dict.fromkeys(every, 1.0)
     shown = Counter(i for epoch in range(1, 101) for chunk in _pass(writer, every, sure, epoch) for i in chunk)
     assert 100 <= shown.total() <= 200, "one time in four of 600"
-
-
-def test_a_certificate_measures_two_trained_wordings_where_validation_wordings_decide(base):
-    facts = [texts_of(fact, Setting(name="", part="number", wordings=4), 0, {}) for fact in FACTS]
-    [made] = write(base, [facts], Recipe(max_epochs=2), 0)
-    assert [len(hits) for hits in made.trained] == [2, 2, 2]
-    bare = [replace(fact, validation=()) for fact in facts]
-    [made] = write(base, [bare], Recipe(max_epochs=2), 0)
-    assert all(len(hits) > 4 for hits in made.trained), "all, as they decide"
 
 
 def test_validation_wordings_are_asked_once_most_rows_are_likely_right(base, monkeypatch):
@@ -135,7 +126,7 @@ def test_validation_wordings_are_asked_once_most_rows_are_likely_right(base, mon
     monkeypatch.setattr(writing, "_hits", counting)
     for sure, times in ((0.4, 1), (0.6, 3)):
         asked.clear()
-        monkeypatch.setattr(writing, "_step", lambda writer, optimizer, chunk, sure=sure: dict.fromkeys(chunk, sure))
+        monkeypatch.setattr(writing, "step", lambda writer, optimizer, chunk, sure=sure: dict.fromkeys(chunk, sure))
         write(base, [facts], Recipe(max_epochs=3), 0)
         assert sum(asked) == times
 

@@ -1,0 +1,155 @@
+"""What writing will take: facts, texts and tokens by counting, minutes by a second of the same work on this machine."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from heapq import heapreplace
+from itertools import groupby
+from statistics import fmean
+from typing import Any
+
+import torch
+
+from lorary.bank.facts import Fact
+from lorary.base.layers import block_linears, layer_of, layers_path, mlp_targets
+from lorary.base.loading import Base
+from lorary.base.rows import SplitRows
+from lorary.memories.passes import rows_a_step
+from lorary.memories.recipe import Recipe
+from lorary.memories.rows import EVALUATED, Row, rows, validation_rows
+from lorary.memories.writing import Writer, step
+from lorary.tables import counted
+
+KEY_BYTES = 4 * 384
+"""Bytes of one wording's key under the default encoder: 384 numbers in fp32."""
+_LEARNT, _SKIPPED = 4, 0.45
+"""Times that a text is shown before many are certain, and how often it is shown from then on; seen on development topics."""
+_SAMPLE = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What writing a group of memories takes; tokens are those that run, once or each time.
+
+    Args:
+        texts: trained ones and those kept for validation.
+        below: tokens that run below the split, once.
+        shown: tokens of the texts that all passes show, as far as can be foreseen.
+        asked: tokens of the wordings that are asked to measure recall.
+        step: rows of a step.
+    """
+
+    facts: int
+    texts: int
+    below: int
+    shown: int
+    asked: int
+    step: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Speed:
+    """Seconds of this machine for a token: below the split, in a step, and asked."""
+
+    below: float
+    step: float
+    asked: float
+
+
+def work_of(base: Base, memories: Sequence[Sequence[Fact]], recipe: Recipe) -> Work:
+    """What the memories of one group take, each with its facts as they are trained on (`rows.kept_for_validation`)."""
+    trained = rows(base.tokenizer, memories, **recipe.rows)
+    kept = validation_rows(base.tokenizer, memories)
+    by_fact = [list(own) for _, own in groupby(trained, key=lambda row: (row.memory, row.fact))]
+    a_pass = sum(min(len(own), recipe.texts_a_pass or len(own)) for own in by_fact)
+    measures = max(1, recipe.max_epochs // 2)  # they begin once most rows are likely right
+    return Work(
+        facts=len(by_fact),
+        texts=len(trained) + len(kept),
+        below=_tokens(trained) + _tokens(kept),
+        shown=round(sum(_times(len(own), recipe) * fmean(len(row.ids) - 1 for row in own) for own in by_fact)),
+        asked=measures * _tokens(kept) + _tokens(trained),
+        step=rows_a_step(recipe, a_pass),
+    )
+
+
+def _times(texts: int, recipe: Recipe) -> float:
+    """How many texts of a fact with so many all passes show, those left out that are certain."""
+    if recipe.visits is not None:
+        return float(recipe.visits * recipe.max_epochs)
+    a_pass = min(texts, recipe.texts_a_pass or texts)
+    turns = [done * a_pass / texts for done in range(recipe.max_epochs)]
+    return a_pass * sum(1.0 if before < _LEARNT else _SKIPPED for before in turns)
+
+
+def _tokens(held: Sequence[Row]) -> int:
+    return sum(len(row.ids) - 1 for row in held)
+
+
+def speed_of(base: Base, memories: Sequence[Sequence[Fact]], recipe: Recipe, split_layer: int) -> Speed:
+    """This machine's speed at writing, measured for about a second on the first facts of the memories."""
+    few = [own[: max(1, _SAMPLE // (len(memories) * _texts(own[0], recipe)))] for own in memories]
+    writer = Writer(base, few, recipe, split_layer)
+    store = writer.train_rows
+    sample = range(min(len(store.rows), _SAMPLE))
+    again = SplitRows(writer.base.model, split_layer, store.rows, int(base.tokenizer.pad_token_id))
+    below = _seconds(lambda: again.keep(sample))
+    batch = list(sample)[: work_of(base, memories, recipe).step]
+    optimizer = writer.optimizer()
+    step(writer, optimizer, batch)
+    stepping = min(_seconds(lambda: step(writer, optimizer, batch)) for _ in range(2))
+    asking = _seconds(lambda: writer.recalled(store, list(sample)[:EVALUATED]))
+    every, shown = _tokens([store.rows[i] for i in sample]), _tokens([store.rows[i] for i in batch])
+    return Speed(below=below / every, step=stepping / shown, asked=asking / every)
+
+
+def _texts(fact: Fact, recipe: Recipe) -> int:
+    return max(recipe.texts, len(fact.trained) + len(fact.cloze)) + len(fact.validation)
+
+
+def _seconds(work: Callable[[], Any]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def seconds_of(groups: Sequence[Work], speed: Speed, processes: int, loading: float = 0.0) -> float:
+    """How long the groups take, each by the next process that is free.
+
+    Args:
+        loading: seconds that each of several processes needs to load the base.
+    """
+    busy = [loading if processes > 1 else 0.0] * max(1, processes)
+    for work in groups:
+        taken = work.below * speed.below + work.shown * speed.step + work.asked * speed.asked
+        heapreplace(busy, busy[0] + taken)
+    return max(busy)
+
+
+def bytes_of(base: Base, memories: Sequence[Sequence[Fact]], recipe: Recipe, split_layer: int) -> int:
+    """The bytes of the memories' adapters and keys, about."""
+    names, prefix = recipe.target_modules or tuple(mlp_targets(base.model)), layers_path(base.model)
+    weights = sum(
+        recipe.r * (d_in + d_out)
+        for path, (d_in, d_out) in block_linears(base.model).items()
+        if path.split(".")[-1] in names and layer_of(path, prefix) >= split_layer
+    )
+    wordings = sum(len(fact.trained) for facts in memories for fact in facts)
+    return len(memories) * weights * torch.float32.itemsize + wordings * KEY_BYTES
+
+
+def tell_work(groups: Sequence[Work], size: int, seconds: float, passes: int) -> str:
+    """The plan of a build, in a line."""
+    facts, texts = (sum(getattr(work, name) for work in groups) for name in ("facts", "texts"))
+    tokens = sum(work.below + work.shown + work.asked for work in groups)
+    return (
+        f"plan: {counted(facts, 'fact')}, {counted(texts, 'text')}, {counted(tokens, 'token')} in {counted(passes, 'pass')} "
+        f"at most: about {counted_minutes(seconds / 60)}, {size / 1e6:.1f} MB"
+    )
+
+
+def counted_minutes(minutes: float) -> str:
+    """Minutes as people read them: seconds below two minutes."""
+    return counted(max(1, round(60 * minutes)), "second") if minutes < 2 else f"{minutes:.1f} minutes"

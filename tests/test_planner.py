@@ -1,0 +1,100 @@
+"""The plan of a build: counts against the rows that are written, minutes by this machine's speed, passes by a budget."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+from test_wordings import FACTS
+
+from lorary.__main__ import main
+from lorary.errors import LoraryError
+from lorary.memories.building import build
+from lorary.memories.planner import BudgetError, Planner
+from lorary.memories.recipe import Recipe
+from lorary.memories.rows import kept_for_validation
+from lorary.memories.work import Speed, Work, bytes_of, counted_minutes, seconds_of, speed_of, work_of
+from lorary.memories.writing import Writer, write
+
+MEMORIES = [kept_for_validation([replace(fact, topic=name) for fact in FACTS], 2) for name in ("a", "b")]
+WORK = Work(facts=1, texts=1, below=100, shown=1000, asked=10, step=1)
+
+
+def fixed(base, recipe, seconds_a_token=0.01, processes=1, loading=0.0):
+    planner = Planner(base, recipe, 1, processes, loading)
+    planner.speed = Speed(below=0.0, step=seconds_a_token, asked=0.0)
+    return planner
+
+
+def test_the_work_is_that_of_the_rows(base):
+    recipe = Recipe(max_epochs=3, texts_a_pass=2, recall=None)
+    work, writer = work_of(base, MEMORIES, recipe), Writer(base, MEMORIES, recipe, 1)
+    trained, kept = writer.train_rows.rows, writer.validation_rows.rows
+    assert (work.facts, work.texts) == (6, len(trained) + len(kept))
+    assert work.below == sum(len(row.ids) - 1 for row in (*trained, *kept))
+    mean = sum(len(row.ids) - 1 for row in trained) / len(trained)
+    assert work.shown == pytest.approx(6 * 2 * 3 * mean, rel=0.01)
+    assert sum(made.shown for made in write(base, MEMORIES, recipe, 1)) == 6 * 2 * 3
+    assert work.step == 1, "sixteen steps a pass of twelve texts"
+
+
+def test_texts_that_were_shown_often_are_expected_less_often(base):
+    many = work_of(base, MEMORIES, Recipe(max_epochs=12)).shown
+    few = work_of(base, MEMORIES, Recipe(max_epochs=6)).shown
+    assert few < many < 2 * few
+
+
+def test_groups_go_to_the_process_that_is_free():
+    speed = Speed(below=0.01, step=0.001, asked=0.1)
+    assert seconds_of([WORK], speed, 1) == pytest.approx(3.0)
+    assert seconds_of([WORK] * 3, speed, 2, loading=5.0) == pytest.approx(11.0)
+
+
+def test_this_machine_is_measured_and_writing_stays_what_it_is(base):
+    recipe = Recipe(max_epochs=1)
+    [before, _] = write(base, MEMORIES, recipe, 1)
+    speed = speed_of(base, MEMORIES, recipe, 1)
+    assert min(speed.below, speed.step, speed.asked) > 0
+    [after, _] = write(base, MEMORIES, recipe, 1)
+    assert all(
+        a.equal(c) and b.equal(d)
+        for (a, b), (c, d) in zip(before.factors.values(), after.factors.values(), strict=True)
+    )
+
+
+def test_a_budget_takes_as_many_passes_as_fit_or_says_what_would(base):
+    recipe = Recipe(max_epochs=6, recall=None)
+    seconds = [
+        fixed(base, replace(recipe, max_epochs=n)).seconds(MEMORIES, replace(recipe, max_epochs=n))[0]
+        for n in (2, 4, 6)
+    ]
+    assert fixed(base, recipe).within(1.001 * seconds[1] / 60, MEMORIES) == replace(recipe, max_epochs=4)
+    assert fixed(base, recipe).within(1000.0, MEMORIES) == recipe
+    with pytest.raises(BudgetError, match=r"2 passes over them take about .* give [\d.]+ minutes or more"):
+        fixed(base, recipe).within(0.9 * seconds[0] / 60, MEMORIES)
+    assert (counted_minutes(1.5), counted_minutes(2.04)) == ("90 seconds", "2.0 minutes")
+
+
+def test_build_tells_its_plan_and_keeps_its_budget(base, tmp_path, capsys):
+    (tmp_path / "stations.jsonl").write_text("".join(json.dumps(fact.to_json()) + "\n" for fact in FACTS))
+    command = ["build", str(tmp_path / "stations.jsonl"), "--base", base.name, "--max-epochs", "3"]
+    assert main([*command, "--out", str(tmp_path / "bank")]) == 0
+    told = capsys.readouterr().err
+    assert "plan: 3 facts, 21 texts, " in told
+    assert " in 3 passes at most: about " in told
+    assert main([*command, "--out", str(tmp_path / "bank")]) == 0
+    assert "plan:" not in capsys.readouterr().err, "nothing is left to write"
+    assert main([*command, "--out", str(tmp_path / "other"), "--budget", "1e-9"]) == 2
+    assert "--budget 1e-09 is too short for these facts" in capsys.readouterr().err
+    assert not (tmp_path / "other" / "bank.json").exists()
+    bank = build([tmp_path / "stations.jsonl"], out=tmp_path / "other", base=base, budget=60.0, quiet=True)
+    held = sum(file.stat().st_size for file in (tmp_path / "other").rglob("*.safetensors"))
+    assert held == pytest.approx(bytes_of(base, [kept_for_validation(FACTS, None)], Recipe(), 1), rel=0.3)
+    assert bank["stations"].card["recipe"]["max_epochs"] == Recipe().max_epochs
+
+
+def test_a_budget_is_not_for_a_cluster(base, tmp_path):
+    (tmp_path / "stations.jsonl").write_text(json.dumps(FACTS[0].to_json()) + "\n")
+    with pytest.raises(LoraryError, match="give budget or cluster"):
+        build([tmp_path / "stations.jsonl"], out=tmp_path / "bank", base=base, budget=1.0, cluster="tcp://127.0.0.1:1")
