@@ -8,6 +8,7 @@ from collections.abc import Callable
 from lorary.memories.recipe import Recipe
 from lorary.options import Options, made, taken
 from lorary.printing import print_json
+from lorary.research.intake_commands import generators
 from lorary.research.options import NEVER, add_folder, print_study
 from lorary.research.routing_commands import refresh, route_bench, route_facts, routes
 from lorary.research.settings import ARMS, RIVALS, VARIED, Budget, Design, Forgetting, Grid, WriteBench
@@ -194,6 +195,7 @@ STUDIES: dict[str, tuple[Callable[[list[str]], None], str]] = {
     "routes": (routes, "measure routers on questions that people wrote about documents; no memory is written"),
     "refresh": (refresh, "measure what taking changes up without training costs in routing; no memory is written"),
     "forgetting": (forgetting, "measure what is known of authors, and what is left of one who is forgotten"),
+    "generators": (generators, "measure what a generator of facts finds in documents"),
     "gate-study": (gate_study, "measure what labels and the language-model loss teach a gate"),
     "rivals": (rivals, "let PEFT's X-LoRA or Arrow answer questions over a bank"),
 }

@@ -58,7 +58,7 @@ def test_what_is_asked(facts, question, answer):
 
 def test_each_fact_can_be_trained_on(facts):
     """A statement with a gap for the answer, two wordings at least, the passage as its source."""
-    assert len(facts) > 30
+    assert len(facts) >= 25
     for fact in facts:
         assert with_gap(fact.statement, fact.answer) is not None, fact
         assert fact.source == "town.md"
@@ -94,6 +94,27 @@ def test_nothing_is_asked_with_a_pronoun_in_doubt(before, text):
 )
 def test_what_states_nothing_is_not_asked(text):
     assert asked(text) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "If the mill closes in May, the bakers will leave.",
+        "The bakers hope that the mill opens in May.",
+        "Nobody is sure whether the mill opened in May.",
+        "The mill grinds not only rye.",
+    ],
+)
+def test_what_is_hoped_or_supposed_is_not_asked(text):
+    assert not [
+        question for question in asked(text) if "mill" in question and ("When" in question or "grind" in question)
+    ]
+
+
+def test_what_somebody_reports_is_asked():
+    assert "When was the old mill opened?" in asked(
+        "The paper reported that the old mill was opened in 1990 by Ana Torres."
+    )
 
 
 def test_another_language_is_left_out_and_told():

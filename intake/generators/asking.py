@@ -225,5 +225,5 @@ def _passive(draft: Draft) -> str | None:
 
 
 def _sentence(text: str) -> str:
-    text = " ".join(text.split()).replace(" ,", ",")
+    text = " ".join(text.split()).replace(" ,", ",").replace(" ?", "?")
     return text[:1].upper() + text[1:]

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from lorary.intake.english import listed
 from lorary.intake.generators.grammar import inflected
 
 if TYPE_CHECKING:
@@ -83,10 +84,26 @@ def is_plural(noun: Token) -> bool:
 
 
 def clauses_of(sentence: Span) -> Iterator[Clause]:
-    """The clauses of a sentence, in order: main and second verbs, relative clauses, what somebody said, "made by ..."."""
+    """The clauses of a sentence, in order: main and second verbs, relative clauses, what somebody said, "made by ...".
+
+    What somebody hopes, wants or doubts is not stated, and gives none.
+    """
     for token in sentence:
-        if token.pos_ in ("VERB", "AUX") and token.dep_ not in _OPERATORS and (clause := _clause(token)) is not None:
+        if token.pos_ not in ("VERB", "AUX") or token.dep_ in _OPERATORS or not _is_stated(token):
+            continue
+        if (clause := _clause(token)) is not None:
             yield clause
+
+
+def _is_stated(verb: Token) -> bool:
+    """Whether a clause is told as a fact: not behind "if", and not what is hoped, ensured or imagined."""
+    above = [verb, *verb.ancestors]
+    if any(token.dep_ == "mark" and token.lower_ in ("if", "unless", "whether") for v in above for token in v.children):
+        return False
+    if any(token.lower_ == "only" and token.i and token.nbor(-1).lower_ == "not" for token in verb.subtree):
+        return False  # "not only ... but"
+    told = [token for token in above if token.dep_ == "ccomp" and token.i > token.head.i]
+    return all(token.head.lemma_ in listed("tells") for token in told)
 
 
 def _clause(verb: Token) -> Clause | None:

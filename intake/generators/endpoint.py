@@ -22,7 +22,12 @@ class EndpointError(LoraryError):
 
 
 def endpoint_generator(
-    url: str | None = None, model: str | None = None, *, timeout: float = TIMEOUT, retries: int = RETRIES
+    url: str | None = None,
+    model: str | None = None,
+    *,
+    timeout: float = TIMEOUT,
+    retries: int = RETRIES,
+    longest: int = LONGEST,
 ) -> Prompted:
     """A generator that sends passages to an OpenAI-compatible server, and to nobody else.
 
@@ -30,6 +35,8 @@ def endpoint_generator(
         url: the server's address up to /v1; None for that in OPENAI_BASE_URL. The key is that in OPENAI_API_KEY, if any.
         model: which model to ask; None for that in OPENAI_MODEL, else the only one that the server has.
         timeout: seconds that one answer may take.
+        retries: how often a request is sent again after a time-out, a lost connection or a busy server.
+        longest: tokens of the longest answer; of one that is cut short, the facts that are whole are taken.
 
     Raises:
         EndpointError: no address, no package, no such model, or no answer.
@@ -55,7 +62,7 @@ def endpoint_generator(
         answer = _answered(
             url,
             asked,
-            lambda: client.chat.completions.create(model=asked, messages=turns, max_tokens=LONGEST, temperature=0),
+            lambda: client.chat.completions.create(model=asked, messages=turns, max_tokens=longest, temperature=0),
         )
         return (answer.choices[0].message.content or "") if answer.choices else ""
 

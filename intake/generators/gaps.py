@@ -70,6 +70,8 @@ def _nested(clause: Clause, asked: set[int]) -> Iterator[Gap]:
             span.start and span.doc[span.start - 1].tag_ == "DT" and span.label_ == "PERSON"
         ):
             continue
+        if span.root.dep_ == "conj" or any(child.dep_ == "conj" for child in span.root.children):
+            continue  # one of a list
         determined = span.root.dep_ in ("compound", "amod", "nmod", "poss") and span.label_ not in (
             "CARDINAL",
             "PERSON",
@@ -96,7 +98,7 @@ def _subject_gap(clause: Clause) -> Gap | None:
     attribute = next((part for part in clause.parts if part.dep_ in ("attr", "acomp")), None)
     if clause.verb.lemma_ == "be" and (attribute is None or not _definite(attribute)):
         return None
-    if not clause.parts:
+    if not clause.parts or _is_meant_before(subject):
         return None
     kind = kind_of(subject)
     answer = _answer(subject)
@@ -106,6 +108,14 @@ def _subject_gap(clause: Clause) -> Gap | None:
     if kind.name == "count":
         return Gap(tokens, _number(subject), kind, is_subject=True)
     return Gap(tokens, answer, kind, is_subject=True)
+
+
+def _is_meant_before(noun: Token) -> bool:
+    """Whether a noun alone, such as "the venture", stands for what was told of before: as an answer it says nothing."""
+    pointing = any(
+        child.lower_ in ("the", "this", "that", "these", "those") for child in noun.children if child.dep_ == "det"
+    )
+    return noun.pos_ == "NOUN" and pointing and len(phrase(noun)) == 2
 
 
 def _definite(noun: Token) -> bool:

@@ -104,7 +104,7 @@ def kind_of(head: Token, preposition: str = "") -> Kind | None:
         return Kind(
             "place", ("where", "in which place" if preposition == "in" else "at which place"), head.pos_ == "PROPN"
         )
-    if head.pos_ not in ("NOUN", "PROPN", "NUM", "X", "SYM", "ADJ"):
+    if head.pos_ not in ("NOUN", "PROPN", "NUM", "X", "SYM"):
         return None
     return Kind("thing", ("what",), particular=head.pos_ != "NOUN" or label != "")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,8 @@ Turns = list[dict[str, str]]
 _PAIRS_TASK = "Ask for each fact of the passage, with the answer as it stands there."
 _TASK = (
     "Write down the facts that a passage states, each as one line of JSON with these fields: "
-    '"question": a question that names what it asks about, "questions": three other wordings of it, "answer": the shortest '
-    'answer, copied from the passage, "statement": one sentence that states the fact and holds the answer. '
+    '"question": a question that names what it asks about, "answer": the shortest answer, copied from the passage, '
+    '"statement": one sentence that states the fact and holds the answer, "questions": three other wordings of the question. '
     "Do not use pronouns that need the passage. Invent nothing."
 )
 _EXAMPLE = "The Orrin mill was built in 1894 by Ruben Aske. It grinds rye for the bakers of Halverstad."
@@ -81,7 +82,8 @@ def facts_in(said: str, passage: Passage, topic: str) -> Iterator[Fact]:
         if question is None or answer is None:
             continue
         others = given.get("questions")
-        wordings = [w for other in (others if isinstance(others, list) else []) if (w := _text(other)) is not None]
+        texts = [text for text in others if isinstance(text, str)] if isinstance(others, list) else []
+        wordings = [wording for text in texts if (wording := _text(text)) is not None]
         statement = _text(given.get("statement"))
         if statement is None or with_gap(statement, answer) is None:
             statement = _sentence_with(answer, passage.text)
@@ -96,13 +98,28 @@ def _objects(said: str) -> Iterator[dict[str, Any]]:
         try:
             given, end = decoder.raw_decode(said, place)
         except (ValueError, RecursionError):
-            place = said.find("{", place + 1)
+            following = said.find("{", place + 1)
+            yield from _cut_short(said[place : following if following >= 0 else None])
+            place = following
             continue
         if isinstance(given, dict) and "question" in given:
             yield given
             place = said.find("{", end)
         else:
             place = said.find("{", place + 1)
+
+
+_FIELD = regex.compile(r'"(question|answer|statement)"\s*:\s*("(?:[^"\\]|\\.)*+")')
+
+
+def _cut_short(text: str) -> Iterator[dict[str, Any]]:
+    """An object that the model did not end, if its question and its answer are whole."""
+    given: dict[str, Any] = {}
+    for name, value in _FIELD.findall(text):
+        with suppress(ValueError):
+            given.setdefault(name, json.loads(value))
+    if {"question", "answer"} <= set(given):
+        yield given
 
 
 _PAIR = regex.compile(r"^\W*q(?:uestion)?\W*:\s*(.+?)\s*\n+\W*a(?:nswer)?\W*:\s*(.+?)\s*$", regex.I | regex.M)

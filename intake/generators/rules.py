@@ -64,6 +64,8 @@ def _sentence_facts(sentence: Span, meant: dict[int, str]) -> list[tuple[list[st
         optional = _optional(clause, gaps)
         draft = Draft(clause, meant, optional)
         for gap in gaps:
+            if not gap.answer or gap.answer[-1].dep_ == "prep":
+                continue  # the parser lost its noun
             answer = words(gap.answer, meant)
             statement = draft.declared()
             statement = statement[0].upper() + statement[1:] + "."
