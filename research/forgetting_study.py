@@ -67,10 +67,7 @@ def read_authors(file: str | Path, authors: int, first: int = 0) -> dict[str, li
     """
     by_author: dict[str, list[Line]] = {}
     for where, given in read_lines(Path(file)):
-        try:
-            line = Line(**{name: given[name] for name in Line.__dataclass_fields__})
-        except KeyError as error:
-            raise StudyError(f"{where}: has no {error}; TOFU's lines have {list(Line.__dataclass_fields__)}") from None
+        line = _line(given, where)
         by_author.setdefault(line.author, []).append(line)
     chosen = [*by_author][first : first + authors]
     if len(chosen) < max(2, authors):
@@ -78,6 +75,16 @@ def read_authors(file: str | Path, authors: int, first: int = 0) -> dict[str, li
             f"{file} has {len(by_author)} authors, {authors} from number {first} on wanted; give 2 or more"
         )
     return {author: by_author[author] for author in chosen}
+
+
+def _line(given: Mapping[str, Any], where: str) -> Line:
+    """A line of TOFU's form. Raises StudyError for another."""
+    values = {name: given.get(name) for name in Line.__dataclass_fields__}
+    wrong = values.pop("perturbed_answer")
+    texts = [*values.values(), *(wrong if isinstance(wrong, list) else [None])]
+    if not wrong or not all(isinstance(text, str) and text.strip() for text in texts):
+        raise StudyError(f"{where}: TOFU's lines have texts {[*values]} and 'perturbed_answer', a list of texts")
+    return Line(**{name: str(text) for name, text in values.items()}, perturbed_answer=tuple(wrong))
 
 
 def forgetting_study(
