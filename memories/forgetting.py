@@ -171,7 +171,7 @@ def _rewritten(
     return kept
 
 
-def _as_given(fact: Fact, validation_wordings: int) -> Fact:
+def _as_given(fact: Fact, validation_wordings: int | None) -> Fact:
     """A fact as it was given to be built, before wordings were kept from it for validation."""
     given = replace(fact, validation=())
     return given if with_validation(given, validation_wordings) == fact else fact
