@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from lorary.memories.recipe import Recipe
 from lorary.memories.rows import Store
 
+_FEWEST = 96
+"""Texts of a memory that a pass shows at least, if it has them: of few facts six each would be too few steps to learn by."""
 CERTAIN = 0.9
 """The least probability of a row's tokens from which on it is visited one time in four."""
 
@@ -35,7 +38,9 @@ def batches_of_pass(
         by_fact.setdefault((store.rows[i].memory, store.rows[i].fact), []).append(i)
     texts = list(by_fact.values())
     if recipe.visits is None:
-        turn = sorted(i for fact, own in enumerate(texts) for i in _next(own, recipe.texts_a_pass, epoch, fact))
+        facts = Counter(memory for memory, _ in by_fact)
+        most = [_most(recipe.texts_a_pass, facts[memory]) for memory, _ in by_fact]
+        turn = sorted(i for fact, own in enumerate(texts) for i in _next(own, most[fact], epoch, fact))
         # A row whose every token is already certain teaches little: it is visited one time in four.
         rounds = [[i for i in turn if sure.get(i, 0.0) < CERTAIN or order.random() < 0.25]]
     else:
@@ -49,6 +54,11 @@ def batches_of_pass(
 def rows_a_step(recipe: Recipe, rows: int) -> int:
     """The rows of a step where a pass shows so many: small sets take smaller steps, 16 a pass."""
     return min(recipe.batch_size, max(1, rows // 16))
+
+
+def _most(texts_a_pass: int | None, facts: int) -> int | None:
+    """The texts of a fact that a pass shows at most, where its memory holds so many facts."""
+    return None if texts_a_pass is None else max(texts_a_pass, _FEWEST // facts)
 
 
 def _next(texts: Sequence[int], most: int | None, epoch: int, fact: int) -> Sequence[int]:

@@ -103,16 +103,26 @@ def test_a_fact_is_shown_as_often_whatever_its_texts(base, count):
 
 
 def test_a_pass_shows_the_next_texts_of_each_fact_and_few_that_are_certain(base):
-    facts = [texts_of(fact, Setting(name="", part="number", wordings=4), 0, {}) for fact in FACTS]
+    many = [fact(f"Place{number}", f"Answer{number}") for number in range(48)]
+    facts = [texts_of(one, Setting(name="", part="number", wordings=4), 0, {}) for one in many]
     writer = Writer(base, [facts], Recipe(texts=0, texts_a_pass=2, formats=("questions",)), 1)
     every = range(len(writer.train_rows.rows))
     for made in (1, 2, 3):
         passes = [[i for chunk in _pass(writer, every, {}, epoch) for i in chunk] for epoch in (2 * made, 2 * made + 1)]
-        assert [Counter(writer.train_rows.rows[i].fact for i in shown) for shown in passes] == [{0: 2, 1: 2, 2: 2}] * 2
+        assert [Counter(writer.train_rows.rows[i].fact for i in shown) for shown in passes] == [
+            dict.fromkeys(range(48), 2)
+        ] * 2
         assert sorted(passes[0] + passes[1]) == list(every), "two passes show all four"
     sure = dict.fromkeys(every, 1.0)
-    shown = Counter(i for epoch in range(1, 101) for chunk in _pass(writer, every, sure, epoch) for i in chunk)
-    assert 100 <= shown.total() <= 200, "one time in four of 600"
+    shown = Counter(i for epoch in range(1, 11) for chunk in _pass(writer, every, sure, epoch) for i in chunk)
+    assert 160 <= shown.total() <= 320, "one time in four of 960"
+
+
+def test_a_memory_of_few_facts_shows_more_texts_of_each(base):
+    facts = [texts_of(fact, Setting(name="", part="number", wordings=4), 0, {}) for fact in FACTS]
+    writer = Writer(base, [facts], Recipe(texts_a_pass=2, formats=("questions",), texts=0), 1)
+    shown = [i for chunk in _pass(writer, range(12), {}, 1) for i in chunk]
+    assert sorted(shown) == list(range(12)), "all that there are, since they are fewer than 96"
 
 
 def test_validation_wordings_are_asked_once_most_rows_are_likely_right(base, monkeypatch):
