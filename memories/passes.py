@@ -39,7 +39,7 @@ def batches_of_pass(
     texts = list(by_fact.values())
     if recipe.visits is None:
         facts = Counter(memory for memory, _ in by_fact)
-        most = [_most(recipe.texts_a_pass, facts[memory]) for memory, _ in by_fact]
+        most = [most_texts(recipe, facts[memory]) for memory, _ in by_fact]
         turn = sorted(i for fact, own in enumerate(texts) for i in _next(own, most[fact], epoch, fact))
         # A row whose every token is already certain teaches little: it is visited one time in four.
         rounds = [[i for i in turn if sure.get(i, 0.0) < CERTAIN or order.random() < 0.25]]
@@ -56,9 +56,9 @@ def rows_a_step(recipe: Recipe, rows: int) -> int:
     return min(recipe.batch_size, max(1, rows // 16))
 
 
-def _most(texts_a_pass: int | None, facts: int) -> int | None:
-    """The texts of a fact that a pass shows at most, where its memory holds so many facts."""
-    return None if texts_a_pass is None else max(texts_a_pass, _FEWEST // facts)
+def most_texts(recipe: Recipe, facts: int) -> int | None:
+    """The texts of a fact that a pass shows at most, where its memory holds so many facts; None for all."""
+    return None if recipe.texts_a_pass is None else max(recipe.texts_a_pass, _FEWEST // facts)
 
 
 def _next(texts: Sequence[int], most: int | None, epoch: int, fact: int) -> Sequence[int]:

@@ -33,7 +33,7 @@ class Recipe:
         texts: texts of each fact that has fewer than four wordings: it gets others by rule, and copies that leave words out; 0
             for none.
         texts_a_pass: most texts of each fact that a pass shows, the next ones each time, and of these the certain ones one
-            time in four; a large number means all. A memory of fewer than 16 facts shows more, 96 in all.
+            time in four; a large number means all. A memory of fewer than 12 facts shows more, 96 in all.
         visits: texts of each fact that a pass shows, in turn, whatever their number and however certain; for studies.
         reach: prompt tokens that the gradient reaches, counted back from the first token of the answer; a large number means
             all. The tokens before them are run without a gradient.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from heapq import heapreplace
@@ -16,7 +17,7 @@ from lorary.bank.facts import Fact
 from lorary.base.layers import block_linears, layer_of, layers_path, mlp_targets
 from lorary.base.loading import Base
 from lorary.base.rows import SplitRows
-from lorary.memories.passes import rows_a_step
+from lorary.memories.passes import most_texts, rows_a_step
 from lorary.memories.recipe import Recipe
 from lorary.memories.rows import EVALUATED, Row, rows, validation_rows
 from lorary.memories.writing import Writer, step
@@ -63,23 +64,23 @@ def work_of(base: Base, memories: Sequence[Sequence[Fact]], recipe: Recipe) -> W
     trained = rows(base.tokenizer, memories, **recipe.rows)
     kept = validation_rows(base.tokenizer, memories)
     by_fact = [list(own) for _, own in groupby(trained, key=lambda row: (row.memory, row.fact))]
-    a_pass = sum(min(len(own), recipe.texts_a_pass or len(own)) for own in by_fact)
+    facts = Counter(own[0].memory for own in by_fact)
+    shown = [(own, min(len(own), most_texts(recipe, facts[own[0].memory]) or len(own))) for own in by_fact]
     measures = max(1, recipe.max_epochs // 2)  # they begin once most rows are likely right
     return Work(
         facts=len(by_fact),
         texts=len(trained) + len(kept),
         below=_tokens(trained) + _tokens(kept),
-        shown=round(sum(_times(len(own), recipe) * fmean(len(row.ids) - 1 for row in own) for own in by_fact)),
+        shown=round(sum(_times(len(own), n, recipe) * fmean(len(row.ids) - 1 for row in own) for own, n in shown)),
         asked=measures * _tokens(kept) + _tokens(trained),
-        step=rows_a_step(recipe, a_pass),
+        step=rows_a_step(recipe, sum(n for _, n in shown)),
     )
 
 
-def _times(texts: int, recipe: Recipe) -> float:
-    """How many texts of a fact with so many all passes show, those left out that are certain."""
+def _times(texts: int, a_pass: int, recipe: Recipe) -> float:
+    """How many texts of a fact with so many all passes show, each so many, those left out that are certain."""
     if recipe.visits is not None:
         return float(recipe.visits * recipe.max_epochs)
-    a_pass = min(texts, recipe.texts_a_pass or texts)
     turns = [done * a_pass / texts for done in range(recipe.max_epochs)]
     return a_pass * sum(1.0 if before < _LEARNT else _SKIPPED for before in turns)
 
