@@ -6,7 +6,7 @@ import json
 from dataclasses import replace
 
 import pytest
-from test_wordings import FACTS
+from test_wordings import FACTS, fact
 
 from lorary.__main__ import main
 from lorary.errors import LoraryError
@@ -29,14 +29,20 @@ def fixed(base, recipe, seconds_a_token=0.01, processes=1, loading=0.0):
 
 def test_the_work_is_that_of_the_rows(base):
     recipe = Recipe(max_epochs=3, texts_a_pass=2, recall=None)
-    work, writer = work_of(base, MEMORIES, recipe), Writer(base, MEMORIES, recipe, 1)
+    facts = kept_for_validation([fact(f"Place{number}", f"Answer{number}") for number in range(48)], 2)
+    work, writer = work_of(base, [facts], recipe), Writer(base, [facts], recipe, 1)
     trained, kept = writer.train_rows.rows, writer.validation_rows.rows
-    assert (work.facts, work.texts) == (6, len(trained) + len(kept))
+    assert (work.facts, work.texts) == (48, len(trained) + len(kept))
     assert work.below == sum(len(row.ids) - 1 for row in (*trained, *kept))
     mean = sum(len(row.ids) - 1 for row in trained) / len(trained)
-    assert work.shown == pytest.approx(6 * 2 * 3 * mean, rel=0.01)
-    assert sum(made.shown for made in write(base, MEMORIES, recipe, 1)) == 6 * 2 * 3
-    assert work.step == 1, "sixteen steps a pass of twelve texts"
+    assert work.shown == pytest.approx(48 * 2 * 3 * mean, rel=0.01)
+    assert sum(made.shown for made in write(base, [facts], recipe, 1)) == 48 * 2 * 3
+    assert work.step == 6, "sixteen steps a pass of 96 texts"
+    few = work_of(base, MEMORIES, recipe)
+    rows_of_few = Writer(base, MEMORIES, recipe, 1).train_rows.rows
+    assert few.shown > 2 * 6 * 3 * sum(len(row.ids) - 1 for row in rows_of_few) / len(rows_of_few), (
+        "few facts show more"
+    )
 
 
 def test_texts_that_were_shown_often_are_expected_less_often(base):
