@@ -33,7 +33,7 @@ def test_build_and_trainer_learn_the_rows_and_are_asked_in_held_out_wordings(bas
         assert sum(map(sum, made["hits"])) > 0
     texts = 3 * 7
     assert trained["shown"] == 40 * texts
-    assert built["shown"] < trained["shown"], "certain rows are shown less often"
+    assert 0 < built["shown"] <= trained["shown"], "each text once a pass, and a certain one less often"
     assert (
         by_build(base, STATIONS, Recipe(max_epochs=2))["hits"] == by_build(base, STATIONS, Recipe(max_epochs=2))["hits"]
     )
