@@ -2,38 +2,29 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, replace
-from hashlib import sha256
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-from peft import LoraConfig
-from torch import Tensor
-
-from lorary.bank.adapters import PREFIX
 from lorary.bank.bank import MemoryBank
 from lorary.bank.documents import Passage, replaced
 from lorary.bank.facts import Fact
 from lorary.bank.files import MANIFEST, BankError, writing
 from lorary.bank.manifest import read_manifest
-from lorary.bank.memory import Memory
-from lorary.base.layers import block_linears, fingerprint, layer_of, layers_path, mlp_targets
+from lorary.base.layers import block_linears, fingerprint, layers_path
 from lorary.base.loading import EMBEDDED, Base, load_base
 from lorary.base.rows import default_split
 from lorary.errors import LoraryError
-from lorary.memories.certifying import damage, failing, fullness, measured_under
-from lorary.memories.groups import Take, side_by_side, write_groups
+from lorary.memories.groups import Take
 from lorary.memories.planner import Planner
+from lorary.memories.rewriting import Plan, written, written_from
 from lorary.memories.rows import kept_for_validation
 from lorary.memories.topics import read_documents_of_topics, read_topics, warn_of_few_wordings
-from lorary.memories.writing import Recipe, Written
-from lorary.progress import progress_bars
+from lorary.memories.writing import Recipe
 from lorary.routing.encoder import EMBEDDED as EMBEDDED_ENCODER
 from lorary.routing.encoder import encoder_name, load_encoder
 
@@ -97,34 +88,23 @@ def build(
         every = [kept_for_validation(own, recipe.validation_wordings) for own in topics.values()]
         if budget is not None and every:
             recipe = planner.within(budget, every)
-        sources = {topic: written_from(group, recipe, base_fingerprint) for topic, group in topics.items()}
         for topic in topics:
             if topic not in bank.memories:
                 bank.check_new_name(topic)
         missing = [t for t in topics if fresh or not _stands(bank, t, topics[t], recipe, base_fingerprint)]
-        facts_of = {t: kept_for_validation(topics[t], recipe.validation_wordings) for t in missing}
-        warn_of_few_wordings(facts_of)
-        groups = [missing[i : i + recipe.memories_at_once] for i in range(0, len(missing), recipe.memories_at_once)]
+        plans = {t: Plan(kept_for_validation(topics[t], recipe.validation_wordings), recipe) for t in missing}
+        warn_of_few_wordings({topic: plan.facts for topic, plan in plans.items()})
         order = [*dict.fromkeys((*bank.names, *missing))]
-        processes = side_by_side(len(groups), writers, loaded.model.device)
         if missing and not quiet and cluster is None:
-            print(planner.plan([facts_of[topic] for topic in missing], recipe), file=sys.stderr)
-        with progress_bars(quiet) as bars:
-            reports = [bars.start(f"writing {named(group)}", recipe.max_epochs).report for group in groups]
-            facts_of_groups = [[facts_of[t] for t in group] for group in groups]
-            recipes = [recipe] * len(groups)
-            by = {"processes": processes, "take": take}
-            for made in write_groups(loaded, where, facts_of_groups, recipes, split_layer, reports, **by):
-                results = made.written
-                for topic, result in zip(groups[made.number], results, strict=True):
-                    memory = to_memory(topic, facts_of[topic], result, loaded, recipe, split_layer)
-                    card = {**memory.card, "source": sources[topic], "seconds": round(made.seconds / len(results), 1)}
-                    kept = bank[topic].documents if topic in bank.memories else ()
-                    memory = replace(memory, card=card, documents=replaced(kept, documents.get(topic, ())))
-                    bank.add(memory, encoder=load_encoder(encoder), replace_existing=True)
-                # Groups end in any order; the bank's must not depend on it.
-                bank.memories = {name: bank.memories[name] for name in order if name in bank.memories}
-                bank.save(out, note="build")
+            print(planner.plan([plan.facts for plan in plans.values()], recipe), file=sys.stderr)
+        for memories in written(loaded, plans, **where, processes=writers, take=take, quiet=quiet):
+            for memory in memories:
+                kept = bank[memory.name].documents if memory.name in bank.memories else ()
+                memory = replace(memory, documents=replaced(kept, documents.get(memory.name, ())))
+                bank.add(memory, encoder=load_encoder(encoder), replace_existing=True)
+            # Groups end in any order; the bank's must not depend on it.
+            bank.memories = {name: bank.memories[name] for name in order if name in bank.memories}
+            bank.save(out, note="build")
         if _add_documents(bank, documents, encoder):
             bank.save(out, note="build")
         return bank
@@ -146,11 +126,6 @@ def _add_documents(bank: MemoryBank, documents: Mapping[str, tuple[Passage, ...]
     for topic in changed:
         bank.add(name=topic, documents=documents[topic], encoder=load_encoder(encoder))
     return changed
-
-
-def named(group: Sequence[str]) -> str:
-    """The name of a group of memories, for people."""
-    return group[0] if len(group) == 1 else f"{group[0]} and {len(group) - 1} more"
 
 
 def new_bank(base: Base, encoder: str = EMBEDDED_ENCODER) -> MemoryBank:
@@ -185,62 +160,8 @@ def _open(out: Path, base: Base, base_fingerprint: str, encoder: str) -> MemoryB
     return bank
 
 
-_LATER = {"formats": ("questions", "cloze"), "visits": None, "texts_a_pass": None, "reach": None, "texts": 0}
-"""Fields that recipes did not always have, at values that change nothing: banks written before them go on."""
-
-
 def _stands(bank: MemoryBank, topic: str, facts: Sequence[Fact], recipe: Recipe, base_fingerprint: str) -> bool:
     """Whether a memory was written from these facts; an update knows them with their wordings kept for validation."""
-    written = bank.memories[topic].card.get("source") if topic in bank.memories else None
+    source = bank.memories[topic].card.get("source") if topic in bank.memories else None
     kept = kept_for_validation(facts, recipe.validation_wordings)
-    return written in [written_from(own, recipe, base_fingerprint) for own in (facts, kept)]
-
-
-def written_from(facts: Sequence[Fact], recipe: Recipe, base_fingerprint: str) -> str:
-    """Hex sha256 of all that decides what a memory becomes."""
-    chosen = {name: value for name, value in asdict(recipe).items() if name not in _LATER or value != _LATER[name]}
-    decides = [fact.to_json() for fact in facts], chosen, base_fingerprint
-    return sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
-
-
-def to_memory(
-    topic: str, facts: tuple[Fact, ...], written: Written, base: Base, recipe: Recipe, split_layer: int
-) -> Memory:
-    """The memory as a stock PEFT adapter, with its certificate."""
-    prefix = layers_path(base.model)
-    layers = sorted({layer_of(path, prefix) for path in written.factors})
-    config = LoraConfig(
-        r=recipe.r,
-        lora_alpha=recipe.lora_alpha,
-        target_modules=sorted(recipe.target_modules or mlp_targets(base.model)),
-        layers_to_transform=layers,
-        task_type="CAUSAL_LM",
-        base_model_name_or_path=base.name,
-        inference_mode=True,
-    ).to_dict()
-    config["target_modules"] = sorted(config["target_modules"])
-    config["peft_type"], config["task_type"] = "LORA", "CAUSAL_LM"
-    tensors: dict[str, Tensor] = {}
-    for path, (a, b) in written.factors.items():
-        tensors[f"{PREFIX}{path}.lora_A.weight"], tensors[f"{PREFIX}{path}.lora_B.weight"] = a, b.contiguous()
-    certificate: dict[str, Any] = {
-        "facts": len(facts),
-        "recall_trained_wordings": written.trained_recall,
-        "recall_validation_wordings": written.validation_recall,
-        "validation_wordings": sum(len(fact.validation) for fact in facts),
-        "facts_with_validation": sum(bool(fact.validation) for fact in facts),
-        "epochs": written.epochs,
-        "stopped": written.stopped,
-        "judged_by": "trained wordings" if written.validation_recall is None else "validation wordings",
-    }
-    memory = Memory(topic, config, tensors, facts)
-    certificate["wordings"] = measured_under(facts, recipe.formats)
-    certificate["failing_facts"] = failing(written.trained, written.validation)
-    certificate["damage"] = round(damage(base, split_layer, memory.factors()), 4)
-    certificate |= fullness(len(facts), recipe.r, base.name)
-    card = {
-        "topic": topic,
-        "recipe": {**asdict(recipe), "split_layer": split_layer, "torch": torch.__version__},
-        "certificate": certificate,
-    }
-    return replace(memory, card=card)
+    return source in [written_from(own, recipe, base_fingerprint) for own in (facts, kept)]

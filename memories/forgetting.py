@@ -167,7 +167,7 @@ def _rewritten(
     assert recipe is not None, "a card that tells a recipe tells one"
     count = recipe.validation_wordings
     facts = kept_for_validation([_as_given(fact, count) for fact in left], count)
-    ((kept,),) = written(base, bank.revision, {memory.name: Plan(facts, recipe)}, 1, quiet)
+    ((kept,),) = written(base, {memory.name: Plan(facts, recipe)}, revision=bank.revision, processes=1, quiet=quiet)
     return kept
 
 

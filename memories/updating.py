@@ -104,7 +104,7 @@ def update(
             if check_base:
                 contradictions += [told for topic in changed for told in with_base(topic, new[topic], loaded)]
             count = processes if base is None else 1  # a base that is given may be known here alone
-            for memories in written(loaded, bank.revision, changed, count, quiet):
+            for memories in written(loaded, changed, revision=bank.revision, processes=count, quiet=quiet):
                 for memory in memories:
                     passages = after.get(memory.name, _documents(bank, memory.name))
                     bank.add(replace(memory, documents=passages), encoder=encoder, replace_existing=True)

@@ -11,9 +11,9 @@ import pytest
 
 from lorary.bank.facts import Fact
 from lorary.memories import writing
-from lorary.memories.building import written_from
 from lorary.memories.passes import batches_of_pass
 from lorary.memories.recipe import Recipe
+from lorary.memories.rewriting import written_from
 from lorary.memories.rows import rows
 from lorary.memories.writing import Writer, write
 from lorary.research.settings import Design
