@@ -23,16 +23,12 @@ def agreed(sources: Sequence[Source]) -> tuple[list[Source], list[LeftOut]]:
     last: dict[str, Fact] = {}
     for source in joined:
         for fact in source.facts:
-            last |= {comparable(wording): fact for wording in _wordings(fact)}
+            last |= {comparable(wording): fact for wording in fact.wordings}
     result = []
     for source in joined:
         facts = [kept for fact in source.facts if (kept := _kept(fact, last, left)) is not None]
         result.append(replace(source, facts=tuple(facts)))
     return [source for source in result if source.facts or source.passages], left
-
-
-def _wordings(fact: Fact) -> tuple[str, ...]:
-    return (fact.question, *fact.questions, *fact.validation)
 
 
 def _joined(facts: Sequence[Fact], left: list[LeftOut]) -> list[Fact]:

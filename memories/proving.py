@@ -47,7 +47,7 @@ def all_wordings(fact: Fact, seed: int = 0) -> tuple[str, ...]:
 
     Generated are the question within a frame, and wordings that leave words out.
     """
-    own = [fact.question, *fact.questions, *fact.validation, *fact.held_out, *fact.cloze]
+    own = [*fact.wordings, *fact.held_out, *fact.cloze]
     chance = Random(f"{seed} {fact.question}")
     framed = [frame.format(fact.question) for frame in _FRAMES]
     few = [thinned(chance.choice(own), 0.3, chance) for _ in range(_THINNED)]

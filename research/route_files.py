@@ -115,7 +115,7 @@ def _folder(folder: Path) -> Iterator[Topic]:
 
 
 def _line(fact: Fact) -> Line:
-    wordings = dict.fromkeys((fact.question, *fact.questions, *fact.validation))
+    wordings = dict.fromkeys(fact.wordings)
     return Line(tuple(wordings), fact.answer, fact.held_out)
 
 
