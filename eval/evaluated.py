@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -97,9 +98,9 @@ def open_evaluated(source: str | Path | LoraryForCausalLM, base: str | None = No
     if isinstance(source, LoraryForCausalLM):
         return Evaluated(source, "the model", None, True)
     place = Path(source)
-    if is_composite(place) or not place.is_dir():
+    if is_composite(place) or not os.path.isdir(place):
         model = load_composite(source, base=base)
-        return Evaluated(model, str(source), _hash(place, _OF_COMPOSITE) if place.is_dir() else None, True)
+        return Evaluated(model, str(source), _hash(place, _OF_COMPOSITE) if os.path.isdir(place) else None, True)
     if (place / MANIFEST).is_file():
         bank = MemoryBank.load(place)
         loaded = load_base(base or bank.base, revision=bank.revision)

@@ -25,7 +25,6 @@ install_import_hook("lorary", "beartype.beartype")
 
 import transformers
 from peft import LoraConfig, get_peft_model
-from question_files import squad_file, tofu_file
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
@@ -220,10 +219,14 @@ def alike(base, encoder, tmp_path):
 @pytest.fixture
 def squad(tmp_path):
     """A SQuAD file of made-up articles."""
+    from question_files import squad_file
+
     return squad_file(tmp_path)
 
 
 @pytest.fixture
 def authors(tmp_path):
     """A file of invented authors, in TOFU's form."""
+    from question_files import tofu_file
+
     return tofu_file(tmp_path)

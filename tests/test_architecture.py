@@ -109,6 +109,13 @@ def test_files_stay_readable():
         assert len(path.read_text(encoding="utf-8").splitlines()) <= 260, f"{path.name}: look for its second idea"
 
 
+def test_the_fixtures_stand_alone():
+    """Other folders load them (pytest's `-p conftest`, or a script that asks a pico model), where no test module is found."""
+    tree = ast.parse((REPOSITORY / "tests" / "conftest.py").read_text(encoding="utf-8"))
+    imported = {node.module.split(".")[0] for node in tree.body if isinstance(node, ast.ImportFrom) and node.module}
+    assert not imported & {path.stem for path in (REPOSITORY / "tests").glob("*.py")}
+
+
 def test_every_error_that_is_raised_is_a_lorary_error():
     """So that a caller can tell them from a library's."""
     for _, path in FILES:

@@ -28,7 +28,6 @@ from lorary.memories import Recipe, build
 from lorary.memories.cluster import ClusterError, ClusterWarning
 from lorary.progress import ProgressBar
 
-REPOSITORY = Path(__file__).parent.parent
 RECIPE = Recipe(split_layer=1, max_epochs=20, recall=None, validation_wordings=1, memories_at_once=1)
 
 
@@ -159,8 +158,13 @@ def test_a_cluster_and_processes_are_one_too_many(folder):
 
 def test_a_cluster_that_cannot_write_is_told_before_anything_is_trained(folder, tokenizer, tmp_path, monkeypatch):
     other = tmp_path / "other"
-    for place, package in (("src/lorary", "lorary"), ("memories", "lorary/memories")):
-        shutil.copytree(REPOSITORY / place, other / package, ignore=shutil.ignore_patterns("__pycache__"))
+    for package, place in ((lorary, "lorary"), (lorary.memories, "lorary/memories")):  # in a wheel one holds the other
+        shutil.copytree(
+            Path(package.__file__).parent,
+            other / place,
+            ignore=shutil.ignore_patterns("__pycache__"),
+            dirs_exist_ok=True,
+        )
     with (other / "lorary/memories/writing.py").open("a") as file:
         file.write("# Another version.\n")
     other_torch = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import pickle
 import subprocess
 import sys
@@ -11,10 +12,11 @@ import warnings
 
 import pytest
 import torch
+from stops import in_a_process
 
 from lorary.bank.facts import Fact
 from lorary.bank.memory import Memory
-from lorary.routing.encoder import EncoderWarning, load_encoder
+from lorary.routing.encoder import EMBEDDED, EncoderWarning, encoder_name, load_encoder
 from lorary.routing.index import FactIndex
 
 UNREADABLE = ["🙂🙂", "🎃", "🙂🙂?", "ใครทำอาหาร", "你好吗？", "?!", "", " ", "[UNK]"]
@@ -75,6 +77,24 @@ def test_a_saved_encoder_pickles_by_its_folder(encoder, tmp_path):
     assert pickle.loads(pickle.dumps(saved)) is saved
     assert torch.allclose(saved.encode(READABLE), encoder.encode(READABLE), atol=1e-6)
     assert saved.longest == encoder.longest
+
+
+def test_a_name_is_no_folder_where_the_working_folder_is_closed(tmp_path, monkeypatch):
+    closed = tmp_path / "closed"
+    closed.mkdir()
+    monkeypatch.chdir(closed)
+    closed.chmod(0o000)
+
+    def names():
+        if os.geteuid() == 0:  # who may look into any folder
+            os.setgid(65534)
+            os.setuid(65534)
+        return int([encoder_name(name) for name in (EMBEDDED, "an/encoder")] != [EMBEDDED, "an/encoder"])
+
+    try:
+        assert in_a_process(names) == (0, "")
+    finally:
+        closed.chmod(0o700)
 
 
 def test_threads_get_what_each_gets_alone(encoder):

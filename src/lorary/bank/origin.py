@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ def check_base(config: Mapping[str, Any], base: str, revision: str | None, finge
     """
     named = config.get("base_model_name_or_path") or ""
     mismatch = f"{where}: is for the base {named!r}, the bank for {base!r}"
-    if named and Path(named).is_dir():
+    if os.path.isdir(named):
         if Path(named).resolve() == _folder_of(base):
             return
         own = fingerprint_of_folder(Path(named))

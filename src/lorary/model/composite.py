@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
@@ -218,7 +219,7 @@ def _load_gate(place: Path, bank: MemoryBank, config: LoraryConfig, encoder: Enc
 
 def _local(folder: str | Path, revision: str | None, local_files_only: bool, hub: dict[str, Any]) -> Path:
     place = Path(folder)
-    if place.is_dir() or len(place.parts) != 2 or place.is_absolute():
+    if os.path.isdir(place) or len(place.parts) != 2 or place.is_absolute():
         return place
     from huggingface_hub import snapshot_download
 

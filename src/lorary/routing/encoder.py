@@ -219,8 +219,11 @@ def embedded_folder() -> Path:
 
 
 def encoder_name(name: str) -> str:
-    """The name of an encoder as it is kept: of a local folder the whole path, since whoever loads it may be elsewhere."""
-    return str(Path(name).resolve()) if Path(name).is_dir() else name
+    """The name of an encoder as it is kept: of a local folder the whole path, since whoever loads it may be elsewhere.
+
+    A name that cannot be looked up is no folder (`os.path.isdir`), since the working folder may be closed to who asks.
+    """
+    return str(Path(name).resolve()) if os.path.isdir(name) else name
 
 
 def load_encoder(name: str = EMBEDDED, local_files_only: bool = False) -> SentenceEncoder:
