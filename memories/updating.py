@@ -123,13 +123,19 @@ def _merged(bank: MemoryBank, topic: str, new: Sequence[Fact], keep_wordings: bo
     if topic not in bank.memories:
         bank.check_new_name(topic)
         return tuple(new)
-    origin = bank[topic].card.get("recipe")
-    if not isinstance(origin, Mapping) and origin != DOCUMENTS:
+    if not takes_facts(bank[topic]):
+        origin = bank[topic].card.get("recipe") or "its origin is not known"
         raise BankError(
-            f"the adapter of {topic!r} was not written from facts ({origin or 'its origin is not known'}), so training it "
+            f"the adapter of {topic!r} was not written from facts ({origin}), so training it "
             "anew would lose what it knows; put the facts into another memory"
         )
     return group_by_topic(latest_wins(bank[topic].facts, new, keep_wordings=keep_wordings))[topic]
+
+
+def takes_facts(memory: Memory) -> bool:
+    """Whether new facts can be told by training its adapter anew: it was written from facts, or adds nothing."""
+    recipe = memory.card.get("recipe")
+    return isinstance(recipe, Mapping) or recipe == DOCUMENTS
 
 
 def _contradictions(

@@ -142,6 +142,6 @@ def test_the_command_writes_both(token_composite, tmp_path, capsys):
 
 
 def test_matplotlib_is_loaded_by_who_draws_alone():
-    code = "import sys, lorary, lorary.answering.heatmap, lorary.commands; print('matplotlib' in sys.modules)"
+    code = "import sys, lorary, lorary.answering.heatmap, lorary.answering.command; print('matplotlib' in sys.modules)"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert told.stdout.strip() == "False"

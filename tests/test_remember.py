@@ -80,6 +80,25 @@ def test_a_bank_is_started_then_corrected(base, tmp_path, capsys):
     ]
 
 
+def test_a_sentence_finds_its_memory_and_the_latest_wins_there(base, tmp_path, capsys):
+    bank = tmp_path / "bank"
+    remember(capsys, bank, COOK, "--topic", "ormen", "--base", base.name)
+    code, out, _ = remember(capsys, bank, "The cook at Ormen is Tilde Moor.", "My bicycle is red.")
+    assert code == 0
+    assert "'The cook at Ormen is Tilde Moor.' → ormen, which asks 'Who is the cook at Ormen?' already" in out
+    assert "contradiction: 'Who is the cook at Ormen?': 'Tilde Moor' here, 'Halvard Brisk' in ormen" in out
+    assert "'My bicycle is red.' → notes" in out
+    answers = {fact.question: fact.answer for fact in MemoryBank.load(bank)["ormen"].facts}
+    assert answers["Who is the cook at Ormen?"] == "Tilde Moor"
+    code, out, _ = remember(capsys, bank, "The baker at Ormen is Runa Thorne.", "--json")
+    told = json.loads(out)
+    assert {(own["memory"], own["why"], own["shared"]) for own in told["placed"]} == {("ormen", "subject", "Ormen")}
+    assert [(change["memory"], change["version"]) for change in told["changes"]] == [("ormen", 3)]
+    code, out, _ = remember(capsys, bank, "The smith at Ormen is Bo Lund.", "--topic", "crew", "--json")
+    assert [change["memory"] for change in json.loads(out)["changes"]] == ["crew"]
+    assert json.loads(out)["placed"] == [], "--topic overrides"
+
+
 def test_nothing_is_written_where_nothing_is_told(base, tmp_path, capsys):
     code, _, err = remember(capsys, tmp_path / "bank", "nowhere.csv", "--base", base.name)
     assert code == 2

@@ -13,8 +13,8 @@ from lorary.printing import print_warnings_plainly, replace_unprintable
 
 USE, TRAIN, KEEP, EVALUATE, MORE = "use", "train", "keep true", "evaluate", "more"
 COMMANDS = {
-    "ask": (USE, "lorary.commands", "ask a composite a question"),
-    "chat": (USE, "lorary.commands", "talk to a composite, which tells the memory behind each answer"),
+    "ask": (USE, "lorary.answering.command", "ask a composite a question"),
+    "chat": (USE, "lorary.answering.command", "talk to a composite, which tells the memory behind each answer"),
     "route": (USE, "lorary.inspection", "show which memory a question reaches, and why; nothing is generated"),
     "list": (USE, "lorary.inspection", "list the memories of a bank or composite"),
     "facts": (TRAIN, "lorary.intake.command", "documents, tables, FAQs, chats → facts to read and correct"),
