@@ -16,6 +16,8 @@ NEAR = 0.93
 """The cosine of two questions from which on they ask for the same."""
 _LONGEST_QUESTION, _LONGEST_ANSWER, _LONGEST_STATEMENT = 45, 30, 80
 """In words."""
+_SENTENCE = 5
+"""The words from which on an answer is as good as a sentence."""
 
 _PRONOUNS = frozenset(
     {"he", "she", "him", "they", "them", "it", "this", "these", "those", "his", "her", "their", "its"}
@@ -168,14 +170,27 @@ def _is_near(fact: Fact, others: Sequence[Fact], encoder: Encoder | None) -> boo
     return max(float(first @ other) for other in rest) >= NEAR
 
 
+def told_by(facts: Iterable[Fact], passage: str) -> list[Fact]:
+    """The facts that a passage states itself: whose question and answer both stand there, or whose answer is a sentence there."""
+    text = _even(passage)
+    return [
+        fact
+        for fact in facts
+        if _even(fact.answer) in text and (_even(fact.question) in text or len(fact.answer.split()) >= _SENTENCE)
+    ]
+
+
 def uncovered(passage: str, facts: Iterable[Fact]) -> list[str]:
-    """The sentences of a passage of which no fact tells anything: none whose answer stands there and whose statement is of it."""
+    """The sentences of a passage of which no fact tells anything: none that holds them, or whose answer stands there and whose
+    statement is of it."""
     sentences = [s.strip() for s in regex.split(r"(?<=[.!?…][\p{Pe}\p{Pf}\"']*)\s+", passage) if s.strip()]
     told = list(facts)
     return [s for s in sentences if len(_content(s)) >= 3 and not any(_tells(fact, s) for fact in told)]
 
 
 def _tells(fact: Fact, sentence: str) -> bool:
+    if _even(sentence).strip(".!?") in _even(fact.statement or ""):
+        return True
     said = _content(fact.statement or "")
     stands = with_gap(_even(sentence), _even(fact.answer)) is not None
     return stands and len(said & _content(sentence)) >= 0.6 * len(said)

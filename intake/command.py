@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from lorary.bank.documents import document_of
 from lorary.options import Options, taken
 from lorary.printing import print_json
 from lorary.tables import aligned_table, counted
@@ -125,8 +126,9 @@ def _text(gathered: Gathered, out: str, one_file: bool) -> str:
     """The counts of each file, what was left out and why, the notes, and what comes next."""
     left = Counter(item.where.split(", ")[0] for item in gathered.left_out)
     rows = [["file", "facts", "passages", "left out"]]
+    told = Counter(document_of(fact.source or "") for source in gathered.sources for fact in source.facts)
     for file, contents in gathered.read:
-        facts = sum(len(part.facts) for part in contents.parts)
+        facts = told[file.name]
         passages = sum(len(part.passages) for part in contents.parts)
         rows.append([file.name, f"{facts:,}", f"{passages:,}", f"{left[file.name]:,}"])
     lines = [*aligned_table(rows), *(["", *notes] if (notes := notes_of(gathered)) else [])]

@@ -12,12 +12,13 @@ import regex
 
 from lorary.bank.documents import Passage, passages_of
 from lorary.intake.chats import chat_contents, read_chat
-from lorary.intake.pages import pdf_pages, without_running_lines
+from lorary.intake.pages import pdf_pages, without_leaders, without_running_lines
 from lorary.intake.sections import Block, blocks_of, cut_at_headings, plain
 from lorary.intake.source import Contents, LeftOut, Part, Unreadable, left_out
 from lorary.intake.stated import stated_in
 from lorary.intake.subjects import is_generic, subject_of
 from lorary.intake.texts import read_text
+from lorary.intake.webpages import said_by
 
 WRITTEN = (".md", ".markdown", ".txt", ".text")
 CONVERTED = (".html", ".htm", ".pdf", ".docx")
@@ -35,8 +36,10 @@ def read_document(path: Path, name: str, encoding: str | None = None) -> Content
         read = list(pdf_pages(path))
         left = [left_out(f"{name}, {place}", "page", why) for place, _, why in read if why]
         texts, running = without_running_lines([text for _, text, why in read if not why])
+        texts, led = without_leaders(texts)
         pages = list(zip([place for place, _, why in read if not why], texts, strict=True))
         left += [left_out(name, line, "the line runs above or below the text of the pages") for line in running]
+        left += [left_out(name, line, "the line is of the table of contents") for line in led]
         if not pages:
             raise Unreadable("no page of it has text; a scanned document needs OCR first")
     elif suffix in WRITTEN:
@@ -54,13 +57,13 @@ def read_document(path: Path, name: str, encoding: str | None = None) -> Content
 def _contents(pages: list[tuple[str, str]], name: str, title: str, left: list[LeftOut]) -> Contents:
     parts: list[Part] = []
     notes: list[str] = []
-    heading = ""
+    heading, whole = "", " ".join(" ".join(text for _, text in pages).split())
     for place, text in pages:
         lines, blocks = text.split("\n"), blocks_of(text)
         for opened, start, end in cut_at_headings(blocks, len(lines)):
             heading = opened or heading
             within = [block for block in blocks if start < block.line <= end]
-            stated = stated_in(within, name, title, place)
+            stated = stated_in(within, name, title, place, whole)
             passages = tuple(_passages(lines[:end], start, within, name, place))
             if passages:
                 parts.append(Part(heading, "\n".join(lines[start:end]).strip(), passages, tuple(stated.facts)))
@@ -116,7 +119,7 @@ def _converted(data: bytes, suffix: str) -> str:
     options: dict[str, Any] = {}
     if suffix in (".html", ".htm"):
         converter: Any = HtmlConverter()
-        data = regex.sub(rb"(?is)<summary[^>]*>(.*?)</summary>", rb"<p><b>\1</b></p>", data)
+        data = said_by(data)
     else:
         converter, options = DocxConverter(), {"style_map": "p[style-name='Title'] => h1:fresh"}
     try:

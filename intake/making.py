@@ -7,13 +7,14 @@ from dataclasses import replace
 
 from lorary.bank.documents import Passage
 from lorary.bank.facts import Fact
-from lorary.intake.checking import Checked, kept, uncovered, why_not, why_not_ask
+from lorary.intake.checking import Checked, kept, told_by, uncovered, why_not, why_not_ask
 from lorary.intake.source import Generator, LeftOut, Source, left_out
 from lorary.progress import progress_bars
 from lorary.routing.encoder import Encoder
 
 ROUNDS = 2
-"""How often a generator is asked; from the second time on of passages with a sentence that is in no fact."""
+"""How often a generator is asked; from the second time on, and of passages that state facts themselves, of the sentences alone
+that are in no fact."""
 _BEFORE = 2
 """Passages of the same document that a generator may look back at, for what a pronoun means."""
 
@@ -50,10 +51,11 @@ def facts_of(
     facts, left = list[Fact](), list[LeftOut]()
     for turn in range(ROUNDS):
         for place, passage in enumerate(source.passages):
-            covered = [fact for fact in (*source.facts, *facts) if fact.source == passage.source]
-            missed = uncovered(passage.text, covered) if turn else []
+            stated = told_by(source.facts, passage.text)
+            covered = [*stated, *(fact for fact in facts if fact.source == passage.source)]
+            missed = uncovered(passage.text, covered) if turn or stated else []
             before = before_passage(source, place)
-            if missed or not turn:
+            if missed or not (turn or stated):
                 for proposed in generator.propose(passage, covered, source.topic, before=before, missed=missed):
                     checked = proposed if isinstance(proposed, LeftOut) else checked_fact(proposed, passage, before)
                     if isinstance(checked, LeftOut):
@@ -66,10 +68,10 @@ def facts_of(
 
 
 def before_passage(source: Source, place: int) -> str:
-    """What stands before a passage in its document."""
+    """What stands before a passage in its document, without tables; each part ends as a sentence does."""
     passages = source.passages
     near = [p.text for p in passages[max(place - _BEFORE, 0) : place] if p.source == passages[place].source]
-    return " ".join(near)
+    return " ".join(text if text[-1] in ".!?:…" else f"{text}." for text in near if text.count(" | ") < 2)
 
 
 def checked_fact(fact: Fact, passage: Passage, before: str = "") -> Fact | LeftOut:

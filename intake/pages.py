@@ -13,6 +13,7 @@ from lorary.intake.source import Unreadable
 from lorary.tables import markdown_table
 
 _KEYED = regex.compile(r"\p{L}[^:.!?]{0,40}:\s\S.{0,60}$")
+_LEADER = regex.compile(r".*?(?:[.·…_]\s?){4,}\s*\d+\s*")
 _FULL, _SHORTEST_FULL = 0.8, 40
 """The share of the longest line, and the letters, from which on a line is full."""
 _MANY = 3
@@ -75,6 +76,12 @@ def without_running_lines(pages: Sequence[str]) -> tuple[list[str], list[str]]:
             del lines[-1]
         kept.append("\n".join(lines))
     return kept, sorted(running)
+
+
+def without_leaders(pages: Sequence[str]) -> tuple[list[str], list[str]]:
+    """(pages without the lines of a table of contents, those lines): their dots lead to the number of a page."""
+    led = [line for page in pages for line in page.split("\n") if _LEADER.fullmatch(line)]
+    return ["\n".join(line for line in page.split("\n") if line not in led) for page in pages], led
 
 
 def _ends(page: str) -> list[str]:

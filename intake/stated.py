@@ -12,12 +12,14 @@ from lorary.intake.kinds import Kind, is_role, kind_of
 from lorary.intake.sections import Block, plain
 from lorary.intake.source import UNDECIDED, LeftOut, Unreadable, left_out
 from lorary.intake.spreadsheets import as_table
-from lorary.intake.subjects import asks, is_question, subject_under, unnumbered
+from lorary.intake.subjects import as_written, asks, is_question, subject_under, unnumbered
 from lorary.intake.tables import LONGEST_ANSWER, as_words, cell_fact, is_empty, read_table
 
-_NO_SENTENCE = 4
+_NO_SENTENCE, _MERE_YES = 4, 2
+"""Words of the longest answer that is taken for no sentence, and of the longest first sentence that says too little alone."""
 LONGEST_WHOLE = 25
 """The words of the longest answer of a document's question that is taken whole; of a longer one, its first sentence."""
+_SENTENCE = regex.compile(r"(?s)\s*\S.*?(?<!\b(?:\p{L}|Mr|Mrs|Dr|St|e\.g|i\.e))[.!?。！？](?=\s|$)")
 _ASKED = regex.compile(r"(?i)^(?:q(?:uestion)?|frage|pregunta|domanda)\s*\d*\s*[:.)]\s*(?P<question>.+)$")
 _ANSWERED = regex.compile(r"(?i)^(?:a(?:nswer)?|antwort|respuesta|réponse|risposta)\s*\d*\s*[:.)]\s*(?P<answer>.+)$")
 _QUESTION_FIRST = regex.compile(r"(?s)^(?P<question>[^?？\n]{8,200}[?？])(?:\s+(?P<answer>\S.*))?$")
@@ -54,13 +56,14 @@ class Stated:
     cut: int = 0
 
 
-def stated_in(blocks: Sequence[Block], name: str, title: str, place: str = "") -> Stated:
+def stated_in(blocks: Sequence[Block], name: str, title: str, place: str = "", text: str = "") -> Stated:
     """The facts that the blocks of a document state.
 
     Args:
         name: of the file.
         title: what the document is about, for lines that stand under no heading that says it.
         place: the page, where the file has pages.
+        text: of the whole document, which shows how what its tables name is written within sentences.
     """
     stated, open_question = Stated(), None
     asking = [b for b in blocks if (is_question(b.text) if b.kind == "heading" else _question(b))]
@@ -76,7 +79,7 @@ def stated_in(blocks: Sequence[Block], name: str, title: str, place: str = "") -
         elif block.kind == "table":
             _close(open_question, stated)
             open_question = None
-            _table(block, source, subject_under(block.headings, title), stated)
+            _table(block, source, subject_under(block.headings, title), stated, text)
         elif asked := _question(block):
             _close(open_question, stated)
             open_question = _Question(asked[0], source, f"{name}, line {block.line}", [asked[1]] if asked[1] else [])
@@ -142,12 +145,14 @@ def _close(question: _Question | None, stated: Stated) -> None:
 
 
 def shortened(answer: str) -> str:
-    """The answer, or its first sentence where it is long."""
+    """The answer; of a long one its first sentence, with the second where the first is "Yes" or the like."""
     if len(answer.split()) <= _NO_SENTENCE:
         return answer.rstrip(".")
     if len(answer.split()) <= LONGEST_WHOLE:
         return answer
-    first = regex.match(r"(?s).+?(?<!\b(?:\p{L}|Mr|Mrs|Dr|St|No|e\.g|i\.e))[.!?。！？](?=\s|$)", answer)
+    first = _SENTENCE.match(answer)
+    if first and len(first[0].split()) <= _MERE_YES and (second := _SENTENCE.match(answer, first.end())):
+        return second.string[: second.end()] if len(second[0].split()) <= LONGEST_WHOLE else first[0]
     return first[0] if first else answer
 
 
@@ -188,12 +193,12 @@ def _keep_pair(key: str, value: str, about: str, source: str, stated: Stated) ->
     stated.facts.append(cell_fact(column, about, value, kind_of(column, [value]), source))
 
 
-def _table(block: Block, source: str, about: str, stated: Stated) -> None:
+def _table(block: Block, source: str, about: str, stated: Stated, text: str) -> None:
     """The facts of a table: its rows are entities, or, in two columns without names, "key, value" lines."""
     header, *rows = block.rows
     named = any(header)
     if len(header) == 2 and rows and _holds_keys(header, rows):
-        for key, value in rows:
+        for key, value in block.rows if named and not _names_columns(header) else rows:
             if not is_empty(key) and not is_empty(value) and len(value.split()) <= LONGEST_ANSWER:
                 _keep_pair(key, value, about, source, stated)
         return
@@ -203,7 +208,7 @@ def _table(block: Block, source: str, about: str, stated: Stated) -> None:
     except Unreadable as error:
         stated.left.append(left_out(source, ", ".join(cells[0]) if cells else "", f"a table: {error}"))
         return
-    reading = read_table(table, source)
+    reading = read_table(table, source, written=lambda entity: as_written(entity, text))
     stated.facts += reading.facts
     stated.left += [*left, *reading.left]
     stated.notes += reading.notes
@@ -212,10 +217,25 @@ def _table(block: Block, source: str, about: str, stated: Stated) -> None:
 def _holds_keys(header: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
     """Whether the first of two columns names attributes of what the document is about, rather than entities."""
     if any(header):
-        return comparable(header[0]) in _KEY_HEADS and comparable(header[1]) in _VALUE_HEADS
+        return _names_columns(header) or _is_first_pair(header, rows)
     first, *others = rows
     if not others:
         return True
     later = {kind_of("", [value]) for _, value in others if not is_empty(value)}
     digits = not regex.search(r"\d", first[1]) and all(regex.search(r"\d", row[1]) for row in others)
     return not (is_role(first[1]) or digits or (len(later) == 1 and kind_of("", [first[1]]) not in later))
+
+
+def _names_columns(header: Sequence[str]) -> bool:
+    return comparable(header[0]) in _KEY_HEADS and comparable(header[1]) in _VALUE_HEADS
+
+
+def _is_first_pair(header: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
+    """Whether the first row of two columns is a pair as those below are, "Model, BX-40", and their values are of many kinds."""
+    values = [value for _, value in rows if not is_empty(value)]
+    kinds = {
+        (kind_of("", [value]), regex.sub(r"[\d.,\s]+", "", value) if regex.match(r"\d", value) else "")
+        for value in values
+    }
+    odd_name = regex.search(r"\d", header[1]) and not regex.fullmatch(r"(?:1\d|20)\d\d", header[1])
+    return bool(odd_name) and len(kinds) > 1

@@ -52,3 +52,17 @@ def unnumbered(text: str) -> str:
     return regex.sub(
         r"^\s*(?:(?:section|chapter|part|step|phase|risk)\s+)?\d+(?:\.\d+)*\s*[.):]?\s+(?=\S)", "", text, flags=regex.I
     )
+
+
+def as_written(name: str, text: str) -> str:
+    """A name of a list or table as the text of its document writes it within a sentence: "the funnel" for "Funnel".
+
+    A name that no sentence has, or that begins with a capital within sentences, too, stays as it is.
+    """
+    small = f"{name[:1].lower()}{name[1:]}"
+    if small == name or regex.search(r"\p{Lu}|\d", small):
+        return name
+    spelled = regex.escape(small)
+    if regex.search(rf"\b[Tt]he {spelled}\b", text):
+        return f"the {small}"
+    return small if regex.search(rf"(?<=[\p{{Ll}},] ){spelled}\b", text) else name

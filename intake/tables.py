@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -11,6 +11,7 @@ import regex
 from lorary.bank.documents import Passage
 from lorary.bank.facts import Fact, comparable
 from lorary.intake.kinds import Kind, kind_of
+from lorary.intake.situations import is_situation, situation_statement, situation_wordings
 from lorary.intake.source import UNDECIDED, LeftOut, Part, left_out
 from lorary.intake.templates import Templates
 from lorary.intake.wordings import statement, wordings
@@ -63,13 +64,20 @@ def is_empty(cell: str) -> bool:
     return cell.strip().casefold() in EMPTY
 
 
-def read_table(table: Table, where: str, entity: str | None = None, templates: Templates | None = None) -> Reading:
+def read_table(
+    table: Table,
+    where: str,
+    entity: str | None = None,
+    templates: Templates | None = None,
+    written: Callable[[str], str] = str,
+) -> Reading:
     """The facts of a table.
 
     Args:
         where: the file, and the sheet or the heading.
         entity: the name of the column that says what each row is about; by default the first whose values differ.
         templates: wordings that the user gives; they stand before those by rule.
+        written: an entity → how it is written within a sentence of the document that the table stands in.
     """
     reading = Reading()
     if (count := len(table.rows) * len(table.columns)) > MOST_CELLS:
@@ -90,7 +98,9 @@ def read_table(table: Table, where: str, entity: str | None = None, templates: T
         kind_of(header.name, [c for c in cells if not is_empty(c)])
         for header, cells in zip(headers, columns, strict=True)
     ]
-    for row, name, used in _named_rows(table, key, headers, reading, where):
+    situations = is_situation(headers[key].name)
+    for row, called, used in _named_rows(table, key, headers, reading, where):
+        name = called if situations else written(called)
         place, cells = table.places[row], table.rows[row]
         for index, header in enumerate(headers):
             if index in (key, used) or not header.name:
@@ -103,16 +113,28 @@ def read_table(table: Table, where: str, entity: str | None = None, templates: T
                 reading.passages.append(Passage(f"{about[0].upper()}{about[1:]}: {' '.join(value.split())}", place))
             else:
                 own = templates.of(table.columns, cells, index, name, header.name) if templates else ()
-                reading.facts.append(cell_fact(header.name, name, value, kinds[index], place, own))
+                fact = situation_fact if situations else cell_fact
+                reading.facts.append(fact(header.name, name, value, kinds[index], place, own))
     return reading
 
 
 def cell_fact(column: str, entity: str, value: str, kind: Kind, source: str, templates: Sequence[str] = ()) -> Fact:
     """The fact that an entity has a value, in every wording; those of the user first."""
     value = " ".join(value.split())
-    by_wording = {comparable(wording): wording for wording in (*templates, *wordings(column, entity, kind))}
-    first, *others = by_wording.values()
-    stated = statement(column, entity, value, kind)
+    return _fact((*templates, *wordings(column, entity, kind)), value, statement(column, entity, value, kind), source)
+
+
+def situation_fact(
+    column: str, situation: str, value: str, kind: Kind, source: str, templates: Sequence[str] = ()
+) -> Fact:
+    """The fact of what is said of a situation, such as a fault; its kind does not matter."""
+    value = " ".join(value.split())
+    asked = (*templates, *situation_wordings(column, situation))
+    return _fact(asked, value, situation_statement(column, situation, value), source)
+
+
+def _fact(asked: Sequence[str], value: str, stated: str, source: str) -> Fact:
+    first, *others = {comparable(wording): wording for wording in asked}.values()
     return Fact(UNDECIDED, first, value, tuple(others), statement=stated, source=source)
 
 

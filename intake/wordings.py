@@ -8,23 +8,7 @@ import regex
 
 from lorary.intake.columns import ADJECTIVE, BY, CLAUSE, IS, MEANS, PARTICIPLE, SPAN, VERB, is_plural
 from lorary.intake.kinds import PLACE, Kind
-
-_ADJECTIVES = {
-    "price": ("How much does {e} cost?", "What does {e} cost?", "How much is {e}?"),
-    "cost": ("How much does {e} cost?", "What does {e} cost?", "How much is {e}?"),
-    "height": ("How tall is {e}?", "How high is {e}?"),
-    "weight": ("How heavy is {e}?", "How much does {e} weigh?"),
-    "length": ("How long is {e}?",),
-    "width": ("How wide is {e}?",),
-    "depth": ("How deep is {e}?",),
-    "age": ("How old is {e}?",),
-    "speed": ("How fast is {e}?",),
-    "size": ("How big is {e}?", "How large is {e}?"),
-    "duration": ("How long does {e} last?", "How long does {e} take?"),
-    "population": ("How many people live in {e}?", "How many inhabitants does {e} have?"),
-    "salary": ("How much does {e} earn?",),
-}
-"""What is asked of numbers by other words than the name of the column; {e} is the entity."""
+from lorary.intake.other_words import ADJECTIVES, other_words
 
 
 def wordings(column: str, entity: str, kind: Kind) -> tuple[str, ...]:
@@ -40,7 +24,8 @@ def wordings(column: str, entity: str, kind: Kind) -> tuple[str, ...]:
         return tuple(map(_sentence, _clause(column, entity)))
     special = _SPECIAL.get(kind, lambda column, entity: ())(column, entity)
     plain = () if _replaces(column, kind) else _plain(column, entity)
-    return tuple(dict.fromkeys(_sentence(wording) for wording in (*special, *plain)))
+    asked = (*special, *plain[:2], *other_words(column, entity, kind), *plain[2:])
+    return tuple(dict.fromkeys(_sentence(wording) for wording in asked))
 
 
 def statement(column: str, entity: str, value: str, kind: Kind) -> str:
@@ -58,6 +43,8 @@ def statement(column: str, entity: str, value: str, kind: Kind) -> str:
     if kind is Kind.TIME and VERB.fullmatch(column):
         return _sentence(f"{entity} {column} at {value}.")
     end = "" if value.endswith((".", "!", "?")) else "."
+    if kind is Kind.TEXT and regex.match(r"\p{Lu}\p{Ll}*(?: \p{Ll}+){2}", value):  # it begins as a sentence does
+        return _sentence(f"the {column} of {entity}: {value}{end}")
     return _sentence(f"the {column} of {entity} {'are' if is_plural(column) else 'is'} {value}{end}")
 
 
@@ -89,6 +76,14 @@ def possessive(entity: str) -> str:
 
 def _plain(column: str, entity: str) -> tuple[str, ...]:
     whose, verb = possessive(entity), "are" if is_plural(column) else "is"
+    if " of " in column:  # "the cable's length of the lamp" is no English
+        return (
+            f"what {verb} the {column} of {entity}?",
+            f"{entity}: what {verb} the {column}?",
+            f"tell me the {column} of {entity}.",
+            f"do you know the {column} of {entity}?",
+            f"I am looking for the {column} of {entity}.",
+        )
     return (
         f"what {verb} the {column} of {entity}?",
         f"what {verb} {whose} {column}?",
@@ -148,7 +143,7 @@ def _when(column: str, entity: str, year: bool = False) -> tuple[str, ...]:
             exact,
             f"tell me when {entity} was {column}.",
             f"do you know when {entity} was {column}?",
-            f"{entity}: when was it {column}?",
+            f"{entity} was {column} when?",
             f"give me the date on which {entity} was {column}.",
         )
     return () if year else (f"when is the {column} of {entity}?", f"on which day is {possessive(entity)} {column}?")
@@ -163,7 +158,7 @@ def _time(column: str, entity: str) -> tuple[str, ...]:
 
 def _number(column: str, entity: str) -> tuple[str, ...]:
     counted = regex.sub(r"(?i)^(?:number|no\.?|count) of ", "", column)
-    if known := _ADJECTIVES.get(column.lower().split(" ")[-1], ()):
+    if known := ADJECTIVES.get(column.lower().split(" ")[-1], ()):
         return tuple(wording.format(e=entity) for wording in known)
     if is_plural(counted):
         return (

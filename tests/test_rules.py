@@ -40,7 +40,7 @@ def facts():
         ("Why did the mill close?", "the river had dried up"),
         ("How many houses did the fire destroy?", "34"),
         ("On what date did the fire destroy 34 houses?", "March 3, 2019"),
-        ("What does the lathe take?", "oil E-31"),
+        ("Which oil does the lathe take?", "E-31"),
         ("How often is the boat's engine repaired by Tilde Overgaard?", "every spring"),
         ("Who repairs the boat's engine every spring?", "Tilde Overgaard"),
         ("Who is the cook at Ormen station?", "Halvard Brisk"),
@@ -125,9 +125,31 @@ def test_another_language_is_left_out_and_told():
 
 
 def test_a_heading_is_no_part_of_the_first_sentence():
-    assert "What does the lathe take?" in asked("Oil and filters: The lathe takes the oil E-31.")
+    assert "Which oil does the lathe take?" in asked("Oil and filters: The lathe takes the oil E-31.")
 
 
 def test_items_of_a_list_are_sentences():
     questions = asked("- The lathe takes the oil E-31 - The saw was bought in 1999")
-    assert {"What does the lathe take?", "When was the saw bought?"} <= {*questions}
+    assert {"Which oil does the lathe take?", "When was the saw bought?"} <= {*questions}
+
+
+@pytest.mark.parametrize(
+    ("text", "question"),
+    [
+        ("Clean the saw once a week with the brush.", "How often should you clean the saw with the brush?"),
+        ("Never put water on the saw.", "What must you not put on the saw?"),
+        ("If the saw sticks, call the mechanic at 0800 33 41.", "At which number should you call the mechanic?"),
+        ("1.2 Lamps: A red lamp means that the saw is too hot.", "What does a red lamp mean?"),
+        ("The blades are made of hardened steel.", "What are the blades made of?"),
+        ("For one cut you need 7 g of oil.", "How many g of oil do you need for one cut?"),
+        ("The saw stops by itself after 40 seconds.", "When does the saw stop by itself?"),
+        ("The saw was designed by Lykke Sandvad.", "Who designed the saw?"),
+    ],
+)
+def test_what_a_manual_says_is_asked(text, question):
+    assert question in asked(text)
+
+
+def test_what_one_does_in_passing_is_no_fact():
+    assert not [question for question in asked("Pull the plug before you clean the saw.") if "do you" in question]
+    assert not [question for question in asked("Turn the dial only while the motor runs.") if "you turn?" in question]

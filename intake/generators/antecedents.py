@@ -72,6 +72,8 @@ def antecedents(doc: Doc) -> dict[int, str]:
 def _resolved(token: Token, subjects: list[Token], near: list[str], meant: dict[int, str]) -> str | None:
     """What a pronoun stands for: the subject of this sentence before it, or of the last one; or the one person told of."""
     said = token.lower_
+    if said.endswith(("self", "selves")):
+        return token.text  # it is understood with the subject of its own clause
     if token.tag_ not in ("PRP", "PRP$") or said not in PERSONAL | THINGS | MANY:
         return None
     before = [

@@ -71,7 +71,8 @@ class Draft:
             if token.i not in changed and (
                 token.pos_ == "DET" or (token.i == token.sent.start and token.pos_ != "PROPN")
             ):
-                changed[token.i] = token.text if token.text.isupper() else token.text[0].lower() + token.text[1:]
+                shouted = len(token.text) > 1 and token.text.isupper()
+                changed[token.i] = token.text if shouted else token.text[0].lower() + token.text[1:]
         return words(tokens, changed)
 
     def middle(self) -> list[Token]:

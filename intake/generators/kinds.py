@@ -65,7 +65,7 @@ def kind_of(head: Token, preposition: str = "") -> Kind | None:
     label, text = (span.label_, span.text) if span is not None else ("", "")
     if head.pos_ == "PRON" or head.lower_ in ("way", "one", "lot", "thing", "part", "kind", "case", "fact", "addition"):
         return None
-    if head.dep_ == "npadvmod" and any(child.lower_ in ("every", "each") for child in head.children):
+    if head.dep_ == "npadvmod" and any(c.lower_ in ("every", "each", "once", "twice") for c in head.children):
         return Kind("often", ("how often",))
     if label in ("DATE", "TIME") or _time_word(head):
         lasts = head.dep_ in ("dobj", "npadvmod") and head.head.lemma_ in _LASTS
@@ -74,32 +74,44 @@ def kind_of(head: Token, preposition: str = "") -> Kind | None:
         return Kind("money", ("how much", "how much money"))
     if label == "PERCENT":
         return Kind("percent", ("what percentage", "how much"))
+    if head.pos_ == "NUM" and " " in head.text:
+        return Kind("number", ("which number",))
     number = next((child for child in head.children if child.dep_ == "nummod"), None)
+    if number is not None and number.lower_ in ("one", "1"):
+        return None
     if number is not None and head.pos_ == "NOUN":
         return Kind("count", (f"how many {_counted(head)}",))
     if label in ("CARDINAL", "QUANTITY", "ORDINAL") and head.pos_ == "NUM":
-        return Kind("number", ("how many", "what number"))
+        return Kind("number", ("what number",) if preposition else ("how many", "what number"))
+    if (called := _called(head)) is not None:
+        return Kind("code", (f"which {called.lower_}",))
     if _goes(head, preposition) and (label or head.pos_ == "PROPN"):
         return Kind("place", ("where",))
-    if is_person(head):
+    agent = head.dep_ == "pobj" and head.head.dep_ == "agent"
+    if is_person(head) or (agent and head.pos_ == "PROPN" and label != "PRODUCT"):
         return Kind("person", ("who",), particular=head.pos_ == "PROPN")
     place = label in ("GPE", "LOC", "FAC") or head.lemma_.lower() in _PLACES
-    if place and preposition in (
-        "in",
-        "at",
-        "on",
-        "near",
-        "beside",
-        "behind",
-        "under",
-        "outside",
-        "around",
-        "inside",
-        "within",
-        "above",
-        "below",
-        "opposite",
-        "by",
+    if (
+        place
+        and not agent
+        and preposition
+        in (
+            "in",
+            "at",
+            "on",
+            "near",
+            "beside",
+            "behind",
+            "under",
+            "outside",
+            "around",
+            "inside",
+            "within",
+            "above",
+            "below",
+            "opposite",
+            "by",
+        )
     ):
         return Kind(
             "place", ("where", "in which place" if preposition == "in" else "at which place"), head.pos_ == "PROPN"
@@ -107,6 +119,13 @@ def kind_of(head: Token, preposition: str = "") -> Kind | None:
     if head.pos_ not in ("NOUN", "PROPN", "NUM", "X", "SYM"):
         return None
     return Kind("thing", ("what",), particular=head.pos_ != "NOUN" or label != "")
+
+
+def _called(code: Token) -> Token | None:
+    """What a code with a digit is, where the noun stands right before it: "the number BX-44"."""
+    before = code.nbor(-1) if code.i > code.sent.start else None
+    noun = before is not None and before.head == code and before.pos_ == "NOUN" and before.text.islower()
+    return before if noun and any(letter.isdigit() for letter in code.text) else None
 
 
 def _goes(head: Token, preposition: str) -> bool:

@@ -15,6 +15,7 @@ from lorary.bank.facts import Fact
 from lorary.intake.generators.antecedents import antecedents, unresolved
 from lorary.intake.generators.asking import Draft, Gap, wordings
 from lorary.intake.generators.clauses import Clause, clauses_of
+from lorary.intake.generators.commands import as_statements, as_told
 from lorary.intake.generators.gaps import gaps_of
 from lorary.intake.generators.grammar import is_english, parsed, phrase, plain, without_heading, words
 from lorary.intake.generators.naming import named_in
@@ -36,7 +37,7 @@ class Rules:
         """Facts of an English passage; of the missed sentences alone where there are any."""
         heading, said = without_heading(plain(passage.text))
         context = f"{plain(before)} {heading}.".removesuffix(" .").strip()
-        doc = parsed(f"{context} {said}".strip())
+        doc = parsed(f"{context} {as_statements(said)}".strip())
         if not is_english(doc):
             yield LeftOut(passage.source, said[:80], "the rules read English alone")
             return
@@ -45,7 +46,7 @@ class Rules:
         for sentence in doc.sents:
             if sentence.start_char < start:
                 continue
-            if missed and not any(sentence.text[:40] in plain(other) for other in missed):
+            if missed and not any(as_told(sentence.text)[:40] in plain(other) for other in missed):
                 continue
             if not _is_prose(sentence):
                 continue

@@ -129,7 +129,8 @@ _CODE = regex.compile(
 _MARKED_HEADING = regex.compile(
     r"^ {0,3}#{1,6}[ \t]+(.+?)[ \t]*#*[ \t]*$|^(?![ \t]*\|)(?=.*\w)(.+)\n {0,3}(?:=+|-{2,})[ \t]*$", regex.M
 )
-_ITEM = regex.compile(r"^\s*(?:[-*+•·]|\d{1,3}[.)]|[A-Za-z][.)]|\|)\s?")
+_ITEM = regex.compile(r"^\s*(?:[-*+•·]|\d{1,3}[.)](?!\d)|[A-Za-z][.)]|\|)\s?")
+_ASKED = regex.compile(r"[?？][\p{Pe}\p{Pf}\"'*_]*$")
 _ENDED = regex.compile(r"[\p{Sentence_Terminal}:：;,，、][\p{Pe}\p{Pf}\"'*_]*$")
 _WIDE = r"\p{Han}\p{Hiragana}\p{Katakana}，。、！？；：「」（）"
 _WRAPPED = regex.compile(rf"(?<=[{_WIDE}])\n(?=[{_WIDE}])")
@@ -152,7 +153,8 @@ def _outside_code(text: str) -> Iterator[tuple[str, bool]]:
             yield block.removeprefix("# ").strip(), True
         else:
             short = "\n" not in block and width(block) <= _LONGEST_HEADING
-            yield _WRAPPED.sub("", block), short and not _ITEM.match(block) and not _ENDED.search(block)
+            stays = not _ENDED.search(block) or _ASKED.search(block)  # a question stays with its answer
+            yield _WRAPPED.sub("", block), bool(short and not _ITEM.match(block) and stays)
 
 
 def _blocks(text: str) -> Iterator[str]:
