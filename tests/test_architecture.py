@@ -37,6 +37,7 @@ DOORS = {
     "lemminflect": {"grammar.py"},
     "openai": {"endpoint.py"},
     "markitdown": {"intake"},
+    "bs4": {"webpages.py"},
     "pypdfium2": {"intake"},
     "pdfminer": {"intake"},
     "pdfplumber": {"intake"},

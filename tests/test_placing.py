@@ -44,7 +44,7 @@ def test_a_sentence_goes_to_the_memory_of_its_subject(places):
     assert found("The lamp keeper of Velka is called Runa.") == "velka"
     assert found("At Ormen Torvald mends the nets.") == "ormen"
     assert why(found) == ["subject", "subject"]
-    assert "which tells of Velka" in str([*found.placed][0])
+    assert "which tells of Velka" in str(next(iter(found.placed)))
 
 
 def test_a_fact_goes_to_the_memory_that_asks_for_it_whatever_it_is_near(places):

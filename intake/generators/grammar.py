@@ -195,3 +195,11 @@ def inflected(lemma: str, tag: str) -> str:
 
     forms: Any = getInflection(lemma, tag)
     return str(forms[0]) if forms else lemma
+
+
+def is_base(word: str) -> bool:
+    """Whether a word in lower case is a verb as dictionaries list it: "clean" and "write", not "wrote"."""
+    from lemminflect import getAllLemmas
+
+    lemmas: Any = getAllLemmas(word, upos="VERB")
+    return word in lemmas.get("VERB", ())

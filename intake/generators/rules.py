@@ -15,10 +15,10 @@ from lorary.bank.facts import Fact
 from lorary.intake.generators.antecedents import antecedents, unresolved
 from lorary.intake.generators.asking import Draft, Gap, wordings
 from lorary.intake.generators.clauses import Clause, clauses_of
-from lorary.intake.generators.commands import as_statements, as_told
 from lorary.intake.generators.gaps import gaps_of
 from lorary.intake.generators.grammar import is_english, parsed, phrase, plain, without_heading, words
 from lorary.intake.generators.naming import named_in
+from lorary.intake.generators.orders import as_statements, as_told
 from lorary.intake.source import LeftOut
 
 if TYPE_CHECKING:

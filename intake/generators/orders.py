@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import regex
 
 from lorary.intake.english import listed
-from lorary.intake.generators.grammar import parsed
+from lorary.intake.generators.grammar import is_base, parsed
 
 if TYPE_CHECKING:
     from lorary.intake.generators.grammar import Span
@@ -50,16 +49,9 @@ def _commands(sentence: Span, told: regex.Match[str]) -> bool:
     if not sentence.text.rstrip().endswith((".", "!", ":")) and len(sentence) > 25:
         return False
     verb = next((token for token in sentence if token.idx == sentence.start_char + told.start("verb")), None)
-    if verb is None or verb.lower_ in listed("no deeds") or not _is_base(verb.lower_):
+    if verb is None or verb.lower_ in listed("no deeds") or not is_base(verb.lower_):
         return False
     has_subject = any(child.dep_ in ("nsubj", "nsubjpass", "expl", "csubj") for child in verb.children)
     if verb.tag_ in ("VB", "VBP") and verb.dep_ == "ROOT":
         return not has_subject
     return verb.tag_ in ("JJ", "NN", "NNP", "VB", "VBP") and told["next"].lower() in listed("determiners")
-
-
-def _is_base(word: str) -> bool:
-    from lemminflect import getAllLemmas
-
-    lemmas: dict[str, Iterable[str]] = getAllLemmas(word, upos="VERB")
-    return word in lemmas.get("VERB", ())
