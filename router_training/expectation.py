@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -51,7 +52,8 @@ def calibrate_recognition(router: Router, data: RoutingData, training: Training)
     if not bool((data.validation.memory < len(router.bank)).any()):
         t_gate = raised(cut.value, scores[observed.known])
     t_index = _index_threshold(observed, scores < t_gate, router.policy)
-    policy = replace(router.policy, t_gate=round(t_gate, 8), t_index=t_index)
+    # Rounded down: it may be a known query's own score, and no query may be lost by a digit.
+    policy = replace(router.policy, t_gate=math.floor(t_gate * 1e8) / 1e8, t_index=t_index)
     return {
         "policy": {"t_gate": policy.t_gate, "t_index": policy.t_index},
         "calibration": {
