@@ -43,7 +43,6 @@ from lorary.statistics import auroc, top_calibration_error
 STUDY = "route-bench"
 SCHEMA = 3
 COMBINATIONS: tuple[tuple[str, ...], ...] = (
-    ("votes",),
     ("embedding",),
     ("embedding", "asked", "names"),
     ("asked", "names"),
@@ -52,7 +51,6 @@ COMBINATIONS: tuple[tuple[str, ...], ...] = (
     ("asked", "names", "contents"),
     ("embedding", "names", "contents"),
     ("embedding", "asked", "names", "contents"),
-    ("embedding", "asked", "votes", "lexical", "names", "contents"),
 )
 HIDDEN: tuple[tuple[str, ...], ...] = (("hidden",), ("embedding", "hidden"), ("embedding", "asked", "names", "hidden"))
 """Combinations that read the hidden state at the split, where there is a base."""
@@ -144,7 +142,7 @@ class _Run:
 
     def measure(self) -> dict[str, Any]:
         """Each router's figures by name, and which fact each held-out question asks."""
-        plain = Router(self.bank, self._gate(("votes",)), Policy(), lambda: self.encoder)
+        plain = Router(self.bank, self._gate(("names",)), Policy(), lambda: self.encoder)
         rivals: dict[str, Callable[[list[str]], Tensor]] = {
             "nearest centroid": lambda texts: plain.centroids(self.encoder.encode(texts)),
             "index, best fact": lambda texts: plain.index.votes(self.encoder.encode(texts), self.bank.names),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -29,9 +28,9 @@ def measured_terms(
     router: Router, queries: Queries
 ) -> tuple[dict[str, Float[Tensor, "queries memories"]], Float[Tensor, "queries memories"]]:
     """(the gate's unscaled terms, the index's votes) of queries."""
-    votes = router.index.votes(queries.features.embedding, router.bank.names)
     parts = torch.arange(len(queries)).split(1024)
-    by_part = [router.gate.terms(replace(queries.features.rows(p), votes=votes[p])) for p in parts]
+    by_part = [router.gate.terms(queries.features.rows(part)) for part in parts]
+    votes = router.index.votes(queries.features.embedding, router.bank.names)
     return {name: torch.cat([terms[name] for terms in by_part]) for name in by_part[0]}, votes
 
 

@@ -92,7 +92,8 @@ def start_from(gate: Gate, bank: MemoryBank, folder: Path, *, by_token: bool = F
             f"{tuple(own[wrong[0]].shape)}; start from a composite with the same base, encoder and features"
         )
     # Keys that nothing trained, or that a gate of an earlier version lacks, are no better than the new ones.
-    known = {"keys"} | ({"asked_keys"} if "asked" in features else set())
+    read = {"keys": {"embedding", "hidden"}, "asked_keys": {"asked"}}
+    known = {kind for kind, by in read.items() if by & {*features}}
     for kind in ("keys", "asked_keys"):
         weights[kind] = own[kind].clone()
     gate.load_state_dict(own | weights)  # whose projection the keys of new memories need

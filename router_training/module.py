@@ -67,14 +67,6 @@ def loss_terms(
     }
 
 
-def as_of_now(state: Mapping[str, Tensor], gate: Gate) -> dict[str, Tensor]:
-    """A checkpoint's tensors; those of an earlier version lack how hidden states differ, since its gate read them raw, and
-    what gates weigh that read the contents."""
-    raw = {"hidden_mean": torch.zeros_like(gate.hidden_mean), "hidden_spread": torch.ones_like(gate.hidden_spread)}
-    raw |= {"log_contents": gate.log_contents.detach(), "recognition": gate.recognition}
-    return {**{f"gate.{name}": tensor for name, tensor in raw.items()}, **state}
-
-
 class GateTraining(lightning.LightningModule):
     """Trains the gate of a composite against its frozen base and memories.
 
@@ -149,7 +141,6 @@ class GateTraining(lightning.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5)}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["state_dict"] = as_of_now(checkpoint["state_dict"], self.gate)
         to_validation(checkpoint)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

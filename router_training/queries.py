@@ -87,9 +87,7 @@ class Queries(Dataset[int]):
         new = (self.key < 0).nonzero().squeeze(-1).tolist()
         embedding[new] = encode([texts[i] for i in new])
         votes = wordings.votes(embedding, self.key)
-        lexical, names, contents = None, None, None
-        if "lexical" in used:
-            lexical = wordings.lexical(router.lexicon, texts, self.key)
+        names, contents = None, None
         if "names" in used:
             names = wordings.lexical(router.names_lexicon, router.only_names(texts), self.key)
         if "contents" in used:
@@ -104,7 +102,7 @@ class Queries(Dataset[int]):
             assert read is not None, "the feature 'hidden' needs a model"
             hidden = read(texts)
         asked = encode(router.without_names(texts)) if "asked" in used else None
-        self.features = Features(embedding, votes, asked, lexical, names, contents, hidden)
+        self.features = Features(embedding, votes, asked, names, contents, hidden)
 
     def __len__(self) -> int:
         return len(self.examples)

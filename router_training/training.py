@@ -24,7 +24,7 @@ from lorary.router_training.calibration import calibrate
 from lorary.router_training.callbacks import LOSS, Advance, BestGate, quiet_lightning
 from lorary.router_training.data import RoutingData, read_questions
 from lorary.router_training.initial import start_from, start_reading
-from lorary.router_training.module import GateTraining, Weights, as_of_now
+from lorary.router_training.module import GateTraining, Weights
 from lorary.router_training.resuming import CheckpointError, check, epochs_begun, read_checkpoint, record
 from lorary.router_training.settings import Training
 from lorary.router_training.source_calibration import calibrate_sources
@@ -173,8 +173,7 @@ def fit(
     finally:
         router.gate.requires_grad_(False).eval()
     if best is not None and best.weights:
-        kept = as_of_now(best.weights, router.gate)
-        router.gate.load_state_dict({name.removeprefix("gate."): tensor for name, tensor in kept.items()})
+        router.gate.load_state_dict({name.removeprefix("gate."): tensor for name, tensor in best.weights.items()})
     if model is not None:
         model.eval()
     return trainer

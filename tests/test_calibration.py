@@ -15,7 +15,7 @@ from lorary.router_training.scales import fit_scales
 from lorary.router_training.settings import Training
 from lorary.router_training.thresholds import best_threshold
 from lorary.router_training.training import fit
-from lorary.routing.features import Features
+from lorary.routing.features import KINDS, Features
 from lorary.routing.gate import DEFAULT_FEATURES, Gate, weighed
 from lorary.routing.policy import Policy, decide
 from lorary.routing.router import Router, bank_names, new_gate
@@ -130,15 +130,18 @@ def test_a_term_that_means_nothing_is_found_out():
 
 
 def test_a_gate_s_logits_are_its_terms_by_their_scales(composite):
-    gate = Gate(composite.gate.keys.data, 0, ("embedding", "asked", "votes", "lexical"))
+    gate = Gate(composite.gate.keys.data, 0, PLAIN)
     gate.log_tau.data.fill_(0.5)
-    gate.log_beta.data.fill_(1.5)
+    gate.log_gamma.data.fill_(1.5)
     questions, width = 4, gate.keys.shape[1]
     features = Features(
-        torch.randn(questions, width), torch.rand(questions, 3), torch.randn(questions, width), torch.rand(questions, 3)
+        torch.randn(questions, width),
+        torch.zeros(questions, 3),
+        torch.randn(questions, width),
+        torch.rand(questions, 3),
     )
     terms = gate.terms(features)
-    assert list(gate.scales) == ["embedding", "asked", "votes", "lexical", "none"]
+    assert list(gate.scales) == ["embedding", "asked", "names", "none"]
     expected = sum(gate.scales[name].exp() * term for name, term in terms.items())
     logits = gate(features)
     assert torch.allclose(logits[:, :-1], expected, atol=1e-5)
@@ -202,10 +205,12 @@ def test_what_trained_wordings_alone_would_let_through_is_kept_out_while_a_tenth
     assert raised(cut, torch.tensor(scores)) == pytest.approx(least)
 
 
-def test_without_validation_wordings_a_gate_is_the_sum_of_what_it_reads(bank, encoder):
-    router = Router(bank, new_gate(bank, encoder, 0, DEFAULT_FEATURES).requires_grad_(False), Policy(), lambda: encoder)
+@pytest.mark.parametrize("features", [DEFAULT_FEATURES, ("embedding", *DEFAULT_FEATURES)])
+def test_without_validation_wordings_a_gate_is_the_sum_of_what_it_reads(bank, encoder, features):
+    router = Router(bank, new_gate(bank, encoder, 0, features).requires_grad_(False), Policy(), lambda: encoder)
     figures = calibrate(router, RoutingData(router, read_questions(), batch_size=8, seed=0))
-    assert float(router.gate.scales["embedding"].exp()) < 1e-6
-    assert float(router.gate.scales["asked"].exp()) < 1e-6
+    learned = [scale for name, scale in router.gate.scales.items() if name not in (*KINDS, "names", "none")]
+    assert len(learned) == len(features) - 2
+    assert all(float(scale.exp()) < 1e-6 for scale in learned)
     assert figures["policy"]["t_gate"] > 0
     assert figures["calibration"]["achieved"]["known_lost"] * figures["calibration"]["queries"] <= 1.01, "one of few"

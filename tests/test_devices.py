@@ -23,7 +23,7 @@ from lorary.router_training.training import fit
 
 bank, out, devices, language = MemoryBank.load(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])
 base = load_base(bank.base, dtype=torch.float32)
-config = LoraryConfig(text_config=base.model.config, features=("embedding", "asked", "votes"))
+config = LoraryConfig(text_config=base.model.config, features=("embedding", "asked", "names"))
 model = assemble(bank, base, config=config)
 data = RoutingData(model.router, read_questions()[:20], batch_size=8, seed=0, model=model if language else None)
 weights = {"language_weight": language, "language_rows": 3, "route_weight": 1 - language, "none_weight": 1 - language}

@@ -1,4 +1,8 @@
-"""Banks and composites of version 0.1 load today, and give the logits and routes that they gave then."""
+"""Banks and composites of version 0.1 load today, and give the logits and routes that they gave then.
+
+The gate of tokens read the index's votes then, which no gate reads now: `votes` is struck from its features, and its routes
+are those that the last version which knew them gave without. Its weights are those of then.
+"""
 
 from __future__ import annotations
 

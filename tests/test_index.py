@@ -202,7 +202,7 @@ def test_a_router_whose_memories_came_and_left_reads_as_one_made_anew_from_its_b
         anew = Router(bank, router.gate, router.policy, lambda: encoder)
         assert router.names == anew.names
         read, expected = router.features(texts), anew.features(texts)
-        for feature in ("embedding", "votes", "asked", "lexical", "names"):
+        for feature in ("embedding", "votes", "asked", "names", "contents"):
             assert torch.allclose(getattr(read, feature), getattr(expected, feature), atol=1e-6), (step, feature)
         assert torch.equal(router.names_lexicon.scores(texts), anew.names_lexicon.scores(texts))
         assert len(router.gate.keys) == len(router.gate.asked_keys) == len(bank)

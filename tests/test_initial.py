@@ -15,12 +15,13 @@ from lorary.router_training.initial import ridge, start_from, start_reading
 from lorary.router_training.settings import Training
 from lorary.router_training.training import train_router
 from lorary.routing.features import Features
-from lorary.routing.gate import Gate
+from lorary.routing.gate import DEFAULT_FEATURES, Gate
 from lorary.routing.router import new_gate
 
 
 def test_training_starts_from_a_trained_gate(kept_bank, base, encoder, tmp_path):
-    first = train_router(kept_bank, out=tmp_path / "first", training=Training(max_epochs=3), base=base, quiet=True)
+    training = Training(max_epochs=3, features=("embedding", *DEFAULT_FEATURES))
+    first = train_router(kept_bank, out=tmp_path / "first", training=training, base=base, quiet=True)
     trained = {name: tensor.clone() for name, tensor in first.gate.state_dict().items()}
     names = kept_bank.names
     other = MemoryBank(**{**vars(kept_bank), "memories": {name: kept_bank[name] for name in reversed(names)}})
@@ -40,7 +41,7 @@ def test_training_starts_from_a_trained_gate(kept_bank, base, encoder, tmp_path)
     del kept["asked_keys"]  # a gate that reads no question without its names
     save_file(kept, tmp_path / "first" / "model.safetensors", metadata={"format": "pt"})
     told = json.loads((tmp_path / "first" / "config.json").read_text())
-    (tmp_path / "first" / "config.json").write_text(json.dumps(told | {"features": ["embedding", "votes"]}))
+    (tmp_path / "first" / "config.json").write_text(json.dumps(told | {"features": ["embedding", "names"]}))
     again = new_gate(other, encoder, 32, first.gate.features)
     own = again.asked_keys.clone()
     start_from(again, other, tmp_path / "first")
@@ -50,6 +51,18 @@ def test_training_starts_from_a_trained_gate(kept_bank, base, encoder, tmp_path)
         start_from(gate, other, tmp_path)
     with pytest.raises(BankError, match="same base, encoder and features"):
         start_from(Gate(torch.eye(3, 5), 0), other, tmp_path / "first")
+
+
+def test_keys_that_nothing_trained_are_not_taken_over(kept_bank, base, encoder, tmp_path):
+    """A gate that does not read the whole question keeps the keys that it was made with, whatever the facts are now."""
+    first = train_router(kept_bank, out=tmp_path, training=Training(max_epochs=1), base=base, quiet=True)
+    ormen = kept_bank["ormen"]
+    kept_bank.memories["ormen"] = replace(ormen, facts=ormen.facts[:1]).with_keys(encoder)
+    gate = new_gate(kept_bank, encoder, 0, ("embedding", *DEFAULT_FEATURES))
+    own = gate.keys.clone()
+    start_from(gate, kept_bank, tmp_path)
+    assert torch.equal(gate.keys, own)
+    assert torch.equal(gate.asked_keys, first.gate.asked_keys)
 
 
 def test_hidden_states_are_read_by_how_they_differ():

@@ -148,14 +148,17 @@ def test_a_trained_question_does_not_find_itself(composite):
 
 def test_a_router_s_lexicon_follows_its_bank(composite):
     router, name = composite.router, composite.memories[0]
-    router.gate.features = ("votes", "lexical")
     asked = router.bank[name].wordings[:1]
-    assert router.features(asked).lexical.argmax() == 0
+
+    def best():
+        return composite.memories[router.lexicon.votes(asked, composite.memories).argmax()]
+
+    assert best() == name
     memory = router.bank[name]
     composite.remove_memory(name)
-    assert router.features(asked).lexical.shape == (1, 2)
+    assert best() != name
     composite.add_memory(memory)
-    assert router.features(asked).lexical.argmax() == 2
+    assert best() == name == composite.memories[2]
 
 
 def test_a_lexicon_may_split_its_own_way():

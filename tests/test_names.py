@@ -208,11 +208,12 @@ def test_a_memory_that_cannot_join_leaves_the_bank_as_it_was(by_asked, monkeypat
     assert len(by_asked.gate.keys) == len(names)
 
 
-def test_a_gate_that_reads_what_no_gate_reads_now_is_refused(by_asked, tmp_path):
+@pytest.mark.parametrize("gone", ["words", "votes", "lexical"])
+def test_a_gate_that_reads_what_no_gate_reads_now_is_refused(by_asked, tmp_path, gone):
     by_asked.save_pretrained(tmp_path, include_base=True)
     told = json.loads((tmp_path / "config.json").read_text())
-    (tmp_path / "config.json").write_text(json.dumps(told | {"features": ["embedding", "words"]}))
-    with pytest.raises(BankError, match="its gate reads 'words', which no gate reads now; train the router again"):
+    (tmp_path / "config.json").write_text(json.dumps(told | {"features": ["embedding", gone]}))
+    with pytest.raises(BankError, match=f"its gate reads '{gone}', which no gate reads now; train the router again"):
         load_composite(tmp_path)
 
 

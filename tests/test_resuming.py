@@ -41,7 +41,7 @@ def every_checkpoint(folder):
     [
         (True, {}),
         (False, {}),
-        (True, {"patience": 1, "lr": 1.0, "max_epochs": 6}),
+        (True, {"patience": 1, "lr": 3.0, "max_epochs": 6}),
         (True, {"language_weight": 1.0}),
         (True, {"granularity": "token"}),
     ],
@@ -125,7 +125,7 @@ def test_what_cannot_be_gone_on_with_is_told_in_one_error(checkpoint, kept_bank,
         (checkpoint, {"bank": shrunk}, "on a bank of 3 memories.*; this bank holds 2"),
         (checkpoint, {"bank": changed}, "on other questions"),
         (checkpoint, {"training": replace(SHORT, lr=0.1)}, r"with lr 0\.003, not 0\.1"),
-        (checkpoint, {"training": replace(SHORT, features=("votes",))}, "with features .*'asked'.* not"),
+        (checkpoint, {"training": replace(SHORT, features=("names",))}, "with features .*'asked'.* not"),
         (checkpoint, {"training": replace(SHORT, granularity="token")}, "with features .* not .*'hidden'"),
         (checkpoint, {"init_from": tmp_path / "first"}, "are both given"),
     ]

@@ -74,7 +74,7 @@ def test_a_whole_run(encoder, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(SETS, "overlapping", lambda seed, fold: FACTS)
     monkeypatch.setattr(benchmark, "routing_milliseconds", lambda: routing_milliseconds(3, 4, 2))
     monkeypatch.setattr(benchmark, "Training", lambda: Training(max_epochs=1))
-    monkeypatch.setattr(benchmark, "COMBINATIONS", (("asked", "names"), ("votes",)))
+    monkeypatch.setattr(benchmark, "COMBINATIONS", (("asked", "names"), ("embedding",)))
     arguments = ["research", "route-bench", "--out", str(tmp_path), "--seeds", "2", "--sets", "overlapping"]
     assert main([*arguments, "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
@@ -88,7 +88,7 @@ def test_a_whole_run(encoder, tmp_path, monkeypatch, capsys):
     assert 0 <= told["gate: asked + names"]["policy"]["unknown_names_routed"] <= 1
     assert "unknown names routed" in (tmp_path / "report.md").read_text()
     assert len(told["index, best fact"]["seeds"]) == 2
-    assert set(best_features(results["sets"])) == {"gate: asked + names", "gate: votes"}
+    assert set(best_features(results["sets"])) == {"gate: asked + names", "gate: embedding"}
     assert "| gate: asked + names |" in (tmp_path / "report.md").read_text()
     assert set(results["runs"]) == {"overlapping/0", "overlapping/1"}
     assert main([*arguments[:4], "--seeds=1", "--first-seed=1", "--sets", "overlapping"]) == 0

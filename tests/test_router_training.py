@@ -13,16 +13,18 @@ from lorary.model.configuration import LoraryConfig
 from lorary.router_training.data import RoutingData, read_questions
 from lorary.router_training.initial import start_reading
 from lorary.router_training.module import GateTraining, Weights, loss_terms
+from lorary.router_training.resuming import CheckpointError
 from lorary.router_training.settings import Training
 from lorary.router_training.trained_wordings import TrainedWordings
 from lorary.router_training.training import fit, train_router
 from lorary.routing.encoder import EncoderError
-from lorary.routing.gate import Gate
+from lorary.routing.gate import DEFAULT_FEATURES, Gate
 from lorary.routing.policy import Policy
 from lorary.routing.router import Router, new_gate
 
 WEIGHTS = Weights(language=1.0, route=1.0, none=1.0, balance=0.01, z=1e-4)
 UNRELATED = read_questions()[:24]
+PLAIN = ("embedding", "asked", "names")
 
 
 def rows_of(folder):
@@ -53,21 +55,41 @@ def test_loss_terms_against_their_definitions():
     assert torch.allclose(terms["z"], logits.logsumexp(-1).square().mean())
 
 
-def test_the_gate_learns_and_nothing_else_moves(composite, tmp_path):
+@pytest.mark.parametrize("features", [DEFAULT_FEATURES, ("embedding", *DEFAULT_FEATURES)])
+def test_the_gate_learns_and_nothing_else_moves(bank, base, encoder, tmp_path, features):
+    from lorary.model.composite import assemble
+
+    config = LoraryConfig(text_config=base.model.config, features=features, split_layer=bank.split_layer)
+    composite = assemble(bank, base, encoder=encoder, config=config)
     frozen = {k: v.clone() for k, v in composite.state_dict().items() if not k.startswith("gate.")}
     routing = data(composite)
     before = loss_of(composite, routing)
     fit(composite.router, routing, Training(max_epochs=8), tmp_path, quiet=True)
     after = loss_of(composite, routing)
     assert after["route"] < before["route"]
-    assert after["none"] < before["none"]
+    assert after["route"] + after["none"] < before["route"] + before["none"]
+    if "embedding" in features:
+        assert after["none"] < before["none"]
+    else:
+        assert after["none"] < 0.02, "the untrained gate tells unrelated questions already"
     assert all(torch.equal(v, frozen[k]) for k, v in composite.state_dict().items() if k in frozen)
+
+
+def test_an_untrained_gate_puts_none_between_what_is_known_and_what_is_not(bank, encoder):
+    """Above what is known, training would do nothing but lower it."""
+    for features in (("embedding",), ("asked", "names"), DEFAULT_FEATURES, PLAIN):
+        router = Router(bank, new_gate(bank, encoder, 0, features), Policy(), lambda: encoder)
+        trained = RoutingData(router, UNRELATED, batch_size=8, seed=0).trained
+        told = router.gate(replace(trained.features, contents=None)).argmax(-1) == trained.memory
+        unrelated = trained.memory == len(bank)
+        assert told[unrelated].all(), features
+        assert told[~unrelated].float().mean() > 0.6, features
 
 
 def test_wordings_that_the_bank_holds_are_not_encoded_again(composite, encoder, monkeypatch):
     encoded, plain = list[str](), encoder.encode
     monkeypatch.setattr(encoder, "encode", lambda texts: (encoded.extend(texts), plain(texts))[1])
-    gate = new_gate(composite.router.bank, encoder, 0, ("embedding", "votes"))
+    gate = new_gate(composite.router.bank, encoder, 0, ("embedding",))
     router = Router(composite.router.bank, gate, Policy(), lambda: encoder)
     routing = RoutingData(router, UNRELATED, batch_size=8, seed=0)
     texts = [example.text for example in routing.trained.examples]
@@ -104,31 +126,20 @@ def test_a_checkpoint_holds_the_gate_only_and_resuming_changes_nothing(bank, bas
     assert max(float((gates[0][k] - gates[1][k]).abs().max()) for k in gates[0] if gates[0][k].numel()) < 1e-6
 
 
-@pytest.mark.parametrize("features", [("embedding", "votes"), ("embedding", "hidden")])
-def test_a_checkpoint_of_a_version_without_hidden_means_is_gone_on_with(bank, base, encoder, tmp_path, features):
+def test_a_checkpoint_of_a_version_whose_gates_weighed_more_is_refused(bank, base, encoder, tmp_path):
     from lorary.model.composite import assemble
 
-    gates = []
-    config = LoraryConfig(text_config=base.model.config, features=features, split_layer=bank.split_layer)
-    for name in ("as it is", "as it was"):
-        model = assemble(bank, base, encoder=encoder, config=config)
-        fit(model.router, data(model), Training(max_epochs=1), tmp_path / name, model=model, quiet=True)
-        checkpoint = tmp_path / name / "training" / "checkpoints" / "last.ckpt"
-        for path in checkpoint.parent.glob("*.ckpt") if name == "as it was" else ():
-            saved = torch.load(path, weights_only=True)
-            best = [state["weights"] for state in saved["callbacks"].values() if "weights" in state]
-            for weights in (saved["state_dict"], *best):
-                for made_since in ("hidden_mean", "hidden_spread", "log_contents", "recognition"):
-                    weights.pop(f"gate.{made_since}", None)
-            torch.save(saved, path)
-        fit(model.router, data(model), Training(max_epochs=2), tmp_path / name, resume=checkpoint, quiet=True)
-        gates.append(model.gate.state_dict())
-    if "hidden" in features:
-        assert gates[0]["hidden_mean"].any()
-        assert not gates[1]["hidden_mean"].any(), "what it learned, it learned of raw ones"
-        assert float(gates[1]["hidden_spread"]) == 1
-    else:
-        assert all(torch.equal(gates[0][name], gates[1][name]) for name in gates[0])
+    model = assemble(bank, base, encoder=encoder)
+    routing, place = data(model), tmp_path / "first"
+    fit(model.router, routing, Training(max_epochs=1), place, quiet=True)
+    checkpoint = place / "training" / "checkpoints" / "last.ckpt"
+    saved = torch.load(checkpoint, weights_only=True)
+    torch.save(saved | {"state_dict": saved["state_dict"] | {"gate.log_alpha": torch.zeros(())}}, checkpoint)
+    with pytest.raises(
+        CheckpointError, match=r"'gate.log_alpha' is \(\), this bank and these features need none; .* anew"
+    ):
+        fit(model.router, routing, Training(max_epochs=2), tmp_path / "second", resume=checkpoint, quiet=True)
+    assert not (tmp_path / "second").exists()
 
 
 def test_a_gate_that_reads_hidden_states_learns_how_they_differ_and_is_saved_whole(bank, base, encoder, tmp_path):
@@ -143,7 +154,7 @@ def test_a_gate_that_reads_hidden_states_learns_how_they_differ_and_is_saved_who
     assert model.gate.from_hidden.any()
     question = model.tokenizer("Who cooks at Ormen station?", return_tensors="pt", add_special_tokens=False)
     model.save_pretrained(tmp_path / "composite")
-    again = load_composite(tmp_path / "composite")
+    again = load_composite(tmp_path / "composite", dtype=torch.float32)
     assert torch.equal(again.gate.hidden_mean, model.gate.hidden_mean)
     assert torch.allclose(again(**question).route_weights, model(**question).route_weights, atol=1e-6)
 

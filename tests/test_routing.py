@@ -138,11 +138,11 @@ def test_a_large_index_is_divided_and_still_adds_and_removes():
 
 
 def test_an_appended_key_changes_no_other_logit():
-    gate = Gate(torch.eye(3, 5), 0, ("embedding", "votes"))
+    gate = Gate(torch.eye(3, 5), 0, ("embedding", "names"))
     embedding = torch.nn.functional.normalize(torch.randn(4, 5), dim=-1)
-    before = gate(Features(embedding, torch.zeros(4, 3)))
+    before = gate(Features(embedding, torch.zeros(4, 3), names=torch.zeros(4, 3)))
     gate.append(torch.ones(5))
-    after = gate(Features(embedding, torch.zeros(4, 4)))
+    after = gate(Features(embedding, torch.zeros(4, 4), names=torch.zeros(4, 4)))
     assert torch.equal(before[:, :3], after[:, :3])
     assert torch.equal(before[:, 3], after[:, 4])
     with pytest.raises(ValueError, match="unknown gate feature 'smell'"):
@@ -217,9 +217,9 @@ CASTS = {
 @pytest.mark.parametrize("cast", CASTS.values(), ids=CASTS)
 def test_a_gate_stays_in_fp32(cast):
     torch.manual_seed(0)
-    gate = Gate(torch.randn(3, 5), 4, ("embedding", "votes", "hidden"))
+    gate = Gate(torch.randn(3, 5), 4, ("embedding", "names", "hidden"))
     torch.nn.init.normal_(gate.from_hidden)
-    features = Features(unit(torch.randn(2, 5)), torch.rand(2, 3), hidden=torch.randn(2, 4))
+    features = Features(unit(torch.randn(2, 5)), torch.zeros(2, 3), names=torch.rand(2, 3), hidden=torch.randn(2, 4))
     before, state = gate(features), {name: tensor.clone() for name, tensor in gate.state_dict().items()}
     changed = cast(gate)
     assert {tensor.dtype for tensor in changed.state_dict().values()} == {torch.float32}

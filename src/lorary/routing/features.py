@@ -23,8 +23,7 @@ class Features:
     Args:
         embedding: the sentence embeddings.
         votes: the index's votes for each memory.
-        asked: the embeddings of the questions without their names; None where it is no feature, as the next four.
-        lexical: the votes of the lexicon of all words.
+        asked: the embeddings of the questions without their names; None where it is no feature, as the next three.
         names: the votes of the lexicon of names alone.
         contents: what each memory's wordings and passages have in common with the query, by `KINDS`.
         hidden: the hidden state at the split, pooled; one a query, or one a token.
@@ -33,7 +32,6 @@ class Features:
     embedding: Float[Tensor, "*batch embedding"]
     votes: Float[Tensor, "*batch memories"]
     asked: Float[Tensor, "*batch embedding"] | None = None
-    lexical: Float[Tensor, "*batch memories"] | None = None
     names: Float[Tensor, "*batch memories"] | None = None
     contents: Float[Tensor, "*batch memories kinds"] | None = None
     hidden: Float[Tensor, "*tokens hidden"] | None = None
@@ -55,11 +53,8 @@ class Features:
         Args:
             contents: what those have in common with the queries.
         """
-        votes, lexical, names = (
-            None if votes is None else votes[..., memories] for votes in (self.votes, self.lexical, self.names)
-        )
-        assert votes is not None
-        return replace(self, votes=votes, lexical=lexical, names=names, contents=contents)
+        names = None if self.names is None else self.names[..., memories]
+        return replace(self, votes=self.votes[..., memories], names=names, contents=contents)
 
     def with_hidden(self, hidden: Float[Tensor, "*tokens hidden"] | None) -> Features:
         """The same with a hidden state; where it has one a token, the other features are the same for all tokens."""

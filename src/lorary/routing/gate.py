@@ -15,8 +15,8 @@ from lorary.errors import LoraryError
 from lorary.routing.features import KINDS, Features
 from lorary.routing.recognition import START, recognised, signs, sum_of, words_unknown
 
-FEATURES = ("embedding", "asked", "votes", "lexical", "names", "contents", "hidden")
-DEFAULT_FEATURES = ("embedding", "asked", "names", "contents")
+FEATURES = ("embedding", "asked", "names", "contents", "hidden")
+DEFAULT_FEATURES = ("asked", "names", "contents")
 TOKEN_FEATURES = ("embedding", "asked", "names", "hidden")
 _CONTENT_SCALES = {
     "wordings": 16.0,
@@ -26,6 +26,9 @@ _CONTENT_SCALES = {
     "document_grams": 30.0,
 }
 """What the contents weigh in a gate that nothing trained, logits each."""
+_NONE = 0.4
+"""Where the logit of none starts, as a share of the most that the trained terms can say together: between what they say of
+known questions and of others. Above both, training would only lower it, and the keys would not learn to tell memories apart."""
 _NEARLY = 8
 """The power of a wording's similarity: only one that is nearly the question decides, others tell of the topic alone."""
 EQUAL = 1e-5
@@ -69,15 +72,14 @@ def weighed(
 
 
 class Gate(nn.Module):
-    """logit_m = τ ⟨z, k_m⟩ + τ' ⟨a, k'_m⟩ + α v_m + β l_m + γ n_m, logit_none = b, with z = normalise(P e + H (h − μ) / σ).
+    """logit_m = τ ⟨z, k_m⟩ + τ' ⟨a, k'_m⟩ + γ n_m + Σ_c σ_c c_m, logit_none = b, with z = normalise(P e + H (h − μ) / σ).
 
-    The first term compares the question's embedding e (and the hidden state h) with a key a memory; the second does so
-    for a, the embedding of the question without its names (`names`); v are the index's votes, l those of the lexicon,
-    n those of the lexicon of names alone. The contents (`features.KINDS`) are five terms more. Each term is there if its
-    feature is. What the terms weigh against each
-    other is fitted on validation wordings (`scales`): trained wordings flatter what was fitted to them. All hidden states
-    have most in common, which tells no memory: μ is their mean over the questions trained on, σ their distance from it, and
-    nothing is read as farther than σ. A gate of tokens reads them as they are: μ is 0, σ is 1.
+    Each term is there if its feature is. The first compares the question's embedding e (and the hidden state h) with a key a
+    memory; the second does so for a, the embedding of the question without its names; n are the votes of the lexicon of
+    names, c the contents (`features.KINDS`). What the terms weigh against each other is fitted on validation wordings
+    (`scales`): trained wordings flatter what was fitted to them. All hidden states have most in common, which tells no
+    memory: μ is their mean over the questions trained on, σ their distance from it, and nothing is read as farther than σ.
+    A gate of tokens reads them as they are: μ is 0, σ is 1.
 
     With the contents, "none" is no class beside the others: the gate recognises whether any memory knows what is asked
     (`recognition`), and logit_none = log Σ exp logit_m − s, where s are the log-odds of that. So p_none is 1 − p(known),
@@ -120,11 +122,11 @@ class Gate(nn.Module):
             functional.normalize((keys if asked_keys is None else asked_keys).float(), dim=-1)
         )
         self.log_tau_asked = nn.Parameter(torch.tensor(1.6))
-        self.log_alpha = nn.Parameter(torch.tensor(math.log(10.0)))
-        self.log_beta = nn.Parameter(torch.tensor(math.log(10.0)))
         self.log_gamma = nn.Parameter(torch.tensor(math.log(10.0)))
         self.log_contents = nn.Parameter(torch.tensor([*_CONTENT_SCALES.values()]).log())
-        self.none = nn.Parameter(torch.tensor(10.0))
+        trained = {self.parts_of(feature)[-1] for feature in self.features if feature != "contents"}
+        most = sum((scale.detach().exp() for scale in trained), torch.zeros(()))
+        self.none = nn.Parameter(_NONE * most)
         self.register_buffer("recognition", START.clone())
 
     def forward(self, features: Features) -> Float[Tensor, "*batch memories_and_none"]:
@@ -167,10 +169,9 @@ class Gate(nn.Module):
                 "the feature 'asked' needs embeddings of the questions without their names"
             )
             terms["asked"] = cosines(features.asked, self.asked_keys)
-        for name, votes in (("votes", features.votes), ("lexical", features.lexical), ("names", features.names)):
-            if name in self.features:
-                assert votes is not None, f"the feature {name!r} needs the votes of its lexicon"
-                terms[name] = votes
+        if "names" in self.features:
+            assert features.names is not None, "the feature 'names' needs the votes of the lexicon of names"
+            terms["names"] = features.names
         if "contents" in self.features and features.contents is not None:
             terms |= dict(zip(KINDS, features.contents.unbind(-1), strict=True))
             terms["wordings"] = terms["wordings"] ** _NEARLY
@@ -187,8 +188,6 @@ class Gate(nn.Module):
         parts: dict[str, tuple[nn.Parameter, ...]] = {
             "embedding": (self.from_embedding, self.keys, self.log_tau),
             "asked": (self.asked_keys, self.log_tau_asked),
-            "votes": (self.log_alpha,),
-            "lexical": (self.log_beta,),
             "names": (self.log_gamma,),
             "contents": (self.log_contents,),
             "hidden": (self.from_hidden, self.keys, self.log_tau),

@@ -116,7 +116,6 @@ class Router:
             embedding,
             votes,
             asked=encoded[[places[text] for text in bare]] if "asked" in used else None,
-            lexical=self.lexicon.votes(distinct, memories) if "lexical" in used else None,
             names=self.names_lexicon.votes(self.only_names(distinct), memories) if "names" in used else None,
             contents=self.contents.scores(distinct, embedding, self.knows_words(distinct), memories, votes)
             if "contents" in used
