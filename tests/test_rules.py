@@ -153,3 +153,20 @@ def test_what_a_manual_says_is_asked(text, question):
 def test_what_one_does_in_passing_is_no_fact():
     assert not [question for question in asked("Pull the plug before you clean the saw.") if "do you" in question]
     assert not [question for question in asked("Turn the dial only while the motor runs.") if "you turn?" in question]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Soul Harmony being woven into the city, the bakers left.",
+        "Courses help Isabelle Chang understand the balance of rye.",
+    ],
+)
+def test_what_only_looks_like_a_clause_is_not_asked(text):
+    assert not [question for question in asked(text) if "being" in question or "do Isabelle" in question]
+
+
+def test_of_what_a_thing_is_called_one_asks_what():
+    questions = asked("The hub was called Nouvelle Vellin. A number of bakers are from Lund.")
+    assert "What was the hub called?" in questions
+    assert not [question for question in questions if question.startswith("Who was the hub")]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from lorary.intake.english import listed
 from lorary.intake.generators.grammar import inflected
+from lorary.intake.generators.kinds import is_person
 
 if TYPE_CHECKING:
     from lorary.intake.generators.grammar import Span, Token
@@ -29,6 +30,7 @@ _NEVER_PARTS = (
     "intj",
     "neg",
 )
+_FINITE = ("VBD", "VBZ", "VBP")
 _ASIDES = ("while", "as", "although", "though", "whereas", "if", "when", "since", "which", "so")
 
 
@@ -125,9 +127,20 @@ def _clause(verb: Token) -> Clause | None:
             return None
         clause = Clause(verb, subject, (), negated, tuple(_parts(verb)), form=verb.text)
         return replace(clause, form=inflected(verb.lemma_, clause.tag if clause.tag != "VBP" else "VB"))
-    if not operators and verb.tag_ not in ("VBD", "VBZ", "VBP"):
+    first = operators[0] if operators else verb
+    if first.tag_ not in (*_FINITE, "MD") or not _agrees(first, subject):
         return None
     return Clause(verb, subject, operators, negated, tuple(_parts(verb)))
+
+
+def _agrees(first: Token, subject: Token) -> bool:
+    """Whether a verb and its subject are both of one, or both of many; where they are not, the parser took wrong ones."""
+    if first.tag_ == "VBZ":
+        return not is_plural(subject)
+    one = is_person(subject) or any(
+        child.lower_ in ("a", "an", "this", "that", "each", "every") for child in subject.children
+    )
+    return first.tag_ != "VBP" or is_plural(subject) or not one or subject.lemma_ in listed("quantities")
 
 
 def _subject(verb: Token) -> Token | None:

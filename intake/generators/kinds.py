@@ -87,6 +87,8 @@ def kind_of(head: Token, preposition: str = "") -> Kind | None:
         return Kind("code", (f"which {called.lower_}",))
     if _goes(head, preposition) and (label or head.pos_ == "PROPN"):
         return Kind("place", ("where",))
+    if head.dep_ == "oprd":
+        return THING  # "called Ormen" answers "what is it called"
     agent = head.dep_ == "pobj" and head.head.dep_ == "agent"
     if is_person(head) or (agent and head.pos_ == "PROPN" and label != "PRODUCT"):
         return Kind("person", ("who",), particular=head.pos_ == "PROPN")
