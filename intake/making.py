@@ -24,8 +24,9 @@ def with_facts(
 ) -> tuple[list[Source], list[LeftOut]]:
     """(the topics with the facts that a generator finds in their passages behind those that they have, what was dropped)."""
     result, left = [], list[LeftOut]()
-    with progress_bars(quiet) as bars:
-        bar = bars.start("reading passages", ROUNDS * sum(len(source.passages) for source in sources))
+    passages = sum(len(source.passages) for source in sources)
+    with progress_bars(quiet or not passages) as bars:
+        bar = bars.start("reading passages", ROUNDS * passages)
         for source in sources:
             checked = facts_of(
                 source, generator, encoder=encoder, tell=lambda passage: bar.advance(note=passage.source)
