@@ -200,6 +200,7 @@ def test_the_base_takes_a_memory_s_place_only_where_it_is_quite_sure():
     assert chosen({"memory": 0.2, "lookup": 0.3, "base": 0.6}, Policy()) == "lookup"
     assert chosen({"memory": 0.2, "lookup": 0.3, "base": 0.6}, Policy(lookup=False)) == "memory"
     assert chosen({"memory": 0.2, "lookup": 0.3, "base": 0.8}, Policy()) == "base"
+    assert chosen({"memory": 0.01, "lookup": 0.02, "base": 0.6}, Policy()) == "base", "no other source has any hope"
 
 
 def test_several_near_wordings_of_a_fact_support_it():

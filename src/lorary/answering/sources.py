@@ -14,6 +14,9 @@ from lorary.routing.policy import Policy, Route
 
 BASE_FROM = 0.7
 """How likely it must be that nothing stored answers a question for the base to answer in a memory's place."""
+HOPELESS = 0.1
+"""Below which likelihood no source answers in the base's place, however unsure the base is: nine in ten such answers are
+wrong."""
 ONE = "one"
 """The feature that is always 1."""
 Coefficients = Mapping[str, Mapping[str, float]]
@@ -62,14 +65,15 @@ def probabilities(coefficients: Coefficients, route: Route, evidence: Evidence) 
 def chosen(probabilities: Mapping[str, float], policy: Policy) -> str:
     """The source that is likeliest to be right, of those that may answer.
 
-    Where a memory was asked, the base answers in its place only if it is quite sure that nothing stored does: on validation
-    wordings a lower bar loses more known questions than any other source would win.
+    Where a memory was asked, the base answers in its place only if it is quite sure that nothing stored does, or if no other
+    source has any hope: on validation wordings a lower bar loses more known questions than any other source would win.
     """
     looked_up = policy.lookup or policy.t_exchange is not None
     may = {source: likely for source, likely in probabilities.items() if source != "lookup" or looked_up}
     best = max(may, key=lambda source: may[source])
-    if best == "base" and "memory" in may and may["base"] < BASE_FROM:
-        return max((source for source in may if source != "base"), key=lambda source: may[source])
+    stored = max((source for source in may if source != "base"), key=lambda source: may[source], default="base")
+    if best == "base" and "memory" in may and may["base"] < BASE_FROM and may[stored] >= HOPELESS:
+        return stored
     return best
 
 
