@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from lorary.base.loading import Base
 from lorary.base.rows import default_split
 from lorary.memories.contradictions import Contradiction, embedded, held_by, near, same_wordings, with_base
 from lorary.memories.latest import latest_wins
+from lorary.memories.planner import Planner
 from lorary.memories.recipe import Recipe
 from lorary.memories.rewriting import Plan, written
 from lorary.memories.rows import kept_for_validation
@@ -27,6 +29,8 @@ from lorary.routing.encoder import Encoder, load_encoder
 
 UPDATE = "update"
 """The note of versions that an update wrote."""
+_MANY = 50
+"""Facts from which on the machine is measured, to tell how long writing takes: it costs seconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +108,8 @@ def update(
             if check_base:
                 contradictions += [told for topic in changed for told in with_base(topic, new[topic], loaded)]
             count = processes if base is None else 1  # a base that is given may be known here alone
+            if not quiet:
+                _tell_plan(changed, loaded, count)
             for memories in written(loaded, changed, revision=bank.revision, processes=count, quiet=quiet):
                 for memory in memories:
                     passages = after.get(memory.name, _documents(bank, memory.name))
@@ -116,6 +122,16 @@ def update(
                 bank.add(name=name, documents=documents[name], encoder=encoder)
             bank.save(folder, note=UPDATE)
         return [_change(bank, before.get(name), name, contradictions) for name in dict.fromkeys((*new, *documents))]
+
+
+def _tell_plan(plans: Mapping[str, Plan], base: Base, processes: int | None) -> None:
+    """Tells on standard error what writing takes, where there is so much that it is worth measuring the machine for."""
+    facts = [plan.facts for plan in plans.values()]
+    if sum(map(len, facts)) < _MANY:
+        return
+    recipe = next(iter(plans.values())).recipe
+    split_layer = recipe.split_layer if recipe.split_layer is not None else default_split(base.model)
+    print(Planner(base, recipe, split_layer, processes, 0.0).plan(facts, recipe), file=sys.stderr)
 
 
 def _merged(bank: MemoryBank, topic: str, new: Sequence[Fact], keep_wordings: bool) -> tuple[Fact, ...]:

@@ -124,3 +124,14 @@ def test_another_base_is_refused(base, tmp_path, capsys):
     code, _, err = remember(capsys, tmp_path / "bank", WISH, "--base", str(tmp_path))
     assert code == 2
     assert "holds a bank over base" in err
+
+
+def test_what_takes_long_is_planned_aloud_and_what_comes_next_is_told(base, tmp_path, capsys):
+    table, bank = tmp_path / "staff.csv", tmp_path / "bank"
+    rows = [f"Ada {name},{name[::-1]},{40 + n},{n}" for n, name in enumerate(map(str, range(17, 34)))]
+    table.write_text("\n".join(["Name,Role,Age,Locker", *rows]))
+    assert main(["remember", str(bank), str(table), "--base", base.name]) == 0
+    told = capsys.readouterr()
+    assert "plan: 51 facts, " in told.err
+    assert " at most: about " in told.err
+    assert f"lorary train-router {bank} --out COMPOSITE" in told.out

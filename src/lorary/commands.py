@@ -61,6 +61,9 @@ def remember(argv: list[str]) -> None:
     else:
         lines = [*map(str, placed), *notes_of(gathered), *(line for change in changes for line in change_lines(change))]
         print("\n".join([*lines, f"bank: {options.bank}"]))
+        print(
+            f"next: `lorary train-router {options.bank} --out COMPOSITE`, or `lorary refresh COMPOSITE {options.bank}`"
+        )
 
 
 def _places(bank: str) -> Places | None:
