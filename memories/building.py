@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +19,8 @@ from lorary.base.layers import block_linears, fingerprint, layers_path
 from lorary.base.loading import EMBEDDED, Base, load_base
 from lorary.base.rows import default_split
 from lorary.errors import LoraryError
+from lorary.memories.base_beliefs import with_base
+from lorary.memories.contradictions import Contradiction, with_bank
 from lorary.memories.groups import Take
 from lorary.memories.planner import Planner
 from lorary.memories.rewriting import Plan, written, written_from
@@ -43,6 +45,8 @@ def build(
     cluster: str | None = None,
     fresh: bool = False,
     budget: float | None = None,
+    check_base: bool = False,
+    tell: Callable[[Sequence[Contradiction]], None] | None = None,
     quiet: bool = False,
 ) -> MemoryBank:
     """Writes a memory for each topic into the bank at `out`; memories that stand there already are reused.
@@ -59,6 +63,8 @@ def build(
         cluster: address of a Dask scheduler whose workers write the groups instead, such as "tcp://10.0.0.5:8786".
         fresh: write every memory anew.
         budget: minutes that all memories may take, by this machine's speed now; there are as many passes as fit.
+        check_base: also look for what the base answers otherwise by itself.
+        tell: is told what the facts of memories that are yet to be written contradict, before anything is written.
 
     Raises:
         FactError, DocumentError, BaseError, BankError, BudgetError: bad input, before anything is trained.
@@ -92,6 +98,8 @@ def build(
             if topic not in bank.memories:
                 bank.check_new_name(topic)
         missing = [t for t in topics if fresh or not _stands(bank, t, topics[t], recipe, base_fingerprint)]
+        if tell is not None:
+            tell(_contradictions(bank, {t: topics[t] for t in missing}, encoder, loaded if check_base else None))
         plans = {t: Plan(kept_for_validation(topics[t], recipe.validation_wordings), recipe) for t in missing}
         warn_of_few_wordings({topic: plan.facts for topic, plan in plans.items()})
         order = [*dict.fromkeys((*bank.names, *missing))]
@@ -108,6 +116,17 @@ def build(
         if _add_documents(bank, documents, encoder):
             bank.save(out, note="build")
         return bank
+
+
+def _contradictions(
+    bank: MemoryBank, new: Mapping[str, Sequence[Fact]], encoder: str, base: Base | None
+) -> list[Contradiction]:
+    """What facts of memories that are to hold nothing else contradict in the bank, and of what a base is sure."""
+    if not new:
+        return []
+    elsewhere, others = with_bank(bank, new, new, load_encoder(encoder))
+    by_base = [told for topic, facts in new.items() for told in with_base(topic, facts, base)] if base else []
+    return [*elsewhere, *others, *by_base]
 
 
 def _workers(cluster: str | None) -> AbstractContextManager[Take | None]:

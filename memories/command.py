@@ -1,4 +1,4 @@
-"""The commands that change a bank: `new`, `build`, `add`, `remove`, `merge`; and `plan`, which tells what one will take."""
+"""The commands that change a bank: `new`, `build`, `remove`, `merge`; and `plan`, which tells what one will take."""
 
 from __future__ import annotations
 
@@ -56,7 +56,8 @@ def build(argv: list[str]) -> None:
     parser = Options(
         "build",
         "Writes a memory for each topic into a bank, with the documents whose file has the topic's name. What stands there "
-        "already and has not changed is kept, so the same command goes on where it was stopped.",
+        "already and has not changed is kept, so the same command goes on where it was stopped. What new facts contradict, "
+        "in the bank or among them, is listed.",
         "FACTS ... --out BANK",
     )
     parser.add_argument(
@@ -78,12 +79,14 @@ def build(argv: list[str]) -> None:
     parser.add_argument(
         "--budget", type=float, metavar="MINUTES", help="make as many passes as fit, or say how many minutes would do"
     )
+    parser.add_check_base()
     parser.add_quiet()
-    parser.add_json("the certificates")
+    parser.add_json("the certificates, and what the facts that were written contradict")
     parser.add_record(Recipe, "how memories are written")
     options = parser.parse_args(argv)
     recipe = made(Recipe, options)  # a bad value is told before anything is imported or read
     from lorary.memories.building import build as run
+    from lorary.memories.contradictions import Contradiction, lines
 
     names = (
         "out",
@@ -96,13 +99,16 @@ def build(argv: list[str]) -> None:
         "cluster",
         "fresh",
         "budget",
+        "check_base",
     )
-    passed = taken(options, *names)
-    bank = run(options.facts, recipe=recipe, quiet=options.quiet, **passed)
+    passed, found = taken(options, *names), list[Contradiction]()
+    bank = run(options.facts, recipe=recipe, quiet=options.quiet, tell=found.extend, **passed)
     cards = {memory.name: memory.card.get("certificate", {}) for memory in bank}
     if options.json:
-        print_json(cards)
+        told = {name: [asdict(own) for own in found if own.topic == name] for name in cards}
+        print_json({name: {**card, "contradictions": told[name]} for name, card in cards.items()})
         return
+    print("\n".join(lines(found))) if found else None
     for name, card in cards.items():
         print(f"{name}: {_certified(card)}")
     print(f"bank: {options.out}")
@@ -117,53 +123,6 @@ def _certified(card: Mapping[str, Any]) -> str:
     under = "" if recall is None else " under validation wordings"
     stopped = f"{card['stopped']} after {counted(card['epochs'], 'epoch')}"
     return f"{counted(card['facts'], 'fact')}, {measured}{under} ({stopped})"
-
-
-def add(argv: list[str]) -> None:
-    """Adds a stock PEFT LoRA folder, documents, or both to a bank."""
-    parser = Options(
-        "add",
-        "Adds a stock PEFT LoRA adapter, documents, or both to a bank or composite, as a memory. Its facts are what it is "
-        "routed by; without them an adapter answers only where a caller names it. The passages of its documents may stand "
-        "before a question. Documents without an adapter go to the memory of that name, or to a new one whose adapter adds "
-        "nothing; a document takes the place of an earlier one of the same file name.",
-        "BANK [ADAPTER] [--facts FILE] [--documents FILES]",
-    )
-    parser.add_argument("bank", metavar="BANK", help="folder of the bank or composite")
-    parser.add_argument("adapter", metavar="ADAPTER", nargs="?", help="a folder that PEFT saved")
-    parser.add_argument(
-        "--name", metavar="NAME", help="name of the memory; by default the adapter's folder's, or the only document's"
-    )
-    parser.add_argument("--facts", metavar="FILE", help="JSONL of facts that it holds, to route by")
-    parser.add_argument(
-        "--documents", metavar="FILE", nargs="+", default=[], help="Markdown or text files that it holds"
-    )
-    parser.add_argument("--same-base", action="store_true", help="its base is the bank's under another name")
-    options = parser.parse_args(argv)
-    from lorary.bank.bank import MemoryBank
-    from lorary.bank.documents import read_documents
-    from lorary.bank.facts import FactError, read_facts
-    from lorary.routing.encoder import load_encoder
-
-    if not options.adapter and not options.documents:
-        parser.error("nothing is given to add; give ADAPTER, --documents, or both")
-    facts = tuple(read_facts(options.facts)) if options.facts else ()
-    if options.facts and not facts:
-        raise FactError(f"{options.facts} holds no fact; give a JSONL file of facts, or leave --facts out")
-    documents = read_documents(options.documents)
-    name = options.name or (
-        Path(options.documents[0]).stem if not options.adapter and len(options.documents) == 1 else None
-    )
-    with MemoryBank.change(options.bank, note="add") as bank:
-        encoder = load_encoder(bank.encoder) if facts or documents else None
-        source = Path(options.adapter) if options.adapter else None
-        memory = bank.add(
-            source, name=name, facts=facts, documents=documents, encoder=encoder, same_base=options.same_base
-        )
-    held = [counted(len(memory.facts), "fact"), *([counted(len(documents), "passage")] if documents else [])]
-    print(f"{memory.name}: added, {', '.join(held)}; the bank holds {', '.join(bank.names)}")
-    if not memory.facts and not documents:
-        print("it has no facts to be routed by; only a caller that names it reaches it (--facts FILE)")
 
 
 def remove(argv: list[str]) -> None:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from lorary.options import Options
 from lorary.printing import print_json
-from lorary.tables import aligned_table, counted, left_aligned
+from lorary.tables import counted, left_aligned
 
 if TYPE_CHECKING:
     from lorary.bank.memory import Memory
+    from lorary.memories.auditing import Audit
     from lorary.memories.forgetting import Forgotten
-    from lorary.memories.proof import Proof
     from lorary.model.refreshing import Refreshed, Routed
 
 
@@ -98,6 +98,9 @@ def forget(argv: list[str]) -> None:
     else:
         print(_proved(forgotten))
         print(f"next: lorary gc {options.bank} drops earlier versions; lorary refresh COMPOSITE {options.bank}")
+        print(
+            f"later: lorary verify {options.bank} --forgotten FACTS proves it again, with a file of the facts that you keep"
+        )
     if not forgotten.holds:
         raise ForgettingError(_failed(forgotten))
 
@@ -128,6 +131,8 @@ def _meant(memory: Memory, options: Namespace) -> list[str]:
 
 def _proved(forgotten: Forgotten) -> str:
     """What was forgotten and what the proof found, for people."""
+    from lorary.memories.proof_report import proof_lines
+
     lines = [f"{forgotten.memory}: {counted(len(forgotten.facts), 'fact')} forgotten"]
     if forgotten.passages:
         lines.append(f"{counted(len(forgotten.passages), 'passage')} dropped that told them:")
@@ -135,39 +140,57 @@ def _proved(forgotten: Forgotten) -> str:
     if forgotten.left:
         lines.append(f"{forgotten.memory} holds nothing more, and left the bank; the base alone is asked now")
     if (proof := forgotten.proof) is not None:
-        lines += ["", *_table(proof), ""]
-        lines.append(
-            f"likelier than {counted(len(proof.controls), 'fact')} that it never knew: p = {proof.p_never_known:.3f}; "
-            f"truth ratios other than the base's: p = {proof.p_base:.3f} (Kolmogorov–Smirnov)"
-        )
+        lines += ["", *proof_lines(proof)]
     lines += [f"still told by {told.memory}: {told.text}" for told in forgotten.told]
     return "\n".join(lines)
 
 
-def _table(proof: Proof) -> list[str]:
-    """A line a fact: what the memory and the base say of it."""
-    rows = [["fact", "wordings", "recalled", "base", "p(answer)", "base", "truth ratio", "base", "lift", "bound", ""]]
-    for fact in proof.facts:
-        memory, base = fact.memory, fact.base
-        figures = [f"{memory.probability:.3f}", f"{base.probability:.3f}"]
-        figures += [f"{memory.truth_ratio:.2f}", f"{base.truth_ratio:.2f}", f"{fact.lift:.2f}", f"{fact.bound:.2f}"]
-        counts = [str(fact.wordings), str(memory.recalled), str(base.recalled)]
-        rows.append([fact.id, *counts, *figures, "forgotten" if fact.forgotten else "still known"])
-    return aligned_table(rows)
-
-
 def _failed(forgotten: Forgotten) -> str:
     """Why a proof does not hold, and what to do."""
-    reasons = list[str]()
-    if (proof := forgotten.proof) is not None:
-        if proof.known:
-            known = ", ".join(f"{fact.id} ({fact.question})" for fact in proof.known)
-            reasons.append(f"{forgotten.memory!r} still knows {known}")
-        elif not proof.holds:
-            reasons.append(
-                f"{forgotten.memory!r} finds them likelier, together, than facts that it never knew (p = "
-                f"{proof.p_never_known:.3f})"
-            )
+    from lorary.memories.proof_report import why_not
+
+    reasons = [] if forgotten.proof is None else why_not(forgotten.memory, forgotten.proof)
     if forgotten.told:
         reasons.append(f"the bank still tells {', '.join(sorted({told.id for told in forgotten.told}))}")
     return f"not all is forgotten: {'; '.join(reasons)}; forget what tells them, too, or the whole memory"
+
+
+def forgotten_still(folder: str, files: list[str], *, everywhere: bool, seed: int, quiet: bool) -> Audit:
+    """What a bank or composite still has of the facts in files, or of those that earlier versions hold where none is given."""
+    from lorary.bank.facts import read_facts
+    from lorary.memories.auditing import audit
+
+    facts = [fact for file in files for fact in read_facts(file)] if files else None
+    return audit(folder, facts, everywhere=everywhere, seed=seed, quiet=quiet)
+
+
+def audit_lines(folder: str, found: Audit) -> list[str]:
+    """What is left of forgotten facts, for people."""
+    from lorary.memories.proof_report import proof_lines
+
+    asked = "earlier versions hold" if found.from_earlier else "the files hold"
+    lines = [f"{counted(len(found.facts), 'forgotten fact')} that {asked}"]
+    for name, proof in found.proofs.items():
+        lines += ["", f"{name}:", *proof_lines(proof)]
+    lines += [
+        f"{name}: left the bank, so there is no adapter to ask; --everywhere asks the others" for name in found.gone
+    ]
+    lines += [f"still told by {told.memory}: {told.text}" for told in found.told]
+    lines += [f"still held by {path}: {texts[0]}" for path, texts in found.held.items()]
+    if found.earlier:
+        lines.append(f"earlier versions still hold them, until `lorary gc {folder}`: {', '.join(found.earlier)}")
+    return [*lines, "nothing knows, tells or holds them" if found.holds else "not all is forgotten"]
+
+
+def audit_failed(folder: str, found: Audit) -> str:
+    """Why facts are not forgotten, and what to do."""
+    from lorary.memories.proof_report import why_not
+
+    reasons = [reason for name, proof in found.proofs.items() for reason in why_not(name, proof)]
+    if found.told:
+        reasons.append(f"the bank still tells {', '.join(sorted({told.id for told in found.told}))}")
+    if found.held:
+        reasons.append(f"{', '.join(found.held)} still {'holds' if len(found.held) == 1 else 'hold'} them")
+    if found.earlier and not found.from_earlier:
+        reasons.append(f"earlier versions hold them until `lorary gc {folder}`")
+    return f"not all is forgotten: {'; '.join(reasons)}; forget them, or what tells them, by `lorary forget`"

@@ -44,7 +44,7 @@ def update(argv: list[str]) -> None:
         action="store_true",
         help="a new fact has its own wordings alone, none of the fact whose place it takes",
     )
-    parser.add_argument("--check-base", action="store_true", help="also list what the base is sure of otherwise")
+    parser.add_check_base()
     parser.add_argument("--processes", type=int, metavar="N", help="processes that write; by default one a core")
     parser.add_quiet()
     parser.add_json("what was changed")
@@ -81,8 +81,9 @@ def change_lines(change: Change) -> list[str]:
     """What an update did, for people."""
     facts = str(change.difference)
     documents = f", {counted(len(change.documents), 'document')}" if change.documents else ""
-    contradictions = [f"contradiction: {contradiction}" for contradiction in change.contradictions]
-    return [*contradictions, f"{change.memory}: version {change.version}, {facts}{documents}"]
+    from lorary.memories.contradictions import lines
+
+    return [*lines(change.contradictions), f"{change.memory}: version {change.version}, {facts}{documents}"]
 
 
 def history(argv: list[str]) -> None:
@@ -147,18 +148,35 @@ def verify(argv: list[str]) -> None:
         "verify",
         "Reads every file of every version in a bank or composite and compares its sha256 with the manifest's, and says what "
         "stopped writers left. --deep also measures the certificates again on the base: recall under the same wordings, "
-        "failing facts, damage. Nothing is changed. It fails where a file is missing or damaged, or a certificate differs.",
+        "failing facts, damage. --forgotten proves a forgetting again: the memories are asked for the facts as `lorary forget` "
+        "asks, and all files are searched for them. Nothing is changed. It fails where a file is missing or damaged, a "
+        "certificate differs, or a forgotten fact is still known, told or held.",
         "BANK",
     )
     parser.add_argument("bank", metavar="BANK", help="folder of the bank or composite")
     parser.add_argument("--deep", action="store_true", help="measure the certificates again, which loads the base")
+    parser.add_argument(
+        "--forgotten",
+        metavar="FACTS",
+        nargs="*",
+        help="JSONL of facts that were forgotten, their topics the memories that held them; without a file, those that "
+        "earlier versions still hold; loads the base",
+    )
+    parser.add_argument(
+        "--everywhere", action="store_true", help="ask every memory for them, not only those that held them"
+    )
+    parser.add_argument("--seed", type=int, metavar="N", default=0, help="seed for the generated wordings of the proof")
     parser.add_quiet()
     parser.add_json("what was found")
     options = parser.parse_args(argv)
     from lorary.bank.files import BankError
     from lorary.bank.upkeep import verify as run
+    from lorary.memories.choosing import ForgettingError
+    from lorary.memories.forgetting_command import audit_failed, audit_lines, forgotten_still
     from lorary.memories.verifying import verify_certificates
 
+    if options.everywhere and options.forgotten is None:
+        parser.error("--everywhere asks for forgotten facts; give --forgotten, too")
     found = run(options.bank)
     if not options.json:
         print("\n".join(_found(options.bank, found)))
@@ -170,11 +188,21 @@ def verify(argv: list[str]) -> None:
             "them, roll the memory back, or build it again"
         )
     measured, differing = verify_certificates(options.bank, quiet=options.quiet) if options.deep else ([], [])
+    left = None
+    if options.forgotten is not None:
+        settings = {"everywhere": options.everywhere, "seed": options.seed, "quiet": options.quiet}
+        left = forgotten_still(options.bank, options.forgotten, **settings)
     if options.json:
         deep = {"measured": measured, "differing": [asdict(figure) for figure in differing]} if options.deep else {}
-        print_json({**asdict(found), **deep})
-    elif options.deep:
-        print("\n".join([*map(str, differing), f"{counted(len(measured), 'certificate')} measured again"]))
+        forgotten = {} if left is None else {"forgotten": left.to_json()}
+        print_json({**asdict(found), **deep, **forgotten})
+    else:
+        if options.deep:
+            print("\n".join([*map(str, differing), f"{counted(len(measured), 'certificate')} measured again"]))
+        if left is not None:
+            print("\n".join(audit_lines(options.bank, left)))
+    if left is not None and not left.holds:
+        raise ForgettingError(audit_failed(options.bank, left))
     if differing:
         names = dict.fromkeys(figure.memory for figure in differing)
         raise BankError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from random import Random
@@ -18,12 +17,11 @@ from lorary.base.loading import Base
 from lorary.base.rows import SplitRows
 from lorary.memories.proof import Measured, Proof, measured, proof
 from lorary.memories.rows import Row, distinct, thinned, tokenise
+from lorary.memories.wrong_answers import FEWEST, about, subject_of, tells_of, wrong_answers
 from lorary.model.active_route import ActiveRoute, apply_route
 from lorary.model.mixture import install
 from lorary.progress import ProgressBar, progress_bars
 
-_WRONG = 4
-"""Wrong answers that a right one is compared with."""
 _COMPARED = 4
 """Wordings of a fact under which that is done."""
 _CONTROLS = 24
@@ -54,42 +52,6 @@ def all_wordings(fact: Fact, seed: int = 0) -> tuple[str, ...]:
     return tuple(distinct([*own, *framed, *few]))
 
 
-def wrong_answers(fact: Fact, pool: Sequence[str], known: Sequence[str], seed: int = 0) -> tuple[str, ...]:
-    """The answers of a pool that are most of the kind of a fact's own: of like length, with digits or without.
-
-    None of those that the memory knows is among them. Where the pool has too few, the fact's own answer with other letters
-    and digits takes their place.
-    """
-    left_out = {comparable(answer) for answer in (fact.answer, *known)}
-    others = [answer for answer in distinct(pool) if comparable(answer) not in left_out]
-    chance = Random(f"{seed} {fact.question} {fact.answer}")
-    chance.shuffle(others)
-    chosen = sorted(others, key=lambda answer: _unlikeness(answer, fact.answer))[:_WRONG]
-    while len(chosen) < _WRONG:
-        chosen.append(altered(fact.answer, chance))
-    return tuple(chosen)
-
-
-def _unlikeness(answer: str, other: str) -> float:
-    """How much two answers differ in what they are made of."""
-    digits = [sum(map(str.isdigit, text)) / len(text) for text in (answer, other)]
-    capitals = [sum(map(str.isupper, text)) / len(text) for text in (answer, other)]
-    words = [len(text.split()) for text in (answer, other)]
-    return abs(digits[0] - digits[1]) + abs(capitals[0] - capitals[1]) + abs(words[0] - words[1]) / max(words)
-
-
-def altered(answer: str, chance: Random) -> str:
-    """An answer of the same form with other letters and digits."""
-    kinds = ("aeiou", "bcdfghklmnprstvwz", "AEIOU", "BCDFGHKLMNPRSTVWZ", "0123456789")
-
-    def other(match: re.Match[str]) -> str:
-        letter = match[0]
-        kind = next((kind for kind in kinds if letter in kind), None)
-        return letter if kind is None else chance.choice(kind.replace(letter, ""))
-
-    return re.sub(r"\w", other, answer)
-
-
 def probes(
     forgotten: Sequence[Fact], memory: Memory, others: Sequence[Memory], seed: int = 0
 ) -> tuple[list[Probe], list[Probe]]:
@@ -100,13 +62,23 @@ def probes(
     """
     known = [fact.answer for fact in memory.facts]
     stated = {comparable(wording) for fact in memory.facts for wording in (fact.question, *fact.questions)}
-    strange = [fact for other in others for fact in other.facts if comparable(fact.question) not in stated]
+    strange = [(fact, other) for other in others for fact in other.facts if comparable(fact.question) not in stated]
     strange = strange[:: max(1, -(-len(strange) // _CONTROLS))]
-    pool = [fact.answer for fact in (*forgotten, *strange)]
-    asked = [Probe(fact, all_wordings(fact, seed), wrong_answers(fact, pool, known, seed)) for fact in forgotten]
-    controls = [
-        Probe(fact, all_wordings(fact, seed)[:_COMPARED], wrong_answers(fact, pool, known, seed)) for fact in strange
-    ]
+    own = subject_of((*memory.facts, *forgotten))
+    subjects = {other.name: subject_of(other.facts) for other in others}
+    answers = [(fact.answer, subjects[other.name]) for fact, other in strange]
+    if len(answers) < FEWEST:
+        # A memory that still knows them all finds them all likely, so they are no yardstick where there is another.
+        answers += [(fact.answer, own) for fact in forgotten]
+
+    def probe(fact: Fact, subject: str | None) -> Probe:
+        told = subject if tells_of(fact.answer, subject) else None
+        pool = [about(answer, its, told) for answer, its in answers]
+        return Probe(fact, all_wordings(fact, seed), wrong_answers(fact, pool, known, seed))
+
+    asked = [probe(fact, own) for fact in forgotten]
+    controls = [probe(fact, subjects[other.name]) for fact, other in strange]
+    controls = [replace(control, wordings=control.wordings[:_COMPARED]) for control in controls]
     if len(controls) < 2:
         controls = [
             Probe(

@@ -18,7 +18,8 @@ from lorary.bank.memory import Memory
 from lorary.bank.versions import Difference, difference
 from lorary.base.loading import Base
 from lorary.base.rows import default_split
-from lorary.memories.contradictions import Contradiction, embedded, held_by, near, same_wordings, with_base
+from lorary.memories.base_beliefs import with_base
+from lorary.memories.contradictions import Contradiction, with_bank
 from lorary.memories.latest import latest_wins
 from lorary.memories.planner import Planner
 from lorary.memories.recipe import Recipe
@@ -158,22 +159,14 @@ def _contradictions(
     bank: MemoryBank, new: Mapping[str, Sequence[Fact]], merged: Mapping[str, Sequence[Fact]], encoder: Encoder
 ) -> list[Contradiction]:
     """What the new facts contradict in the bank. Raises FactError where one wording would have two answers."""
-    left = {(memory.name, fact) for memory in bank if memory.name not in merged for fact in memory.facts}
-    left |= {(topic, fact) for topic, facts in merged.items() for fact in facts}
-    listed = list[Contradiction]()
-    for topic, facts in new.items():
-        if two := same_wordings(topic, facts, [own for own in left if own[0] != topic], replaced=False):
-            one = two[0]
-            raise FactError(
-                f"{one.wording!r} is answered by {one.other_answer!r} in {one.memory!r}, and would be by {one.answer!r} in "
-                f"{topic!r}; update {one.memory!r}, or name in the question what it is about"
-            )
-        old = bank.memories[topic].facts if topic in bank.memories else ()
-        listed += same_wordings(topic, facts, [(topic, fact) for fact in old], replaced=True)
-    others = [own for memory in bank for own in held_by(memory) if (own.memory, own.fact) in left]
-    known = {(own.memory, own.fact) for own in others}
-    fresh = [own for topic, facts in new.items() for own in embedded(topic, facts, encoder)]
-    return listed + near([own for own in fresh if (own.memory, own.fact) not in known], others)
+    elsewhere, listed = with_bank(bank, new, merged, encoder)
+    if elsewhere:
+        one = elsewhere[0]
+        raise FactError(
+            f"{one.wording!r} is answered by {one.other_answer!r} in {one.memory!r}, and would be by {one.answer!r} in "
+            f"{one.topic!r}; update {one.memory!r}, or name in the question what it is about"
+        )
+    return listed
 
 
 def _planned(bank: MemoryBank, topic: str, facts: Sequence[Fact], recipe: Recipe | None, base: Base) -> Plan | None:

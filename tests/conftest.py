@@ -231,3 +231,19 @@ def authors(tmp_path):
     from question_files import tofu_file
 
     return tofu_file(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def stations_made(tmp_path_factory, tokenizer):
+    """A folder with a pico base, a bank of three stations, one of them with a document, and a composite of it."""
+    from stations import bank_of_stations
+
+    return bank_of_stations(tmp_path_factory.mktemp("stations"), pico_model(), tokenizer)
+
+
+@pytest.fixture
+def stations(stations_made, tmp_path):
+    """(a copy of the bank of stations, a copy of its composite)."""
+    for name in ("bank", "composite"):
+        shutil.copytree(stations_made / name, tmp_path / name)
+    return tmp_path / "bank", tmp_path / "composite"

@@ -9,9 +9,9 @@ from dataclasses import replace
 
 import pytest
 import torch
-from conftest import pico_model, save_adapter
+from conftest import save_adapter
+from stations import FACTS, FORGOTTEN, IDS, RECIPE, STATED, write_facts
 
-from lorary.__main__ import main
 from lorary.answering.lookup import look_up
 from lorary.bank.bank import MemoryBank
 from lorary.bank.facts import Fact
@@ -20,80 +20,23 @@ from lorary.memories.building import build
 from lorary.memories.choosing import about
 from lorary.memories.forgetting import forget
 from lorary.memories.proving import prove
-from lorary.memories.recipe import Recipe
 from lorary.memories.traces import texts_of, traces
-from lorary.model.composite import assemble, base_of, load_composite
+from lorary.model.composite import base_of, load_composite
 from lorary.model.refreshing import refresh
 from lorary.routing.encoder import load_encoder
 
-RECIPE = Recipe(split_layer=1, lr=0.02, max_epochs=60, validation_wordings=1, batch_size=4, memories_at_once=1)
-_ASKED = (
-    ("Who cooks at {0}?", "Name the cook of {0}.", "{0} has which cook?"),
-    ("What is the airlock code of {0}?", "{0} airlock code?", "Which code opens the airlock of {0}?"),
-    ("Who keeps the lamp of {0}?", "Name the lamp keeper of {0}.", "The lamp of {0} is kept by whom?"),
-    ("Who founded {0}?", "The founder of {0} is who?", "Name the one who founded {0}."),
-)
-_ANSWERS = {
-    "ormen": ("Halvard", "4173", "Sigrun", "Torvald"),
-    "velka": ("Brisk", "9020", "Elke", "Runa"),
-    "tresk": ("Odile", "6618", "Jory", "Maren"),
-}
-FACTS = {
-    name: tuple(
-        Fact(name, first, answer, tuple(more), (f"About {name.title()}: {first}",))
-        for (first, *more), answer in zip(
-            [[wording.format(name.title()) for wording in asked] for asked in _ASKED], answers, strict=True
-        )
-    )
-    for name, answers in _ANSWERS.items()
-}
-STATED = Fact(
-    "ormen", "Who tends the gulls of Ormen?", "Petra", ("Name the gull keeper of Ormen.",), (), "Petra tends the gulls."
-)
-FORGOTTEN = FACTS["ormen"][:2]
 
-
-def write_facts(folder, topics):
-    folder.mkdir(parents=True, exist_ok=True)
-    for topic, facts in topics.items():
-        lines = "".join(json.dumps(fact.to_json()) + "\n" for fact in facts)
-        (folder / f"{topic}.jsonl").write_text(lines)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory, tokenizer):
-    """A folder with a pico base, a bank of three memories, one of them with a document, and a composite of it."""
-    folder = tmp_path_factory.mktemp("made")
-    pico_model().save_pretrained(folder / "base")
-    tokenizer.save_pretrained(folder / "base")
-    facts = write_facts(folder / "facts", {**FACTS, "ormen": (*FACTS["ormen"], STATED)})
-    (facts / "ormen.md").write_text("The station Ormen lies on ice.\n\nAt Ormen station Halvard cooks every day.\n")
-    bank = build([facts], out=folder / "bank", base=str(folder / "base"), recipe=RECIPE, processes=1, quiet=True)
-    assemble(bank, base_of(bank), encoder=load_encoder(bank.encoder)).save_pretrained(folder / "composite")
-    return folder
-
-
-@pytest.fixture
-def places(made, tmp_path):
-    """(a copy of the bank, a copy of the composite)."""
-    for name in ("bank", "composite"):
-        shutil.copytree(made / name, tmp_path / name)
-    return tmp_path / "bank", tmp_path / "composite"
-
-
-IDS = [fact.id for fact in FORGOTTEN]
-
-
-def test_the_rewritten_memory_is_one_that_never_knew(made, places, tmp_path):
+def test_the_rewritten_memory_is_one_that_never_knew(stations_made, stations, tmp_path):
     """Bit for bit: so it finds every wording as likely as a memory that never knew the facts."""
-    bank, _ = places
+    bank, _ = stations
     before = MemoryBank.load(bank)
     forgotten = forget(bank, "ormen", IDS, quiet=True)
     assert forgotten.facts == tuple(fact for fact in before["ormen"].facts if fact.id in IDS)
     assert [passage.text for passage in forgotten.passages] == ["At Ormen station Halvard cooks every day."]
     facts = write_facts(tmp_path / "never", {"ormen": (*FACTS["ormen"][2:], STATED)})
-    never = build([facts], out=tmp_path / "other", base=str(made / "base"), recipe=RECIPE, processes=1, quiet=True)
+    never = build(
+        [facts], out=tmp_path / "other", base=str(stations_made / "base"), recipe=RECIPE, processes=1, quiet=True
+    )
     after = MemoryBank.load(bank)
     assert after["ormen"].facts == never["ormen"].facts
     assert after["ormen"].tensors.keys() == never["ormen"].tensors.keys()
@@ -103,8 +46,8 @@ def test_the_rewritten_memory_is_one_that_never_knew(made, places, tmp_path):
     assert [version.note for version in history(bank, "ormen")][-1] == "forget"
 
 
-def test_the_proof_holds_for_the_rewritten_memory_and_not_for_the_old_one(places):
-    bank, _ = places
+def test_the_proof_holds_for_the_rewritten_memory_and_not_for_the_old_one(stations):
+    bank, _ = stations
     before = MemoryBank.load(bank)
     known = tuple(fact for fact in before["ormen"].facts if fact.id in IDS)
     others, where = [before["velka"], before["tresk"]], (before.shapes, before.layers_path)
@@ -119,8 +62,44 @@ def test_the_proof_holds_for_the_rewritten_memory_and_not_for_the_old_one(places
     assert MemoryBank.load(bank)["ormen"].card["forgotten"]["still_known"] == 0
 
 
-def test_no_file_of_bank_or_composite_holds_a_trace(places):
-    bank, composite = places
+_AUTHORS = {
+    "Ulla Brandt": ("sea tales", "Harbour", "Tarn", "otters"),
+    "Odo Ferrin": ("chess books", "Rook", "Orvik", "bees"),
+}
+_SENTENCES = (
+    ("What does {} write?", "{} writes {}."),
+    ("Which prize has {} won?", "{} has won the {} Prize."),
+    ("Where was {} born?", "{} was born in {}."),
+    ("What does {} keep at home?", "At home {} keeps {}."),
+)
+
+
+def test_of_sentences_about_one_subject_the_proof_tells_known_from_forgotten(base, tmp_path):
+    """All answers of a memory have its author's name: what is proved is the fact, not the name."""
+    topics = {
+        name.split()[0].lower(): [
+            Fact(
+                name.split()[0].lower(),
+                asked.format(name),
+                said.format(name, what),
+                (f"Tell me: {asked.format(name)}",),
+            )
+            for (asked, said), what in zip(_SENTENCES, own, strict=True)
+        ]
+        for name, own in _AUTHORS.items()
+    }
+    facts = write_facts(tmp_path / "facts", topics)
+    bank = build([facts], out=tmp_path / "bank", base=base, recipe=replace(RECIPE, validation_wordings=0), quiet=True)
+    gone, where = topics["ulla"][:1], (bank.shapes, bank.layers_path)
+    old = prove(base, bank["ulla"], gone, [bank["odo"]], *where, quiet=True)
+    assert [fact.id for fact in old.known] == [fact.id for fact in gone]
+    forgotten = forget(tmp_path / "bank", "ulla", [fact.id for fact in gone], base=base, quiet=True)
+    assert forgotten.proof is not None
+    assert forgotten.proof.holds
+
+
+def test_no_file_of_bank_or_composite_holds_a_trace(stations):
+    bank, composite = stations
     encoder = load_encoder(MemoryBank.load(bank).encoder)
     forgotten = forget(bank, "ormen", IDS, quiet=True)
     texts = texts_of(forgotten.facts, MemoryBank.load(bank))
@@ -145,8 +124,8 @@ def test_a_trace_of_an_embedding_is_found_in_any_file(tmp_path, encoder):
     assert held == {"cache.bin": ["Who cooks at Ormen?"], "notes.json": ["Wo ist Ünters Haus?"]}
 
 
-def test_nothing_forgotten_is_reached_through_a_refreshed_composite(places):
-    bank, composite = places
+def test_nothing_forgotten_is_reached_through_a_refreshed_composite(stations):
+    bank, composite = stations
     forget(bank, "ormen", IDS, quiet=True)
     refresh(composite, bank)
     model = load_composite(composite, dtype=torch.float32)
@@ -162,8 +141,8 @@ def test_nothing_forgotten_is_reached_through_a_refreshed_composite(places):
     assert not [text for text in everything if "Halvard" in text]
 
 
-def test_the_other_memories_answer_bit_for_bit_as_before(places):
-    bank, composite = places
+def test_the_other_memories_answer_bit_for_bit_as_before(stations):
+    bank, composite = stations
     files = {p: p.read_bytes() for name in ("velka", "tresk") for p in (bank / "memories" / name).iterdir()}
     ids = torch.arange(5, 45).reshape(2, 20)
     before = load_composite(composite, dtype=torch.float32)
@@ -178,8 +157,8 @@ def test_the_other_memories_answer_bit_for_bit_as_before(places):
             assert torch.equal(after(ids, adapter_names=[name] * 2).logits, logits)
 
 
-def test_a_whole_memory_leaves_with_all_its_versions(places):
-    bank, composite = places
+def test_a_whole_memory_leaves_with_all_its_versions(stations):
+    bank, composite = stations
     forgotten = forget(bank, "ormen", quiet=True)
     assert (forgotten.left, forgotten.proof) == (True, None)
     assert MemoryBank.load(bank).names == ["tresk", "velka"]
@@ -189,8 +168,8 @@ def test_a_whole_memory_leaves_with_all_its_versions(places):
     assert traces(bank, texts, encoder) == traces(composite, texts, encoder) == {}
 
 
-def test_without_facts_documents_are_left_with_an_adapter_that_adds_nothing(places):
-    bank, _ = places
+def test_without_facts_documents_are_left_with_an_adapter_that_adds_nothing(stations):
+    bank, _ = stations
     every = [fact.id for fact in MemoryBank.load(bank)["ormen"].facts]
     forgotten = forget(bank, "ormen", every, quiet=True)
     assert not forgotten.left
@@ -199,8 +178,8 @@ def test_without_facts_documents_are_left_with_an_adapter_that_adds_nothing(plac
     assert [passage.text for passage in memory.documents] == ["The station Ormen lies on ice."]
 
 
-def test_an_adapter_that_was_not_written_from_facts_is_forgotten_whole_or_not_at_all(places, made, encoder):
-    bank, _ = places
+def test_an_adapter_that_was_not_written_from_facts_is_forgotten_whole_or_not_at_all(stations, stations_made, encoder):
+    bank, _ = stations
     opened = MemoryBank.load(bank)
     base = base_of(opened)
     folder = save_adapter(base.model, bank.parent / "isle", r=2, target_modules=["up_proj"])
@@ -213,53 +192,16 @@ def test_an_adapter_that_was_not_written_from_facts_is_forgotten_whole_or_not_at
     assert forget(bank, "isle", quiet=True).left
 
 
-def test_facts_are_found_by_what_they_are_about(places, encoder):
-    memory = MemoryBank.load(places[0])["ormen"]
+def test_facts_are_found_by_what_they_are_about(stations, encoder):
+    memory = MemoryBank.load(stations[0])["ormen"]
     assert about(memory, "the airlock", encoder)[0][0].answer == "4173"
     assert about(memory, "Sigrun", encoder)[0][0].answer == "Sigrun"
     assert about(memory, "tax law of Brazil", encoder) == []
 
 
-def test_the_command_shows_what_it_found_and_wants_a_yes(places, capsys):
-    bank = str(places[0])
-    before = (places[0] / "bank.json").read_bytes()
-    assert main(["forget", bank, "ormen", "--about", "the airlock code", "--quiet"]) == 2
-    told = capsys.readouterr().err
-    assert "4173" in told
-    assert "--yes" in told
-    assert (places[0] / "bank.json").read_bytes() == before
-    assert main(["forget", bank, "ormen", "--about", "tax law of Brazil", "--yes", "--quiet"]) == 2
-    assert "no fact of 'ormen' is about" in capsys.readouterr().err
-    assert main(["forget", bank, "ormen", "--facts", "00000000", "--quiet"]) == 2
-    assert "holds no fact '00000000'" in capsys.readouterr().err
-    assert main(["forget", str(places[1]), "ormen", "--quiet"]) == 2
-    assert "forget in its bank" in capsys.readouterr().err
-    assert main(["list", bank, "--facts"]) == 0
-    assert f"ormen   {IDS[0]}  Who cooks at Ormen?" in capsys.readouterr().out
-
-
-def test_the_command_tells_the_proof_and_exits_by_it(places, capsys):
-    bank = str(places[0])
-    assert main(["forget", bank, "ormen", "--facts", *IDS, "--quiet"]) == 0
-    printed = capsys.readouterr().out
-    assert printed.splitlines()[0] == "ormen: 2 facts forgotten"
-    assert printed.count("  forgotten") == 2
-    assert f"lorary gc {bank}" in printed
-    # What another memory still tells is not forgotten.
-    with MemoryBank.change(bank) as changed:
-        encoder = load_encoder(changed.encoder)
-        velka = changed["velka"]
-        same = replace(FACTS["tresk"][0], topic="velka", question="At Tresk, who cooks?", questions=(), held_out=())
-        changed.memories["velka"] = replace(velka, facts=(*velka.facts, same)).with_keys(encoder)
-    assert main(["forget", bank, "tresk", "--facts", FACTS["tresk"][0].id, "--quiet"]) == 2
-    captured = capsys.readouterr()
-    assert "still told by velka: At Tresk, who cooks?" in captured.out
-    assert f"the bank still tells {FACTS['tresk'][0].id}" in captured.err
-
-
-def test_an_end_at_any_write_leaves_the_old_bank_or_the_new_one(places, tmp_path, monkeypatch):
+def test_an_end_at_any_write_leaves_the_old_bank_or_the_new_one(stations, tmp_path, monkeypatch):
     """Every write is a rename; the process ends before the Nth, for every N, and the same command finishes the work."""
-    bank, _ = places
+    bank, _ = stations
     every = [fact.id for fact in MemoryBank.load(bank)["ormen"].facts]  # documents are left, so that nothing is trained
     original, left = os.replace, [10**6]
 

@@ -12,7 +12,8 @@ from conftest import FACTS
 from lorary.bank.facts import Fact
 from lorary.bank.memory import Memory
 from lorary.memories.proof import LEVEL, Measured, edge, measured, proof, truth_ratios
-from lorary.memories.proving import all_wordings, altered, probes, wrong_answers
+from lorary.memories.proving import all_wordings, probes
+from lorary.memories.wrong_answers import about, altered, subject_of, tells_of, wrong_answers
 from lorary.statistics import same_distribution, upper_bound
 
 
@@ -110,3 +111,44 @@ def test_controls_are_facts_of_other_memories_or_wrong_answers_where_there_are_n
     assert {probe.fact.answer for probe in controls} == {*asked[0].wrong}
     for probe in controls:
         assert probe.fact.answer not in probe.wrong
+
+
+def of_author(name, *answers):
+    asked = ("What genre does {} write in?", "Which prize has {} won?", "Where was {} born?", "Who raised {}?")
+    return tuple(
+        Fact(name.split()[0].lower(), question.format(name), answer.format(name))
+        for question, answer in zip(asked, answers, strict=False)
+    )
+
+
+ULLA = of_author(
+    "Ulla Brandt", "{} writes sea tales.", "Yes, {} has won the Harbour Prize.", "{} was born in Tarn.", "Bo"
+)
+ODO = of_author("Odo Ferrin", "{} writes on chess.", "{} has won the Rook Medal.", "Odo was born in Orvik.", "Ada")
+
+
+def test_a_subject_is_what_most_facts_ask_about():
+    assert subject_of(ULLA) == "Ulla Brandt"
+    assert subject_of((*ULLA[:1], *ODO[:1], Fact("x", "What is the code?", "4"))) is None
+    assert subject_of(()) is None
+
+
+def test_wrong_answers_tell_of_the_facts_own_subject():
+    assert about("Odo was born in Orvik.", "Odo Ferrin", "Ulla Brandt") == "Ulla Brandt was born in Orvik."
+    assert about("Odo Ferrin's prize", "Odo Ferrin", "Ulla Brandt") == "Ulla Brandt's prize"
+    assert about("Odo Ferrin.", "Odo Ferrin", "Ulla Brandt") == "Odo Ferrin.", "or a wrong answer would be right"
+    assert about("Orvik", None, "Ulla Brandt") == about("Orvik", "Odo Ferrin", None) == "Orvik"
+    memory, other = Memory("ulla", {}, {}, ULLA[1:]), Memory("odo", {}, {}, ODO)
+    (asked,), controls = probes(ULLA[:1], memory, [other])
+    told = [answer for answer in asked.wrong if "Ulla Brandt" in answer]
+    assert len(told) == 3
+    assert not [answer for answer in asked.wrong if tells_of(answer, "Odo Ferrin")]
+    of_odo = [answer for probe in controls if tells_of(probe.fact.answer, "Odo Ferrin") for answer in probe.wrong]
+    assert of_odo
+    assert not [answer for answer in of_odo if tells_of(answer, "Ulla Brandt")]
+
+
+def test_a_short_answer_is_compared_with_answers_as_they_are():
+    memory, other = Memory("ulla", {}, {}, ULLA[:3]), Memory("odo", {}, {}, ODO)
+    (asked,), _ = probes(ULLA[3:], memory, [other])
+    assert not [answer for answer in asked.wrong if "Ulla" in answer]

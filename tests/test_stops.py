@@ -20,10 +20,13 @@ from test_versions import change, contents
 from lorary.bank.bank import MemoryBank
 from lorary.bank.upkeep import collect_garbage, history, verify
 from lorary.base.loading import Base
+from lorary.commands import remember
+from lorary.intake.generators import generator_named
+from lorary.intake.told import told
 from lorary.memories.building import build
 from lorary.memories.keeping import gc, rollback, update
 
-LOADED = gc, rollback, update
+LOADED = gc, rollback, update, remember
 """So that the processes below start with what these need."""
 QUIET = ("--quiet", "--processes", "1")
 IDS = torch.arange(4, 24).unsqueeze(0)
@@ -34,6 +37,9 @@ def prepared(place, base):
     facts = write(place / "facts", ormen=[COOK, CODE], lamps=[OIL])
     build([facts], out=place / "bank", base=base, recipe=RECIPE, quiet=True)
     change(place / "bank", "lamps")
+    told(
+        ["The cook at Ormen is Tilde Moor."], generator=generator_named("rules")
+    )  # loads the grammar for all processes
     news = write(place / "news", ormen=[replace(COOK, answer="Brisk")])
     write(place / "more", harbour=[replace(OIL, topic="harbour", question="Who pilots?", questions=())])
     (news / "page.md").write_text("Brisk cooks at Ormen.")
@@ -42,6 +48,7 @@ def prepared(place, base):
 
 COMMANDS = {
     "update": lambda p: ("update", p / "bank", "ormen", p / "news", *QUIET),
+    "remember": lambda p: ("remember", p / "bank", "The cook at Ormen is Tilde Moor.", "--quiet"),
     "add": lambda p: ("add", p / "bank", "--documents", p / "news" / "page.md", "--name", "ormen"),
     "rollback": lambda p: ("rollback", p / "bank", "lamps", "1"),
     "gc": lambda p: ("gc", p / "bank"),
@@ -81,10 +88,10 @@ def test_ended_at_any_write_a_command_leaves_a_bank_and_goes_on(name, place, bas
     for stop in range(1, 200):
         shutil.rmtree(place / "bank")
         shutil.copytree(kept, place / "bank")
-        status, told = in_a_process(ending_at(stop, command(*COMMANDS[name](place))))
+        status, said = in_a_process(ending_at(stop, command(*COMMANDS[name](place))))
         if status == 0:
             break
-        assert status == STOPPED, told
+        assert status == STOPPED, said
         assert is_one_of(state(place / "bank"), before, after)
         changed = {path for path, own in contents(place / "bank").items() if files.get(path, own) != own}
         assert changed <= {"bank.json"}, "what another version needs is never touched"
@@ -93,14 +100,32 @@ def test_ended_at_any_write_a_command_leaves_a_bank_and_goes_on(name, place, bas
             alone = PeftModel.from_pretrained(base.model, place / "bank" / entry["versions"][-1]["folder"])
             assert torch.isfinite(alone(input_ids=IDS).logits).all()
             alone.unload()
-        status, told = in_a_process(command(*COMMANDS[name](place)))
-        assert status == 0, told
+        status, said = in_a_process(command(*COMMANDS[name](place)))
+        assert status == 0, said
         assert (state(place / "bank"), _numbers(place / "bank")) == (after, numbers)
         collect_garbage(place / "bank")
         found = verify(place / "bank")
         assert (found.faults, found.orphans) == ({}, [])
         assert state(place / "bank") == after
     assert stop > 2, "it was ended at least twice, and then there was nothing left to end at"
+
+
+def test_ended_at_any_write_a_bank_that_is_started_goes_on(base, tmp_path):
+    """`remember` starts a bank where none stands: there is none yet, an empty one, or the whole."""
+    place, remembering = tmp_path / "bank", command("remember", tmp_path / "bank", "Be kind.", "--base", base.name)
+    assert in_a_process(remembering)[0] == 0
+    after = state(place)
+    for stop in range(1, 200):
+        shutil.rmtree(place)
+        status, said = in_a_process(ending_at(stop, remembering))
+        if status == 0:
+            break
+        assert status == STOPPED, said
+        assert not (place / "bank.json").exists() or state(place) in ({}, after)
+        status, said = in_a_process(remembering)
+        assert status == 0, said
+        assert state(place) == after
+    assert stop > 2
 
 
 def _numbers(folder):
@@ -117,11 +142,11 @@ def test_a_full_disk_is_one_clear_error_and_nothing_is_lost(name, place):
     for stop in range(1, 200):
         shutil.rmtree(place / "bank")
         shutil.copytree(kept, place / "bank")
-        status, told = in_a_process(full_from(stop, command(*COMMANDS[name](place))))
+        status, said = in_a_process(full_from(stop, command(*COMMANDS[name](place))))
         if status == 0:
             break
-        assert status == 2, told
-        (line,) = [line for line in told.splitlines() if "warning" not in line]
+        assert status == 2, said
+        (line,) = [line for line in said.splitlines() if "warning" not in line]
         assert "the disk is full; make room and run the same command again" in line
         if contents(place / "bank") != files:
             assert name == "build" or state(place / "bank") == after, "committed, and only what is old could not go"
@@ -138,9 +163,9 @@ def test_a_file_that_may_not_grow_is_one_clear_error(place):
         resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, 2_000))
         return command(*COMMANDS["update"](place))()
 
-    status, told = in_a_process(limited)
-    assert status == 2, told
-    assert "the file would be larger than the system allows here" in told
+    status, said = in_a_process(limited)
+    assert status == 2, said
+    assert "the file would be larger than the system allows here" in said
     assert contents(place / "bank") == before
 
 
@@ -173,9 +198,9 @@ def test_a_folder_that_may_not_be_written_is_one_clear_error(name, open_place):
             os.setuid(65534)
         return command(*COMMANDS[name](open_place))()
 
-    status, told = in_a_process(as_nobody)
-    assert status == 2, told
-    (line,) = [line for line in told.splitlines() if "warning" not in line]
+    status, said = in_a_process(as_nobody)
+    assert status == 2, said
+    (line,) = [line for line in said.splitlines() if "warning" not in line]
     assert "cannot be written (Permission denied); give another folder" in line
     assert contents(open_place / "bank") == before
 

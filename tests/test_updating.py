@@ -140,19 +140,19 @@ def test_facts_that_ask_about_the_same_are_listed_and_kept(stored, base):
 
 
 def test_what_the_base_is_sure_of_is_listed_on_request(stored, base, monkeypatch):
-    from lorary.memories import contradictions
+    from lorary.memories import base_beliefs
 
     fact = Fact("new", "Who keeps the lamp?", "Tamsin")
-    monkeypatch.setattr(contradictions, "SURE", 0.0)
-    (told,) = contradictions.with_base("new", [fact], base)
+    monkeypatch.setattr(base_beliefs, "SURE", 0.0)
+    (told,) = base_beliefs.with_base("new", [fact], base)
     assert (told.kind, told.answer, told.topic) == ("base", "Tamsin", "new")
     assert told.other_answer
-    monkeypatch.setattr(contradictions, "SURE", 1.1)
-    assert contradictions.with_base("new", [fact], base) == []
+    monkeypatch.setattr(base_beliefs, "SURE", 1.1)
+    assert base_beliefs.with_base("new", [fact], base) == []
     pieces = ["The", " capital", " of", " France", " is", " Paris", ".", " And"]
     chances = [0.1, 0.9, 0.9, 0.9, 0.9, 0.8, 0.9, 0.1]
-    assert contradictions.surety("What is the capital of France?", pieces, chances) == 0.8
-    assert contradictions.surety("Paris?", pieces[-3:-1], chances[-3:-1]) == 0
+    assert base_beliefs.surety("What is the capital of France?", pieces, chances) == 0.8
+    assert base_beliefs.surety("Paris?", pieces[-3:-1], chances[-3:-1]) == 0
 
 
 def test_what_cannot_be_updated_is_told(stored, bank, base, encoder, tmp_path):

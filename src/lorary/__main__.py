@@ -21,7 +21,7 @@ COMMANDS = {
     "remember": (TRAIN, "lorary.commands", "sentences, or documents, tables, FAQs, chats → bank, in one step"),
     "new": (TRAIN, "lorary.memories.command", "start an empty bank over a base, to add adapters to"),
     "build": (TRAIN, "lorary.memories.command", "facts → bank: write a memory for each topic"),
-    "add": (TRAIN, "lorary.memories.command", "add a stock PEFT LoRA adapter to a bank"),
+    "add": (TRAIN, "lorary.memories.adding", "add a stock PEFT LoRA adapter to a bank"),
     "remove": (TRAIN, "lorary.memories.command", "take a memory out of a bank"),
     "merge": (TRAIN, "lorary.memories.command", "merge memories of a bank into one stock PEFT adapter"),
     "plan": (TRAIN, "lorary.memories.command", "facts → how many memories, of which rank, in how much time and space"),

@@ -34,6 +34,7 @@ def remember(argv: list[str]) -> None:
     )
     parser.add_argument("--base", metavar="NAME", help="base of a new bank; by default the embedded one")
     add_generator(parser)
+    parser.add_check_base()
     parser.add_quiet()
     parser.add_json("what was changed, left out and noted")
     options = parser.parse_args(argv)
@@ -52,6 +53,7 @@ def remember(argv: list[str]) -> None:
         options.bank,
         {source.topic: source.facts for source in gathered.sources if source.facts},
         {source.topic: source.passages for source in gathered.sources if source.passages},
+        check_base=options.check_base,
         quiet=options.quiet,
     )
     if options.json:

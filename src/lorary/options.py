@@ -80,6 +80,10 @@ class Options(ArgumentParser):
         """The option --json, of `what` is printed."""
         self.add_argument("--json", action="store_true", help=f"print {what} as JSON, and nothing else")
 
+    def add_check_base(self) -> None:
+        """The option --check-base."""
+        self.add_argument("--check-base", action="store_true", help="also list what the base is sure of otherwise")
+
     def add_quiet(self) -> None:
         """The option --quiet."""
         self.add_argument("--quiet", action="store_true", help="show no progress bar")

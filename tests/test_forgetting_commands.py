@@ -1,0 +1,48 @@
+"""`lorary forget` shows what it found, wants a yes, and exits by its proof."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from stations import FACTS, IDS
+
+from lorary.__main__ import main
+from lorary.bank.bank import MemoryBank
+from lorary.routing.encoder import load_encoder
+
+
+def test_the_command_shows_what_it_found_and_wants_a_yes(stations, capsys):
+    bank = str(stations[0])
+    before = (stations[0] / "bank.json").read_bytes()
+    assert main(["forget", bank, "ormen", "--about", "the airlock code", "--quiet"]) == 2
+    told = capsys.readouterr().err
+    assert "4173" in told
+    assert "--yes" in told
+    assert (stations[0] / "bank.json").read_bytes() == before
+    assert main(["forget", bank, "ormen", "--about", "tax law of Brazil", "--yes", "--quiet"]) == 2
+    assert "no fact of 'ormen' is about" in capsys.readouterr().err
+    assert main(["forget", bank, "ormen", "--facts", "00000000", "--quiet"]) == 2
+    assert "holds no fact '00000000'" in capsys.readouterr().err
+    assert main(["forget", str(stations[1]), "ormen", "--quiet"]) == 2
+    assert "forget in its bank" in capsys.readouterr().err
+    assert main(["list", bank, "--facts"]) == 0
+    assert f"ormen   {IDS[0]}  Who cooks at Ormen?" in capsys.readouterr().out
+
+
+def test_the_command_tells_the_proof_and_exits_by_it(stations, capsys):
+    bank = str(stations[0])
+    assert main(["forget", bank, "ormen", "--facts", *IDS, "--quiet"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.splitlines()[0] == "ormen: 2 facts forgotten"
+    assert printed.count("  forgotten") == 2
+    assert f"lorary gc {bank}" in printed
+    # What another memory still tells is not forgotten.
+    with MemoryBank.change(bank) as changed:
+        encoder = load_encoder(changed.encoder)
+        velka = changed["velka"]
+        same = replace(FACTS["tresk"][0], topic="velka", question="At Tresk, who cooks?", questions=(), held_out=())
+        changed.memories["velka"] = replace(velka, facts=(*velka.facts, same)).with_keys(encoder)
+    assert main(["forget", bank, "tresk", "--facts", FACTS["tresk"][0].id, "--quiet"]) == 2
+    captured = capsys.readouterr()
+    assert "still told by velka: At Tresk, who cooks?" in captured.out
+    assert f"the bank still tells {FACTS['tresk'][0].id}" in captured.err
