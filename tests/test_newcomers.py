@@ -1,4 +1,4 @@
-"""Twelve facts of three wordings, as a small firm would write them: three invented sets, asked in other words. Slow: `real`."""
+"""Twelve or so facts of three wordings, as a small firm would write them: four invented sets, in other words. Slow: `real`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.real
 SETS = Path(__file__).parent / "newcomers"
 
 
-@pytest.mark.parametrize("name", ["boatyard", "practice", "school"])
+@pytest.mark.parametrize("name", ["boatyard", "practice", "school", "bikes"])
 def test_few_facts_of_three_wordings_are_answered_in_other_words(name, tmp_path):
     bank = build([SETS / name], out=tmp_path / "bank", quiet=True)
     for memory in bank:
