@@ -116,3 +116,14 @@ def test_of_many_the_first_are_shown_and_the_rest_counted():
     one = Contradiction(topic="t", kind="same", wording="Who?", answer="A", other_answer="B", memory="m")
     assert len(lines([one] * 20)) == 20
     assert lines([one] * 1300)[20] == "contradictions: 1,280 more, which --json lists"
+
+
+def test_cells_of_one_table_contradict_nothing(encoder):
+    def cell(column, value, source):
+        return Fact("staff", f"What is the {column} of Ada Quill?", value, (f"Ada Quill's {column}?",), source=source)
+
+    title, role = ("job title", "smith"), ("job", "baker")
+    one = embedded("staff", [cell(*title, "staff.csv, line 2"), cell(*role, "staff.csv, line 2")], encoder)
+    assert near(one, []) == []
+    two = embedded("staff", [cell(*title, "staff.csv, line 2"), cell(*role, "other.csv, line 2")], encoder)
+    assert len(near(two, [])) == 1
