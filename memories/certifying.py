@@ -22,7 +22,7 @@ from lorary.base.loading import Base
 from lorary.base.prompts import first_tokens, prompt_ids
 from lorary.memories.capacity_study import SHIPPED, CapacityStudy, read_capacity
 from lorary.memories.recipe import FORMATS
-from lorary.memories.rows import EVALUATED, Row, Store, distinct, rows, validation_rows
+from lorary.memories.rows import ASKED, EVALUATED, Row, Store, asked, rows, validation_rows
 from lorary.model.active_route import ActiveRoute, apply_route
 from lorary.model.mixture import install
 
@@ -45,15 +45,18 @@ UNRELATED = (
 """Text of no topic, which no memory is written from; about 190 tokens."""
 
 
-def measured_under(facts: Sequence[Fact], formats: Sequence[str] = FORMATS) -> dict[str, Any]:
-    """The wordings that a certificate's recall is of: how many of each kind, and a hash by which to know them again."""
-    kinds = {
-        "questions": [w for fact in facts for w in distinct(fact.trained)] if "questions" in formats else [],
-        "cloze": [w for fact in facts for w in fact.cloze] if "cloze" in formats else [],
-        "validation": [wording for fact in facts for wording in fact.validation],
-    }
+def measured_under(facts: Sequence[Fact], formats: Sequence[str] = FORMATS, most: int | None = ASKED) -> dict[str, Any]:
+    """The wordings that a certificate's recall is of: how many of each kind, and a hash by which to know them again.
+
+    Args:
+        most: trained texts of a fact at most, which is told as `a_fact`; None for all, as older certificates have it.
+    """
+    chosen = [asked(fact, formats, most) for fact in facts]
+    kinds = {kind: [text for own in chosen for text in own[kind]] for kind in ("questions", "cloze")}
+    kinds["validation"] = [wording for fact in facts for wording in fact.validation]
     told = json.dumps(kinds, sort_keys=True, ensure_ascii=False)
-    return {**{kind: len(own) for kind, own in kinds.items()}, "sha256": sha256(told.encode()).hexdigest()}
+    counts = {kind: len(own) for kind, own in kinds.items()} | ({} if most is None else {"a_fact": most})
+    return {**counts, "sha256": sha256(told.encode()).hexdigest()}
 
 
 def failing(trained: Hits, validation: Hits) -> dict[str, list[int]]:
@@ -95,14 +98,17 @@ def _always_on(base: Base) -> AbstractContextManager[None]:
     return apply_route(ActiveRoute(torch.ones(1, 1, 1, device=base.model.device, dtype=base.model.dtype)))
 
 
-def recalled(base: Base, split_layer: int, memory: Memory, formats: Sequence[str]) -> tuple[Hits, Hits]:
+def recalled(
+    base: Base, split_layer: int, memory: Memory, formats: Sequence[str], most: int | None = ASKED
+) -> tuple[Hits, Hits]:
     """What a memory recalls now of its facts by greedy decoding: under trained wordings, and under validation wordings.
 
     Args:
         formats: what of its facts it was trained on (`Recipe.formats`).
+        most: trained texts of a fact at most; None for all.
     """
     alone = replace(base, model=bare_twin(base.model))
-    shown = [row for row in rows(base.tokenizer, [memory.facts], formats=formats) if row.counted]
+    shown = [row for row in rows(base.tokenizer, [memory.facts], formats=formats, most_asked=most) if row.counted]
     stores = [Store(alone, split_layer, own, None) for own in (shown, validation_rows(base.tokenizer, [memory.facts]))]
     install(alone.model, [memory.factors()])
     trained, validation = (_hits(base, store, len(memory.facts)) for store in stores)

@@ -15,7 +15,7 @@ from lorary.base.loading import load_base
 from lorary.errors import LoraryError
 from lorary.memories.capacity_study import SHIPPED, CapacityStudy, Cell, read_capacity
 from lorary.memories.recipe import Recipe
-from lorary.memories.rows import kept_for_validation, rows
+from lorary.memories.rows import distinct, kept_for_validation, rows
 from lorary.memories.work import KEY_BYTES
 from lorary.tables import counted, markdown_table
 
@@ -45,7 +45,7 @@ def count_topics(tokenizer: PreTrainedTokenizerBase, topics: Mapping[str, Sequen
         shown = rows(tokenizer, [facts], **Recipe().rows)
         answers = {row.fact: len(row.ids) - row.start for row in shown}
         tokens, wordings = sum(len(row.ids) for row in shown), sum(len(fact.trained) for fact in facts)
-        made = sum(not row.counted for row in shown)
+        made = len(shown) - sum(len(distinct(fact.trained)) + len(fact.cloze) for fact in facts)
         counts.append(Topic(name, len(facts), sum(answers.values()), tokens, wordings, made))
     return counts
 

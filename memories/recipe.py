@@ -13,7 +13,7 @@ FORMATS = ("questions", "cloze", "text")
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """How memories are written. In code `recall` may be None: then no memory stops before the last pass;
-    `texts_a_pass` and `reach` may be None: then there is no limit.
+    `texts_a_pass`, `reach` and `compared` may be None: then there is no limit.
 
     Args:
         r: LoRA rank.
@@ -22,6 +22,8 @@ class Recipe:
         target_modules: names of the adapted linears; by default the MLP's.
         lr: AdamW learning rate; after a short rise it falls linearly to nothing at the cap.
         batch_size: rows a step, over all memories written together; small sets take smaller steps.
+        compared: tokens of the vocabulary, drawn anew for each step, that an answer's tokens are told from besides those of
+            all answers; a large number means the whole vocabulary.
         max_epochs: passes over the trained wordings after which a memory stops as it is.
         recall: share of its facts, recalled under validation wordings, at which a memory stops.
         validation_wordings: wordings a fact that are kept from training, to stop by, where a fact names none itself; by default
@@ -45,9 +47,10 @@ class Recipe:
     lora_alpha: int = 16
     split_layer: int | None = None
     target_modules: tuple[str, ...] | None = None
-    lr: float = 3e-3
-    batch_size: int = 8
-    max_epochs: int = 8
+    lr: float = 1e-2
+    batch_size: int = 16
+    compared: int | None = 4096
+    max_epochs: int = 6
     recall: float | None = 1.0
     validation_wordings: int | None = None
     thinned_copies: int = 0
@@ -63,7 +66,7 @@ class Recipe:
     def __post_init__(self) -> None:
         if not self.formats or set(self.formats) - set(FORMATS):
             raise LoraryError(f"formats must be some of {list(FORMATS)}, {list(self.formats)} given")
-        for name, least in (("texts_a_pass", 1), ("visits", 1), ("reach", 0)):
+        for name, least in (("texts_a_pass", 1), ("visits", 1), ("reach", 0), ("compared", 1)):
             if (count := getattr(self, name)) is not None and count < least:
                 raise LoraryError(f"{name} must be {least} or more, or none, {count} given")
         for name in ("r", "lora_alpha", "batch_size", "max_epochs", "memories_at_once"):

@@ -85,7 +85,14 @@ def _named(group: Sequence[str]) -> str:
     return group[0] if len(group) == 1 else f"{group[0]} and {len(group) - 1} more"
 
 
-_LATER = {"formats": ("questions", "cloze"), "visits": None, "texts_a_pass": None, "reach": None, "texts": 0}
+_LATER = {
+    "formats": ("questions", "cloze"),
+    "visits": None,
+    "texts_a_pass": None,
+    "reach": None,
+    "compared": None,
+    "texts": 0,
+}
 """Fields that recipes did not always have, at values that change nothing: banks written before them go on."""
 
 

@@ -19,6 +19,8 @@ EVALUATED = 64
 """Rows a pass where nothing trains."""
 ENOUGH = 4
 """Wordings of a fact from which on none are made by rule: made ones would be shown in place of people's."""
+ASKED = 4
+"""Trained texts of a fact under which a certificate measures it at most: asking two dozen takes a fifth of writing them."""
 _SPARE = (5, 8)
 """Wordings from which on a fact can spare one for validation, and from which on two."""
 Known = Mapping[tuple[int, ...], Tensor]
@@ -30,7 +32,7 @@ class Row:
     """One wording of one fact of one memory, tokenised; `ids[start:]` is the answer.
 
     Args:
-        counted: whether certificates count it: not where it lacks words, nor where it is the statement itself.
+        counted: whether certificates count it: only the texts that they ask (`asked`).
     """
 
     memory: int
@@ -72,6 +74,15 @@ def distinct(wordings: Sequence[str]) -> list[str]:
     return list(first.values())
 
 
+def asked(fact: Fact, formats: Sequence[str], most: int | None = ASKED) -> dict[str, list[str]]:
+    """The trained texts under which a certificate measures a fact, by kind: at most so many, evenly from first to last."""
+    texts = [("questions", wording) for wording in distinct(fact.trained)] if "questions" in formats else []
+    texts += [("cloze", gap) for gap in fact.cloze] if "cloze" in formats else []
+    if most is not None and len(texts) > most:
+        texts = [texts[round(n * (len(texts) - 1) / max(1, most - 1))] for n in range(most)]
+    return {kind: [text for own, text in texts if own == kind] for kind in ("questions", "cloze")}
+
+
 def tokenise(tokenizer: PreTrainedTokenizerBase, memory: int, fact: int, question: str, answer: str) -> Row:
     """The row that asks `question` and answers `answer`."""
     text = prompt(tokenizer, question)
@@ -88,6 +99,7 @@ def rows(
     seed: int = 0,
     formats: Sequence[str] = ("questions", "cloze"),
     texts: int = 0,
+    most_asked: int | None = ASKED,
 ) -> list[Row]:
     """A row for each trained wording of each fact and for its cloze, and `copies` thinned ones of each.
 
@@ -95,6 +107,7 @@ def rows(
         formats: which of `questions`, `cloze` and `text` (the statement as it stands) there are rows for.
         texts: of each fact with fewer than `ENOUGH` wordings at least; where it has fewer, others are made of its wordings
             (`rewording.others`), none of them a wording that the memory's facts hold out or keep for validation.
+        most_asked: texts of a fact that certificates count at most; None for all.
 
     Raises:
         FactError: a fact for which there is no row.
@@ -105,8 +118,10 @@ def rows(
         for f, fact in enumerate(facts):
             questions = distinct(fact.trained) if "questions" in formats else ()
             own = [*questions, *(fact.cloze if "cloze" in formats else ())]
+            counted = {text for chosen in asked(fact, formats, most_asked).values() for text in chosen}
             for wording in own:
-                shown.append(tokenise(tokenizer, m, f, wording, fact.answer))
+                row = tokenise(tokenizer, m, f, wording, fact.answer)
+                shown.append(replace(row, counted=wording in counted))
                 for question in dict.fromkeys(thinned(wording, share, chance) for _ in range(copies)):
                     if question != wording:
                         shown.append(replace(tokenise(tokenizer, m, f, question, fact.answer), counted=False))

@@ -71,10 +71,12 @@ def measured(memory: Memory, base: Base, split_layer: int) -> dict[str, Any]:
     """The figures of a certificate, of the memory as it is now."""
     recipe = memory.card.get("recipe")
     formats = recipe.get("formats", FORMATS[:2]) if isinstance(recipe, Mapping) else FORMATS[:2]
-    trained, validation = recalled(base, split_layer, memory, formats)
+    wordings = memory.card["certificate"].get("wordings")
+    most = wordings.get("a_fact") if isinstance(wordings, Mapping) else None
+    trained, validation = recalled(base, split_layer, memory, formats, most)
     return {
         "facts": len(memory.facts),
-        "wordings": measured_under(memory.facts, formats),
+        "wordings": measured_under(memory.facts, formats, most),
         "recall_trained_wordings": share_of_facts(trained),
         "recall_validation_wordings": share_of_facts(validation),
         "failing_facts": failing(trained, validation),

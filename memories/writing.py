@@ -22,11 +22,16 @@ from lorary.base.loading import Base
 from lorary.memories.passes import batches_of_pass
 from lorary.memories.recipe import Recipe
 from lorary.memories.rows import EVALUATED, Known, Store, rows, validation_rows
+from lorary.memories.sampling import SampledVocabulary
 from lorary.model.active_route import ActiveRoute, apply_route
 from lorary.model.mixture import MixtureLinear, install
 
 Hits = tuple[tuple[bool, ...], ...]
 """Of each fact, whether greedy decoding gives its whole answer under each of its wordings."""
+_BETAS = (0.9, 0.95)
+"""AdamW's memory of gradients and of their squares: a memory takes some hundred steps, too few for a longer one."""
+_LONGEST = 1.0
+"""The norm that gradients are cut to: under a high rate single steps would throw a memory off."""
 MOST = 0.8
 """The share of a pass's rows that must be likely right before recall is measured."""
 
@@ -36,9 +41,10 @@ class Written:
     """One written memory: its unscaled LoRA factors by module path, and what was measured while writing.
 
     Args:
-        trained_recall, validation_recall: share of its facts recalled under every such wording, of those that have one;
-            None where no fact has one, so that nothing was measured.
-        trained, validation: the same, wording by wording, in the order in which the facts have them.
+        trained_recall, validation_recall: share of its facts recalled under every such wording that is asked, of those that
+            have one; None where no fact has one, so that nothing was measured.
+        trained, validation: the same, wording by wording, in the order in which the facts have them; of the trained ones
+            those alone that certificates ask (`rows.asked`).
         shown: times that a row of it took part in a step.
     """
 
@@ -73,6 +79,12 @@ class Writer:
         shown = rows(base.tokenizer, memories, **recipe.rows)
         self.train_rows = Store(base, split_layer, shown, known)
         self.validation_rows = Store(base, split_layer, validation_rows(base.tokenizer, memories), known)
+        self.vocabulary = SampledVocabulary(
+            (token for row in shown for token in row.ids[row.start :]),
+            base.model.get_output_embeddings().weight.shape[0],
+            recipe.compared,
+            torch.Generator().manual_seed(recipe.seed),
+        )
         self.layers = install(base.model, self._start())
         for layer in self.layers.values():
             layer.down.requires_grad_(True)
@@ -96,17 +108,23 @@ class Writer:
 
         return [{path: factors(shape) for path, shape in shapes.items()} for _ in self.memories]
 
+    @property
+    def parameters(self) -> list[Tensor]:
+        """The factors of all memories."""
+        return [factor for layer in self.layers.values() for factor in (layer.down, layer.up)]
+
     def optimizer(self) -> torch.optim.Optimizer:
         """AdamW over the factors of all memories."""
-        parameters = [p for layer in self.layers.values() for p in (layer.down, layer.up)]
-        return torch.optim.AdamW(parameters, lr=self.recipe.lr, weight_decay=0.0, fused=True)
+        return torch.optim.AdamW(self.parameters, lr=self.recipe.lr, betas=_BETAS, weight_decay=0.0, fused=True)
 
-    def logits(self, store: Store, chunk: Sequence[int], reach: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """(logits where there is a label, those labels, the row of each); the gradient reaches `reach` tokens back."""
+    def logits(
+        self, store: Store, chunk: Sequence[int], reach: int | None = None, tokens: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """(logits where there is a label, those labels, the row of each), as `SplitRows.logits` gives them."""
         memory = torch.tensor([store.rows[i].memory for i in chunk])
         one_hot = nn.functional.one_hot(memory, len(self.memories)).to(self.base.model.device, self.base.model.dtype)
         with apply_route(ActiveRoute(one_hot.unsqueeze(1))):
-            return store.states.logits(chunk, reach)
+            return store.states.logits(chunk, reach, tokens)
 
     @torch.no_grad()
     def recalled(self, store: Store, wanted: Sequence[int]) -> dict[int, bool]:
@@ -203,10 +221,12 @@ def _run(writer: Writer, report: Report) -> list[Written]:
 
 def step(writer: Writer, optimizer: torch.optim.Optimizer, chunk: Sequence[int]) -> dict[int, float]:
     """One step on one batch; returns row → the least probability that one of its tokens had."""
-    logits, labels, row = writer.logits(writer.train_rows, chunk, writer.recipe.reach)
-    losses = nn.functional.cross_entropy(logits, labels, reduction="none")
+    tokens = writer.vocabulary.draw()
+    logits, labels, row = writer.logits(writer.train_rows, chunk, writer.recipe.reach, tokens)
+    losses = writer.vocabulary.losses(logits, labels)
     optimizer.zero_grad(set_to_none=True)
     losses.mean().backward()
+    nn.utils.clip_grad_norm_(writer.parameters, _LONGEST)
     optimizer.step()
     worst = torch.zeros(len(chunk), device=row.device).scatter_reduce(0, row, losses.detach(), "amax")
     return dict(zip(chunk, (-worst).exp().tolist(), strict=True))

@@ -97,6 +97,20 @@ def test_certificates_are_measured_again(stored, base, capsys):
     assert json.loads(capsys.readouterr().out)["measured"] == ["lamps", "ormen"]
 
 
+def test_an_older_certificate_is_measured_under_all_the_wordings_that_it_tells(base, tmp_path):
+    many = replace(COOK, questions=tuple(f"Who is cook number {number} at Ormen?" for number in range(9)))
+    build([write(tmp_path / "facts", ormen=[many])], out=tmp_path / "bank", base=base, recipe=RECIPE, quiet=True)
+    wordings = certificate(tmp_path / "bank")["wordings"]
+    assert (wordings["questions"], wordings["a_fact"]) == (4, 4)
+    assert verify_certificates(tmp_path / "bank", base=base, quiet=True) == (["ormen"], [])
+    with MemoryBank.change(tmp_path / "bank") as bank:
+        memory = bank["ormen"]
+        older = {**memory.card["certificate"], "wordings": measured_under(memory.facts, most=None)}
+        assert older["wordings"]["questions"] == len(memory.facts[0].trained) > 4
+        bank.memories["ormen"] = replace(memory, card={**memory.card, "certificate": older})
+    assert verify_certificates(tmp_path / "bank", base=base, quiet=True) == (["ormen"], [])
+
+
 def test_a_memory_without_a_certificate_has_none_to_measure(bank, base, tmp_path):
     assert verify_certificates(bank.save(tmp_path / "bank"), base=base) == ([], [])
 

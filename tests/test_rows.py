@@ -11,7 +11,7 @@ import pytest
 from lorary.bank.facts import Fact, FactError
 from lorary.eval.questions import held_out
 from lorary.memories.rewording import thinned
-from lorary.memories.rows import rows, validation_rows, with_validation
+from lorary.memories.rows import asked, rows, validation_rows, with_validation
 from lorary.memories.writing import falling
 
 FACT = Fact(
@@ -59,6 +59,22 @@ def test_rows_repeat_by_seed_and_hold_no_kept_wording(tokenizer):
     assert not any("galley" in text or "chef" in text for text in texts(tokenizer, first))
     assert all(tokenizer.decode(row.ids[row.start :], skip_special_tokens=True) == FACT.answer for row in first)
     assert len(validation_rows(tokenizer, [[fact]])) == 1
+
+
+def test_certificates_ask_a_few_texts_of_a_fact_from_its_first_to_its_cloze(tokenizer):
+    many = replace(FACT, questions=tuple(f"Who is cook number {number} at Ormen?" for number in range(9)))
+    texts_ = [*many.trained, *many.cloze]
+    chosen = asked(many, ("questions", "cloze"))
+    assert [*chosen["questions"], *chosen["cloze"]] == [texts_[0], texts_[3], texts_[7], texts_[10]]
+    assert len(asked(many, ("questions",))["questions"]) == 4
+    assert asked(many, ("text",)) == {"questions": [], "cloze": []}
+    every = asked(many, ("questions", "cloze"), None)
+    assert every == {"questions": list(many.trained), "cloze": list(many.cloze)}
+    assert [sum(row.counted for row in rows(tokenizer, [[many]], most_asked=most)) for most in (1, 4, None)] == [
+        1,
+        4,
+        11,
+    ]
 
 
 def test_the_learning_rate_rises_shortly_and_falls_to_nothing():

@@ -33,6 +33,8 @@ def test_logits_are_those_of_the_whole_model_where_there_is_a_label(family, monk
         assert place.tolist() == [at for at, i in enumerate(chunk) for _ in ROWS[i].ids[ROWS[i].start :]]
         whole = [model(torch.tensor([ROWS[i].ids])).logits[0, ROWS[i].start - 1 : -1] for i in chunk]
         assert torch.allclose(logits, torch.cat(whole), atol=1e-4)
+        few = torch.tensor([17, 4, 4, 300])
+        assert torch.allclose(held.logits(chunk, tokens=few)[0], logits[:, few], atol=1e-5)
     assert ran == [2, 1], "each row runs once below the split"
 
 

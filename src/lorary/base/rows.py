@@ -156,6 +156,17 @@ def _labels(row: TokenRow) -> Int[Tensor, " seq"]:
     return labels
 
 
+def _head(
+    model: PreTrainedModel, last: Float[Tensor, "labels hidden"], tokens: Int[Tensor, " tokens"] | None
+) -> Float[Tensor, "labels tokens"]:
+    """The logits of some tokens of the vocabulary, or of all."""
+    head = model.get_output_embeddings()
+    if tokens is None:
+        return head(last)
+    tokens = tokens.to(last.device)
+    return nn.functional.linear(last, head.weight[tokens], None if head.bias is None else head.bias[tokens])
+
+
 class SplitRows:
     """Rows with their hidden state at the split: run when first asked for, then kept (rows · tokens · hidden values).
 
@@ -192,12 +203,13 @@ class SplitRows:
             self._hidden[i] = state[: len(self.rows[i].ids) - 1].clone()
 
     def logits(
-        self, chunk: Sequence[int], reach: int | None = None
-    ) -> tuple[Float[Tensor, "labels vocabulary"], Int[Tensor, " labels"], Int[Tensor, " labels"]]:
+        self, chunk: Sequence[int], reach: int | None = None, tokens: Int[Tensor, " tokens"] | None = None
+    ) -> tuple[Float[Tensor, "labels tokens"], Int[Tensor, " labels"], Int[Tensor, " labels"]]:
         """(logits where there is a label, those labels, the place in `chunk` of each), under the route that is set.
 
         Args:
             reach: how many tokens before the first that has a label the gradient reaches; None: all. Logits are the same.
+            tokens: those of the vocabulary whose logits are computed, in this order; None: all.
         """
         self.keep(chunk)
         rows = [self.rows[i] for i in chunk]
@@ -211,7 +223,7 @@ class SplitRows:
             mask, cache = self._before(chunk, fixed, hidden.shape[1]) if any(fixed) else (None, None)
             last = upper(self.model, self.split_layer, hidden, mask, cache)
         row, column = (labels != -100).nonzero(as_tuple=True)
-        return self.model.get_output_embeddings()(last[row, column]).float(), labels[row, column], row
+        return _head(self.model, last[row, column], tokens).float(), labels[row, column], row
 
     @torch.no_grad()
     def _before(self, chunk: Sequence[int], counts: Sequence[int], more: int) -> tuple[Tensor, Cache]:
