@@ -184,6 +184,9 @@ def test_the_demo_prints_one_screen_and_reuses_what_stands(composite, run, tmp_p
     command += ["--samples", str(folder / "facts")]
     first = subprocess.run(command, capture_output=True, text=True)
     assert first.returncode == 0, first.stderr
+    facts = next(iter(FACTS.values()))  # of the file whose name comes first, if it is this one
+    asked = first.stdout.index("(The fact says: ")
+    assert asked < first.stdout.index("composite: "), "the first answer comes before the router is trained"
     screen = first.stdout[first.stdout.index("composite: ") :].split("\n", 1)[1]
     assert "| --- |" not in first.stdout, "the report is in report.md"
     assert (out / "report.md").is_file()
@@ -192,7 +195,21 @@ def test_the_demo_prints_one_screen_and_reuses_what_stands(composite, run, tmp_p
     (out / ".recall").write_text("[")  # a note that a crash cut off: the step runs again
     second = subprocess.run(command, capture_output=True, text=True)
     assert second.returncode == 0, second.stderr
+    assert "first: reused" in second.stderr
     assert "build: reused" in second.stderr
     assert "train_router: reused" in second.stderr
     assert "recall: reused" not in second.stderr
     assert second.stdout == screen
+
+
+def test_a_bank_answers_before_its_router_is_trained(composite, run, capsys):
+    folder, _ = run
+    place = ["--base", str(folder / "base")]
+    assert main(["ask", str(folder / "bank"), "What is the airlock code of Velka?", "--no-lookup", "--json", *place]) == 0
+    printed = capsys.readouterr()
+    told = json.loads(printed.out)
+    assert (told["answer"], told["route"]["memories"]) == ("9020", ["velka"])
+    assert "lorary: warning: " in printed.err
+    assert f"`lorary train-router {folder / 'bank'} --out COMPOSITE` trains one" in printed.err
+    assert main(["ask", str(composite), "What is the airlock code of Velka?", *place]) == 0
+    assert capsys.readouterr().err == ""

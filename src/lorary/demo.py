@@ -1,29 +1,35 @@
-"""The demo: the four commands on the shipped topics, each in a process of its own, then five questions."""
+"""The demo: one memory and its first answer, then the commands on all shipped topics, each in a process of its own."""
 
 from __future__ import annotations
 
 import json
 import resource
+import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-STEPS = ("build", "train_router", "recall")
+from lorary.bank.facts import Fact, read_facts
+from lorary.bank.files import MANIFEST
+
+STEPS = ("first", "build", "train_router", "recall")
 
 
 def demo(out: str | Path = "runs/demo", *, fresh: bool = False, samples: Path, base: str | None = None) -> None:
-    """Writes the sample memories, trains a gate, loads the composite in a new process and scores it.
+    """Writes one memory and asks it a question, then writes the others, trains a gate, and scores the composite.
 
     What stands already is reused: memories by their facts and recipe, the gate by the bank, the scores by the
     composite.
 
     Args:
+        fresh: reuse nothing; the bank of an earlier run is deleted.
         samples: folder of the facts.
         base: another base than the default.
     """
@@ -33,33 +39,29 @@ def demo(out: str | Path = "runs/demo", *, fresh: bool = False, samples: Path, b
     stamps = {name: _stamp(out / f".{name}") for name in STEPS}
     seconds = {name: stamp["seconds"] for name, stamp in stamps.items() if stamp}
 
-    def step(name: str, stamp: Callable[[], str], *command: str) -> None:
+    def step(name: str, stamp: Callable[[], str], *works: Callable[[], None]) -> None:
         if not fresh and (kept := stamps[name]) and kept["stamp"] == stamp():
             console.print(f"{name}: reused, in {seconds[name]:.0f} s when it ran (--fresh does it anew)")
             return
         start = time.perf_counter()
-        _run(*command)
+        for work in works:
+            work()
         seconds[name] = round(time.perf_counter() - start, 1)
         (out / f".{name}").write_text(json.dumps({"stamp": stamp(), "seconds": seconds[name]}))
 
     out.mkdir(parents=True, exist_ok=True)
     chosen = ["--base", base] if base else []
-    again = ["--fresh"] if fresh else []
-    sources = sorted(samples.glob("*.jsonl"))
-    step(
-        "build", lambda: _hash(*sources, bank / "bank.json"), "build", str(samples), "--out", str(bank), *chosen, *again
-    )
-    gate = composite / "model.safetensors"
-    step("train_router", lambda: _hash(bank / "bank.json", gate), "train-router", str(bank), "--out", str(composite))
-    step(
-        "recall",
-        lambda: _hash(gate, out / "predictions.jsonl"),
-        "recall",
-        str(composite),
-        "--out",
-        str(out),
-        "--replace",
-    )
+    if fresh and (bank / MANIFEST).is_file():
+        shutil.rmtree(bank)
+    sources, gate = sorted(samples.glob("*.jsonl")), composite / "model.safetensors"
+    build = partial(_run, "build", "--out", str(bank), *chosen)
+    train = partial(_run, "train-router", str(bank), "--out", str(composite))
+    recall = partial(_run, "recall", str(composite), "--out", str(out), "--replace")
+    ask = partial(_ask, bank, next(iter(read_facts(sources[0]))), chosen)
+    step("first", lambda: _hash(sources[0]), partial(build, str(sources[0])), ask)
+    step("build", lambda: _hash(*sources, bank / MANIFEST), partial(build, str(samples)))
+    step("train_router", lambda: _hash(bank / MANIFEST, gate), train)
+    step("recall", lambda: _hash(gate, out / "predictions.jsonl"), recall)
     total = round(sum(seconds[name] for name in STEPS), 1)
     peak = round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024)
     totals = json.dumps({"seconds": {**seconds, "total": total}, "peak_rss_mib": peak})
@@ -67,6 +69,13 @@ def demo(out: str | Path = "runs/demo", *, fresh: bool = False, samples: Path, b
     console.print(
         f"this run took {time.perf_counter() - began:.0f} s; see {out / 'report.md'} and {out / 'results.json'}"
     )
+
+
+def _ask(bank: Path, fact: Fact, chosen: Sequence[str]) -> None:
+    """Asks a bank for a fact by its memory alone, in a wording that nothing trained on where the fact has one."""
+    question = (*fact.held_out, fact.question)[0]
+    print(f"{question} (The fact says: {fact.answer}.)", flush=True)
+    _run("ask", str(bank), question, "--no-lookup", *chosen)
 
 
 def _run(*command: str) -> None:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from lorary.routing.policy import Policy
 
 
+_COMPOSITE = "folder of the composite, or of a bank whose router is not trained yet"
+
+
 def _add_answering(parser: Options) -> None:
     parser.add_argument("--base", metavar="NAME", help="where the base is, if not where the composite says")
     parser.add_argument("--max-new-tokens", metavar="N", type=int, default=32, help="length of the longest answer")
@@ -47,17 +50,19 @@ def _policy_changes(options: Any) -> dict[str, Any]:
 
 
 def _loaded(options: Any, changes: dict[str, Any]) -> tuple[LoraryForCausalLM, Policy]:
-    """(the composite, the policy to ask it under)."""
+    """(the composite, or that of a bank without a trained router; the policy to ask it under)."""
     from lorary.model.composite import load_composite
+    from lorary.model.untrained import is_bare_bank, load_untrained
 
-    model = load_composite(options.composite, **taken(options, "base"))
+    load = load_untrained if is_bare_bank(options.composite) else load_composite
+    model = load(options.composite, **taken(options, "base"))
     return model, replace(model.router.policy, **changes)
 
 
 def ask(argv: list[str]) -> None:
     """Asks a composite a question and prints its answer."""
     parser = Options("ask", "Asks a composite a question and prints the answer.", 'COMPOSITE "QUESTION"')
-    parser.add_argument("composite", metavar="COMPOSITE", help="folder of the composite")
+    parser.add_argument("composite", metavar="COMPOSITE", help=_COMPOSITE)
     parser.add_question("what to ask")
     parser.add_argument(
         "--trace",
@@ -145,7 +150,7 @@ def chat(argv: list[str]) -> None:
         "lines may come from a pipe.",
         "COMPOSITE",
     )
-    parser.add_argument("composite", metavar="COMPOSITE", help="folder of the composite")
+    parser.add_argument("composite", metavar="COMPOSITE", help=_COMPOSITE)
     _add_answering(parser)
     options = parser.parse_args(argv)
     changes = _policy_changes(options)

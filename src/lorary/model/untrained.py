@@ -1,0 +1,42 @@
+"""A bank that answers before its router is trained: a question goes by what the memories hold."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+from lorary.bank.bank import MemoryBank
+from lorary.bank.files import MANIFEST
+from lorary.base.loading import Base, load_base
+from lorary.errors import LoraryWarning
+from lorary.model.composite import assemble, is_composite
+from lorary.model.modeling import LoraryForCausalLM
+
+
+class UntrainedWarning(LoraryWarning):
+    """A bank answers without a trained router."""
+
+
+def is_bare_bank(folder: str | Path) -> bool:
+    """Whether `folder` holds a bank without a gate."""
+    return (Path(folder) / MANIFEST).is_file() and not is_composite(folder)
+
+
+def load_untrained(folder: str | Path, *, base: str | None = None) -> LoraryForCausalLM:
+    """The composite of a bank with an untrained gate. Warns (`UntrainedWarning`), because no threshold is calibrated.
+
+    Args:
+        base: another name for the base; its fingerprint is checked all the same.
+
+    Raises:
+        BankError, BaseError: the bank cannot be read, or the base is not the bank's.
+    """
+    bank = MemoryBank.load(folder)
+    warnings.warn(
+        f"{folder} holds a bank without a trained router: a question goes to the memory that it is nearest to, by thresholds "
+        f"that nothing calibrated; `lorary train-router {folder} --out COMPOSITE` trains one",
+        UntrainedWarning,
+        stacklevel=2,
+    )
+    loaded = load_base(base or bank.base, revision=bank.revision)
+    return assemble(bank, Base(bank.base, bank.revision, loaded.model, loaded.tokenizer))
