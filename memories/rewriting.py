@@ -89,7 +89,6 @@ _LATER = {
     "formats": ("questions", "cloze"),
     "visits": None,
     "texts_a_pass": None,
-    "reach": None,
     "compared": None,
     "texts": 0,
 }

@@ -117,14 +117,12 @@ class Writer:
         """AdamW over the factors of all memories."""
         return torch.optim.AdamW(self.parameters, lr=self.recipe.lr, betas=_BETAS, weight_decay=0.0, fused=True)
 
-    def logits(
-        self, store: Store, chunk: Sequence[int], reach: int | None = None, tokens: Tensor | None = None
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def logits(self, store: Store, chunk: Sequence[int], tokens: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """(logits where there is a label, those labels, the row of each), as `SplitRows.logits` gives them."""
         memory = torch.tensor([store.rows[i].memory for i in chunk])
         one_hot = nn.functional.one_hot(memory, len(self.memories)).to(self.base.model.device, self.base.model.dtype)
         with apply_route(ActiveRoute(one_hot.unsqueeze(1))):
-            return store.states.logits(chunk, reach, tokens)
+            return store.states.logits(chunk, tokens)
 
     @torch.no_grad()
     def recalled(self, store: Store, wanted: Sequence[int]) -> dict[int, bool]:
@@ -222,7 +220,7 @@ def _run(writer: Writer, report: Report) -> list[Written]:
 def step(writer: Writer, optimizer: torch.optim.Optimizer, chunk: Sequence[int]) -> dict[int, float]:
     """One step on one batch; returns row → the least probability that one of its tokens had."""
     tokens = writer.vocabulary.draw()
-    logits, labels, row = writer.logits(writer.train_rows, chunk, writer.recipe.reach, tokens)
+    logits, labels, row = writer.logits(writer.train_rows, chunk, tokens)
     losses = writer.vocabulary.losses(logits, labels)
     optimizer.zero_grad(set_to_none=True)
     losses.mean().backward()

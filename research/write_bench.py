@@ -38,7 +38,7 @@ from lorary.resume import REPORT, go_on, write_results
 from lorary.tables import counted
 
 STUDY, SCHEMA = "write-bench", 1
-BEFORE = Recipe(lr=3e-3, max_epochs=8, batch_size=8, texts=0, texts_a_pass=None, reach=None, compared=None)
+BEFORE = Recipe(lr=3e-3, max_epochs=8, batch_size=8, texts=0, texts_a_pass=None, compared=None)
 """What `lorary build` did before it was made fast."""
 Hits = list[bool]
 

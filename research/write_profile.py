@@ -76,7 +76,7 @@ def profile_of(base: Base, facts: Sequence[Fact], recipe: Recipe) -> dict[str, A
     tokens = sum(len(store.rows[i].ids) - 1 for chunk in chunks for i in chunk)
     parts = dict.fromkeys(("forward", "loss", "backward", "optimizer"), 0.0)
     for chunk in chunks:
-        (logits, labels, _), spent = _spent(lambda chunk=chunk: writer.logits(store, chunk, recipe.reach))  # type: ignore[misc]
+        (logits, labels, _), spent = _spent(lambda chunk=chunk: writer.logits(store, chunk))  # type: ignore[misc]
         parts["forward"] += spent
         loss, spent = _spent(lambda a=logits, b=labels: nn.functional.cross_entropy(a, b))  # type: ignore[misc]
         parts["loss"] += spent

@@ -184,7 +184,6 @@ def test_the_demo_prints_one_screen_and_reuses_what_stands(composite, run, tmp_p
     command += ["--samples", str(folder / "facts")]
     first = subprocess.run(command, capture_output=True, text=True)
     assert first.returncode == 0, first.stderr
-    facts = next(iter(FACTS.values()))  # of the file whose name comes first, if it is this one
     asked = first.stdout.index("(The fact says: ")
     assert asked < first.stdout.index("composite: "), "the first answer comes before the router is trained"
     screen = first.stdout[first.stdout.index("composite: ") :].split("\n", 1)[1]
@@ -205,7 +204,9 @@ def test_the_demo_prints_one_screen_and_reuses_what_stands(composite, run, tmp_p
 def test_a_bank_answers_before_its_router_is_trained(composite, run, capsys):
     folder, _ = run
     place = ["--base", str(folder / "base")]
-    assert main(["ask", str(folder / "bank"), "What is the airlock code of Velka?", "--no-lookup", "--json", *place]) == 0
+    assert (
+        main(["ask", str(folder / "bank"), "What is the airlock code of Velka?", "--no-lookup", "--json", *place]) == 0
+    )
     printed = capsys.readouterr()
     told = json.loads(printed.out)
     assert (told["answer"], told["route"]["memories"]) == ("9020", ["velka"])

@@ -37,7 +37,7 @@ def test_the_work_is_that_of_the_rows(base):
     mean = sum(len(row.ids) - 1 for row in trained) / len(trained)
     assert work.shown == pytest.approx(48 * 2 * 3 * mean, rel=0.01)
     assert sum(made.shown for made in write(base, [facts], recipe, 1)) == 48 * 2 * 3
-    assert work.step == 6, "sixteen steps a pass of 96 texts"
+    assert work.step == 3, "some thirty steps a pass of 96 texts"
     few = work_of(base, MEMORIES, recipe)
     rows_of_few = Writer(base, MEMORIES, recipe, 1).train_rows.rows
     assert few.shown > 2 * 6 * 3 * sum(len(row.ids) - 1 for row in rows_of_few) / len(rows_of_few), (

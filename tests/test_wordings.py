@@ -90,16 +90,16 @@ def test_settings_give_the_texts_that_their_names_tell(tokenizer):
 def test_a_fact_is_shown_as_often_whatever_its_texts(base, count):
     setting = Setting(name="", part="number", wordings=count)
     facts = [texts_of(fact, setting, 0, {}) for fact in FACTS]
-    recipe = recipe_of(replace(SMALL, exposures=48), setting, 0)
+    recipe = recipe_of(replace(SMALL, exposures=96), setting, 0)
     writer = Writer(base, [facts], recipe, 1)
     held = writer.train_rows.rows
     # Rows that are certain already are shown all the same.
     chunks = [_pass(writer, range(len(held)), dict.fromkeys(range(len(held)), 1.0), epoch) for epoch in (1, 2, 3, 4)]
     steps = Counter(len(chunk) for made in chunks for chunk in made)
-    assert steps == {2: 48, 1: 48}, "the steps are the same"
+    assert steps == {2: 96, 1: 96}, "the steps are the same"
     shown = Counter(i for made in chunks for chunk in made for i in chunk)
-    assert Counter(held[i].fact for i in shown.elements()) == {0: 48, 1: 48, 2: 48}
-    assert set(shown.values()) == {48 // count}
+    assert Counter(held[i].fact for i in shown.elements()) == {0: 96, 1: 96, 2: 96}
+    assert set(shown.values()) == {96 // count}
 
 
 def test_a_pass_shows_the_next_texts_of_each_fact_and_few_that_are_certain(base):
@@ -196,8 +196,8 @@ def test_banks_from_before_recipes_told_formats_go_on():
     assert written_from([FACTS[0]], Recipe(), "base") == source_of(Recipe(), "formats", "visits")
     other = Recipe(formats=("questions",))
     assert written_from([FACTS[0]], other, "base") == source_of(other, "visits")
-    whole = Recipe(texts_a_pass=None, reach=None)
-    assert written_from([FACTS[0]], whole, "base") == source_of(whole, "formats", "visits", "texts_a_pass", "reach")
+    whole = Recipe(texts_a_pass=None, compared=None)
+    assert written_from([FACTS[0]], whole, "base") == source_of(whole, "formats", "visits", "texts_a_pass", "compared")
 
 
 def test_a_recipe_of_unknown_formats_is_refused(tokenizer):

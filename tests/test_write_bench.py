@@ -104,4 +104,4 @@ def test_facts_without_held_out_wordings_and_senseless_settings_are_refused(base
         write_bench(tmp_path / "out", facts=[facts], base=base, quiet=True)
     with pytest.raises(StudyError, match="trainer_lrs must be above 0"):
         WriteBench(trainer_lrs=(0.0,))
-    assert (BEFORE.texts_a_pass, BEFORE.reach) == (None, None)
+    assert (BEFORE.texts_a_pass, BEFORE.compared) == (None, None)

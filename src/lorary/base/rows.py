@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
-from transformers.cache_utils import Cache, DynamicCache
+from transformers.cache_utils import Cache
 
 from lorary.base.layers import decoder_layers
 
@@ -93,35 +93,11 @@ def skipped(layers: list[nn.Module]) -> Iterator[None]:
 
 
 def upper(
-    model: PreTrainedModel,
-    split_layer: int,
-    hidden: Float[Tensor, "batch seq hidden"],
-    attention_mask: Int[Tensor, "batch seen_and_seq"] | None = None,
-    cache: Cache | None = None,
+    model: PreTrainedModel, split_layer: int, hidden: Float[Tensor, "batch seq hidden"]
 ) -> Float[Tensor, "batch seq hidden"]:
-    """The decoder's last hidden state, from the hidden state that enters `split_layer`.
-
-    Args:
-        attention_mask: of the tokens in the cache and of these; 0 for padding.
-        cache: a `cache_above` the split, with the tokens before these; gets these, too.
-    """
-    options: dict[str, Any] = {"use_cache": cache is not None, "past_key_values": cache}
-    if attention_mask is not None:
-        places = positions(attention_mask)[:, -hidden.shape[1] :]
-        options |= {"attention_mask": attention_mask, "position_ids": places}
+    """The decoder's last hidden state, from the hidden state that enters `split_layer`."""
     with skipped(list(decoder_layers(model)[:split_layer])):
-        return model.get_decoder()(inputs_embeds=hidden, **options).last_hidden_state
-
-
-def cache_above(model: PreTrainedModel, split_layer: int) -> DynamicCache:
-    """An empty cache for the layers above the split.
-
-    Masks are sized by the first layer of a kind, full or sliding, which may lie below: each layer below is one above.
-    """
-    cache = DynamicCache(config=model.config)
-    above = {type(layer): layer for layer in reversed(cache.layers[split_layer:])}
-    cache.layers[:split_layer] = [above.get(type(layer), layer) for layer in cache.layers[:split_layer]]
-    return cache
+        return model.get_decoder()(inputs_embeds=hidden, use_cache=False).last_hidden_state
 
 
 @runtime_checkable
@@ -144,16 +120,10 @@ def pad(batch: Sequence[TokenRow], pad_id: int) -> tuple[Int[Tensor, "batch seq"
     ids = torch.full((len(batch), width), pad_id)
     labels = torch.full((len(batch), width), -100)
     for i, row in enumerate(batch):
-        ids[i, : len(row.ids) - 1] = torch.tensor(row.ids[:-1])
-        labels[i, : len(row.ids) - 1] = _labels(row)
+        known = torch.tensor(row.ids)
+        ids[i, : len(known) - 1] = known[:-1]
+        labels[i, row.start - 1 : len(known) - 1] = known[row.start :]
     return ids, labels
-
-
-def _labels(row: TokenRow) -> Int[Tensor, " seq"]:
-    """The next token at each place but the last, where it is part of the answer, else -100."""
-    labels = torch.tensor(row.ids[1:])
-    labels[: row.start - 1] = -100
-    return labels
 
 
 def _head(
@@ -203,40 +173,18 @@ class SplitRows:
             self._hidden[i] = state[: len(self.rows[i].ids) - 1].clone()
 
     def logits(
-        self, chunk: Sequence[int], reach: int | None = None, tokens: Int[Tensor, " tokens"] | None = None
+        self, chunk: Sequence[int], tokens: Int[Tensor, " tokens"] | None = None
     ) -> tuple[Float[Tensor, "labels tokens"], Int[Tensor, " labels"], Int[Tensor, " labels"]]:
         """(logits where there is a label, those labels, the place in `chunk` of each), under the route that is set.
 
         Args:
-            reach: how many tokens before the first that has a label the gradient reaches; None: all. Logits are the same.
             tokens: those of the vocabulary whose logits are computed, in this order; None: all.
         """
         self.keep(chunk)
-        rows = [self.rows[i] for i in chunk]
-        fixed = [0 if reach is None else max(0, row.start - 1 - reach) for row in rows]
-        hidden = pad_sequence([self._hidden[i][n:] for i, n in zip(chunk, fixed, strict=True)], batch_first=True)
-        labels = pad_sequence(
-            [_labels(row)[n:] for row, n in zip(rows, fixed, strict=True)], batch_first=True, padding_value=-100
-        ).to(hidden.device)
+        hidden = pad_sequence([self._hidden[i] for i in chunk], batch_first=True)
+        labels = pad([self.rows[i] for i in chunk], self.pad_id)[1].to(hidden.device)
         # Rows are short: on a CPU the fused kernel's backward pass takes a sixth of a step, plain products almost none.
         with sdpa_kernel(SDPBackend.MATH):
-            mask, cache = self._before(chunk, fixed, hidden.shape[1]) if any(fixed) else (None, None)
-            last = upper(self.model, self.split_layer, hidden, mask, cache)
+            last = upper(self.model, self.split_layer, hidden)
         row, column = (labels != -100).nonzero(as_tuple=True)
         return _head(self.model, last[row, column], tokens).float(), labels[row, column], row
-
-    @torch.no_grad()
-    def _before(self, chunk: Sequence[int], counts: Sequence[int], more: int) -> tuple[Tensor, Cache]:
-        """(the attention mask of all tokens, a cache of the first so many of each row), padded on the left.
-
-        Of the last layer only keys and values are kept, so its MLP need not run.
-        """
-        first = [self._hidden[i][:n] for i, n in zip(chunk, counts, strict=True)]
-        hidden = pad_sequence(first, batch_first=True, padding_side="left")
-        width = hidden.shape[1]
-        seen = torch.arange(width, device=hidden.device) >= width - torch.tensor(counts, device=hidden.device)[:, None]
-        cache = cache_above(self.model, self.split_layer)
-        mlp = getattr(decoder_layers(self.model)[-1], "mlp", None)
-        with skipped([mlp] if isinstance(mlp, nn.Module) else []):
-            upper(self.model, self.split_layer, hidden, seen.long(), cache)
-        return nn.functional.pad(seen.long(), (0, more), value=1), cache
