@@ -213,7 +213,7 @@ def test_bytes_that_are_no_text_are_still_a_line_of_a_chat(composite, capsys, mo
     assert "bug" not in capsys.readouterr().err
 
 
-def test_a_bank_that_is_asked_is_told_what_to_train(composite, capsys, tmp_path):
+def test_a_bank_without_a_gate_that_is_to_route_is_told_what_to_train(composite, capsys, tmp_path):
     MemoryBank.load(composite).save(tmp_path / "bank")
-    assert main(["ask", str(tmp_path / "bank"), "Who?"]) == 2
+    assert main(["route", str(tmp_path / "bank"), "Who?"]) == 2
     assert "lorary train-router" in capsys.readouterr().err
