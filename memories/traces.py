@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 
@@ -15,6 +17,10 @@ from lorary.routing.encoder import Encoder
 
 _SAME = 0.9999
 """The cosine from which a row of a file is a text's embedding."""
+_NEAR = 1e-5
+"""How far two roundings of one embedding's number may lie apart."""
+_BY_CHANCE = 6
+"""Bytes of a text from which on a file of numbers does not hold it by chance: of fewer, a megabyte may hold any."""
 
 
 def texts_of(facts: Iterable[Fact], kept: Iterable[Memory] = ()) -> list[str]:
@@ -33,21 +39,56 @@ def _all(fact: Fact) -> list[str]:
 def traces(folder: str | Path, texts: Sequence[str], encoder: Encoder) -> dict[str, list[str]]:
     """The files under a folder that hold one of the texts, or its embedding → which texts each holds.
 
-    Every file is searched for the bytes of each text, as it is and as JSON writes it, and for those of its embedding; the
-    rows of safetensors files are compared with the embeddings besides.
+    Every file is searched for the bytes of each text, as it is and as JSON writes it, and for the fp32 numbers of its
+    embedding, which may differ in their last digits: other batches and machines round otherwise. The rows of safetensors
+    files are compared with the embeddings besides.
     """
     vectors = encoder.encode(list(texts)) if texts else torch.zeros(0, encoder.dimension)
-    patterns = [
-        {text.encode(), json.dumps(text)[1:-1].encode(), vector.numpy().tobytes()[:32]}
-        for text, vector in zip(texts, vectors, strict=True)
-    ]
+    patterns = [_pattern(text) for text in texts]
     found: dict[str, list[str]] = {}
     for file in sorted(path for path in Path(folder).rglob("*") if path.is_file()):
         content = file.read_bytes()
-        held = {text for text, own in zip(texts, patterns, strict=True) if any(pattern in content for pattern in own)}
-        held |= {texts[number] for number in _rows(file, vectors)}
+        shortest = 0 if _is_text(content) else _BY_CHANCE
+        held = {
+            text
+            for text, pattern in zip(texts, patterns, strict=True)
+            if len(text.encode()) >= shortest and pattern.search(content)
+        }
+        held |= {texts[number] for number in (*_rows(file, vectors), *_numbers(content, vectors))}
         if held:
             found[file.relative_to(folder).as_posix()] = [text for text in texts if text in held]
+    return found
+
+
+def _pattern(text: str) -> re.Pattern[bytes]:
+    """Finds a text, as it is or as JSON writes it; digits that a hash may hold are none of it."""
+    ways = b"|".join(re.escape(way) for way in {text.encode(), json.dumps(text)[1:-1].encode()})
+    alone = rb"(?<![0-9a-f])(?:%s)(?![0-9a-f])" if re.fullmatch("[0-9a-f]+", text) else rb"%s"
+    return re.compile(alone % ways)
+
+
+def _is_text(content: bytes) -> bool:
+    try:
+        content.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _numbers(content: bytes, vectors: torch.Tensor) -> set[int]:
+    """The numbers of the vectors that stand in some bytes as fp32 numbers, at any place."""
+    found = set[int]()
+    size = vectors.shape[1]
+    for offset in range(4):
+        count = (len(content) - offset) // 4
+        if count < size or not len(vectors):
+            continue
+        held = np.frombuffer(content, np.float32, count, offset)
+        for number, vector in enumerate(vectors.numpy()):
+            with np.errstate(invalid="ignore"):
+                starts = np.flatnonzero(np.abs(held[: count - size + 1] - vector[0]) < _NEAR)
+            if any(np.allclose(held[start : start + size], vector, rtol=0, atol=_NEAR) for start in starts):
+                found.add(number)
     return found
 
 

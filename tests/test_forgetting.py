@@ -118,10 +118,19 @@ def test_no_file_of_bank_or_composite_holds_a_trace(stations):
 
 def test_a_trace_of_an_embedding_is_found_in_any_file(tmp_path, encoder):
     vector = encoder.encode(["Who cooks at Ormen?"])
-    (tmp_path / "cache.bin").write_bytes(b"..." + vector.numpy().tobytes())
+    (tmp_path / "cache.bin").write_bytes(b"..." + (vector + 2e-6).numpy().tobytes())  # another machine's rounding
     (tmp_path / "notes.json").write_text(json.dumps({"asked": "Wo ist Ünters Haus?"}))
     held = traces(tmp_path, ["Who cooks at Ormen?", "Wo ist Ünters Haus?", "Else?"], encoder)
     assert held == {"cache.bin": ["Who cooks at Ormen?"], "notes.json": ["Wo ist Ünters Haus?"]}
+
+
+def test_a_trace_of_a_short_text_is_none_that_a_hash_or_numbers_hold_by_chance(tmp_path, encoder):
+    (tmp_path / "bank.json").write_text(json.dumps({"sha256": "0a4173ff", "code": "no"}))
+    (tmp_path / "adapter.bin").write_bytes(bytes(range(128, 256)) + b"4173" + b"Halvard Brisk")
+    assert traces(tmp_path, ["4173"], encoder) == {}
+    assert traces(tmp_path, ["4173", "Halvard Brisk"], encoder) == {"adapter.bin": ["Halvard Brisk"]}
+    (tmp_path / "facts.jsonl").write_text(json.dumps({"answer": "4173"}))
+    assert traces(tmp_path, ["4173"], encoder) == {"facts.jsonl": ["4173"]}
 
 
 def test_nothing_forgotten_is_reached_through_a_refreshed_composite(stations):
