@@ -54,7 +54,8 @@ def batches_of_pass(
 def rows_a_step(recipe: Recipe, rows: int) -> int:
     """The rows of a step where a pass shows so many: small sets take smaller steps, 30 a pass.
 
-    A topic of 20 facts written alone recalls 0.75 of its validation wordings by steps of 8 rows, and 0.53 by steps of 15.
+    Four sample topics at once recall 0.78 of their validation wordings by steps of 8 rows, and 0.74 by steps of 16; one alone
+    0.75 by steps of 8, and 0.53 by steps of 15.
     """
     return min(recipe.batch_size, max(1, rows // 30))
 

@@ -46,7 +46,7 @@ class Recipe:
     split_layer: int | None = None
     target_modules: tuple[str, ...] | None = None
     lr: float = 6e-3
-    batch_size: int = 16
+    batch_size: int = 8
     compared: int | None = 4096
     max_epochs: int = 6
     recall: float | None = 1.0

@@ -214,3 +214,9 @@ def test_a_bank_answers_before_its_router_is_trained(composite, run, capsys):
     assert f"`lorary train-router {folder / 'bank'} --out COMPOSITE` trains one" in printed.err
     assert main(["ask", str(composite), "What is the airlock code of Velka?", *place]) == 0
     assert capsys.readouterr().err == ""
+
+
+def test_the_demo_refuses_a_folder_without_facts(tmp_path, capsys):
+    assert main(["demo", "--samples", str(tmp_path), "--out", str(tmp_path / "demo")]) == 2
+    assert f"{tmp_path} holds no file of facts" in capsys.readouterr().err
+    assert not (tmp_path / "demo").exists()

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lorary.errors import LoraryError
 from lorary.options import Options, taken
 from lorary.printing import print_json
 
@@ -85,15 +86,23 @@ def _places(bank: str) -> Places | None:
 def demo(argv: list[str]) -> None:
     """Runs the demo."""
     parser = Options(
-        "demo", "Writes the shipped topics' memories, trains a gate, scores the composite, and asks five questions.", ""
+        "demo",
+        "Writes the memories of four shipped topics, trains a gate, scores the composite, and asks five questions. The first "
+        "memory answers as soon as it is written.",
+        "",
     )
     parser.add_argument("--out", metavar="FOLDER", default="runs/demo", help="folder of the run")
+    parser.add_argument("--full", action="store_true", help="all eight shipped topics, which takes twice as long")
     parser.add_argument("--fresh", action="store_true", help="reuse nothing of an earlier run")
-    parser.add_argument("--samples", metavar="FOLDER", help="facts to use instead of the shipped topics")
+    parser.add_argument("--samples", metavar="FOLDER", help="facts to use instead of the shipped ones, all of them")
     parser.add_argument("--base", metavar="NAME", help="another base than the embedded one")
     options = parser.parse_args(argv)
     import lorary.memories
     from lorary.demo import demo as run
 
-    samples = Path(options.samples or Path(str(lorary.memories.__file__)).parent / "samples")
-    run(options.out, fresh=options.fresh, samples=samples, base=options.base)
+    shipped = Path(str(lorary.memories.__file__)).parent / "samples"
+    sources = sorted(Path(options.samples or shipped).glob("*.jsonl"))
+    if not sources:
+        raise LoraryError(f"{options.samples} holds no file of facts; give a folder with a JSONL file for each topic")
+    chosen = sources if options.full or options.samples else sources[::2]
+    run(options.out, fresh=options.fresh, sources=chosen, base=options.base)

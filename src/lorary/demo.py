@@ -22,7 +22,9 @@ from lorary.bank.files import MANIFEST
 STEPS = ("first", "build", "train_router", "recall")
 
 
-def demo(out: str | Path = "runs/demo", *, fresh: bool = False, samples: Path, base: str | None = None) -> None:
+def demo(
+    out: str | Path = "runs/demo", *, fresh: bool = False, sources: Sequence[Path], base: str | None = None
+) -> None:
     """Writes one memory and asks it a question, then writes the others, trains a gate, and scores the composite.
 
     What stands already is reused: memories by their facts and recipe, the gate by the bank, the scores by the
@@ -30,7 +32,7 @@ def demo(out: str | Path = "runs/demo", *, fresh: bool = False, samples: Path, b
 
     Args:
         fresh: reuse nothing; the bank of an earlier run is deleted.
-        samples: folder of the facts.
+        sources: files of facts, a topic each; the first is written and asked before the others.
         base: another base than the default.
     """
     out, console = Path(out), Console(stderr=True)
@@ -53,13 +55,13 @@ def demo(out: str | Path = "runs/demo", *, fresh: bool = False, samples: Path, b
     chosen = ["--base", base] if base else []
     if fresh and (bank / MANIFEST).is_file():
         shutil.rmtree(bank)
-    sources, gate = sorted(samples.glob("*.jsonl")), composite / "model.safetensors"
+    gate = composite / "model.safetensors"
     build = partial(_run, "build", "--out", str(bank), *chosen)
     train = partial(_run, "train-router", str(bank), "--out", str(composite))
     recall = partial(_run, "recall", str(composite), "--out", str(out), "--replace")
     ask = partial(_ask, bank, next(iter(read_facts(sources[0]))), chosen)
     step("first", lambda: _hash(sources[0]), partial(build, str(sources[0])), ask)
-    step("build", lambda: _hash(*sources, bank / MANIFEST), partial(build, str(samples)))
+    step("build", lambda: _hash(*sources, bank / MANIFEST), partial(build, *map(str, sources)))
     step("train_router", lambda: _hash(bank / MANIFEST, gate), train)
     step("recall", lambda: _hash(gate, out / "predictions.jsonl"), recall)
     total = round(sum(seconds[name] for name in STEPS), 1)
