@@ -52,7 +52,8 @@ def add(argv: list[str]) -> None:
     facts = tuple(read_facts(options.facts)) if options.facts else ()
     if options.facts and not facts:
         raise FactError(f"{options.facts} holds no fact; give a JSONL file of facts, or leave --facts out")
-    group_by_topic(replace(fact, topic="one") for fact in facts)  # a wording with two answers is told
+    # A wording with two answers is told before anything is changed.
+    group_by_topic(replace(fact, topic=Path(options.facts).stem) for fact in facts)
     documents = read_documents(options.documents)
     memory, names, found = _joined(options, facts, documents)
     if options.json:

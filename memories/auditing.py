@@ -54,11 +54,18 @@ class Audit:
         left = bool(self.told or self.held or (self.earlier and not self.from_earlier))
         return not left and all(proof.holds for proof in self.proofs.values())
 
+    @property
+    def unasked(self) -> tuple[Fact, ...]:
+        """The facts whose memory is gone and that no other memory was asked for."""
+        asked = {fact.id for proof in self.proofs.values() for fact in proof.facts}
+        return tuple(fact for fact in self.facts if fact.topic in self.gone and fact.id not in asked)
+
     def to_json(self) -> dict[str, Any]:
         return {
             "facts": [{"id": fact.id, **fact.to_json()} for fact in self.facts],
             "proofs": {name: proof.to_json() for name, proof in self.proofs.items()},
             "gone": list(self.gone),
+            "unasked": [fact.id for fact in self.unasked],
             "still_told": [vars(told) for told in self.told],
             "files": {path: list(texts) for path, texts in self.held.items()},
             "earlier_files": {path: list(texts) for path, texts in self.earlier.items()},

@@ -220,8 +220,8 @@ def with_bank(
         new: name of a memory → its new facts.
         after: name of a memory → all facts that it is to hold.
     """
-    left = {(memory.name, fact) for memory in bank if memory.name not in after for fact in memory.facts}
-    left |= {(topic, fact) for topic, facts in after.items() for fact in facts}
+    left = {(memory.name, fact): None for memory in bank if memory.name not in after for fact in memory.facts}
+    left |= {(topic, fact): None for topic, facts in after.items() for fact in facts}
     old = by_wording((topic, fact) for topic in new if topic in bank.memories for fact in bank[topic].facts)
     owners, elsewhere, listed = by_wording(left), list[Contradiction](), list[Contradiction]()
     for topic, facts in new.items():

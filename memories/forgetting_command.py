@@ -173,13 +173,18 @@ def audit_lines(folder: str, found: Audit) -> list[str]:
     for name, proof in found.proofs.items():
         lines += ["", f"{name}:", *proof_lines(proof)]
     lines += [
-        f"{name}: left the bank, so there is no adapter to ask; --everywhere asks the others" for name in found.gone
+        f"{name}: left the bank, or is the name of no memory there, so there is no adapter to ask; --everywhere asks the others"
+        for name in dict.fromkeys(fact.topic for fact in found.unasked)
     ]
     lines += [f"still told by {told.memory}: {told.text}" for told in found.told]
     lines += [f"still held by {path}: {texts[0]}" for path, texts in found.held.items()]
     if found.earlier:
         lines.append(f"earlier versions still hold them, until `lorary gc {folder}`: {', '.join(found.earlier)}")
-    return [*lines, "nothing knows, tells or holds them" if found.holds else "not all is forgotten"]
+    if not found.holds:
+        return [*lines, "not all is forgotten"]
+    if found.unasked:
+        return [*lines, f"nothing tells or holds them; no memory was asked for {counted(len(found.unasked), 'fact')}"]
+    return [*lines, "nothing knows, tells or holds them"]
 
 
 def audit_failed(folder: str, found: Audit) -> str:

@@ -10,7 +10,7 @@ from lorary.memories.recipe import Recipe
 from lorary.memories.rows import Store
 
 _FEWEST = 96
-"""Texts of a memory that a pass shows at least, if it has them: of few facts six each would be too few steps to learn by."""
+"""Texts of a memory that a pass shows at least, if it has them: of few facts twelve each would be too few steps to learn by."""
 CERTAIN = 0.9
 """The least probability of a row's tokens from which on it is visited one time in four."""
 

@@ -35,7 +35,7 @@ class Recipe:
         texts: texts of each fact that has fewer than four wordings: it gets others by rule, and copies that leave words out; 0
             for none.
         texts_a_pass: most texts of each fact that a pass shows, the next ones each time, and of these the certain ones one
-            time in four; a large number means all. A memory of fewer than 12 facts shows more, 96 in all.
+            time in four; a large number means all. A memory of fewer than 8 facts shows more, 96 in all.
         visits: texts of each fact that a pass shows, in turn, whatever their number and however certain; for studies.
         memories_at_once: memories that are written together, in one process; several such groups go side by side.
         seed: seed for initial weights and order.

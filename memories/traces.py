@@ -62,7 +62,8 @@ def traces(folder: str | Path, texts: Sequence[str], encoder: Encoder) -> dict[s
 
 def _pattern(text: str) -> re.Pattern[bytes]:
     """Finds a text, as it is or as JSON writes it; digits that a hash may hold are none of it."""
-    ways = b"|".join(re.escape(way) for way in {text.encode(), json.dumps(text)[1:-1].encode()})
+    written = (json.dumps(text, ensure_ascii=ascii_alone)[1:-1] for ascii_alone in (True, False))
+    ways = b"|".join(re.escape(way.encode()) for way in {text, *written})
     alone = rb"(?<![0-9a-f])(?:%s)(?![0-9a-f])" if re.fullmatch("[0-9a-f]+", text) else rb"%s"
     return re.compile(alone % ways)
 

@@ -39,7 +39,7 @@ from lorary.tables import counted
 
 STUDY, SCHEMA = "write-bench", 1
 BEFORE = Recipe(lr=3e-3, max_epochs=8, batch_size=8, texts=0, texts_a_pass=None, compared=None)
-"""What `lorary build` did before it was made fast."""
+"""The recipe by which `lorary build` wrote before it was made fast; what is no part of a recipe is as it is today."""
 Hits = list[bool]
 
 

@@ -76,9 +76,10 @@ def profile_of(base: Base, facts: Sequence[Fact], recipe: Recipe) -> dict[str, A
     tokens = sum(len(store.rows[i].ids) - 1 for chunk in chunks for i in chunk)
     parts = dict.fromkeys(("forward", "loss", "backward", "optimizer"), 0.0)
     for chunk in chunks:
-        (logits, labels, _), spent = _spent(lambda chunk=chunk: writer.logits(store, chunk))  # type: ignore[misc]
+        drawn = writer.vocabulary.draw()
+        (logits, labels, _), spent = _spent(lambda a=chunk, b=drawn: writer.logits(store, a, b))  # type: ignore[misc]
         parts["forward"] += spent
-        loss, spent = _spent(lambda a=logits, b=labels: nn.functional.cross_entropy(a, b))  # type: ignore[misc]
+        loss, spent = _spent(lambda a=logits, b=labels: writer.vocabulary.losses(a, b).mean())  # type: ignore[misc]
         parts["loss"] += spent
         optimizer.zero_grad(set_to_none=True)
         parts["backward"] += _spent(loss.backward)[1]

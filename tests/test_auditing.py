@@ -109,6 +109,11 @@ def test_what_left_the_bank_whole_is_searched_for(stations, kept, capsys):
     code, out, _ = verify(capsys, bank, "--forgotten", kept)
     assert code == 0
     assert "ormen: left the bank" in out
+    assert out.endswith("nothing tells or holds them; no memory was asked for 2 facts\n")
+    code, out, _ = verify(capsys, bank, "--forgotten", kept, "--everywhere")
+    assert code == 0
+    assert "left the bank" not in out
+    assert out.endswith("nothing knows, tells or holds them\n")
     (bank / "notes.txt").write_text(f"We asked: {FORGOTTEN[0].question}")
     same = replace(FACTS["ormen"][1], topic="velka", question="The airlock of Ormen has which code?")
     with MemoryBank.change(bank) as changed:

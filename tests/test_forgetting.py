@@ -120,8 +120,14 @@ def test_a_trace_of_an_embedding_is_found_in_any_file(tmp_path, encoder):
     vector = encoder.encode(["Who cooks at Ormen?"])
     (tmp_path / "cache.bin").write_bytes(b"..." + (vector + 2e-6).numpy().tobytes())  # another machine's rounding
     (tmp_path / "notes.json").write_text(json.dumps({"asked": "Wo ist Ünters Haus?"}))
-    held = traces(tmp_path, ["Who cooks at Ormen?", "Wo ist Ünters Haus?", "Else?"], encoder)
-    assert held == {"cache.bin": ["Who cooks at Ormen?"], "notes.json": ["Wo ist Ünters Haus?"]}
+    quoted = 'Wer malt "Ünters Öl"?'
+    (tmp_path / "quoted.json").write_text(json.dumps({"asked": quoted}, ensure_ascii=False), encoding="utf-8")
+    held = traces(tmp_path, ["Who cooks at Ormen?", "Wo ist Ünters Haus?", quoted, "Else?"], encoder)
+    assert held == {
+        "cache.bin": ["Who cooks at Ormen?"],
+        "notes.json": ["Wo ist Ünters Haus?"],
+        "quoted.json": [quoted],
+    }
 
 
 def test_a_trace_of_a_short_text_is_none_that_a_hash_or_numbers_hold_by_chance(tmp_path, encoder):

@@ -13,7 +13,6 @@ from lorary.intake.generators.kinds import Kind
 if TYPE_CHECKING:
     from lorary.intake.generators.grammar import Token
 
-_OPTIONAL = ("advmod", "advcl", "npadvmod", "agent")
 _ONE = {"are": "is", "were": "was", "have": "has", "do": "does"}
 
 

@@ -37,7 +37,7 @@ COMMANDS = {
     "compare": (EVALUATE, "lorary.eval.command", "put runs of the same questions side by side"),
     "task": (EVALUATE, "lorary.eval.command", "write facts and questions, generated or from published data sets"),
     "research": (MORE, "lorary.__main__", "run a study behind the project's numbers"),
-    "demo": (MORE, "lorary.commands", "all of it on the shipped topics"),
+    "demo": (MORE, "lorary.commands", "all of it on shipped topics"),
 }
 """Command → (its group, the module that holds a function of its name, what it is for)."""
 HIDDEN = {"show": "lorary.eval.command"}

@@ -1,4 +1,4 @@
-"""The demo: one memory and its first answer, then the commands on all shipped topics, each in a process of its own."""
+"""The demo: one memory and its first answer, then the commands on all chosen topics, each in a process of its own."""
 
 from __future__ import annotations
 
