@@ -23,7 +23,7 @@ from lorary.bank.facts import Fact, FactError
 from lorary.base.layers import bare_twin
 from lorary.base.loading import EMBEDDED, Base, load_base
 from lorary.base.rows import SplitRows, default_split, pad
-from lorary.memories.recipe import Recipe
+from lorary.memories.recipe import QUICK, Recipe
 from lorary.memories.rows import EVALUATED, Row, kept_for_validation, rows, tokenise
 from lorary.memories.topics import read_topics
 from lorary.memories.writing import write
@@ -122,7 +122,7 @@ def _ways(bench: WriteBench) -> dict[str, Way]:
     def trained(epochs: int, lr: float) -> Way:
         return lambda base, facts, seed: by_trainer(base, facts, epochs, lr, bench.trainer_batch, seed)
 
-    ways = {"build": built(Recipe()), "build before": built(BEFORE)}
+    ways = {"build": built(Recipe()), "build --quick": built(Recipe(**QUICK)), "build before": built(BEFORE)}
     settings = [(epochs, lr) for epochs in bench.trainer_epochs for lr in bench.trainer_lrs]
     return ways | {f"Trainer, {counted(e, 'epoch')}, lr {lr:g}": trained(e, lr) for e, lr in settings}
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 from test_wordings import FACTS, fact
 
 from lorary.__main__ import main
+from lorary.bank.bank import MemoryBank
 from lorary.errors import LoraryError
 from lorary.memories.building import build
 from lorary.memories.planner import BudgetError, Planner
-from lorary.memories.recipe import Recipe
+from lorary.memories.recipe import QUICK, Recipe
 from lorary.memories.rows import kept_for_validation
 from lorary.memories.work import Speed, Work, bytes_of, counted_minutes, seconds_of, speed_of, work_of
 from lorary.memories.writing import Writer, write
@@ -106,3 +107,16 @@ def test_a_budget_is_not_for_a_cluster(base, tmp_path):
     (tmp_path / "stations.jsonl").write_text(json.dumps(FACTS[0].to_json()) + "\n")
     with pytest.raises(LoraryError, match="give budget or cluster"):
         build([tmp_path / "stations.jsonl"], out=tmp_path / "bank", base=base, budget=1.0, cluster="tcp://127.0.0.1:1")
+
+
+def test_a_quick_build_is_the_quick_recipe_but_for_what_is_given(base, tmp_path):
+    (tmp_path / "ones.jsonl").write_text(json.dumps({"question": "Who cooks?", "answer": "Brisk"}) + "\n")
+    command = ["build", str(tmp_path / "ones.jsonl"), "--base", base.name, "--quiet", "--out"]
+    given = {"max_epochs": 1, "split_layer": 1}
+    for options, changed in (([], {}), (["--quick"], QUICK)):
+        out = tmp_path / f"bank{len(options)}"
+        assert main([*command, str(out), *options, "--max-epochs", "1", "--split-layer", "1"]) == 0
+        recipe = MemoryBank.load(out)["ones"].card["recipe"]
+        assert {name: recipe[name] for name in asdict(Recipe())} == json.loads(
+            json.dumps(asdict(Recipe(**{**changed, **given})))
+        )

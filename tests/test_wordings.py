@@ -193,10 +193,10 @@ def test_banks_from_before_recipes_told_formats_go_on():
         chosen = {name: value for name, value in asdict(recipe).items() if name not in left_out}
         return sha256(json.dumps(([FACTS[0].to_json()], chosen, "base"), sort_keys=True).encode()).hexdigest()
 
-    assert written_from([FACTS[0]], Recipe(), "base") == source_of(Recipe(), "formats", "visits")
+    assert written_from([FACTS[0]], Recipe(), "base") == source_of(Recipe(), "formats", "visits", "texts_a_pass")
     other = Recipe(formats=("questions",))
-    assert written_from([FACTS[0]], other, "base") == source_of(other, "visits")
-    whole = Recipe(texts_a_pass=None, compared=None)
+    assert written_from([FACTS[0]], other, "base") == source_of(other, "visits", "texts_a_pass")
+    whole = Recipe(compared=None)
     assert written_from([FACTS[0]], whole, "base") == source_of(whole, "formats", "visits", "texts_a_pass", "compared")
 
 

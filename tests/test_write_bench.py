@@ -86,7 +86,7 @@ def test_a_bench_goes_on_where_it_was_stopped(base, tmp_path, capsys):
     assert main([*command, *settings, *bench]) == 0
     told = capsys.readouterr().out
     results = json.loads((tmp_path / "out" / "results.json").read_text())
-    ways = ["build", "build before", "Trainer, 1 epoch, lr 0.001"]
+    ways = ["build", "build --quick", "build before", "Trainer, 1 epoch, lr 0.001"]
     assert [made["way"] for made in results["runs"]] == ways
     assert all(f"| {way} |" in told for way in ways)
     assert 0 < results["profile"]["products"] < 1

@@ -92,7 +92,7 @@ def demo(argv: list[str]) -> None:
         "",
     )
     parser.add_argument("--out", metavar="FOLDER", default="runs/demo", help="folder of the run")
-    parser.add_argument("--full", action="store_true", help="all eight shipped topics, which takes twice as long")
+    parser.add_argument("--full", action="store_true", help="all eight shipped topics, written without haste")
     parser.add_argument("--fresh", action="store_true", help="reuse nothing of an earlier run")
     parser.add_argument("--samples", metavar="FOLDER", help="facts to use instead of the shipped ones, all of them")
     parser.add_argument("--base", metavar="NAME", help="another base than the embedded one")
@@ -105,4 +105,5 @@ def demo(argv: list[str]) -> None:
     if not sources:
         raise LoraryError(f"{options.samples} holds no file of facts; give a folder with a JSONL file for each topic")
     chosen = sources if options.full or options.samples else sources[::2]
-    run(options.out, fresh=options.fresh, sources=chosen, base=options.base)
+    quick = not (options.full or options.samples)
+    run(options.out, fresh=options.fresh, sources=chosen, base=options.base, quick=quick)

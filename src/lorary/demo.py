@@ -23,7 +23,12 @@ STEPS = ("first", "build", "train_router", "recall")
 
 
 def demo(
-    out: str | Path = "runs/demo", *, fresh: bool = False, sources: Sequence[Path], base: str | None = None
+    out: str | Path = "runs/demo",
+    *,
+    fresh: bool = False,
+    sources: Sequence[Path],
+    base: str | None = None,
+    quick: bool = False,
 ) -> None:
     """Writes one memory and asks it a question, then writes the others, trains a gate, and scores the composite.
 
@@ -34,6 +39,7 @@ def demo(
         fresh: reuse nothing; the bank of an earlier run is deleted.
         sources: files of facts, a topic each; the first is written and asked before the others.
         base: another base than the default.
+        quick: write the memories by `build --quick`.
     """
     out, console = Path(out), Console(stderr=True)
     bank, composite = out / "bank", out / "composite"
@@ -56,7 +62,7 @@ def demo(
     if fresh and (bank / MANIFEST).is_file():
         shutil.rmtree(bank)
     gate = composite / "model.safetensors"
-    build = partial(_run, "build", "--out", str(bank), *chosen)
+    build = partial(_run, "build", "--out", str(bank), *chosen, *(["--quick"] if quick else []))
     train = partial(_run, "train-router", str(bank), "--out", str(composite))
     recall = partial(_run, "recall", str(composite), "--out", str(out), "--replace")
     ask = partial(_ask, bank, next(iter(read_facts(sources[0]))), chosen)
