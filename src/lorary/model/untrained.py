@@ -6,10 +6,12 @@ import warnings
 from pathlib import Path
 
 from lorary.bank.bank import MemoryBank
+from lorary.bank.companions import companion
 from lorary.bank.files import MANIFEST
 from lorary.base.loading import Base, load_base
 from lorary.errors import LoraryWarning
 from lorary.model.composite import assemble, is_composite
+from lorary.model.configuration import CONFIG_PART
 from lorary.model.modeling import LoraryForCausalLM
 
 
@@ -18,8 +20,9 @@ class UntrainedWarning(LoraryWarning):
 
 
 def is_bare_bank(folder: str | Path) -> bool:
-    """Whether `folder` holds a bank without a gate."""
-    return (Path(folder) / MANIFEST).is_file() and not is_composite(folder)
+    """Whether `folder` holds a bank, and nothing of a composite: one that lost its gate is damaged."""
+    place = Path(folder)
+    return (place / MANIFEST).is_file() and not is_composite(place) and not companion(place, CONFIG_PART).is_file()
 
 
 def load_untrained(folder: str | Path, *, base: str | None = None) -> LoraryForCausalLM:
