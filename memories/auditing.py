@@ -23,7 +23,7 @@ from lorary.model.composite import base_of
 from lorary.routing.encoder import load_encoder
 
 _SEARCHED = 8
-"""Bytes of the shortest text that files are searched for: the digits of a shorter one stand in a hash or a tensor by chance."""
+"""Bytes of the shortest text that files are searched for: a shorter one, "red" or "12", stands in other texts by chance."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -115,10 +115,8 @@ def build(argv: list[str]) -> None:
         told = {name: [asdict(own) for own in found if own.topic == name] for name in cards}
         print_json({name: {**card, "contradictions": told[name]} for name, card in cards.items()})
         return
-    print("\n".join(lines(found))) if found else None
-    for name, card in cards.items():
-        print(f"{name}: {_certified(card)}")
-    print(f"bank: {options.out}")
+    written = [f"{name}: {_certified(card)}" for name, card in cards.items()]
+    print("\n".join([*lines(found), *written, f"bank: {options.out}"]))
 
 
 def _certified(card: Mapping[str, Any]) -> str:

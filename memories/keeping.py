@@ -79,10 +79,10 @@ def update(argv: list[str]) -> None:
 
 def change_lines(change: Change) -> list[str]:
     """What an update did, for people."""
-    facts = str(change.difference)
-    documents = f", {counted(len(change.documents), 'document')}" if change.documents else ""
     from lorary.memories.contradictions import lines
 
+    facts = str(change.difference)
+    documents = f", {counted(len(change.documents), 'document')}" if change.documents else ""
     return [*lines(change.contradictions), f"{change.memory}: version {change.version}, {facts}{documents}"]
 
 

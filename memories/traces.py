@@ -44,28 +44,32 @@ def traces(folder: str | Path, texts: Sequence[str], encoder: Encoder) -> dict[s
     files are compared with the embeddings besides.
     """
     vectors = encoder.encode(list(texts)) if texts else torch.zeros(0, encoder.dimension)
-    patterns = [_pattern(text) for text in texts]
+    ways = [_ways(text) for text in texts]
     found: dict[str, list[str]] = {}
     for file in sorted(path for path in Path(folder).rglob("*") if path.is_file()):
         content = file.read_bytes()
         shortest = 0 if _is_text(content) else _BY_CHANCE
-        held = {
-            text
-            for text, pattern in zip(texts, patterns, strict=True)
-            if len(text.encode()) >= shortest and pattern.search(content)
-        }
+        searched = [(text, own) for text, own in zip(texts, ways, strict=True) if len(text.encode()) >= shortest]
+        held = {text for text, own in searched if any(_stands(way, content) for way in own)}
         held |= {texts[number] for number in (*_rows(file, vectors), *_numbers(content, vectors))}
         if held:
             found[file.relative_to(folder).as_posix()] = [text for text in texts if text in held]
     return found
 
 
-def _pattern(text: str) -> re.Pattern[bytes]:
-    """Finds a text, as it is or as JSON writes it; digits that a hash may hold are none of it."""
-    written = (json.dumps(text, ensure_ascii=ascii_alone)[1:-1] for ascii_alone in (True, False))
-    ways = b"|".join(re.escape(way.encode()) for way in {text, *written})
-    alone = rb"(?<![0-9a-f])(?:%s)(?![0-9a-f])" if re.fullmatch("[0-9a-f]+", text) else rb"%s"
-    return re.compile(alone % ways)
+def _ways(text: str) -> set[bytes]:
+    """The bytes of a text, as it is and as JSON writes it."""
+    return {
+        text.encode(),
+        *(json.dumps(text, ensure_ascii=ascii_alone)[1:-1].encode() for ascii_alone in (True, False)),
+    }
+
+
+def _stands(way: bytes, content: bytes) -> bool:
+    """Whether a text's bytes stand in others; not as a part of more digits, such as those of a hash."""
+    if way not in content:
+        return False
+    return not re.fullmatch(b"[0-9a-f]+", way) or bool(re.search(b"(?<![0-9a-f])%s(?![0-9a-f])" % way, content))
 
 
 def _is_text(content: bytes) -> bool:
@@ -77,15 +81,19 @@ def _is_text(content: bytes) -> bool:
 
 
 def _numbers(content: bytes, vectors: torch.Tensor) -> set[int]:
-    """The numbers of the vectors that stand in some bytes as fp32 numbers, at any place."""
-    found = set[int]()
-    size = vectors.shape[1]
+    """The numbers of the vectors that stand in some bytes as fp32 numbers, at any place.
+
+    Of a text that the encoder cannot read the vector is zero, which tells nothing.
+    """
+    found, size = set[int](), vectors.shape[1]
+    read = vectors.any(-1).nonzero()[:, 0].tolist()
     for offset in range(4):
         count = (len(content) - offset) // 4
-        if count < size or not len(vectors):
+        if count < size:
             continue
         held = np.frombuffer(content, np.float32, count, offset)
-        for number, vector in enumerate(vectors.numpy()):
+        for number in read:
+            vector = vectors[number].numpy()
             with np.errstate(invalid="ignore"):
                 starts = np.flatnonzero(np.abs(held[: count - size + 1] - vector[0]) < _NEAR)
             if any(np.allclose(held[start : start + size], vector, rtol=0, atol=_NEAR) for start in starts):

@@ -122,6 +122,8 @@ def test_a_trace_of_an_embedding_is_found_in_any_file(tmp_path, encoder):
     (tmp_path / "notes.json").write_text(json.dumps({"asked": "Wo ist Ünters Haus?"}))
     quoted = 'Wer malt "Ünters Öl"?'
     (tmp_path / "quoted.json").write_text(json.dumps({"asked": quoted}, ensure_ascii=False), encoding="utf-8")
+    (tmp_path / "zeros.bin").write_bytes(b"\xff" + bytes(4 * encoder.dimension))  # the embedding of what nobody reads
+    assert traces(tmp_path, ["🎃"], encoder) == {}
     held = traces(tmp_path, ["Who cooks at Ormen?", "Wo ist Ünters Haus?", quoted, "Else?"], encoder)
     assert held == {
         "cache.bin": ["Who cooks at Ormen?"],
