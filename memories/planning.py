@@ -11,7 +11,7 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from lorary.bank.facts import Fact
-from lorary.base.loading import load_base
+from lorary.base.loading import load_tokenizer
 from lorary.errors import LoraryError
 from lorary.memories.capacity_study import SHIPPED, CapacityStudy, Cell, read_capacity
 from lorary.memories.recipe import Recipe
@@ -138,7 +138,7 @@ def plan(
     Args:
         capacity: folder of the study; the shipped one by default.
         recall: the share of facts to recall under unseen wordings; the study's own by default.
-        tokenizer: of the study's base, which is loaded by default.
+        tokenizer: of the study's base; loaded by default, without the base.
 
     Raises:
         PlanError: a `recall` that is no share, no such study, or no rank of it that reaches `recall`.
@@ -154,7 +154,7 @@ def plan(
     if not study.cells:
         raise PlanError(f"{capacity} holds no finished cell yet; let `lorary research capacity` go on")
     made, wanted = study.configuration, study.recall if recall is None else recall
-    topic_counts = count_topics(tokenizer or load_base(made["base"], revision=made.get("revision")).tokenizer, topics)
+    topic_counts = count_topics(tokenizer or load_tokenizer(made["base"], revision=made.get("revision")), topics)
     by_rank = options(topic_counts, study, wanted)
     source = f"the study in {capacity}" if capacity else f"the shipped study, {SHIPPED.parent.name}/{SHIPPED.name}"
     return Plan(topics=topic_counts, options=by_rank, recall=wanted, study=study, source=source)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.utils import logging
 
 from lorary.base.layers import BaseError, decoder_layers
 from lorary.base.prompts import stop_at_ends
+from lorary.base.unpacking import open_packed, unpacked
 from lorary.errors import one_line
 
 EMBEDDED = "embedded:smollm2-135m-instruct"
@@ -74,17 +74,6 @@ def embedded_file() -> Path:
     return next(Path(str(file.locate())) for file in files if file.suffix == ".gguf")
 
 
-@contextmanager
-def _errors_alone() -> Iterator[None]:
-    """Keeps transformers from warning that packed weights are slow in bf16: those of the embedded base get unpacked."""
-    before = logging.get_verbosity()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(before)
-
-
 def load_base(
     name: str = EMBEDDED,
     *,
@@ -117,29 +106,18 @@ def load_base(
     dtype = dtype or legacy_dtype or best_dtype()
     files = {key: options.pop(key) for key in _SHARED_OPTIONS if key in options}
     files |= {"revision": revision, "local_files_only": local_files_only}
-    source = name
-    if name == EMBEDDED:
-        file = embedded_file()
-        source, files = str(file.parent), {"gguf_file": file.name, "local_files_only": True}
-    packed = files.get("gguf_file") is not None
     from transformers import AutoModelForCausalLM  # not above: it imports our model, which needs this module
 
-    try:
-        if not packed:
-            check_supported(AutoConfig.from_pretrained(source, **files))
-        with _errors_alone() if packed else nullcontext():
-            model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, device_map=device_map, **options, **files)
-        tokenizer = AutoTokenizer.from_pretrained(source, **files)
-    except BaseError:
-        raise
-    except Exception as error:  # of wrong JSON, tensors or tokenizers, transformers raises whatever comes
-        raise BaseError(f"base {name!r}{_reason(error, options)}") from error
-    if name == EMBEDDED:
-        tokenizer.chat_template = CHATML
-    if packed:
-        _forget_packing(model)
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
+    with _read_as_a_base(name, options):
+        source = _source_of(name, files, dtype)
+        kwargs = {"dtype": dtype, "device_map": device_map, **options, **source.files}
+        if source.packed:
+            model = open_packed(source.place, **kwargs)
+        else:
+            check_supported(AutoConfig.from_pretrained(source.place, **source.files))
+            model = AutoModelForCausalLM.from_pretrained(source.place, **kwargs)
+        model.name_or_path = model.config.name_or_path = source.named
+        tokenizer = source.tokenizer(name)
     if getattr(model, "_hf_peft_config_loaded", False):
         raise BaseError(
             f"base {name!r} holds a PEFT adapter, which transformers would apply unasked; name the base that the adapter "
@@ -150,6 +128,71 @@ def load_base(
     stop_at_ends(model, tokenizer)
     model.get_output_embeddings().register_forward_pre_hook(_in_one_piece)
     return Base(name, revision, model.eval().requires_grad_(False), tokenizer)
+
+
+def load_tokenizer(
+    name: str = EMBEDDED, *, revision: str | None = None, local_files_only: bool = False
+) -> PreTrainedTokenizerBase:
+    """The tokenizer of the base called `name`, as `load_base` gives it; no weight is loaded.
+
+    Raises:
+        BaseError: it cannot be found or read.
+    """
+    with _read_as_a_base(name, {}):
+        files = {"revision": revision, "local_files_only": local_files_only}
+        return _source_of(name, files, best_dtype()).tokenizer(name)
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Where a base is read.
+
+    Args:
+        place: a folder or a hub id.
+        files: options of transformers' `from_pretrained` that say which files there.
+        named: what the loaded base is to call the place that it is from.
+    """
+
+    place: str
+    files: Mapping[str, Any]
+    named: str
+
+    @property
+    def packed(self) -> bool:
+        """Whether it is a GGUF file."""
+        return self.files.get("gguf_file") is not None
+
+    def tokenizer(self, base: str) -> PreTrainedTokenizerBase:
+        """The tokenizer there, with a token to pad with; `base` is the name of its base."""
+        tokenizer = AutoTokenizer.from_pretrained(self.place, **self.files)
+        tokenizer.name_or_path = self.named
+        if base == EMBEDDED:
+            tokenizer.chat_template = CHATML
+        if tokenizer.pad_token_id is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        return tokenizer
+
+
+def _source_of(name: str, files: Mapping[str, Any], dtype: torch.dtype | str) -> _Source:
+    """Where the base called `name` is read: of a GGUF file, the folder that it is unpacked in, where there can be one."""
+    source = _Source(name, files, name)
+    if name == EMBEDDED:
+        file = embedded_file()
+        source = _Source(folder := str(file.parent), {"gguf_file": file.name, "local_files_only": True}, folder)
+    if source.packed and (own := unpacked(source.place, source.files, dtype)) is not None:
+        return _Source(str(own), {"local_files_only": True}, source.named)
+    return source
+
+
+@contextmanager
+def _read_as_a_base(name: str, options: Mapping[str, Any]) -> Iterator[None]:
+    """Turns whatever is raised while the base called `name` is read into one BaseError."""
+    try:
+        yield
+    except BaseError:
+        raise
+    except Exception as error:  # of wrong JSON, tensors or tokenizers, transformers raises whatever comes
+        raise BaseError(f"base {name!r}{_reason(error, options)}") from error
 
 
 def _reason(error: Exception, options: Mapping[str, Any]) -> str:
@@ -163,14 +206,6 @@ def _reason(error: Exception, options: Mapping[str, Any]) -> str:
     if unknown is not None and unknown[1] in options:
         return f": {unknown[1]!r} is no option of transformers' from_pretrained; leave it out, or check how it is spelt"
     return f" cannot be loaded: {one_line(error)}"
-
-
-def _forget_packing(model: PreTrainedModel) -> None:
-    """Removes the notes that a GGUF file was packed: its weights are unpacked now, and a model with notes is not saved."""
-    if hasattr(model.config, "quantization_config"):
-        del model.config.quantization_config
-    for attribute in ("hf_quantizer", "quantization_method", "is_quantized"):
-        vars(model).pop(attribute, None)
 
 
 def _in_one_piece(_: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
