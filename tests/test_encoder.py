@@ -9,14 +9,18 @@ import subprocess
 import sys
 import threading
 import warnings
+from pathlib import Path
+from random import Random
 
 import pytest
 import torch
+from sentence_transformers import SentenceTransformer
 from stops import in_a_process
 
-from lorary.bank.facts import Fact
+import lorary.memories
+from lorary.bank.facts import Fact, read_facts
 from lorary.bank.memory import Memory
-from lorary.routing.encoder import EMBEDDED, EncoderWarning, encoder_name, load_encoder
+from lorary.routing.encoder import EMBEDDED, EncoderWarning, embedded_folder, encoder_name, load_encoder
 from lorary.routing.index import FactIndex
 
 UNREADABLE = ["🙂🙂", "🎃", "🙂🙂?", "ใครทำอาหาร", "你好吗？", "?!", "", " ", "[UNK]"]
@@ -118,3 +122,27 @@ def test_threads_get_what_each_gets_alone(encoder):
     for thread in threads:
         thread.join()
     assert wrong == []
+
+
+def test_the_embedded_encoder_computes_what_sentence_transformers_computes(encoder):
+    """Keys that stand in banks were made by the library."""
+    library = SentenceTransformer(str(embedded_folder()), device="cpu", local_files_only=True)
+    files = sorted((Path(lorary.memories.__file__).parent / "samples").glob("*.jsonl"))
+    texts = [
+        text for file in files[:2] for fact in read_facts(file) for text in (*fact.questions, fact.statement or "")
+    ]
+    texts += ["Ormen's cook " * 60, "  Who\tcooks? \n", "WHO COOKS?", "Où est l'été?", *READABLE, *UNREADABLE]
+    for size in (1, 2, 33, 150):
+        batch = Random(size).sample(texts, size)
+        theirs = library.encode(batch, convert_to_tensor=True, normalize_embeddings=True, show_progress_bar=False)
+        assert torch.equal(encoder.model.encode(batch), theirs)
+    assert (encoder.model.max_seq_length, encoder.dimension) == (library.max_seq_length, 384)
+    assert encoder.model.tokenizer.backend_tokenizer.to_str() == library.tokenizer.backend_tokenizer.to_str()
+
+
+def test_a_question_is_encoded_without_the_import_of_sentence_transformers():
+    code = (
+        "import sys; from lorary.routing.encoder import load_encoder; load_encoder().encode(['Who cooks?']);"
+        "assert not {'sentence_transformers', 'sklearn', 'datasets', 'peft'} & {*sys.modules}"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -81,6 +81,7 @@ def load_base(
     device_map: Any = None,
     revision: str | None = None,
     local_files_only: bool = False,
+    tokenizer: PreTrainedTokenizerBase | None = None,
     **options: Any,
 ) -> Base:
     """The base called `name`, frozen, in eval mode.
@@ -88,6 +89,7 @@ def load_base(
     Args:
         name: `embedded:smollm2-135m-instruct`, a local folder, or a hub id.
         dtype: of its weights; None picks what this machine multiplies fastest.
+        tokenizer: its tokenizer, where that has been loaded already.
         options: what else `AutoModelForCausalLM.from_pretrained` takes: `attn_implementation`, `max_memory`,
             `offload_folder`, `token`, ... Those in `_SHARED_OPTIONS` say where the files are, so the config and the
             tokenizer get them, too.
@@ -117,7 +119,7 @@ def load_base(
             check_supported(AutoConfig.from_pretrained(source.place, **source.files))
             model = AutoModelForCausalLM.from_pretrained(source.place, **kwargs)
         model.name_or_path = model.config.name_or_path = source.named
-        tokenizer = source.tokenizer(name)
+        tokenizer = source.tokenizer(name) if tokenizer is None else tokenizer
     if getattr(model, "_hf_peft_config_loaded", False):
         raise BaseError(
             f"base {name!r} holds a PEFT adapter, which transformers would apply unasked; name the base that the adapter "

@@ -126,10 +126,10 @@ def load_composite(
     name = base or (str(own) if own.is_dir() else bank.base)
     half = dtype in _HALF
     kwargs: dict[str, Any] = {"dtype": "auto" if half else dtype, "device_map": device_map, **options}
-    loaded = load_base(name, revision=bank.revision, local_files_only=local_files_only, **kwargs)
     with reading(f"the tokenizer in {place}", _AGAIN):
-        tokenizer = AutoTokenizer.from_pretrained(place) if not own.is_dir() else loaded.tokenizer
-    loaded = Base(bank.base, bank.revision, loaded.model, tokenizer)
+        tokenizer = None if own.is_dir() else AutoTokenizer.from_pretrained(place)
+    loaded = load_base(name, revision=bank.revision, local_files_only=local_files_only, tokenizer=tokenizer, **kwargs)
+    loaded = replace(loaded, name=bank.base, revision=bank.revision)
     encoder = load_encoder(str(place / ENCODER_PART)) if (place / ENCODER_PART).is_dir() else None
     gate = _load_gate(place, bank, config, encoder)
     model = assemble(bank, loaded, encoder=encoder, gate=gate.to(loaded.model.device), config=config)

@@ -9,7 +9,7 @@ import threading
 import unicodedata
 import warnings
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -19,6 +19,7 @@ from torch import Tensor
 
 from lorary.base.questions import asking_part
 from lorary.errors import LoraryError, LoraryWarning, one_line
+from lorary.routing.minilm import MiniLM
 from lorary.tables import counted
 
 EMBEDDED = "embedded:all-minilm-l6-v2"
@@ -56,13 +57,18 @@ class SentenceEncoder:
     """
 
     def __init__(self, name: str, local_files_only: bool = False) -> None:
-        from sentence_transformers import SentenceTransformer
-
         self.name, self._local_files_only = name, local_files_only
-        embedded = name == EMBEDDED
-        source = str(embedded_folder()) if embedded else name
+        self.model: Any
+        own = embedded_folder() if name == EMBEDDED else None
         try:
-            self.model = SentenceTransformer(source, device="cpu", local_files_only=local_files_only or embedded)
+            if own is not None:
+                self.model = MiniLM(own)
+                self._vectors = self.model.encode
+            else:
+                self.model = _by_the_library(name, local_files_only)
+                self._vectors = partial(
+                    self.model.encode, convert_to_tensor=True, normalize_embeddings=True, show_progress_bar=False
+                )
         except OSError as error:
             raise EncoderError(
                 f"encoder {name!r} cannot be loaded: {str(error).splitlines()[0]} Two ways out: give a local folder, "
@@ -87,9 +93,7 @@ class SentenceEncoder:
         self._warn_of_long(sentences)
         # A caller's autocast would make other vectors than those that the memories' keys are.
         with self._lock, torch.no_grad(), torch.autocast("cpu", enabled=False):
-            vectors = self.model.encode(
-                list(sentences), convert_to_tensor=True, normalize_embeddings=True, show_progress_bar=False
-            )
+            vectors = self._vectors(list(sentences))
         return vectors.float().cpu().clone() * self.reads(sentences).unsqueeze(-1)
 
     def reads(self, sentences: Sequence[str]) -> Bool[Tensor, " sentences"]:
@@ -135,7 +139,15 @@ class SentenceEncoder:
 
     def save(self, folder: str | Path) -> None:
         """Writes the encoder so that its folder loads alone."""
-        self.model.save(str(folder), create_model_card=False)
+        model = _by_the_library(str(embedded_folder()), True) if self.name == EMBEDDED else self.model
+        model.save(str(folder), create_model_card=False)
+
+
+def _by_the_library(source: str, local_files_only: bool) -> Any:
+    """The `SentenceTransformer` in a folder or at a hub."""
+    from sentence_transformers import SentenceTransformer
+
+    return SentenceTransformer(source, device="cpu", local_files_only=local_files_only)
 
 
 class _Pieces:
