@@ -13,7 +13,7 @@ from lorary.intake.agreement import agreed
 from lorary.intake.making import with_facts
 from lorary.intake.reading import File, files_in, read_file
 from lorary.intake.source import Contents, Generator, IntakeError, LeftOut, Source
-from lorary.intake.splitting import FACTS_A_TOPIC, split
+from lorary.intake.splitting import FACTS_A_TOPIC, Held, split
 from lorary.intake.templates import Templates
 from lorary.intake.texts import check_encoding
 from lorary.intake.topics import By, topics_of
@@ -62,6 +62,7 @@ def gather(
     largest: float = 50.0,
     generator: Generator | None = None,
     facts_a_topic: int = FACTS_A_TOPIC,
+    held: Held | None = None,
     quiet: bool = True,
 ) -> Gathered:
     """What files and folders hold, as topics with facts and passages. Nothing is written.
@@ -77,6 +78,7 @@ def gather(
         largest: megabytes of the largest file that is read.
         generator: what finds facts in passages; None for those that stand in rows, questions with answers and the like.
         facts_a_topic: facts of the largest topic; a larger one without a document is split.
+        held: what the bank that they go to holds; a row stays with the memory that asks for it already (`split`).
 
     Raises:
         IntakeError: an option or a source that cannot be used, or sources that hold nothing at all.
@@ -106,7 +108,7 @@ def gather(
         agreeing, dropped = with_facts(agreeing, generator, encoder=_encoder(), quiet=quiet)
         agreeing, disagreeing = agreed(agreeing)
         lost += dropped + disagreeing
-    parts, split_notes = split(agreeing, facts_a_topic) if topic is None else (agreeing, [])
+    parts, split_notes = split(agreeing, facts_a_topic, held) if topic is None else (agreeing, [])
     notes = [note for _, contents in read for note in contents.notes] + notes + _long(agreeing) + split_notes
     return Gathered(tuple(parts), (*left, *lost), tuple(notes), tuple(read))
 

@@ -14,6 +14,7 @@ from lorary.intake.agreement import agreed
 from lorary.intake.gathering import Gathered, gather
 from lorary.intake.making import with_facts
 from lorary.intake.source import Generator, IntakeError, Source
+from lorary.intake.splitting import Held
 from lorary.routing.encoder import Encoder
 
 NOTES = "notes"
@@ -28,6 +29,7 @@ def gather_told(
     *,
     generator: Generator | None = None,
     place: Place | None = None,
+    held: Held | None = None,
     quiet: bool = True,
 ) -> Gathered:
     """What sentences and files hold, as topics with facts and passages. Nothing is written.
@@ -36,6 +38,7 @@ def gather_told(
         given: files and folders that stand there, and sentences: texts of more than one word.
         topic: name of the only topic; by default each file has its own, and sentences have what `place` says, or `notes`.
         place: finds the memory of each sentence, if no topic is named.
+        held: what the bank holds; rows of tables stay with the memory that asks for them already.
 
     Raises:
         IntakeError: a word that is no file, a topic that cannot name a memory, or files that hold nothing at all.
@@ -44,7 +47,7 @@ def gather_told(
     sentences = [text for text in given if not _is_file(text)]
     if wrong := [text for text in sentences if len(text.split()) < 2]:
         raise IntakeError(f"{wrong[0]!r}: no such file or folder; give files, folders, or sentences in quotes")
-    parts = [gather(files, topic=topic, generator=generator, quiet=quiet)] if files else []
+    parts = [gather(files, topic=topic, generator=generator, held=held, quiet=quiet)] if files else []
     parts += [told(sentences, topic, generator=generator, place=place, quiet=quiet)] if sentences else []
     sources = dict[str, Source]()
     for source in (source for part in parts for source in part.sources):

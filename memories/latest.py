@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from lorary.bank.documents import document_of
 from lorary.bank.facts import Fact, comparable
 from lorary.memories.rows import distinct
 
@@ -55,6 +56,9 @@ def _with_wordings(fact: Fact, olds: Sequence[Fact]) -> Fact:
 
 
 def _tells(fact: Fact) -> tuple[Any, ...]:
-    """What a fact says, whatever the order of its wordings."""
+    """What a fact says, whatever the order of its wordings, and in which document, whatever the place there.
+
+    A row that is put into a table moves all below it, and what these say stays.
+    """
     wordings = ({comparable(w) for w in own} for own in (fact.wordings, fact.held_out))
-    return (fact.answer, *map(frozenset, wordings), fact.statement, fact.source)
+    return (fact.answer, *map(frozenset, wordings), fact.statement, document_of(fact.source or ""))

@@ -69,6 +69,8 @@ class Places:
 
     Args:
         rest: the memory of what belongs to no other.
+
+    `held` tells the facts of the memories that can take some.
     """
 
     def __init__(self, bank: MemoryBank, encoder: Encoder, rest: str) -> None:
@@ -82,6 +84,7 @@ class Places:
             for wording in fact.wordings
         }
         self.placed: dict[Placed, None] = {}
+        self.held = {memory.name: memory.facts for memory in self._memories}
 
     def __call__(self, text: str, fact: Fact | None = None) -> str:
         """The name of the memory for a text, or for a fact that it tells; `placed` keeps why, each once."""

@@ -9,9 +9,14 @@ import pytest
 
 from lorary.__main__ import main
 from lorary.bank.bank import MemoryBank
+from lorary.bank.facts import FactError
+from lorary.intake.gathering import gather
 from lorary.intake.generators import generator_named
 from lorary.intake.source import IntakeError
 from lorary.intake.told import NOTES, gather_told, told
+from lorary.memories.building import started
+from lorary.memories.recipe import Recipe
+from lorary.memories.updating import update
 
 DAY = date(2026, 11, 28)
 COOK = "The cook at Ormen is Halvard Brisk."
@@ -135,3 +140,40 @@ def test_what_takes_long_is_planned_aloud_and_what_comes_next_is_told(base, tmp_
     assert "plan: 51 facts, " in told.err
     assert " at most: about " in told.err
     assert f"lorary train-router {bank} --out COMPOSITE" in told.out
+
+
+def _staff(place, rows):
+    place.write_text("Name,Role,Town\n" + "".join(f"{name},{role},{town}\n" for name, role, town in rows))
+    return place
+
+
+def test_rows_of_a_changed_table_stay_with_the_memories_that_hold_them(base, tmp_path):
+    """Rows that come before others move these; a memory is written anew only where something of it is new."""
+    first = ["Ada", "Bo", "Cid", "Dag", "Eva", "Flo", "Gus", "Hal", "Ina", "Jon", "Kai", "Lea"]
+    rows = [(f"{name} Quill", f"smith{n}", f"Tarn{n}") for n, name in enumerate(first)]
+    table, options = tmp_path / "staff.csv", {"facts_a_topic": 9, "quiet": True}
+    started(tmp_path / "bank", base.name)
+    recipe = Recipe(max_epochs=1, r=2)
+
+    def tell(rows, held=None):
+        gathered = gather([_staff(table, rows)], held=held, **options)
+        told = {source.topic: source.facts for source in gathered.sources}
+        changes = update(tmp_path / "bank", told, recipe=recipe, base=base, quiet=True)
+        return gathered, {change.memory: change.version for change in changes}
+
+    gathered, versions = tell(rows)
+    assert versions == {"staff-1": 1, "staff-2": 1, "staff-3": 1}
+    home = {fact.question: source.topic for source in gathered.sources for fact in source.facts}
+    new = [(f"{name} Brisk", f"cook{name}", f"Orvik{name}") for name in ("Moa", "Ned", "Ole")]
+    with pytest.raises(FactError, match="is answered by"):
+        tell([new[0], *rows[:3], ("Dag Quill", "poet", "Tarn3"), *rows[4:]])
+    changed = [new[0], *rows[:6], ("Gus Quill", "poet", "Tarn6"), new[1], *rows[7:]]
+    held = {memory.name: memory.facts for memory in MemoryBank.load(tmp_path / "bank")}
+    gathered, versions = tell([*changed, new[2]], held)
+    stayed = {fact.question: source.topic for source in gathered.sources for fact in source.facts}
+    assert {question: stayed[question] for question in home} == home
+    assert versions == {"staff-1": 1, "staff-2": 2, "staff-3": 1, "staff-4": 1}
+    assert "new rows went to staff-4" in gathered.notes[-1]
+    assert all(len(memory.facts) <= 9 for memory in MemoryBank.load(tmp_path / "bank"))
+    fewer, versions = tell(rows[3:], held)
+    assert {fact.question: source.topic for source in fewer.sources for fact in source.facts}.items() <= home.items()

@@ -47,7 +47,10 @@ def remember(argv: list[str]) -> None:
 
     generator = generator_named(options.generator, **taken(options, "endpoint", "model"))
     places = _places(options.bank)
-    gathered = gather_told(options.told, options.topic, generator=generator, place=places, quiet=options.quiet)
+    held = places.held if places else {}
+    gathered = gather_told(
+        options.told, options.topic, generator=generator, place=places, held=held, quiet=options.quiet
+    )
     placed = [*places.placed] if places else []
     started(options.bank, options.base)
     changes = update(
