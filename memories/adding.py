@@ -71,15 +71,19 @@ def _joined(
 ) -> tuple[Memory, list[str], list[Contradiction]]:
     """(the memory that joined the bank, the names of all, what its facts contradict)."""
     from lorary.bank.bank import MemoryBank
+    from lorary.bank.files import BankError
     from lorary.memories.base_beliefs import with_base
     from lorary.memories.contradictions import with_bank
     from lorary.model.composite import base_of
+    from lorary.model.refreshing import alike
     from lorary.routing.encoder import load_encoder
 
     one = options.documents[0] if not options.adapter and len(options.documents) == 1 else None
     name, found = options.name or (Path(one).stem if one else None), []
     with MemoryBank.change(options.bank, note="add") as bank:
         before = replace(bank, memories=dict(bank.memories))
+        joins_as = (name or Path(options.adapter).resolve().name) if options.adapter else ""
+        standing = before.memories.pop(joins_as, None)
         encoder = load_encoder(bank.encoder) if facts or documents else None
         memory = bank.add(
             Path(options.adapter) if options.adapter else None,
@@ -88,7 +92,12 @@ def _joined(
             documents=documents,
             encoder=encoder,
             same_base=options.same_base,
+            replace_existing=standing is not None,
         )
+        if standing is not None:  # the work of a call that was stopped behind its commit is done
+            if not alike(standing, memory):
+                raise BankError(f"the bank already holds {joins_as!r}; remove it first or give another name")
+            memory = bank.memories[joins_as] = standing
         if facts and encoder is not None:
             elsewhere, others = with_bank(before, {memory.name: facts}, {memory.name: facts}, encoder)
             found = [*elsewhere, *others]

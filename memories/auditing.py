@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,9 @@ from lorary.bank.bank import MemoryBank
 from lorary.bank.facts import Fact
 from lorary.bank.joining import DOCUMENTS
 from lorary.bank.manifest import Manifest, read_manifest
-from lorary.bank.storing import open_version
 from lorary.base.loading import Base
 from lorary.memories.choosing import ForgettingError, Told, still_told
-from lorary.memories.forgetting import FORGET
+from lorary.memories.forgotten import forgotten_before
 from lorary.memories.proof import Proof
 from lorary.memories.proving import prove
 from lorary.memories.traces import texts_of, traces
@@ -95,7 +93,10 @@ def audit(
         ForgettingError: no fact is given, and no earlier version tells one.
     """
     folder, bank = Path(folder), MemoryBank.load(folder)
-    chosen = tuple(forgotten_before(folder) if facts is None else facts)
+    if facts is None:
+        chosen = tuple(fact for name in bank.names for fact in forgotten_before(folder, name).facts)
+    else:
+        chosen = tuple(facts)
     if not chosen:
         raise ForgettingError(
             f"no earlier version in {folder} holds a fact that was forgotten; give the facts as JSONL, since a bank keeps "
@@ -122,20 +123,6 @@ def audit(
         earlier={path: own for path, own in found.items() if _is_earlier(path, current)},
         from_earlier=facts is None,
     )
-
-
-def forgotten_before(folder: Path) -> list[Fact]:
-    """The facts that `forget` took and that an earlier version still holds; without those that came back."""
-    manifest, facts = read_manifest(folder), dict[str, Fact]()
-    for name, versions in manifest.versions.items():
-        for before, after in pairwise(versions):
-            if after.note == FORGET and before.folder is not None and after.folder is not None:
-                left = {fact.id for fact in open_version(folder, manifest, name, after).facts}
-                old = open_version(folder, manifest, name, before).facts
-                facts |= {fact.id: fact for fact in old if fact.id not in left}
-        for fact in open_version(folder, manifest, name, versions[-1]).facts:
-            facts.pop(fact.id, None)
-    return [*facts.values()]
 
 
 def _current(manifest: Manifest) -> set[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +15,7 @@ from lorary.bank.documents import Passage, replaced
 from lorary.bank.facts import Fact
 from lorary.bank.files import MANIFEST, BankError, writing
 from lorary.bank.manifest import read_manifest
+from lorary.bank.upkeep import facts_before
 from lorary.base.layers import block_linears, fingerprint, layers_path
 from lorary.base.loading import EMBEDDED, Base, load_base
 from lorary.base.rows import default_split
@@ -29,6 +30,9 @@ from lorary.memories.topics import read_documents_of_topics, read_topics, warn_o
 from lorary.memories.writing import Recipe
 from lorary.routing.encoder import EMBEDDED as EMBEDDED_ENCODER
 from lorary.routing.encoder import encoder_name, load_encoder
+
+BUILD = "build"
+"""The note of versions that a build wrote."""
 
 
 def build(
@@ -64,7 +68,8 @@ def build(
         fresh: write every memory anew.
         budget: minutes that all memories may take, by this machine's speed now; there are as many passes as fit.
         check_base: also look for what the base answers otherwise by itself.
-        tell: is told what the facts of memories that are yet to be written contradict, before anything is written.
+        tell: is told what the facts contradict, before anything is written; also those of memories that an interrupted run
+            wrote, so that a run which goes on tells what the whole would have told.
 
     Raises:
         FactError, DocumentError, BaseError, BankError, BudgetError: bad input, before anything is trained.
@@ -91,40 +96,45 @@ def build(
         split_layer = recipe.split_layer if recipe.split_layer is not None else default_split(loaded.model)
         writers = processes if isinstance(base, str) else 1
         planner = Planner(loaded, recipe, split_layer, writers, loading)
-        every = [kept_for_validation(own, recipe.validation_wordings) for own in topics.values()]
-        if budget is not None and every:
-            recipe = planner.within(budget, every)
+        kept = {t: kept_for_validation(own, recipe.validation_wordings) for t, own in topics.items()}
+        if budget is not None and kept:
+            recipe = planner.within(budget, [*kept.values()])
         for topic in topics:
             if topic not in bank.memories:
                 bank.check_new_name(topic)
         missing = [t for t in topics if fresh or not _stands(bank, t, topics[t], recipe, base_fingerprint)]
         if tell is not None:
-            tell(_contradictions(bank, {t: topics[t] for t in missing}, encoder, loaded if check_base else None))
-        plans = {t: Plan(kept_for_validation(topics[t], recipe.validation_wordings), recipe) for t in missing}
+            tell(_contradictions(bank, kept, {*topics} - {*missing}, out, loaded if check_base else None))
+        plans = {t: Plan(kept[t], recipe) for t in missing}
         warn_of_few_wordings({topic: plan.facts for topic, plan in plans.items()})
         order = [*dict.fromkeys((*bank.names, *missing))]
         if missing and not quiet and cluster is None:
             print(planner.plan([plan.facts for plan in plans.values()], recipe), file=sys.stderr)
         for memories in written(loaded, plans, **where, processes=writers, take=take, quiet=quiet):
             for memory in memories:
-                kept = bank[memory.name].documents if memory.name in bank.memories else ()
-                memory = replace(memory, documents=replaced(kept, documents.get(memory.name, ())))
+                own = bank[memory.name].documents if memory.name in bank.memories else ()
+                memory = replace(memory, documents=replaced(own, documents.get(memory.name, ())))
                 bank.add(memory, encoder=load_encoder(encoder), replace_existing=True)
             # Groups end in any order; the bank's must not depend on it.
             bank.memories = {name: bank.memories[name] for name in order if name in bank.memories}
-            bank.save(out, note="build")
+            bank.save(out, note=BUILD)
         if _add_documents(bank, documents, encoder):
-            bank.save(out, note="build")
+            bank.save(out, note=BUILD)
         return bank
 
 
 def _contradictions(
-    bank: MemoryBank, new: Mapping[str, Sequence[Fact]], encoder: str, base: Base | None
+    bank: MemoryBank, new: Mapping[str, Sequence[Fact]], written: Collection[str], folder: Path, base: Base | None
 ) -> list[Contradiction]:
-    """What facts of memories that are to hold nothing else contradict in the bank, and of what a base is sure."""
+    """What facts of memories that are to hold nothing else contradict in the bank in a folder, and of what a base is sure.
+
+    Args:
+        written: the memories that hold them already; what a build wrote took the places of the version before.
+    """
     if not new:
         return []
-    elsewhere, others = with_bank(bank, new, new, load_encoder(encoder))
+    before = {topic: facts_before(folder, topic, BUILD) for topic in written}
+    elsewhere, others = with_bank(bank, new, new, load_encoder(bank.encoder), before=before, again=new)
     by_base = [told for topic, facts in new.items() for told in with_base(topic, facts, base)] if base else []
     return [*elsewhere, *others, *by_base]
 

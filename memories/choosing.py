@@ -40,33 +40,34 @@ class Told:
     text: str
 
 
-def by_id(memory: Memory, ids: Sequence[str]) -> tuple[Fact, ...]:
-    """The facts of a memory with these ids. Raises ForgettingError for one that it does not hold."""
-    known = {fact.id: fact for fact in memory.facts}
+def by_id(memory: Memory, ids: Sequence[str], before: Sequence[Fact] = ()) -> tuple[Fact, ...]:
+    """The facts with these ids that a memory holds, or held before it forgot them. Raises ForgettingError for any other."""
+    known = {fact.id: fact for fact in (*before, *memory.facts)}
     if not ids:
         raise ForgettingError("no fact is named; give the ids of some, which `lorary list BANK --facts` shows")
     if unknown := [own for own in ids if own not in known]:
         raise ForgettingError(
             f"{memory.name!r} holds no fact {unknown[0]!r}; `lorary list BANK --facts` shows the ids of its "
-            f"{counted(len(known), 'fact')}"
+            f"{counted(len(memory.facts), 'fact')}, and `lorary verify BANK --forgotten FACTS` proves again what was "
+            "forgotten and dropped by `lorary gc`"
         )
     return tuple(known[own] for own in dict.fromkeys(ids))
 
 
-def about(memory: Memory, text: str, encoder: Encoder) -> list[tuple[Fact, float]]:
+def about(facts: Sequence[Fact], text: str, encoder: Encoder) -> list[tuple[Fact, float]]:
     """The facts of a memory that are about a text, and how near they are, 0 to 1, nearest first.
 
     Nearness is that of the text and a wording, or what tells the fact, by meaning or by letters, whichever is greatest.
     """
     apart = [
         Memory(str(number), {}, {}, (fact,), documents=(Passage(telling(fact), ""),)).with_keys(encoder)
-        for number, fact in enumerate(memory.facts)
+        for number, fact in enumerate(facts)
     ]
     if not apart:
         return []
     contents, known = Contents(encoder.dimension, apart), knows_words(encoder, [text])
     scores = contents.scores([text], encoder.encode([text]), known, [own.name for own in apart])
-    near = zip(memory.facts, scores[0].amax(-1).tolist(), strict=True)
+    near = zip(facts, scores[0].amax(-1).tolist(), strict=True)
     return sorted((pair for pair in near if pair[1] >= _ABOUT), key=lambda pair: -pair[1])
 
 

@@ -30,22 +30,28 @@ def new(argv: list[str]) -> None:
         "`lorary train-router` trains their gate. Only the base is read, for its shapes and its fingerprint.",
         "BANK",
     )
-    parser.add_argument("bank", metavar="BANK", help="folder of the bank, which must not hold one yet")
+    parser.add_argument("bank", metavar="BANK", help="folder of the bank, which must not hold another one yet")
     _add_base(parser)
     options = parser.parse_args(argv)
     from lorary.bank.files import MANIFEST, BankError
+    from lorary.bank.manifest import read_manifest
     from lorary.base.loading import EMBEDDED, load_base
     from lorary.memories.building import new_bank
     from lorary.routing.encoder import EMBEDDED as EMBEDDED_ENCODER
     from lorary.routing.encoder import load_encoder
 
-    if (Path(options.bank) / MANIFEST).exists():
-        raise BankError(
-            f"{options.bank} holds a bank already; `lorary list {options.bank}` shows it; give another folder"
-        )
+    place = Path(options.bank)
+    standing = read_manifest(place) if (place / MANIFEST).exists() else None
+    holds_one = BankError(
+        f"{options.bank} holds a bank already; `lorary list {options.bank}` shows it; give another folder"
+    )
+    if standing is not None and standing.versions:
+        raise holds_one
     encoder = load_encoder(options.encoder or EMBEDDED_ENCODER, options.local_files_only)
     source = taken(options, "revision", "local_files_only")
     bank = new_bank(load_base(options.base or EMBEDDED, **source), encoder.name)
+    if standing is not None and (standing.fingerprint, standing.encoder) != (bank.fingerprint, bank.encoder):
+        raise holds_one
     bank.save(options.bank)
     print(f"bank: {options.bank}, empty, over {bank.base}")
     print(f"next: lorary add {options.bank} ADAPTER --facts FILE")
@@ -56,7 +62,7 @@ def build(argv: list[str]) -> None:
     parser = Options(
         "build",
         "Writes a memory for each topic into a bank, with the documents whose file has the topic's name. What stands there "
-        "already and has not changed is kept, so the same command goes on where it was stopped. What new facts contradict, "
+        "already and has not changed is kept, so the same command goes on where it was stopped. What the facts contradict, "
         "in the bank or among them, is listed.",
         "FACTS ... --out BANK",
     )
@@ -86,7 +92,7 @@ def build(argv: list[str]) -> None:
     )
     parser.add_check_base()
     parser.add_quiet()
-    parser.add_json("the certificates, and what the facts that were written contradict")
+    parser.add_json("the certificates, and what the facts contradict")
     parser.add_record(Recipe, "how memories are written")
     if "--quick" in argv:
         parser.set_defaults(**QUICK)
@@ -139,6 +145,7 @@ def remove(argv: list[str]) -> None:
     parser.add_argument("name", metavar="NAME", help="name of the memory; `lorary list BANK` shows them")
     options = parser.parse_args(argv)
     from lorary.bank.bank import MemoryBank
+    from lorary.memories.forgotten import has_left
     from lorary.model.composite import is_composite, load_composite
 
     if is_composite(options.bank):
@@ -149,7 +156,8 @@ def remove(argv: list[str]) -> None:
         left = model.memories
     else:
         with MemoryBank.change(options.bank) as bank:
-            bank.remove(options.name)
+            if not has_left(options.bank, options.name):  # what a stopped call removed is removed
+                bank.remove(options.name)
         left = bank.names
     print(f"{options.name}: removed; the bank holds {', '.join(left) or 'no memory'}")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import regex
@@ -93,10 +93,19 @@ class Embedded:
     keys: Float[Tensor, "wordings embedding"]
 
 
-def embedded(memory: str, facts: Sequence[Fact], encoder: Encoder) -> list[Embedded]:
-    """Facts with the vectors of their trained wordings."""
-    keys = iter(encoder.encode([wording for fact in facts for wording in fact.trained]))
-    return [Embedded(memory, fact, torch.stack([next(keys) for _ in fact.trained])) for fact in facts]
+def embedded(
+    memory: str,
+    facts: Sequence[Fact],
+    encoder: Encoder,
+    held: Mapping[tuple[str, Fact], Embedded] | None = None,
+) -> list[Embedded]:
+    """Facts with the vectors of their trained wordings, which those that are `held` have already."""
+    made = dict(held or {})
+    missing = [fact for fact in facts if (memory, fact) not in made]
+    keys = iter(encoder.encode([wording for fact in missing for wording in fact.trained]) if missing else ())
+    for fact in missing:
+        made[memory, fact] = Embedded(memory, fact, torch.stack([next(keys) for _ in fact.trained]))
+    return [made[memory, fact] for fact in facts]
 
 
 def held_by(memory: Memory) -> list[Embedded]:
@@ -118,19 +127,24 @@ def near(new: Sequence[Embedded], others: Sequence[Embedded]) -> list[Contradict
         return []
     names = Names.of((str(i), held.fact.wordings) for i, held in enumerate(every)).all
     named = [{lowered(word) for wording in e.fact.wordings for word in words_of(wording)} & names for e in every]
-    owner = torch.tensor([i for i, held in enumerate(every) for _ in held.keys])
-    keys = torch.cat([held.keys for held in every])
+    by_name: dict[str, list[int]] = {}
+    for i, own in enumerate(named):
+        for name in own or {""}:
+            by_name.setdefault(name, []).append(i)
     listed = []
     for number, held in enumerate(new, len(others)):
-        similarity = nearness(held.keys, keys, owner, len(every))[:number]
-        for i in (similarity >= NEAR).nonzero().flatten().tolist():
-            other = every[i]
-            # "Lamp 3" and "Lamp 4" are two: of each, the other's wordings lack a name.
-            same_names = named[i] <= named[number] or named[number] <= named[i]
+        sharing = {i for name in named[number] or {""} for i in by_name[name] if i < number}
+        # "Lamp 3" and "Lamp 4" are two: of each, the other's wordings lack a name.
+        same_names = sorted(i for i in sharing if named[i] <= named[number] or named[number] <= named[i])
+        if not same_names:
+            continue
+        owner = torch.tensor([place for place, i in enumerate(same_names) for _ in every[i].keys])
+        keys = torch.cat([every[i].keys for i in same_names])
+        similarity = nearness(held.keys, keys, owner, len(same_names))
+        for place in (similarity >= NEAR).nonzero().flatten().tolist():
+            other = every[same_names[place]]
             if (
-                same_names
-                and not of_one_table(held.fact, other.fact)
-                and bool(named[i]) == bool(named[number])
+                not of_one_table(held.fact, other.fact)
                 and otherwise(held.fact, other.fact)
                 and shared_wording(held.fact, other.fact) is None
             ):
@@ -209,7 +223,13 @@ def same_wordings(
 
 
 def with_bank(
-    bank: MemoryBank, new: Mapping[str, Sequence[Fact]], after: Mapping[str, Sequence[Fact]], encoder: Encoder
+    bank: MemoryBank,
+    new: Mapping[str, Sequence[Fact]],
+    after: Mapping[str, Sequence[Fact]],
+    encoder: Encoder,
+    *,
+    before: Mapping[str, Sequence[Fact]] | None = None,
+    again: Collection[str] = (),
 ) -> tuple[list[Contradiction], list[Contradiction]]:
     """(new facts that share a wording with one that another memory answers otherwise, all other contradictions).
 
@@ -219,15 +239,19 @@ def with_bank(
     Args:
         new: name of a memory → its new facts.
         after: name of a memory → all facts that it is to hold.
+        before: name of a memory → the facts whose places the new ones take; by default those that the bank's holds.
+        again: names of memories of whose new facts it is also told what may ask the same where the bank holds them already.
     """
     left = {(memory.name, fact): None for memory in bank if memory.name not in after for fact in memory.facts}
     left |= {(topic, fact): None for topic, facts in after.items() for fact in facts}
-    old = by_wording((topic, fact) for topic in new if topic in bank.memories for fact in bank[topic].facts)
+    before = {topic: bank[topic].facts for topic in new if topic in bank.memories} | dict(before or {})
+    old = by_wording((topic, fact) for topic in new for fact in before.get(topic, ()))
     owners, elsewhere, listed = by_wording(left), list[Contradiction](), list[Contradiction]()
     for topic, facts in new.items():
         elsewhere += same_wordings(topic, facts, owners, replaced=False)
         listed += same_wordings(topic, facts, old, replaced=True)
-    held = [own for memory in bank for own in held_by(memory) if (own.memory, own.fact) in left]
-    known = {(own.memory, own.fact) for own in held}
-    fresh = [own for topic, facts in new.items() for own in embedded(topic, facts, encoder)]
-    return elsewhere, listed + near([own for own in fresh if (own.memory, own.fact) not in known], held)
+    held = {(own.memory, own.fact): own for memory in bank for own in held_by(memory)}
+    asked = {topic: [f for f in own if topic in again or (topic, f) not in held] for topic, own in new.items()}
+    fresh = [own for topic, facts in asked.items() for own in embedded(topic, facts, encoder, held)]
+    given = {(own.memory, own.fact) for own in fresh}
+    return elsewhere, listed + near(fresh, [own for pair, own in held.items() if pair in left and pair not in given])

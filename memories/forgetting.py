@@ -13,9 +13,12 @@ from lorary.bank.documents import Passage
 from lorary.bank.facts import Fact
 from lorary.bank.files import BankError, writing
 from lorary.bank.joining import DOCUMENTS
+from lorary.bank.manifest import read_manifest
 from lorary.bank.memory import Memory
+from lorary.bank.upkeep import remove_orphans
 from lorary.base.loading import Base
 from lorary.memories.choosing import ForgettingError, Told, by_id, still_told, tells_one
+from lorary.memories.forgotten import FORGET, Taken, forgotten_before, has_left
 from lorary.memories.proof import Proof
 from lorary.memories.proving import prove
 from lorary.memories.rewriting import Plan, written
@@ -23,9 +26,6 @@ from lorary.memories.rows import kept_for_validation, with_validation
 from lorary.memories.updating import recipe_of
 from lorary.model.composite import base_of, is_composite
 from lorary.routing.encoder import Encoder, load_encoder
-
-FORGET = "forget"
-"""The note of versions that forgetting wrote."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +35,8 @@ class Forgotten:
     Args:
         facts, passages: that the memory no longer holds.
         left: the memory holds nothing more, and left the bank with all its versions.
+        before: a call before this one, which may have been stopped, had done all of it; this one proved it again, as far as
+            the bank still tells what was forgotten.
         proof: what the memory still knows of the facts; None where it has no adapter that could know any.
         told: what in the bank still tells the facts.
     """
@@ -45,6 +47,7 @@ class Forgotten:
     left: bool
     proof: Proof | None
     told: tuple[Told, ...]
+    before: bool = False
 
     @property
     def holds(self) -> bool:
@@ -57,6 +60,7 @@ class Forgotten:
             "facts": [{"id": fact.id, **fact.to_json()} for fact in self.facts],
             "passages": [passage.to_json() for passage in self.passages],
             "left": self.left,
+            "before": self.before,
             "proof": None if self.proof is None else self.proof.to_json(),
             "still_told": [vars(told) for told in self.told],
             "holds": self.holds,
@@ -78,6 +82,9 @@ def forget(
     documents lose the passages that tell them. It is a new version also where the proof fails. Earlier versions stay until
     `upkeep.collect_garbage`. Without `facts` the whole memory leaves the bank, with all its versions.
 
+    A call that was stopped is finished by the same call. Where it had committed already, as earlier versions tell, the proof
+    alone is made again.
+
     Args:
         facts: ids of facts (`Fact.id`).
         base: the bank's, loaded already.
@@ -89,31 +96,44 @@ def forget(
     """
     if is_composite(bank):
         raise BankError(f"{bank} is a composite; forget in its bank, then `lorary refresh {bank} BANK`")
-    MemoryBank.load(bank)[name]  # what is missing is told before anything is written
-    with writing(bank):
-        opened = MemoryBank.load(bank)
+    folder = Path(bank)
+    if not has_left(folder, name):
+        MemoryBank.load(folder)[name]  # what is missing is told before anything is written
+    with writing(folder):
+        opened = MemoryBank.load(folder)
+        if has_left(folder, name):
+            remove_orphans(folder, read_manifest(folder))
+            return Forgotten(memory=name, facts=(), passages=(), left=True, proof=None, told=(), before=True)
         memory, encoder = opened[name], load_encoder(opened.encoder)
-        chosen = memory.facts if facts is None else by_id(memory, facts)
-        dropped = memory.documents if facts is None else _telling(memory, chosen, encoder)
-        others = [other for other in opened if other.name != name]
+        earlier = Taken() if facts is None else forgotten_before(folder, name)
+        chosen = memory.facts if facts is None else by_id(memory, facts, earlier.facts)
+        held = tuple(fact for fact in chosen if fact in memory.facts)
+        before = facts is not None and not held
+        passages = earlier.passages if before else memory.documents
+        dropped = memory.documents if facts is None else _telling(passages, chosen, encoder)
         kept, proof = None, None
-        if facts is not None:
-            kept = without_facts(opened, memory, chosen, dropped, encoder, lambda: base_of(opened, base), quiet)
+        if before:
+            kept = memory
+        elif facts is not None:
+            kept = without_facts(opened, memory, held, dropped, encoder, lambda: base_of(opened, base), quiet)
         if kept is None:
             opened.remove(name)
-        else:
-            opened.memories[name] = kept
-        if kept is not None and chosen and kept.card.get("recipe") != DOCUMENTS:
-            where = opened.shapes, opened.layers_path
+        elif chosen and kept.card.get("recipe") != DOCUMENTS:
+            others, where = [other for other in opened if other.name != name], (opened.shapes, opened.layers_path)
             proof = prove(base_of(opened, base), kept, chosen, others, *where, seed=seed, quiet=quiet)
-            opened.memories[name] = replace(kept, card={**kept.card, "forgotten": _counts(proof)})
-        opened.save(bank, note=FORGET)
+            kept = kept if before else replace(kept, card={**kept.card, "forgotten": _counts(proof)})
+        if kept is not None:
+            opened.memories[name] = kept
+        opened.save(folder, note=FORGET)
+        remove_orphans(folder, read_manifest(folder))  # a stopped call's, which may hold the facts
     told = tuple(still_told(opened, chosen, encoder))
-    return Forgotten(memory=name, facts=chosen, passages=dropped, left=kept is None, proof=proof, told=told)
+    return Forgotten(
+        memory=name, facts=chosen, passages=dropped, left=kept is None, proof=proof, told=told, before=before
+    )
 
 
-def _telling(memory: Memory, facts: Sequence[Fact], encoder: Encoder) -> tuple[Passage, ...]:
-    return tuple(passage for passage in memory.documents if tells_one(passage.text, facts, encoder))
+def _telling(passages: Sequence[Passage], facts: Sequence[Fact], encoder: Encoder) -> tuple[Passage, ...]:
+    return tuple(passage for passage in passages if tells_one(passage.text, facts, encoder))
 
 
 def _counts(proof: Proof) -> dict[str, Any]:

@@ -69,6 +69,7 @@ def forget(argv: list[str]) -> None:
         "its documents lose the passages that tell them. Then the memory is asked for them in all their wordings, generated "
         "ones included, and must know them no better than the base does, and no better than facts that it never knew. It "
         "fails, and lists them, where it does, or where something else in the bank still tells them.\n\n"
+        "The same command finishes what was stopped, and proves it again where all was done. "
         "Earlier versions stay until `lorary gc BANK`, and composites know the facts until `lorary refresh COMPOSITE BANK`. "
         "Copies elsewhere, such as backups and the files that the memory was built from, are yours to remove.",
         "BANK NAME [--facts ID ... | --about TEXT]",
@@ -87,11 +88,11 @@ def forget(argv: list[str]) -> None:
     from lorary.bank.bank import MemoryBank
     from lorary.memories.choosing import ForgettingError
     from lorary.memories.forgetting import forget as run
+    from lorary.memories.forgotten import has_left
 
-    memory = MemoryBank.load(options.bank)[options.name]
     facts = options.facts
-    if options.about is not None:
-        facts = _meant(memory, options)
+    if options.about is not None and not has_left(options.bank, options.name):
+        facts = _meant(MemoryBank.load(options.bank)[options.name], options)
     forgotten = run(options.bank, options.name, facts, seed=options.seed, quiet=options.quiet)
     if options.json:
         print_json(forgotten.to_json())
@@ -109,9 +110,13 @@ def _meant(memory: Memory, options: Namespace) -> list[str]:
     """The ids of the facts that are about a text, once a person who sees them agrees."""
     from lorary.bank.bank import MemoryBank
     from lorary.memories.choosing import ForgettingError, about
+    from lorary.memories.forgotten import forgotten_before
     from lorary.routing.encoder import load_encoder
 
-    near = about(memory, options.about, load_encoder(MemoryBank.load(options.bank).encoder))
+    # Facts that a call forgot before are found, too: where it was stopped, the same text is to mean the same facts.
+    facts = (*forgotten_before(options.bank, memory.name).facts, *memory.facts)
+    found = about(facts, options.about, load_encoder(MemoryBank.load(options.bank).encoder))
+    near = [pair for pair in found if pair[0] in memory.facts] or found
     if not near:
         raise ForgettingError(
             f"no fact of {memory.name!r} is about {options.about!r}; `lorary list {options.bank} --facts` shows its "
@@ -133,7 +138,10 @@ def _proved(forgotten: Forgotten) -> str:
     """What was forgotten and what the proof found, for people."""
     from lorary.memories.proof_report import proof_lines
 
-    lines = [f"{forgotten.memory}: {counted(len(forgotten.facts), 'fact')} forgotten"]
+    if forgotten.before and forgotten.left:
+        return f"{forgotten.memory}: forgotten before; it has left the bank with all its versions"
+    before = " before; this is the proof again" if forgotten.before else ""
+    lines = [f"{forgotten.memory}: {counted(len(forgotten.facts), 'fact')} forgotten{before}"]
     if forgotten.passages:
         lines.append(f"{counted(len(forgotten.passages), 'passage')} dropped that told them:")
         lines += [f"  {passage.text}" for passage in forgotten.passages]

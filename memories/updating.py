@@ -15,6 +15,7 @@ from lorary.bank.files import BankError, writing
 from lorary.bank.joining import DOCUMENTS
 from lorary.bank.manifest import read_manifest
 from lorary.bank.memory import Memory
+from lorary.bank.upkeep import facts_before
 from lorary.bank.versions import Difference, difference
 from lorary.base.loading import Base
 from lorary.base.rows import default_split
@@ -100,7 +101,7 @@ def update(
         before = dict(bank.memories)
         encoder = load_encoder(bank.encoder)
         merged = {topic: _merged(bank, topic, facts, keep_wordings) for topic, facts in new.items()}
-        contradictions = _contradictions(bank, new, merged, encoder)
+        contradictions = _contradictions(folder, bank, new, merged, encoder)
         after = {name: replaced(_documents(bank, name), passages) for name, passages in documents.items()}
         if merged:
             loaded = base_of(bank, base)
@@ -156,10 +157,19 @@ def takes_facts(memory: Memory) -> bool:
 
 
 def _contradictions(
-    bank: MemoryBank, new: Mapping[str, Sequence[Fact]], merged: Mapping[str, Sequence[Fact]], encoder: Encoder
+    folder: Path,
+    bank: MemoryBank,
+    new: Mapping[str, Sequence[Fact]],
+    merged: Mapping[str, Sequence[Fact]],
+    encoder: Encoder,
 ) -> list[Contradiction]:
-    """What the new facts contradict in the bank. Raises FactError where one wording would have two answers."""
-    elsewhere, listed = with_bank(bank, new, merged, encoder)
+    """What the new facts contradict in the bank. Raises FactError where one wording would have two answers.
+
+    Where an update that was stopped wrote a memory already, they contradict what its version before held.
+    """
+    written = [topic for topic, facts in merged.items() if topic in bank.memories and bank[topic].facts == facts]
+    before = {topic: facts_before(folder, topic, UPDATE) for topic in written}
+    elsewhere, listed = with_bank(bank, new, merged, encoder, before=before, again=written)
     if elsewhere:
         one = elsewhere[0]
         raise FactError(

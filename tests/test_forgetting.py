@@ -210,10 +210,10 @@ def test_an_adapter_that_was_not_written_from_facts_is_forgotten_whole_or_not_at
 
 
 def test_facts_are_found_by_what_they_are_about(stations, encoder):
-    memory = MemoryBank.load(stations[0])["ormen"]
-    assert about(memory, "the airlock", encoder)[0][0].answer == "4173"
-    assert about(memory, "Sigrun", encoder)[0][0].answer == "Sigrun"
-    assert about(memory, "tax law of Brazil", encoder) == []
+    facts = MemoryBank.load(stations[0])["ormen"].facts
+    assert about(facts, "the airlock", encoder)[0][0].answer == "4173"
+    assert about(facts, "Sigrun", encoder)[0][0].answer == "Sigrun"
+    assert about(facts, "tax law of Brazil", encoder) == []
 
 
 def test_an_end_at_any_write_leaves_the_old_bank_or_the_new_one(stations, tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 from stations import FACTS, IDS
@@ -9,6 +10,7 @@ from stations import FACTS, IDS
 from lorary.__main__ import main
 from lorary.bank.bank import MemoryBank
 from lorary.routing.encoder import load_encoder
+from lorary.tables import counted
 
 
 def test_the_command_shows_what_it_found_and_wants_a_yes(stations, capsys):
@@ -46,3 +48,29 @@ def test_the_command_tells_the_proof_and_exits_by_it(stations, capsys):
     captured = capsys.readouterr()
     assert "still told by velka: At Tresk, who cooks?" in captured.out
     assert f"the bank still tells {FACTS['tresk'][0].id}" in captured.err
+
+
+def test_the_command_run_again_proves_again_and_changes_nothing(stations, capsys):
+    """As after a kill behind the commit, of which the caller saw nothing."""
+    bank = str(stations[0])
+    forgetting = "forget", bank, "ormen", "--about", "the airlock code", "--yes", "--quiet", "--json"
+    assert main([*forgetting]) == 0
+    first, manifest = json.loads(capsys.readouterr().out), (stations[0] / "bank.json").read_bytes()
+    assert main([*forgetting]) == 0
+    again = json.loads(capsys.readouterr().out)
+    assert again == first | {"before": True}
+    assert again["proof"]["facts"]
+    assert (stations[0] / "bank.json").read_bytes() == manifest
+    ids = [fact["id"] for fact in first["facts"]]
+    assert main(["forget", bank, "ormen", "--facts", *ids, "--quiet"]) == 0
+    assert capsys.readouterr().out.startswith(f"ormen: {counted(len(ids), 'fact')} forgotten before; this is the proof")
+    # One that was forgotten and one that is held: the one goes, and both are proved.
+    mixed = [ids[0], next(fact.id for fact in MemoryBank.load(bank)["ormen"].facts)]
+    assert main(["forget", bank, "ormen", "--facts", *mixed, "--quiet", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert ([fact["id"] for fact in told["facts"]], told["before"]) == (mixed, False)
+    assert len(told["proof"]["facts"]) == 2
+    assert main(["gc", bank]) == 0
+    capsys.readouterr()
+    assert main(["forget", bank, "ormen", "--facts", *ids, "--quiet"]) == 2
+    assert "lorary verify BANK --forgotten FACTS` proves again" in capsys.readouterr().err

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import save_adapter
 from peft import PeftModel
 from stops import STOPPED, command, ending_at, full_from, in_a_process
 from test_updating import CODE, COOK, OIL, RECIPE, write
@@ -24,9 +25,13 @@ from lorary.commands import remember
 from lorary.intake.generators import generator_named
 from lorary.intake.told import told
 from lorary.memories.building import build
+from lorary.memories.forgetting import forget
 from lorary.memories.keeping import gc, rollback, update
+from lorary.model.composite import assemble, base_of
+from lorary.model.refreshing import CHECKPOINTS
+from lorary.routing.encoder import load_encoder
 
-LOADED = gc, rollback, update, remember
+LOADED = gc, rollback, update, remember, forget
 """So that the processes below start with what these need."""
 QUIET = ("--quiet", "--processes", "1")
 IDS = torch.arange(4, 24).unsqueeze(0)
@@ -43,6 +48,7 @@ def prepared(place, base):
     news = write(place / "news", ormen=[replace(COOK, answer="Brisk")])
     write(place / "more", harbour=[replace(OIL, topic="harbour", question="Who pilots?", questions=())])
     (news / "page.md").write_text("Brisk cooks at Ormen.")
+    save_adapter(base.model, place / "adapter", r=2, target_modules=["up_proj"])
     return place
 
 
@@ -52,6 +58,11 @@ COMMANDS = {
     "add": lambda p: ("add", p / "bank", "--documents", p / "news" / "page.md", "--name", "ormen"),
     "rollback": lambda p: ("rollback", p / "bank", "lamps", "1"),
     "gc": lambda p: ("gc", p / "bank"),
+    "forget": lambda p: ("forget", p / "bank", "ormen", "--facts", CODE.id, "--quiet"),
+    "add an adapter": lambda p: (
+        *("add", p / "bank", p / "adapter", "--name", "isle", "--same-base"),
+        *("--facts", p / "more" / "harbour.jsonl"),
+    ),
     "build": lambda p: (
         *("build", p / "more", "--out", p / "bank", "--base", str(MemoryBank.load(p / "bank").base)),
         *("--max-epochs", "1", "--r", "2", *QUIET),
@@ -108,6 +119,62 @@ def test_ended_at_any_write_a_command_leaves_a_bank_and_goes_on(name, place, bas
         assert (found.faults, found.orphans) == ({}, [])
         assert state(place / "bank") == after
     assert stop > 2, "it was ended at least twice, and then there was nothing left to end at"
+
+
+@pytest.mark.parametrize("name", ["forget", "remove"])
+def test_ended_at_any_write_a_memory_that_leaves_has_left(name, place):
+    """The same command ends well also where all that was left to do was to say so; no file of it stays."""
+    kept, leaving = place / "kept", command(name, place / "bank", "lamps", *(["--quiet"] if name == "forget" else []))
+    shutil.copytree(place / "bank", kept)
+    for stop in range(1, 200):
+        shutil.rmtree(place / "bank")
+        shutil.copytree(kept, place / "bank")
+        if in_a_process(ending_at(stop, leaving))[0] == 0:
+            break
+        status, said = in_a_process(leaving)
+        assert status == 0, said
+        assert MemoryBank.load(place / "bank").names == ["ormen"]
+        if name == "forget":
+            assert not [path for path in (place / "bank" / "memories").iterdir() if path.name.startswith("lamps")]
+        collect_garbage(place / "bank")
+        assert b"lamps" not in (place / "bank" / "bank.json").read_bytes()
+        assert verify(place / "bank").orphans == []
+    assert stop > 2
+    assert in_a_process(command(name, place / "bank", "lamp"))[0] == 2, "a name that never was is told"
+
+
+def test_ended_at_any_write_a_refresh_leaves_nothing_of_what_left_the_bank(place):
+    """Neither files of old memories nor checkpoints of a gate that knew them, whatever the moment."""
+    kept, composite = place / "kept", place / "composite"
+    bank = MemoryBank.load(place / "bank")
+    assemble(bank, base_of(bank), encoder=load_encoder(bank.encoder)).save_pretrained(kept)
+    (kept / CHECKPOINTS).mkdir(parents=True)
+    (kept / CHECKPOINTS / "last.ckpt").write_text("a gate that knew the lamps")
+    with MemoryBank.change(place / "bank") as bank:
+        bank.remove("lamps")
+    refreshing = command("refresh", composite, place / "bank")
+    for stop in range(1, 200):
+        shutil.rmtree(composite, ignore_errors=True)
+        shutil.copytree(kept, composite)
+        if in_a_process(ending_at(stop, refreshing))[0] == 0:
+            break
+        status, said = in_a_process(refreshing)
+        assert status == 0, said
+        assert MemoryBank.load(composite).names == ["ormen"]
+        assert not [path for path in composite.rglob("*") if "lamps" in path.name or path.suffix == ".ckpt"]
+        assert verify(composite).orphans == []
+    assert stop > 2
+
+
+def test_ended_at_any_write_a_new_bank_is_started(base, tmp_path):
+    starting = command("new", tmp_path / "bank", "--base", base.name)
+    for stop in range(1, 200):
+        shutil.rmtree(tmp_path / "bank", ignore_errors=True)
+        if in_a_process(ending_at(stop, starting))[0] == 0:
+            break
+        assert in_a_process(starting) == (0, "")
+        assert len(MemoryBank.load(tmp_path / "bank")) == 0
+    assert stop > 2
 
 
 def test_ended_at_any_write_a_bank_that_is_started_goes_on(base, tmp_path):
@@ -217,6 +284,6 @@ def _copied(place, name):
     """The place with another bank of the same content."""
     other = place / name
     other.mkdir()
-    for part in ("bank", "news", "more"):
+    for part in ("bank", "news", "more", "adapter"):
         shutil.copytree(place / part, other / part)
     return other

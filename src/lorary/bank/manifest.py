@@ -27,6 +27,8 @@ class Manifest:
         linears: the base's block linears, path → (d_in, d_out).
         versions: name of each memory, in order → its versions, the current one last.
         files: path of every file of a version that is kept → sha256 of its content.
+        left: names of memories that left the bank and have not come back, until garbage is collected. So a command that
+            was stopped behind its commit knows what it had done.
     """
 
     base: str
@@ -37,6 +39,7 @@ class Manifest:
     encoder: str
     versions: Mapping[str, tuple[Version, ...]]
     files: Mapping[str, str]
+    left: tuple[str, ...] = ()
 
     @property
     def folders(self) -> dict[str, str]:
@@ -64,7 +67,7 @@ class Manifest:
             "memories": [{"name": n, "versions": [v.to_json() for v in vs]} for n, vs in self.versions.items()],
             "files": self.files,
         }
-        return to_json(content)
+        return to_json(content | ({"left": list(self.left)} if self.left else {}))
 
 
 def hash_of_manifest(folder: Path) -> str | None:
@@ -139,7 +142,11 @@ def _parse(content: dict[str, Any], version: int) -> Manifest:
         raise TypeError(f"'revision' is {revision!r}")
     linears = {path: _shape(path, shape) for path, shape in _of(dict, base, "linears").items()}
     name, fingerprint, layers_path = (_of(str, base, key) for key in ("name", "fingerprint", "layers_path"))
-    return Manifest(name, revision, fingerprint, layers_path, linears, _of(str, content, "encoder"), versions, hashes)
+    left = content.get("left", [])
+    if not isinstance(left, list) or not all(isinstance(gone, str) and NAME.fullmatch(gone) for gone in left):
+        raise TypeError(f"'left' is {left!r}"[:200])
+    encoder = _of(str, content, "encoder")
+    return Manifest(name, revision, fingerprint, layers_path, linears, encoder, versions, hashes, tuple(left))
 
 
 def _versions(entry: Mapping[str, Any]) -> tuple[Version, ...]:

@@ -55,7 +55,7 @@ def write_bank(
         places = {version.folder for own in versions.values() for version in own}
         files |= {path: value for path, value in (old.files if old else {}).items() if str(Path(path).parent) in places}
         header = (bank.base, bank.revision, bank.fingerprint, bank.layers_path, bank.shapes, bank.encoder)
-        manifest = Manifest(*header, versions, files)
+        manifest = Manifest(*header, versions, files, _left(folder, old if stored is not None else None, versions))
         if old is None or not _same(old, manifest):
             commit(folder, manifest, old, companions)
         else:
@@ -78,6 +78,13 @@ def _removed_on_failure(folder: Path) -> Iterator[list[str]]:
         for place in {*new} - {*named}:
             shutil.rmtree(folder / place, ignore_errors=True)
         raise
+
+
+def _left(folder: Path, old: Manifest | None, versions: Mapping[str, tuple[Version, ...]]) -> tuple[str, ...]:
+    """The names of memories that have left a bank whose manifest was `old`; a composite tells none."""
+    if old is None or not keeps_versions(folder):
+        return ()
+    return tuple(name for name in (*old.left, *old.versions) if name not in versions)
 
 
 def keeps_versions(folder: Path) -> bool:

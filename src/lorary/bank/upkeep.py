@@ -74,6 +74,16 @@ def _facts(folder: Path, manifest: Manifest, name: str) -> tuple[Fact, ...] | No
         return None
 
 
+def facts_before(folder: str | Path, name: str, note: str) -> tuple[Fact, ...]:
+    """The facts of a memory before its current version, which has a note; none where the bank does not tell them."""
+    folder = Path(folder)
+    manifest = read_manifest(folder)
+    *earlier, current = _versions(manifest, name)
+    if current.note != note or not earlier or earlier[-1].folder is None:
+        return ()
+    return open_version(folder, manifest, name, earlier[-1]).facts
+
+
 def _with(manifest: Manifest, versions: dict[str, tuple[Version, ...]]) -> Manifest:
     """The manifest with other versions of some memories, and of the files those of the versions that are kept."""
     changed = replace(manifest, versions={**manifest.versions, **versions})
@@ -159,14 +169,20 @@ def collect_garbage(folder: str | Path) -> Freed:
         before = sum(_size(folder / place) for place in kept)
         dropped = len([v for own in manifest.versions.values() for v in own if v.folder is not None])
         dropped -= len([v for own in versions.values() for v in own if v.folder is not None])
-        if dropped:
-            manifest, old = _with(manifest, versions), manifest
+        if dropped or manifest.left:
+            manifest, old = replace(_with(manifest, versions), left=()), manifest
             commit(folder, manifest, old)
         freed = before - sum(_size(folder / place) for place in kept)
-        for path in _orphans(folder, manifest):
-            freed += _size(path)
-            _remove(path)
-        return Freed(versions=dropped, bytes=freed)
+        return Freed(versions=dropped, bytes=freed + remove_orphans(folder, manifest))
+
+
+def remove_orphans(folder: Path, manifest: Manifest) -> int:
+    """Removes what stopped writers left in a bank or composite that is held for this writer alone; returns the bytes."""
+    freed = 0
+    for path in _orphans(folder, manifest):
+        freed += _size(path)
+        _remove(path)
+    return freed
 
 
 def _dropped(own: tuple[Version, ...]) -> tuple[Version, ...]:

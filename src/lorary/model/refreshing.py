@@ -11,7 +11,9 @@ import torch
 
 from lorary.bank.bank import MemoryBank
 from lorary.bank.files import BankError, writing
+from lorary.bank.manifest import read_manifest
 from lorary.bank.memory import Memory
+from lorary.bank.upkeep import remove_orphans
 from lorary.model.composite import load_router
 from lorary.model.saving import save_bank
 from lorary.routing.router import Router, new_gate
@@ -84,9 +86,12 @@ def refresh(composite: str | Path, bank: str | Path, *, reset: bool = False) -> 
         after = routed(router) if reset or added or updated or removed else before
         # As another bank that is put in the place of this one: versions keep the numbers that they have in the source.
         versions = {name: (memory, source.versions[name][1]) for name, memory in router.bank.memories.items()}
-        save_bank(place, replace(router.bank, stored={}, versions=versions), router.gate.state_dict(), config)
-        if reset or updated or removed:  # no checkpoint can be gone on from: their gates stand for what is gone
+        # No checkpoint can be gone on from: their gates stand for what is gone. Behind the commit, a call that is stopped
+        # there would leave them for good, since the next one finds nothing to take up.
+        if reset or updated or removed:
             shutil.rmtree(place / CHECKPOINTS, ignore_errors=True)
+        save_bank(place, replace(router.bank, stored={}, versions=versions), router.gate.state_dict(), config)
+        remove_orphans(place, read_manifest(place))
     return Refreshed(added, updated, removed, before, after)
 
 
