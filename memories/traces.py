@@ -19,6 +19,8 @@ _SAME = 0.9999
 """The cosine from which a row of a file is a text's embedding."""
 _NEAR = 1e-5
 """How far two roundings of one embedding's number may lie apart."""
+_BLOCK = 1 << 20
+"""Numbers of a file that are compared with all embeddings at once."""
 _BY_CHANCE = 6
 """Bytes of a text from which on a file of numbers does not hold it by chance: of fewer, a megabyte may hold any."""
 
@@ -86,19 +88,35 @@ def _numbers(content: bytes, vectors: torch.Tensor) -> set[int]:
     Of a text that the encoder cannot read the vector is zero, which tells nothing.
     """
     found, size = set[int](), vectors.shape[1]
-    read = vectors.any(-1).nonzero()[:, 0].tolist()
+    read = vectors.any(-1).nonzero()[:, 0]
+    order = read[vectors[read, 0].argsort()].numpy()
+    sought = vectors.numpy()[order]
     for offset in range(4):
         count = (len(content) - offset) // 4
-        if count < size:
-            continue
-        held = np.frombuffer(content, np.float32, count, offset)
-        for number in read:
-            vector = vectors[number].numpy()
-            with np.errstate(invalid="ignore"):
-                starts = np.flatnonzero(np.abs(held[: count - size + 1] - vector[0]) < _NEAR)
-            if any(np.allclose(held[start : start + size], vector, rtol=0, atol=_NEAR) for start in starts):
-                found.add(number)
+        held = np.frombuffer(content, np.float32, count, offset) if count >= size else np.zeros(0, np.float32)
+        for first in range(0, max(0, len(held) - size + 1), _BLOCK):
+            found |= {int(order[i]) for i in _standing(held[first : first + _BLOCK + size - 1], sought)}
     return found
+
+
+def _standing(held: np.ndarray, sought: np.ndarray) -> set[int]:
+    """The rows of vectors, in the order of their first numbers, that stand somewhere in a run of numbers."""
+    with np.errstate(invalid="ignore"):
+        starts = held[: len(held) - sought.shape[1] + 1].astype(np.float64)
+    firsts = sought[:, 0].astype(np.float64)
+    lowest, behind = (np.searchsorted(firsts, starts + beside) for beside in (-2 * _NEAR, 2 * _NEAR))
+    near = np.flatnonzero(behind > lowest)
+    counts = behind[near] - lowest[near]
+    # Each place with each of the vectors that may begin there.
+    places = near.repeat(counts)
+    vectors = lowest[near].repeat(counts) + np.arange(len(places)) - (counts.cumsum() - counts).repeat(counts)
+    for column in range(sought.shape[1]):
+        with np.errstate(invalid="ignore"):
+            alike = np.abs(held[places + column] - sought[vectors, column]) <= _NEAR
+        places, vectors = places[alike], vectors[alike]
+        if not len(places):
+            break
+    return set(vectors.tolist())
 
 
 def _rows(file: Path, vectors: torch.Tensor) -> set[int]:

@@ -20,7 +20,7 @@ from lorary.memories.building import build
 from lorary.memories.choosing import about
 from lorary.memories.forgetting import forget
 from lorary.memories.proving import prove
-from lorary.memories.traces import texts_of, traces
+from lorary.memories.traces import _numbers, texts_of, traces
 from lorary.model.composite import base_of, load_composite
 from lorary.model.refreshing import refresh
 from lorary.routing.encoder import load_encoder
@@ -251,3 +251,21 @@ def test_an_end_at_any_write_leaves_the_old_bank_or_the_new_one(stations, tmp_pa
 def files_of(bank):
     """Name of each memory → the content of its current version's files."""
     return {memory.name: memory.files() for memory in MemoryBank.load(bank)}
+
+
+def test_all_embeddings_are_looked_for_at_once_as_one_by_one(tmp_path, monkeypatch):
+    """Vectors that begin alike, at any byte of a file, across the borders of blocks; and those that are only near."""
+    monkeypatch.setattr("lorary.memories.traces._BLOCK", 64)
+    vectors = torch.nn.functional.normalize(torch.randn(40, 16, generator=torch.Generator().manual_seed(0)), dim=-1)
+    vectors[:20, 0] = vectors[20:, 0]
+    held = [3, 7, 23, 39]
+    parts = [vectors[number] + (-1) ** number * 8e-6 for number in held]
+    near = vectors[11].clone()
+    near[15] += 2e-5
+    noise = torch.randn(50, generator=torch.Generator().manual_seed(1))
+    content = b"".join(
+        b"." * place + part.numpy().tobytes() + noise.numpy().tobytes() for place, part in enumerate([*parts, near])
+    )
+    assert _numbers(content, vectors) == {*held}
+    assert _numbers(content, vectors) == {n for n in range(40) if _numbers(content, vectors[n : n + 1])}
+    assert _numbers(b"\xff" * 4096, vectors) == _numbers(b"", vectors) == set()
