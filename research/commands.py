@@ -186,10 +186,33 @@ def forgetting(argv: list[str]) -> None:
     print_study(options, lambda: results, lambda: tell_forgetting(results))
 
 
+def start_bench(argv: list[str]) -> None:
+    """Measures what it takes to start."""
+    parser = Options(
+        "research start-bench",
+        "Measures what imports, the base, the encoder and commands take to start, each in a process of its own, beside "
+        "`import torch, transformers` and what transformers and sentence-transformers take for the same files.",
+        "COMPOSITE --out FOLDER",
+    )
+    parser.add_argument("composite", metavar="COMPOSITE", help="folder of the composite that is asked")
+    parser.add_argument("--question", metavar="TEXT", default="What is the capital of France?", help="what it is asked")
+    parser.add_argument("--repeats", type=int, metavar="N", default=5, help="rounds, in each of which all start once")
+    add_folder(parser, "results.json and report.md")
+    parser.add_quiet()
+    parser.add_json("the figures")
+    options = parser.parse_args(argv)
+    from lorary.research.start_bench import start_bench as run
+    from lorary.research.start_bench import table_of, tell_starts
+
+    results = run(options.out, **taken(options, "composite", "question", "repeats", "quiet"))
+    print_study(options, lambda: table_of(results["rounds"]), lambda: tell_starts(results))
+
+
 STUDIES: dict[str, tuple[Callable[[list[str]], None], str]] = {
     "capacity": (capacity, "measure how many facts a memory of each rank recalls"),
     "wordings": (wordings, "measure what wordings, formats and generators of a fact's texts add to its recall"),
     "write-bench": (write_bench, "measure how fast memories are written, beside PEFT with Trainer"),
+    "start-bench": (start_bench, "measure what commands and imports take to start, beside transformers"),
     "route-bench": (route_bench, "measure routers on generated sets of facts; no memory is written"),
     "route-facts": (route_facts, "write the facts of a generated set, to build a bank of"),
     "routes": (routes, "measure routers on questions that people wrote about documents; no memory is written"),
