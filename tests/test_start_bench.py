@@ -1,9 +1,11 @@
-"""The bench of starts: what a process takes is told, its error too, and a table says what the rounds say."""
+"""What starts imports no more than it needs; and the bench of starts tells what a process takes, and its error."""
 
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -47,3 +49,21 @@ def test_a_run_goes_on_and_names_a_cell_that_fails(tmp_path, monkeypatch, capsys
     assert rounds[0] == first
     assert ran == ["pass", "--help", "pass", "pass", "pass", "pass", "--help"], "first unpacked, then back and forth"
     assert "3 rounds" in (tmp_path / "run" / "report.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("command", "heavy"),
+    [
+        (["--help"], ["torch", "transformers", "numpy"]),
+        (["ask", "--help"], ["torch", "transformers"]),
+        (["list", "bank"], ["transformers", "faiss", "sentence_transformers"]),
+        (["plan", "facts"], ["transformers.modeling_utils", "peft", "lightning", "sentence_transformers"]),
+    ],
+)
+def test_a_command_imports_no_more_than_it_needs(command, heavy, tmp_path):
+    (tmp_path / "bank").symlink_to(Path(__file__).parent / "golden" / "bank")
+    (tmp_path / "facts").mkdir()
+    (tmp_path / "facts" / "boat.jsonl").write_text('{"question": "Who mends the boat?", "answer": "Tilde"}\n')
+    code = f"import sys; from lorary.__main__ import main; print(main({command}), {{*{heavy}}} & {{*sys.modules}})"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert said.stdout.splitlines()[-1] == "0 set()", said

@@ -6,13 +6,16 @@ import copy
 import hashlib
 from collections.abc import Mapping
 from itertools import chain
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel
 
 from lorary.errors import LoraryError
 from lorary.tables import counted
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 _OTHER_LINEARS = {"Conv1D", "Linear4bit", "Linear8bitLt", "QuantLinear"}
 """Layers that multiply by a matrix which is transposed or quantised; memories adapt `nn.Linear` alone."""

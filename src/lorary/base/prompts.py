@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from transformers import BatchEncoding, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import BatchEncoding, PreTrainedTokenizerBase
 
 from lorary.base.frames import user_turns, without_tokens
 from lorary.base.questions import question_of, questions_in
 from lorary.base.templates import PromptError, ending, rendered, special_tokens, templates_of
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 Chat = Sequence[Mapping[str, Any]]
 """Turns of a conversation, as chat templates take them: `role`, and `content` as a text or a list of parts of text."""

@@ -18,15 +18,18 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tokenizers
 import torch
 import transformers
-from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils import cached_file, logging
 
 from lorary.errors import LoraryError, LoraryWarning, one_line
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 CACHE = "LORARY_CACHE"
 _FORMAT = 1

@@ -11,7 +11,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
-from transformers import AutoModel, AutoTokenizer
 
 _BATCH = 32
 
@@ -26,6 +25,8 @@ class MiniLM:
     """
 
     def __init__(self, folder: Path) -> None:
+        from transformers import AutoModel, AutoTokenizer  # slow to import, and a bank is listed without an encoder
+
         self.max_seq_length = int(json.loads((folder / "sentence_bert_config.json").read_bytes())["max_seq_length"])
         self.tokenizer = AutoTokenizer.from_pretrained(
             folder, local_files_only=True, model_max_length=self.max_seq_length

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lorary.base.prompts import prompt, prompt_ids
 from lorary.base.rows import lower
 from lorary.routing.features import counted_tokens, running_mean
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 _AT_ONCE = 32
 """Prompts of one length that run together: without padding, so none changes another."""
