@@ -102,8 +102,8 @@ class Contents:
         wording_grams = self.wording_grams.votes(texts, memories) if wording_grams is None else wording_grams
         grams = [self._store(kind).votes(texts, memories) for kind in ("passage_grams", "document_grams")]
         scores = torch.stack([wordings * believed, passages * believed, wording_grams, *grams], dim=-1).clamp(min=0)
-        bare = torch.tensor([name in self._bare for name in memories], dtype=torch.bool)
-        if bool(bare.any()) and not bool(bare.all()):
+        bare = [number for number, name in enumerate(memories) if name in self._bare] if self._bare else []
+        if 0 < len(bare) < len(memories):
             scores[:, bare] = scores[:, bare][..., _IN_PLACE]
         return scores
 

@@ -97,8 +97,8 @@ class Postings:
         for number in numbers:
             if number >= 0 and self.rarity[number]:
                 having = slice(self.starts[number], self.starts[number + 1])
-                sums[self.texts[having]] += self.weights[having]
-        return sums, sums.nonzero()[0]
+                np.add.at(sums, self.texts[having], self.weights[having])
+        return sums, (sums > 0).nonzero()[0]  # numpy finds what is true six times as fast as what is not 0
 
     def most(self, numbers: Sequence[int]) -> float:
         """What the words weigh together: no text has a greater sum. 1 where there are no words, whose sum is 0."""
