@@ -6,17 +6,15 @@ from collections import Counter
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from itertools import chain
-from pathlib import Path
 from random import Random
 
 import torch
 
+from lorary.answering.general import GAP, general_questions
 from lorary.bank.facts import Fact
-from lorary.router_training.data import read_questions
 from lorary.routing.proper_names import name_runs
 from lorary.routing.router import Router
 
-_GAP = "{name}"
 _ALIKE = 0.65
 """Cosine of two questions without their names from which they may ask the same."""
 _MOST = 256
@@ -75,8 +73,7 @@ def near_misses(router: Router, seed: int, most: int = _MOST) -> list[str]:
     who = subjects([fact for _, fact in facts], names)
     if not who:
         return []
-    templates = read_questions(Path(__file__).parent / "unstated.jsonl")
-    general = [_Made(template.replace(_GAP, one), one) for one in who for template in templates]
+    general = [_Made(template.replace(GAP, one), one) for one in who for template in general_questions()]
     swapped = [
         _Made(text, one, fact.trained, memory)
         for memory, fact in facts

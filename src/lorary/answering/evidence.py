@@ -12,13 +12,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lorary.answering.general import elsewhere
 from lorary.answering.lookup import Near, Stored, nearest_wordings, same, support
 from lorary.routing.policy import Route
 from lorary.routing.proper_names import names_of
 from lorary.routing.router import Router
 from lorary.words import lowered, words_of
 
-BEFORE = ("similarity", "margin", "support", "asked", "words", "names", "gate")
+BEFORE = ("similarity", "margin", "support", "asked", "words", "names", "gate", "elsewhere")
 """Features of the question, its route and the nearest fact."""
 ROUTED = (
     *BEFORE,
@@ -46,6 +47,7 @@ class Fit:
         asked: the greatest cosine of the question and a trained wording, both without names: whether the same is asked.
         words: how much of what the wordings ask for the question has in its words, by `shared_meaning`.
         names: the share of the question's names that the wordings hold: whether it is asked of the same; ½ without names.
+        elsewhere: how near the question without names is to general ones (`general.elsewhere`): whether other things are asked.
     """
 
     stored: Stored
@@ -53,6 +55,7 @@ class Fit:
     asked: float
     words: float
     names: float
+    elsewhere: float
 
 
 @dataclass(frozen=True)
@@ -114,9 +117,11 @@ def fits(
     rarities = dict(zip(bare, router.lexicon.rarities(list(bare.values())), strict=True))
     words = chain.from_iterable(rarities.values())
     places = {text: place for place, text in enumerate(dict.fromkeys([*bare.values(), *words]))}
-    keys = router.get_encoder().encode(list(places))
+    encoder = router.get_encoder()
+    keys = encoder.encode(list(places))
+    general = elsewhere(encoder, keys[[places[bare[text]] for text in texts]]).tolist()
     told: list[Fit | None] = []
-    for text, own, fact, voters in zip(texts, wordings, stored, near, strict=True):
+    for text, own, fact, voters, other in zip(texts, wordings, stored, near, general, strict=True):
         if fact is None:
             told.append(None)
             continue
@@ -125,7 +130,7 @@ def fits(
         meant = keys[[places[word] for word in weights]], keys[[places[word] for word in rarities[text]]]
         words_had = shared_meaning(*meant, torch.tensor([*weights.values()]))
         votes, names = support(voters, fact.fact.answer), shared_names(text, own, router.names)
-        told.append(Fit(fact, votes, float(alike.max()), words_had, names))
+        told.append(Fit(fact, votes, float(alike.max()), words_had, names, other))
     return told
 
 
@@ -179,6 +184,7 @@ def before(route: Route, lookup: Fit | None) -> dict[str, float]:
         "words": (lookup.words - 0.5) / 0.1 if lookup else -2.0,
         "names": 2 * lookup.names - 1 if lookup else 0.0,
         "gate": sure if route.source == "gate" else -sure if route.source == "none" else 0.0,
+        "elsewhere": max(lookup.elsewhere - 0.4, 0.0) / 0.2 if lookup else 0.0,  # in another language none is near: 0
     }
 
 
