@@ -45,6 +45,17 @@ def _recall_options() -> Options:
     add("composite", metavar="COMPOSITE", help="a composite, a bank, or a folder of stock PEFT adapters")
     add("--out", metavar="RUN", required=True, help="folder of the results")
     add("--base", metavar="NAME", help="where the base is, if not where the composite or bank says")
+    _add_conditions(parser)
+    _add_measures(parser)
+    add("--replace", action="store_true", help="replace a run of other settings in --out, which is refused otherwise")
+    parser.add_quiet()
+    parser.add_json("the results")
+    return parser
+
+
+def _add_conditions(parser: Options) -> None:
+    """The questions, and under what they are asked."""
+    add = parser.add_argument
     add(
         "--questions",
         metavar="FILE",
@@ -74,11 +85,16 @@ def _recall_options() -> Options:
         help="answers of other systems to the same questions, each a condition of that name; JSONL with `question` and "
         "`answer` a line",
     )
-    add("--text", metavar="FILE", help="text to measure the damage to other text on; by default a shipped one")
     add("--counts", metavar="N", type=int, nargs="+", default=[], help="also ask in smaller banks of so many memories")
     add(
         "--merges", metavar="N", type=int, nargs="+", default=[], help="also ask under so many memories merged into one"
     )
+
+
+def _add_measures(parser: Options) -> None:
+    """What is measured of the answers, and how."""
+    add = parser.add_argument
+    add("--text", metavar="FILE", help="text to measure the damage to other text on; by default a shipped one")
     add(
         "--parts",
         metavar="NAME",
@@ -102,10 +118,6 @@ def _recall_options() -> Options:
         default=0,
         help="seed for wrong memories, the studies' groups and the bootstrap",
     )
-    add("--replace", action="store_true", help="replace a run of other settings in --out, which is refused otherwise")
-    parser.add_quiet()
-    parser.add_json("the results")
-    return parser
 
 
 def recall(argv: list[str]) -> None:

@@ -23,8 +23,7 @@ _EXAMPLES = """examples:
   lorary build facts --out bank                        then: the bank"""
 
 
-def facts(argv: list[str]) -> None:
-    """Makes facts of what people have."""
+def _facts_options() -> Options:
     parser = Options(
         "facts",
         "Makes facts of documents (Markdown, text, HTML, PDF, DOCX), tables (CSV, TSV, XLSX), questions and answers (FAQ "
@@ -76,7 +75,12 @@ def facts(argv: list[str]) -> None:
     parser.add_argument("--replace", action="store_true", help="write over files of the same names in FACTS")
     parser.add_quiet()
     parser.add_json("topics, counts, what was left out and notes")
-    options = parser.parse_args(argv)
+    return parser
+
+
+def facts(argv: list[str]) -> None:
+    """Makes facts of what people have."""
+    options = _facts_options().parse_args(argv)
     from lorary.intake.gathering import gather
     from lorary.intake.generators import generator_named
     from lorary.intake.writing import check_out, is_one_file, write_sources

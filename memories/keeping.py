@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -142,8 +143,7 @@ def rollback(argv: list[str]) -> None:
     print(f"{options.name}: version {version.number} is what version {options.version} was")
 
 
-def verify(argv: list[str]) -> None:
-    """Reads what a bank vouches for."""
+def _verify_options(argv: list[str]) -> Namespace:
     parser = Options(
         "verify",
         "Reads every file of every version in a bank or composite and compares its sha256 with the manifest's, and says what "
@@ -169,14 +169,20 @@ def verify(argv: list[str]) -> None:
     parser.add_quiet()
     parser.add_json("what was found")
     options = parser.parse_args(argv)
+    if options.everywhere and options.forgotten is None:
+        parser.error("--everywhere asks for forgotten facts; give --forgotten, too")
+    return options
+
+
+def verify(argv: list[str]) -> None:
+    """Reads what a bank vouches for."""
+    options = _verify_options(argv)
     from lorary.bank.files import BankError
     from lorary.bank.upkeep import verify as run
     from lorary.memories.choosing import ForgettingError
     from lorary.memories.forgetting_command import audit_failed, audit_lines, forgotten_still
     from lorary.memories.verifying import verify_certificates
 
-    if options.everywhere and options.forgotten is None:
-        parser.error("--everywhere asks for forgotten facts; give --forgotten, too")
     found = run(options.bank)
     if not options.json:
         print("\n".join(_found(options.bank, found)))

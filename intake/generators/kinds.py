@@ -19,6 +19,11 @@ _NO_PERSON = regex.compile(
     r"Ministry|Bank|Group|Society|Association|Club|Museum|School|College|Hospital|Clinic|Street|Road|Avenue|Square|River|"
     r"Lake|Bay|Island|Mount|Castle|Church|Park|Bridge|Times|Journal|News|Post|Award|Prize|Act|Treaty|War|Festival)\b"
 )
+_STANDS = (
+    *("in", "at", "on", "near", "beside", "behind", "under", "outside", "around", "inside", "within", "above", "below"),
+    *("opposite", "by"),
+)
+"""Prepositions before a place that tell where something is."""
 _LASTS = ("take", "last", "spend", "need", "require", "wait")
 _UNITS = (
     "metre|meter|kilometre|kilometer|mile|foot|feet|inch|yard|kilogram|gram|ton|tonne|litre|liter|degree|hectare|acre"
@@ -93,31 +98,9 @@ def kind_of(head: Token, preposition: str = "") -> Kind | None:
     if is_person(head) or (agent and head.pos_ == "PROPN" and label != "PRODUCT"):
         return Kind("person", ("who",), particular=head.pos_ == "PROPN")
     place = label in ("GPE", "LOC", "FAC") or head.lemma_.lower() in _PLACES
-    if (
-        place
-        and not agent
-        and preposition
-        in (
-            "in",
-            "at",
-            "on",
-            "near",
-            "beside",
-            "behind",
-            "under",
-            "outside",
-            "around",
-            "inside",
-            "within",
-            "above",
-            "below",
-            "opposite",
-            "by",
-        )
-    ):
-        return Kind(
-            "place", ("where", "in which place" if preposition == "in" else "at which place"), head.pos_ == "PROPN"
-        )
+    if place and not agent and preposition in _STANDS:
+        which = "in which place" if preposition == "in" else "at which place"
+        return Kind("place", ("where", which), head.pos_ == "PROPN")
     if head.pos_ not in ("NOUN", "PROPN", "NUM", "X", "SYM"):
         return None
     return Kind("thing", ("what",), particular=head.pos_ != "NOUN" or label != "")
