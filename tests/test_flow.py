@@ -199,6 +199,9 @@ def test_the_demo_prints_one_screen_and_reuses_what_stands(composite, run, tmp_p
     assert "train_router: reused" in second.stderr
     assert "recall: reused" not in second.stderr
     assert second.stdout == screen
+    other = subprocess.run([*command, "--base", str(tmp_path / "another")], capture_output=True, text=True)
+    assert other.returncode == 2, "what one base made is not passed off as another's"
+    assert "reused" not in other.stderr
 
 
 def test_a_bank_answers_before_its_router_is_trained(composite, run, capsys):

@@ -33,7 +33,7 @@ def demo(
     """Writes one memory and asks it a question, then writes the others, trains a gate, and scores the composite.
 
     What stands already is reused: memories by their facts and recipe, the gate by the bank, the scores by the
-    composite.
+    composite; of a run over another base nothing.
 
     Args:
         fresh: reuse nothing; the bank of an earlier run is deleted.
@@ -46,16 +46,17 @@ def demo(
     began = time.perf_counter()
     stamps = {name: _stamp(out / f".{name}") for name in STEPS}
     seconds = {name: stamp["seconds"] for name, stamp in stamps.items() if stamp}
+    made_by = f"{base or 'the default base'}, {'quick' if quick else 'without haste'}: "
 
     def step(name: str, stamp: Callable[[], str], *works: Callable[[], None]) -> None:
-        if not fresh and (kept := stamps[name]) and kept["stamp"] == stamp():
+        if not fresh and (kept := stamps[name]) and kept["stamp"] == made_by + stamp():
             console.print(f"{name}: reused, in {seconds[name]:.0f} s when it ran (--fresh does it anew)")
             return
         start = time.perf_counter()
         for work in works:
             work()
         seconds[name] = round(time.perf_counter() - start, 1)
-        (out / f".{name}").write_text(json.dumps({"stamp": stamp(), "seconds": seconds[name]}))
+        (out / f".{name}").write_text(json.dumps({"stamp": made_by + stamp(), "seconds": seconds[name]}))
 
     out.mkdir(parents=True, exist_ok=True)
     chosen = ["--base", base] if base else []
