@@ -57,8 +57,7 @@ def new(argv: list[str]) -> None:
     print(f"next: lorary add {options.bank} ADAPTER --facts FILE")
 
 
-def build(argv: list[str]) -> None:
-    """Writes a bank from facts."""
+def _build_options(quick: bool) -> Options:
     parser = Options(
         "build",
         "Writes a memory for each topic into a bank, with the documents whose file has the topic's name. What stands there "
@@ -94,9 +93,14 @@ def build(argv: list[str]) -> None:
     parser.add_quiet()
     parser.add_json("the certificates, and what the facts contradict")
     parser.add_record(Recipe, "how memories are written")
-    if "--quick" in argv:
+    if quick:
         parser.set_defaults(**QUICK)
-    options = parser.parse_args(argv)
+    return parser
+
+
+def build(argv: list[str]) -> None:
+    """Writes a bank from facts."""
+    options = _build_options("--quick" in argv).parse_args(argv)
     recipe = made(Recipe, options)  # a bad value is told before anything is imported or read
     from lorary.memories.building import build as run
     from lorary.memories.contradictions import Contradiction, lines
@@ -196,14 +200,15 @@ def plan(argv: list[str]) -> None:
     parser.add_argument("--recall", metavar="X", type=float, help="share of facts to recall; by default the study's")
     parser.add_json("the plan")
     options = parser.parse_args(argv)
+    from lorary.memories.planning import other_recipe, tell_plan, working
     from lorary.memories.planning import plan as run
-    from lorary.memories.planning import tell_plan, working
     from lorary.memories.topics import read_topics
 
     planned = run(read_topics(options.facts), capacity=options.capacity, recall=options.recall)
     if not options.json:
         print(tell_plan(planned))
         return
-    fields = {**asdict(planned), "working": [line.strip() for line in working(planned, planned.options[0])]}
+    working_of = [line.strip() for line in working(planned, planned.options[0])]
+    fields = {**asdict(planned), "working": working_of, "other_recipe": other_recipe(planned.study)}
     fields["study"] = {name: value for name, value in fields["study"].items() if name != "cells"}
     print_json(fields)

@@ -71,4 +71,4 @@ class Planner:
         """What writing these memories takes, in a line."""
         seconds, groups = self.seconds(memories, recipe)
         size = bytes_of(self.base, memories, recipe, self.split_layer)
-        return tell_work(groups, size, seconds, recipe.max_epochs)
+        return tell_work(groups, size, seconds, recipe.max_epochs, self.speed)

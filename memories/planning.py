@@ -160,6 +160,18 @@ def plan(
     return Plan(topics=topic_counts, options=by_rank, recall=wanted, study=study, source=source)
 
 
+def other_recipe(study: CapacityStudy) -> list[str]:
+    """What was otherwise in the recipe of a study than it is by default now; `compared` was not always there."""
+    now, made = Recipe(), study.configuration
+    fields = {
+        "passes": (made.get("exposures"), now.max_epochs),
+        "learning rate": (made.get("lr"), now.lr),
+        "rows a step": (made.get("rows_a_step"), now.batch_size),
+        "tokens compared": (made.get("compared", "all"), now.compared),
+    }
+    return [f"{name} {then}, now {today}" for name, (then, today) in fields.items() if then not in (None, today)]
+
+
 def passes() -> int:
     """At most, of writing: those over the layers with memories, and one below, which costs about as much.
 
@@ -178,7 +190,8 @@ def tell_plan(plan: Plan) -> str:
     best, study, many = plan.options[0], plan.study, len(plan.topics)
     facts, answers = sum(t.facts for t in plan.topics), sum(t.answer_tokens for t in plan.topics)
     split = [f"{name} into {parts}" for name, parts in best.parts.items() if parts > 1]
-    machine, alpha = study.machine, best.rank * study.configuration["alpha_over_rank"]
+    machine, other = study.machine, other_recipe(study)
+    alpha = best.rank * study.configuration["alpha_over_rank"]
     lines = [
         f"{counted(best.memories, 'memory')} of rank {best.rank}, {megabytes(best.adapter_bytes + best.key_bytes)}, "
         f"at most {counted(math.ceil(best.minutes), 'minute')}: lorary build FACTS --out BANK --r {best.rank} --lora-alpha "
@@ -188,6 +201,7 @@ def tell_plan(plan: Plan) -> str:
         f"By {plan.source} ({study.made}, base {study.configuration['base']}, seeds "
         f"{sorted({c.seed for c in study.cells})}, {machine['cpu']}, {counted(machine['threads'], 'thread')}"
         f"{', not finished' if study.partial else ''}):",
+        *([f"It is of another recipe than the default ({', '.join(other)})."] if other else []),
         "",
         f"  corpus    {counted(facts, 'fact')} in {counted(many, 'topic')}, {counted(answers, 'answer token')}",
         *working(plan, best),

@@ -1,4 +1,4 @@
-"""What writing will take: facts, texts and tokens by counting, minutes by a second of the same work on this machine."""
+"""What writing will take: facts, texts and tokens by counting, minutes by a few samples of the same work on this machine."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from heapq import heapreplace
 from itertools import groupby
-from statistics import fmean
+from statistics import fmean, median
 from typing import Any
 
 import torch
@@ -27,7 +27,10 @@ KEY_BYTES = 4 * 384
 """Bytes of one wording's key under the default encoder: 384 numbers in fp32."""
 _LEARNT, _SKIPPED = 4, 0.45
 """Times that a text is shown before many are certain, and how often it is shown from then on; seen on development topics."""
-_SAMPLE = 32
+_SAMPLE, _TIMES = 32, 3
+"""Rows that the machine is measured on, and how often: the median counts."""
+_BUSY = 1.25
+"""How much longer than the processor worked a sample takes from which on a machine is busy with something else."""
 _BESIDE = 1.25
 """How much longer a process takes where others write beside it: seen with two on two cores, which share a memory bus."""
 
@@ -40,7 +43,7 @@ class Work:
         texts: trained ones and those kept for validation.
         below: tokens that run below the split, once.
         shown: tokens of the texts that all passes show, as far as can be foreseen.
-        asked: tokens of the wordings that are asked to measure recall.
+        asked: tokens of the texts that are asked to measure recall, of the trained ones those that certificates count.
         step: rows of a step.
     """
 
@@ -54,11 +57,21 @@ class Work:
 
 @dataclass(frozen=True, kw_only=True)
 class Speed:
-    """Seconds of this machine for a token: below the split, in a step, and asked."""
+    """Seconds of this machine for a token: below the split, in a step, and asked.
+
+    Args:
+        waiting: how many times longer it took by the clock, since other work had its turns between.
+    """
 
     below: float
     step: float
     asked: float
+    waiting: float = 1.0
+
+    @property
+    def busy(self) -> bool:
+        """Whether the machine had other work to do."""
+        return self.waiting > _BUSY
 
 
 def work_of(base: Base, memories: Sequence[Sequence[Fact]], recipe: Recipe) -> Work:
@@ -69,12 +82,15 @@ def work_of(base: Base, memories: Sequence[Sequence[Fact]], recipe: Recipe) -> W
     facts = Counter(own[0].memory for own in by_fact)
     shown = [(own, min(len(own), most_texts(recipe, facts[own[0].memory]) or len(own))) for own in by_fact]
     measures = max(1, recipe.max_epochs // 2)  # they begin once most rows are likely right
+    judged = {row.memory for row in kept}
+    counted_texts = [row for row in trained if row.counted]
+    by_trained = [row for row in counted_texts if row.memory not in judged]  # nothing else is there to stop by
     return Work(
         facts=len(by_fact),
         texts=len(trained) + len(kept),
         below=_tokens(trained) + _tokens(kept),
         shown=round(sum(_times(len(own), n, recipe) * fmean(len(row.ids) - 1 for row in own) for own, n in shown)),
-        asked=measures * _tokens(kept) + _tokens(trained),
+        asked=measures * _tokens(kept) + _tokens(counted_texts) + (measures - 1) * _tokens(by_trained),
         step=rows_a_step(recipe, sum(n for _, n in shown)),
     )
 
@@ -92,30 +108,53 @@ def _tokens(held: Sequence[Row]) -> int:
 
 
 def speed_of(base: Base, memories: Sequence[Sequence[Fact]], recipe: Recipe, split_layer: int) -> Speed:
-    """This machine's speed at writing, measured for about a second on the first facts of the memories."""
+    """This machine's speed at writing, measured for some seconds on the first facts of the memories.
+
+    On a processor it is the time for which it worked on this, the median of some samples: other work that has its turns
+    between must not be taken for slowness, since it may be gone in a minute.
+    """
     few = [own[: max(1, _SAMPLE // (len(memories) * _texts(own[0], recipe)))] for own in memories]
     writer = Writer(base, few, recipe, split_layer)
     store = writer.train_rows
     sample = range(min(len(store.rows), _SAMPLE))
-    again = SplitRows(writer.base.model, split_layer, store.rows, int(base.tokenizer.pad_token_id))
-    below = _seconds(lambda: again.keep(sample))
+    rows_again = writer.base.model, split_layer, store.rows, int(base.tokenizer.pad_token_id)
     batch = list(sample)[: work_of(base, memories, recipe).step]
     optimizer = writer.optimizer()
     step(writer, optimizer, batch)
-    stepping = min(_seconds(lambda: step(writer, optimizer, batch)) for _ in range(2))
-    asking = _seconds(lambda: writer.recalled(store, list(sample)[:EVALUATED]))
+    clock = _Clock(base.model.device.type == "cpu")
+    below = clock.median(lambda: SplitRows(*rows_again).keep(sample))
+    stepping = clock.median(lambda: step(writer, optimizer, batch))
+    asking = clock.median(lambda: writer.recalled(store, list(sample)[:EVALUATED]))
     every, shown = _tokens([store.rows[i] for i in sample]), _tokens([store.rows[i] for i in batch])
-    return Speed(below=below / every, step=stepping / shown, asked=asking / every)
+    return Speed(below=below / every, step=stepping / shown, asked=asking / every, waiting=clock.waiting)
 
 
 def _texts(fact: Fact, recipe: Recipe) -> int:
     return max(recipe.texts, len(fact.trained) + len(fact.cloze)) + len(fact.validation)
 
 
-def _seconds(work: Callable[[], Any]) -> float:
-    began = time.perf_counter()
-    work()
-    return time.perf_counter() - began
+class _Clock:
+    """Measures work: by the processor time of this thread, which the others of its pool wait for, or by the wall."""
+
+    def __init__(self, on_processor: bool) -> None:
+        self._now = time.thread_time if on_processor else time.perf_counter
+        self._worked = self._passed = 0.0
+
+    def median(self, work: Callable[[], Any]) -> float:
+        """Seconds of one of some runs, the median."""
+        seconds = list[float]()
+        for _ in range(_TIMES):
+            passed, worked = time.perf_counter(), self._now()
+            work()
+            seconds.append(self._now() - worked)
+            self._passed += time.perf_counter() - passed
+        self._worked += sum(seconds)
+        return median(seconds)
+
+    @property
+    def waiting(self) -> float:
+        """How many times longer all took by the clock on the wall."""
+        return max(1.0, self._passed / max(self._worked, 1e-9))
 
 
 def seconds_of(groups: Sequence[Work], speed: Speed, processes: int, loading: float = 0.0) -> float:
@@ -143,13 +182,17 @@ def bytes_of(base: Base, memories: Sequence[Sequence[Fact]], recipe: Recipe, spl
     return len(memories) * weights * torch.float32.itemsize + wordings * KEY_BYTES
 
 
-def tell_work(groups: Sequence[Work], size: int, seconds: float, passes: int) -> str:
-    """The plan of a build, in a line."""
+def tell_work(groups: Sequence[Work], size: int, seconds: float, passes: int, speed: Speed) -> str:
+    """The plan of a build, in a line; of a machine that is busy also what it takes if it stays so."""
     facts, texts = (sum(getattr(work, name) for work in groups) for name in ("facts", "texts"))
     tokens = sum(work.below + work.shown + work.asked for work in groups)
+    busy = ""
+    if speed.busy:
+        longer = counted_minutes(speed.waiting * seconds / 60)
+        busy = f"; this machine is busy with other work, and if it stays so, about {longer}"
     return (
         f"plan: {counted(facts, 'fact')}, {counted(texts, 'text')}, {counted(tokens, 'token')} in {counted(passes, 'pass')} "
-        f"at most: about {counted_minutes(seconds / 60)}, {size / 1e6:.1f} MB"
+        f"at most: about {counted_minutes(seconds / 60)}, {size / 1e6:.1f} MB{busy}"
     )
 
 

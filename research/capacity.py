@@ -150,7 +150,7 @@ def _begin(place: Path, grid: Grid, base: Base, processes: int) -> CapacityStudy
         "wordings": grid.wordings,
         "rows_a_step": recipe["batch_size"],
         "alpha_over_rank": recipe["lora_alpha"],
-        **{name: recipe[name] for name in ("target_modules", "lr", "thinned_copies", "thinned_share")},
+        **{name: recipe[name] for name in ("target_modules", "lr", "compared", "thinned_copies", "thinned_share")},
     }
     fresh = CapacityStudy(**heading(SCHEMA, base, configuration, processes), recall=grid.recall, cells=[])
     if go_on(place, STUDY, SCHEMA, settings_in(fresh), writes=(REPORT, PLOT)) is not None:

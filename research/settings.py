@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lorary.errors import LoraryError
+from lorary.memories.recipe import Recipe
 
 SET_NAMES = ("separable", "overlapping", "phone-book")
 """The generated sets of facts."""
@@ -56,7 +57,7 @@ class Grid:
     ranks: tuple[int, ...] = (1, 2, 4, 8, 16)
     loads: tuple[int, ...] = (25, 50, 100, 200, 400)
     seeds: int = 1
-    exposures: int = 5
+    exposures: int = Recipe().max_epochs
     wordings: int = 8
     recall: float = 0.9
 

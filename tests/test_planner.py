@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import asdict, replace
 
 import pytest
@@ -15,7 +16,17 @@ from lorary.memories.building import build
 from lorary.memories.planner import BudgetError, Planner
 from lorary.memories.recipe import QUICK, Recipe
 from lorary.memories.rows import kept_for_validation
-from lorary.memories.work import Speed, Work, bytes_of, counted_minutes, seconds_of, speed_of, work_of
+from lorary.memories.work import (
+    Speed,
+    Work,
+    _Clock,
+    bytes_of,
+    counted_minutes,
+    seconds_of,
+    speed_of,
+    tell_work,
+    work_of,
+)
 from lorary.memories.writing import Writer, write
 
 MEMORIES = [kept_for_validation([replace(fact, topic=name) for fact in FACTS], 2) for name in ("a", "b")]
@@ -43,6 +54,41 @@ def test_the_work_is_that_of_the_rows(base):
     rows_of_few = Writer(base, MEMORIES, recipe, 1).train_rows.rows
     assert few.shown > 2 * 6 * 3 * sum(len(row.ids) - 1 for row in rows_of_few) / len(rows_of_few), (
         "few facts show more"
+    )
+
+
+def test_asked_are_the_texts_that_certificates_count(base, monkeypatch):
+    """Against what a writer asks: of a fact with many wordings some alone, and of one without validation its trained ones."""
+    many = [fact(f"Place{number}", f"Answer{number}") for number in range(3)]
+    many = [replace(own, questions=tuple(f"{own.question} {n}" for n in range(12))) for own in many]
+    asked, recalled = list[int](), Writer.recalled
+
+    def noted(writer, store, wanted):
+        asked.extend(len(store.rows[i].ids) - 1 for i in wanted)
+        return recalled(writer, store, wanted)
+
+    monkeypatch.setattr(Writer, "recalled", noted)
+    for kept in (2, 0):
+        facts, recipe = kept_for_validation(many, kept), Recipe(max_epochs=1)
+        asked.clear()
+        write(base, [facts], recipe, 1)
+        work = work_of(base, [facts], recipe)
+        assert work.asked == sum(asked) < work.below
+        again = work_of(base, [facts], replace(recipe, max_epochs=8)).asked
+        assert again > 2 * work.asked if not kept else again > work.asked
+
+
+def test_waiting_for_others_is_no_slowness_and_is_told():
+    clock = _Clock(on_processor=True)
+    waited = clock.median(lambda: time.sleep(0.02))
+    assert waited < 0.01
+    assert clock.waiting > 2
+    assert _Clock(on_processor=False).median(lambda: time.sleep(0.02)) >= 0.02
+    free, busy = (Speed(below=1.0, step=1.0, asked=1.0, waiting=waiting) for waiting in (1.1, 2.0))
+    assert tell_work([WORK], 0, 180.0, 8, free).endswith("about 3.0 minutes, 0.0 MB")
+    told = tell_work([WORK], 0, 180.0, 8, busy)
+    assert told.endswith(
+        "about 3.0 minutes, 0.0 MB; this machine is busy with other work, and if it stays so, about 6.0 minutes"
     )
 
 

@@ -9,13 +9,14 @@ import pytest
 from lorary.__main__ import main
 from lorary.bank.facts import Fact
 from lorary.memories import planning
-from lorary.memories.capacity_study import CapacityStudy, Cell
+from lorary.memories.capacity_study import SHIPPED, CapacityStudy, Cell, read_capacity
 from lorary.memories.planning import (
     KEY_BYTES,
     PlanError,
     Topic,
     count_topics,
     options,
+    other_recipe,
     parts_of,
     plan,
     tell_plan,
@@ -163,3 +164,15 @@ def test_every_number_is_shown_with_its_formula(tokenizer, measured):
     assert lines["memories"].endswith("= 2")
     assert lines["bytes"].endswith(f"= {2 * 4000 + 60 * KEY_BYTES:,}")
     assert str(measured) in tell_plan(found)
+
+
+def test_a_study_of_another_recipe_says_so(tokenizer):
+    """The shipped one says it as long as the default recipe is another than the one that it was measured with."""
+    now = Recipe()
+    same = study(cell(4, 10, 1.0), exposures=now.max_epochs)
+    same.configuration |= {"lr": now.lr, "rows_a_step": now.batch_size, "compared": now.compared}
+    assert other_recipe(same) == []
+    assert other_recipe(study(cell(4, 10, 1.0), exposures=3))[0] == f"passes 3, now {now.max_epochs}"
+    shipped = read_capacity(SHIPPED)
+    made = plan({"t": [Fact("t", "Who?", "Brisk", ("Which one?",))]}, tokenizer=tokenizer)
+    assert ("It is of another recipe than the default" in tell_plan(made)) == bool(other_recipe(shipped))
