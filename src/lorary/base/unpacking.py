@@ -35,8 +35,8 @@ CACHE = "LORARY_CACHE"
 _FORMAT = 1
 """Of an entry of the cache; another number makes every entry anew."""
 _SEAL = "unpacked.json"
-_BESIDE = (".json", ".jinja", ".model", ".txt")
-"""Endings of the files beside a GGUF that its tokenizer may be made of."""
+_BESIDE = ("tokenizer*", "*tokens*.json", "vocab*", "merges*", "*chat_template*", "*chat_templates/*", "*.model")
+"""The files beside a GGUF that its tokenizer may be made of."""
 _BLOCKS, _BLOCK = 1024, 4096
 _DAY = 24 * 60 * 60
 
@@ -151,7 +151,7 @@ def _key(file: Path, dtype: torch.dtype | str) -> str:
     except importlib.metadata.PackageNotFoundError:
         reader = ""
     made = [_FORMAT, str(dtype).removeprefix("torch."), transformers.__version__, tokenizers.__version__, reader]
-    beside = sorted(own for own in file.parent.iterdir() if own.suffix in _BESIDE and own.is_file())
+    beside = sorted({own for form in _BESIDE for own in file.parent.glob(form) if own.is_file()})
     digest = hashlib.sha256(json.dumps([*made, *(own.name for own in beside)]).encode())
     for own in (file, *beside):
         with own.open("rb") as content:
