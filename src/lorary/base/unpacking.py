@@ -17,6 +17,7 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,24 +72,28 @@ def unpacked(place: str, files: Mapping[str, Any], dtype: torch.dtype | str) -> 
         files: `gguf_file`, and the other options of transformers that say where a base's files are.
         dtype: of the weights.
     """
-    cache = cache_folder()
-    if cache is None or files.get("trust_remote_code"):  # code that comes with a base is not ours to keep
+    kept = cache_folder()
+    if kept is None or files.get("trust_remote_code"):  # code that comes with a base is not ours to keep
         return None
     finding = {name: value for name, value in files.items() if name not in ("gguf_file", "code_revision")}
     file = Path(str(cached_file(place, files["gguf_file"], **finding)))
-    entry = cache / "bases" / f"{file.stem}-{_key(file, dtype)[:32]}"
+    entry = kept / "bases" / f"{file.stem}-{_key(file, dtype)[:32]}"
     try:
         if not is_whole(entry):
             _make(entry, place, files, dtype)
     except _NotKept as reason:
-        warnings.warn(
-            f"the unpacked base cannot be kept in {cache}: {reason}; it is unpacked again each time, which takes many "
-            f"seconds. Name another folder in {CACHE}, or set it to nothing to keep none",
-            CacheWarning,
-            stacklevel=4,
+        _warn(
+            f"the unpacked base cannot be kept in {kept}: {reason}; it is unpacked again each time, which takes many "
+            f"seconds. Name another folder in {CACHE}, or set it to nothing to keep none"
         )
         return None
     return entry
+
+
+@cache
+def _warn(message: str) -> None:
+    """Warns once a process: Python forgets what it has warned of whenever filters change, as libraries do in between."""
+    warnings.warn(message, CacheWarning, stacklevel=5)
 
 
 def _make(entry: Path, place: str, files: Mapping[str, Any], dtype: torch.dtype | str) -> None:
