@@ -11,6 +11,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from jaxtyping import Bool
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from lorary.bank.facts import Fact
 from lorary.base.layers import bare_twin, block_linears, layer_of, layers_path, mlp_targets
 from lorary.base.loading import Base
+from lorary.memories.blocks import blocks_above
 from lorary.memories.passes import batches_of_pass
 from lorary.memories.recipe import Recipe
 from lorary.memories.rows import EVALUATED, Known, Store, rows, validation_rows
@@ -89,6 +91,8 @@ class Writer:
         for layer in self.layers.values():
             layer.down.requires_grad_(True)
             layer.up.requires_grad_(True)
+        probe = torch.tensor([self.train_rows.rows[0].ids[:-1]], device=base.model.device)
+        self.blocks = blocks_above(base.model, split_layer, self.layers, probe)
 
     def _start(self) -> list[dict[str, tuple[Tensor, Tensor]]]:
         """A from a uniform distribution (He), B zero, as PEFT starts; a generator of its own, so seeds repeat."""
@@ -121,6 +125,9 @@ class Writer:
         """(logits where there is a label, those labels, the row of each), as `SplitRows.logits` gives them."""
         memory = torch.tensor([store.rows[i].memory for i in chunk])
         one_hot = nn.functional.one_hot(memory, len(self.memories)).to(self.base.model.device, self.base.model.dtype)
+        if self.blocks is not None:
+            gains = one_hot.repeat_interleave(self.recipe.r, 1)
+            return store.states.logits(chunk, tokens, partial(self.blocks, gains=gains))
         with apply_route(ActiveRoute(one_hot.unsqueeze(1))):
             return store.states.logits(chunk, tokens)
 

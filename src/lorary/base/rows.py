@@ -5,7 +5,7 @@ What lies below the split no memory touches, so it runs once a row; logits stand
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -102,6 +102,10 @@ def upper(
         return model.get_decoder()(inputs_embeds=hidden, use_cache=False).last_hidden_state
 
 
+Above = Callable[[Tensor, Tensor], Tensor]
+"""([rows, seq, hidden] that enters the split, tokens numbered row by row) → their last hidden state, [tokens, hidden]."""
+
+
 @runtime_checkable
 class TokenRow(Protocol):
     """One row of tokens: `ids[start:]` is what is to be predicted."""
@@ -113,12 +117,22 @@ class TokenRow(Protocol):
     def start(self) -> int: ...
 
 
+_WIDTHS, _LABELS = 4, 16
+"""Batches are padded to such multiples: a product of a shape that a CPU's library has not met yet compiles code for it first,
+which takes longer than ten products of a known shape."""
+
+
+def rounded(count: int, multiple: int) -> int:
+    """The least multiple that is not below a count."""
+    return -(-count // multiple) * multiple
+
+
 def pad(batch: Sequence[TokenRow], pad_id: int) -> tuple[Int[Tensor, "batch seq"], Int[Tensor, "batch seq"]]:
     """Right-padded ids and labels; a label is the *next* token where that token is part of the answer, else -100.
 
     Right padding needs no attention mask: what follows a token cannot reach it.
     """
-    width = max(len(row.ids) for row in batch) - 1
+    width = rounded(max(len(row.ids) for row in batch) - 1, _WIDTHS)
     ids = torch.full((len(batch), width), pad_id)
     labels = torch.full((len(batch), width), -100)
     for i, row in enumerate(batch):
@@ -175,18 +189,26 @@ class SplitRows:
             self._hidden[i] = state[: len(self.rows[i].ids) - 1].clone()
 
     def logits(
-        self, chunk: Sequence[int], tokens: Int[Tensor, " tokens"] | None = None
+        self, chunk: Sequence[int], tokens: Int[Tensor, " tokens"] | None = None, above: Above | None = None
     ) -> tuple[Float[Tensor, "labels tokens"], Int[Tensor, " labels"], Int[Tensor, " labels"]]:
         """(logits where there is a label, those labels, the place in `chunk` of each), under the route that is set.
 
         Args:
             tokens: those of the vocabulary whose logits are computed, in this order; None: all.
+            above: what runs in place of the base's own code above the split.
         """
         self.keep(chunk)
-        hidden = pad_sequence([self._hidden[i] for i in chunk], batch_first=True)
-        labels = pad([self.rows[i] for i in chunk], self.pad_id)[1].to(hidden.device)
-        # Rows are short: on a CPU the fused kernel's backward pass takes a sixth of a step, plain products almost none.
-        with sdpa_kernel(SDPBackend.MATH):
-            last = upper(self.model, self.split_layer, hidden)
+        labels = pad([self.rows[i] for i in chunk], self.pad_id)[1]
+        states = pad_sequence([self._hidden[i] for i in chunk], batch_first=True)
+        hidden = nn.functional.pad(states, (0, 0, 0, labels.shape[1] - states.shape[1]))
+        labels = labels.to(hidden.device)
         row, column = (labels != -100).nonzero(as_tuple=True)
-        return _head(self.model, last[row, column], tokens).float(), labels[row, column], row
+        wanted = row * labels.shape[1] + column
+        read = nn.functional.pad(wanted, (0, rounded(len(wanted), _LABELS) - len(wanted)))
+        if above is not None:
+            last = above(hidden, read)
+        else:
+            # Rows are short: on a CPU the fused kernel's backward pass takes a sixth of a step, plain products almost none.
+            with sdpa_kernel(SDPBackend.MATH):
+                last = upper(self.model, self.split_layer, hidden).flatten(0, 1)[read]
+        return _head(self.model, last, tokens)[: len(wanted)].float(), labels[row, column], row
