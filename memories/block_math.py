@@ -78,14 +78,13 @@ def adapted_gradient(
     Args:
         wanted: whether the gradient of x is, too.
     """
-    down = up = None
-    if slots is not None and layer.down is not None and layer.up is not None:
-        to_slots = (g @ layer.up).mul_(gains)
-        down, up = to_slots.T @ x, g.T @ slots
     dx = g @ layer.weight if wanted else None
-    if dx is not None and down is not None:
+    if slots is None or layer.down is None or layer.up is None:
+        return dx, None
+    to_slots = (g @ layer.up).mul_(gains)
+    if dx is not None:
         dx.addmm_(to_slots, layer.down)
-    return dx, None if down is None or up is None else (down, up)
+    return dx, (to_slots.T @ x, g.T @ slots)
 
 
 def _swapped(x: Tensor) -> Tensor:
@@ -112,9 +111,7 @@ class Attended(NamedTuple):
     weights: Tensor
 
 
-def attended(
-    q: Tokens, k: Tokens, v: Tokens, rotary: Rotary, heads: Heads
-) -> tuple[Tokens, Attended]:
+def attended(q: Tokens, k: Tokens, v: Tokens, rotary: Rotary, heads: Heads) -> tuple[Tokens, Attended]:
     """Causal attention of each row; queries that share a key stand in one product."""
     size = k.shape[-1] // heads.keys
     apart = torch.cat((q, k, v), -1).view(heads.rows, heads.seq, -1, size).transpose(1, 2).contiguous()

@@ -6,8 +6,7 @@ A step of writing is small, so most of its time goes into starting operations, n
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -17,123 +16,13 @@ from transformers.activations import SiLUActivation
 
 from lorary.base.layers import decoder_layers, layers_path
 from lorary.base.rows import lower, upper
-from lorary.memories import block_math as maths
-from lorary.memories.block_math import Attended, Heads, Linear, Rotary
+from lorary.memories.block import LINEARS, Block, backward, forward
+from lorary.memories.block_math import Heads, Linear, Rotary
 from lorary.model.mixture import MixtureLinear
 
-_LINEARS = (
-    "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
-    "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj",
-)  # fmt: skip
-"""The linears of a block, in the order of its factors."""
 _OTHERS = {"", "self_attn", "mlp", "mlp.act_fn", "input_layernorm", "post_attention_layernorm"}
 _NEAR = {torch.bfloat16: 0.03, torch.float16: 0.01, torch.float32: 1e-4, torch.float64: 1e-4}
 """How far the last hidden state may be off that of the base's own code, as a share of its size."""
-Factors = tuple[Tensor, Tensor] | None
-
-
-@dataclass(frozen=True)
-class Block:
-    """A block's frozen weights; `linears` in the order of `_LINEARS`."""
-
-    norms: tuple[Tensor, Tensor]
-    eps: float
-    linears: tuple[nn.Linear, ...]
-    keys: int
-    shared: int
-    scale: float
-
-    def with_factors(self, factors: Sequence[Factors]) -> list[Linear]:
-        """Its linears beside the factors of each."""
-        return [
-            Linear(layer.weight, layer.bias, *(pair or ()))
-            for layer, pair in zip(self.linears, factors, strict=True)
-        ]
-
-
-class Kept(NamedTuple):
-    """What a block's gradient needs: what entered each linear, the slots of each, and what its parts keep."""
-
-    entered: tuple[Tensor, Tensor, Tensor, Tensor]
-    slots: tuple[Tensor | None, ...]
-    norms: tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]
-    attended: Attended
-    gated: tuple[Tensor, Tensor, Tensor]
-
-
-def forward(
-    x: Float[Tensor, "tokens hidden"],
-    block: Block,
-    linears: Sequence[Linear],
-    rotary: Rotary,
-    gains: Float[Tensor, "tokens slots"],
-    heads: Heads,
-    read: Int[Tensor, " read"] | None,
-) -> tuple[Float[Tensor, "read hidden"], Kept]:
-    """(what leaves a block, what its gradient needs).
-
-    Args:
-        read: tokens beyond whose attention nothing is read: of the last block, those that have a label; None: all.
-    """
-    q, k, v, o, gate, up, down = linears
-    entering, *first = maths.normed(x, block.norms[0], block.eps)
-    (queries, q_slots), (keys, k_slots), (values, v_slots) = (maths.adapted(entering, each, gains) for each in (q, k, v))
-    seen, attended = maths.attended(queries, keys, values, rotary, heads)
-    if read is not None:
-        x, seen, gains = x[read], seen[read], gains[read]
-    leaving, o_slots = maths.adapted(seen, o, gains)
-    x = leaving.add_(x)
-    middle, *second = maths.normed(x, block.norms[1], block.eps)
-    (opening, gate_slots), (open_, up_slots) = (maths.adapted(middle, each, gains) for each in (gate, up))
-    passed, opened = maths.gated(opening, open_)
-    last, down_slots = maths.adapted(passed, down, gains)
-    kept = Kept(
-        (entering, seen, middle, passed),
-        (q_slots, k_slots, v_slots, o_slots, gate_slots, up_slots, down_slots),
-        (tuple(first), tuple(second)),
-        attended,
-        (opening, open_, opened),
-    )
-    return last.add_(x), kept
-
-
-def backward(
-    g: Float[Tensor, "read hidden"],
-    kept: Kept,
-    block: Block,
-    linears: Sequence[Linear],
-    rotary: Rotary,
-    gains: Float[Tensor, "tokens slots"],
-    heads: Heads,
-    read: Int[Tensor, " read"] | None,
-    wanted: bool,
-) -> tuple[Float[Tensor, "tokens hidden"] | None, list[Factors]]:
-    """(the gradient of what enters, where `wanted`, those of the factors of each linear) from that of what leaves."""
-    q, k, v, o, gate, up, down = linears
-    (entering, seen, middle, passed), slots = kept.entered, kept.slots
-    lower, reading = wanted or any(s is not None for s in slots[:3]), gains if read is None else gains[read]
-    deeper = lower or slots[3] is not None
-    to_passed, of_down = maths.adapted_gradient(g, passed, slots[6], down, reading)
-    assert to_passed is not None
-    to_gate, to_up = maths.gated_gradient(to_passed, *kept.gated)
-    from_gate, of_gate = maths.adapted_gradient(to_gate, middle, slots[4], gate, reading, deeper)
-    from_up, of_up = maths.adapted_gradient(to_up, middle, slots[5], up, reading, deeper)
-    grads: list[Factors] = [None, None, None, None, of_gate, of_up, of_down]
-    if from_gate is None or from_up is None:
-        return None, grads
-    g = g + maths.normed_gradient(from_gate.add_(from_up), block.norms[1], *kept.norms[1])
-    to_seen, grads[3] = maths.adapted_gradient(g, seen, slots[3], o, reading, lower)
-    if to_seen is None:
-        return None, grads
-    if read is not None:
-        g, to_seen = (each.new_zeros(len(gains), each.shape[1]).index_add_(0, read, each) for each in (g, to_seen))
-    to_each = maths.attended_gradient(to_seen, kept.attended, rotary, heads)
-    entered = torch.zeros_like(entering)
-    for n, (to_one, layer) in enumerate(zip(to_each, (q, k, v), strict=True)):
-        from_one, grads[n] = maths.adapted_gradient(to_one, entering, slots[n], layer, gains, wanted)
-        if from_one is not None:
-            entered += from_one
-    return g + maths.normed_gradient(entered, block.norms[0], *kept.norms[0]) if wanted else None, grads
 
 
 class _Above(torch.autograd.Function):
@@ -152,12 +41,14 @@ class _Above(torch.autograd.Function):
         return x
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, leaving: Tensor) -> tuple[Tensor | None, ...]:
+        g: Tensor | None = leaving
         blocks, rotary, gains, heads, read = ctx.given
         found: list[Tensor] = []
         for block, linears, kept in reversed(list(zip(blocks.blocks, ctx.linears, ctx.kept, strict=True))):
             chosen = read if block is blocks.blocks[-1] else None
             wanted = block is not blocks.blocks[0]
+            assert g is not None
             g, grads = backward(g, kept, block, linears, rotary, gains, heads, chosen, wanted)
             found = [grad.float() for pair in grads if pair is not None for grad in pair] + found
         return None, None, None, None, None, None, *found
@@ -168,10 +59,10 @@ class Blocks:
 
     def __init__(self, model: PreTrainedModel, split_layer: int, layers: Mapping[str, MixtureLinear]) -> None:
         above, prefix = decoder_layers(model)[split_layer:], layers_path(model)
-        self.decoder = model.get_decoder()
+        self.decoder: Any = model.get_decoder()
         self.blocks = [_block(layer) for layer in above]
         self.layers = [
-            [layers.get(f"{prefix}.{split_layer + n}.{name}") for name in _LINEARS] for n in range(len(self.blocks))
+            [layers.get(f"{prefix}.{split_layer + n}.{name}") for name in LINEARS] for n in range(len(self.blocks))
         ]
 
     @property
@@ -212,20 +103,24 @@ def blocks_above(
         layers: the mixtures that learn, by path; every one of them has the same slots.
         probe: token ids that both are asked.
     """
+    if model.device.type != "cpu":  # measured on processors alone
+        return None
     if not all(map(_like_llama, decoder_layers(model)[split_layer:])) or not _sees_all(model):
         return None
     with torch.no_grad():
         blocks, hidden = Blocks(model, split_layer, layers), lower(model, split_layer, probe)
         slots = next(iter(layers.values())).up.shape[1]
-        ours = blocks(hidden, torch.arange(probe.numel(), device=probe.device), hidden.new_zeros(len(probe), slots)).float()
+        ours = blocks(
+            hidden, torch.arange(probe.numel(), device=probe.device), hidden.new_zeros(len(probe), slots)
+        ).float()
         theirs = upper(model, split_layer, hidden).flatten(0, 1).float()
     return blocks if (ours - theirs).norm() <= _NEAR.get(hidden.dtype, 0.0) * theirs.norm() else None
 
 
-def _like_llama(layer: nn.Module) -> bool:
+def _like_llama(layer: Any) -> bool:
     """Whether a block has the parts of a Llama block, each of the same kind, and no others."""
     names = {name.removesuffix(".base_layer") for name, _ in layer.named_modules()}
-    if names != {*_LINEARS, *_OTHERS}:
+    if names != {*LINEARS, *_OTHERS}:
         return False
     norms = (layer.input_layernorm, layer.post_attention_layernorm)
     return (
@@ -244,8 +139,8 @@ def _sees_all(model: PreTrainedModel) -> bool:
     return kinds == {"full_attention"} and not window and hasattr(decoder, "rotary_emb") and hasattr(decoder, "norm")
 
 
-def _block(layer: nn.Module) -> Block:
-    linears = [layer.get_submodule(name) for name in _LINEARS]
+def _block(layer: Any) -> Block:
+    linears = [layer.get_submodule(name) for name in LINEARS]
     plain = tuple(each.base_layer if isinstance(each, MixtureLinear) else each for each in linears)
     norms, size = (layer.input_layernorm, layer.post_attention_layernorm), layer.self_attn.head_dim
     keys = plain[1].out_features // size

@@ -23,7 +23,12 @@ LIKE_LLAMA = {
     "wide heads": {"head_dim": 16},
     "scaled positions": {"rope_parameters": {"rope_type": "linear", "factor": 4.0, "rope_theta": 10000.0}},
 }
-TARGETS = {"mlp": ("gate_proj", "up_proj", "down_proj"), "attention": ("q_proj", "o_proj"), "one": ("v_proj",), "up": ("up_proj",)}
+TARGETS = {
+    "mlp": ("gate_proj", "up_proj", "down_proj"),
+    "attention": ("q_proj", "o_proj"),
+    "one": ("v_proj",),
+    "up": ("up_proj",),
+}
 
 
 def adapted(model, targets, memories=2, rank=3, split=1):
