@@ -22,7 +22,7 @@ from lorary.base.layers import bare_twin, block_linears, layer_of, layers_path, 
 from lorary.base.loading import Base
 from lorary.memories.blocks import blocks_above
 from lorary.memories.passes import batches_of_pass
-from lorary.memories.recipe import Recipe
+from lorary.memories.recipe import Recipe, falling
 from lorary.memories.rows import EVALUATED, Known, Store, rows, validation_rows
 from lorary.memories.sampling import SampledVocabulary
 from lorary.model.active_route import ActiveRoute, apply_route
@@ -74,6 +74,7 @@ class Writer:
         recipe: Recipe,
         split_layer: int,
         known: Known | None = None,
+        plain: bool = False,
     ) -> None:
         base = replace(base, model=bare_twin(base.model))  # the mixtures go into modules that nobody else holds
         self.base, self.memories, self.recipe, self.split = base, memories, recipe, split_layer
@@ -92,7 +93,7 @@ class Writer:
             layer.down.requires_grad_(True)
             layer.up.requires_grad_(True)
         probe = torch.tensor([self.train_rows.rows[0].ids[:-1]], device=base.model.device)
-        self.blocks = blocks_above(base.model, split_layer, self.layers, probe)
+        self.blocks = None if plain else blocks_above(base.model, split_layer, self.layers, probe)
 
     def _start(self) -> list[dict[str, tuple[Tensor, Tensor]]]:
         """A from a uniform distribution (He), B zero, as PEFT starts; a generator of its own, so seeds repeat."""
@@ -164,6 +165,7 @@ def write(
     split_layer: int,
     report: Report | None = None,
     known: Known | None = None,
+    plain: bool = False,
 ) -> list[Written]:
     """The memories for `memories` (the facts of each), in order, written together over the frozen base.
 
@@ -171,16 +173,9 @@ def write(
 
     Args:
         known: the states of rows that need not be run below the split again (`states_of`).
+        plain: runs the base's own code above the split, and not the formulas of `blocks`.
     """
-    return _run(Writer(base, memories, recipe, split_layer, known), report or (lambda *_: None))
-
-
-def falling(lr: float, epochs: float, cap: int) -> float:
-    """The learning rate after so many of at most `cap` epochs: a short rise, then a straight fall to nothing.
-
-    Under a constant rate recall of unseen wordings swings by several points from one epoch to the next.
-    """
-    return lr * min(1.0, 0.05 + epochs / 0.3) * max(0.0, 1 - epochs / cap)
+    return _run(Writer(base, memories, recipe, split_layer, known, plain), report or (lambda *_: None))
 
 
 def _run(writer: Writer, report: Report) -> list[Written]:

@@ -39,7 +39,7 @@ from lorary.tables import counted
 
 STUDY, SCHEMA = "write-bench", 1
 BEFORE = Recipe(lr=3e-3, max_epochs=8, batch_size=8, texts=0, texts_a_pass=None, compared=None)
-"""The recipe by which `lorary build` wrote before it was made fast; what is no part of a recipe is as it is today."""
+"""The recipe by which `lorary build` wrote before it was made fast; above the split the base's own code runs, as it did then."""
 Hits = list[bool]
 
 
@@ -116,22 +116,26 @@ Way = Callable[[Base, Sequence[Fact], int], dict[str, Any]]
 def _ways(bench: WriteBench) -> dict[str, Way]:
     """Name → what writes a memory of some facts with a seed and tells how it went."""
 
-    def built(recipe: Recipe) -> Way:
-        return lambda base, facts, seed: by_build(base, facts, replace(recipe, seed=seed))
+    def built(recipe: Recipe, plain: bool = False) -> Way:
+        return lambda base, facts, seed: by_build(base, facts, replace(recipe, seed=seed), plain)
 
     def trained(epochs: int, lr: float) -> Way:
         return lambda base, facts, seed: by_trainer(base, facts, epochs, lr, bench.trainer_batch, seed)
 
-    ways = {"build": built(Recipe()), "build --quick": built(Recipe(**QUICK)), "build before": built(BEFORE)}
+    ways = {
+        "build": built(Recipe()),
+        "build --quick": built(Recipe(**QUICK)),
+        "build before": built(BEFORE, plain=True),
+    }
     settings = [(epochs, lr) for epochs in bench.trainer_epochs for lr in bench.trainer_lrs]
     return ways | {f"Trainer, {counted(e, 'epoch')}, lr {lr:g}": trained(e, lr) for e, lr in settings}
 
 
-def by_build(base: Base, facts: Sequence[Fact], recipe: Recipe) -> dict[str, Any]:
-    """A memory as `lorary build` writes it."""
+def by_build(base: Base, facts: Sequence[Fact], recipe: Recipe, plain: bool = False) -> dict[str, Any]:
+    """A memory as `lorary build` writes it, or with the base's own code above the split."""
     split = default_split(base.model)
     with _measured() as took:
-        [written] = write(base, [facts], recipe, split)
+        [written] = write(base, [facts], recipe, split, plain=plain)
     scale = recipe.lora_alpha / recipe.r
     twin = bare_twin(base.model)
     install(twin, [{path: (a, b * scale) for path, (a, b) in written.factors.items()}])

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import FAMILIES, pico_model
+from conftest import FACTS, FAMILIES, pico_model
 
 from lorary.base.layers import block_linears, decoder_layers
 from lorary.base.rows import lower, upper
 from lorary.memories.blocks import Blocks, blocks_above
+from lorary.memories.recipe import Recipe
+from lorary.memories.rows import kept_for_validation
+from lorary.memories.writing import write
 from lorary.model.active_route import ActiveRoute, apply_route
 from lorary.model.mixture import install
 
@@ -132,3 +135,15 @@ def test_the_base_s_weights_have_no_gradient_and_are_not_copied():
     assert {layer.weight.data_ptr() for block in blocks.blocks for layer in block.linears} <= held
     blocks(lower(model, 1, IDS), READ, torch.ones(3, 6)).sum().backward()
     assert all(parameter.grad is None for parameter in model.parameters() if not parameter.requires_grad)
+
+
+def test_a_memory_is_written_as_by_the_base_s_own_code(base):
+    recipe = Recipe(max_epochs=2, recall=None, memories_at_once=2)
+    memories = [kept_for_validation(own) for own in FACTS.values()]
+    ours, theirs = (write(base, memories, recipe, 1, plain=plain) for plain in (False, True))
+    for own, their in zip(ours, theirs, strict=True):
+        assert own.validation == their.validation
+        assert own.shown == their.shown
+        for path, pair in own.factors.items():
+            for factor, other in zip(pair, their.factors[path], strict=True):
+                assert torch.allclose(factor, other, rtol=1e-2, atol=1e-3)

@@ -10,9 +10,9 @@ import pytest
 
 from lorary.bank.facts import Fact, FactError
 from lorary.eval.questions import held_out
+from lorary.memories.recipe import falling
 from lorary.memories.rewording import thinned
 from lorary.memories.rows import asked, rows, validation_rows, with_validation
-from lorary.memories.writing import falling
 
 FACT = Fact(
     "ormen",
