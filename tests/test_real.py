@@ -11,6 +11,7 @@ from lorary.__main__ import main
 from lorary.base.layers import fingerprint
 from lorary.base.loading import EMBEDDED, load_base
 from lorary.base.prompts import prompt, routing_text
+from lorary.base.unpacking import CACHE
 
 pytestmark = pytest.mark.real
 CREW = [
@@ -25,6 +26,7 @@ CREW = [
 
 
 def test_the_embedded_base_knows_paris(monkeypatch):
+    monkeypatch.setenv(CACHE, "")  # opened from its own file, which transformers warns of
     warned, own = list[str](), logging.getLogger("transformers")
     level, listener = own.level, logging.Handler()
     monkeypatch.setattr(listener, "emit", lambda record: warned.append(record.getMessage()))
