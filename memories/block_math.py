@@ -1,4 +1,4 @@
-"""The parts of a decoder block with their gradients, written out: autograd takes four times as many operations.
+"""The parts of a decoder block with their gradients, written out: fewer operations than autograd makes of the base's code.
 
 Only what an adapter learns from has a gradient. Weights of the base are frozen, so they have none.
 """

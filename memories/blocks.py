@@ -1,6 +1,6 @@
 """The decoder above the split by formulas of our own, for bases whose blocks are built as Llama's; others run as they are.
 
-A step of writing is small, so most of its time goes into starting operations, not into products.
+Half of a step's time goes into operations that are no products, and the base's own code takes more of them.
 """
 
 from __future__ import annotations
