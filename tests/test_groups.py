@@ -14,7 +14,7 @@ from lorary.base.layers import BaseError, fingerprint
 from lorary.errors import LoraryError
 from lorary.memories import build, groups
 from lorary.memories.groups import side_by_side
-from lorary.memories.writing import Recipe
+from lorary.memories.writing import Recipe, write
 from lorary.routing.encoder import load_encoder
 
 
@@ -75,6 +75,14 @@ def test_no_group_is_no_work(base):
 
 def test_an_accelerator_writes_in_one_process():
     assert side_by_side(4, None, torch.device("cuda")) == 1
+
+
+def test_a_device_without_kernels_for_many_tensors_at_once_is_written_on(base, monkeypatch):
+    """As Apple's is to torch, which cuts gradients one by one there, and refuses to be told otherwise."""
+    for name in ("_has_foreach_support", "_device_has_foreach_support"):
+        monkeypatch.setattr(f"torch.nn.utils.clip_grad.{name}", lambda *_: False)
+    [written] = write(base, [FACTS["ormen"]], Recipe(max_epochs=1, recall=None), 1)
+    assert all(up.any() for _, up in written.factors.values())
 
 
 def test_no_process_is_an_error():

@@ -58,9 +58,8 @@ def as_it_is(base):
     model, ids = base.model, torch.arange(4, 60).reshape(2, 28)
     with torch.no_grad():
         tensors = {**dict(model.named_parameters()), **dict(model.named_buffers()), "logits": model(ids).logits}
-    tensors = {
-        name: tensor.clone() for name, tensor in tensors.items()
-    }  # an entry's file is mapped, and may be damaged
+    # An entry's file is mapped, and may be damaged.
+    tensors = {name: tensor.clone() for name, tensor in tensors.items()}
     told = {
         "config": model.config.to_dict() | {"architectures": None},  # who saves a model writes these down
         "generation": model.generation_config.to_dict(),
@@ -134,13 +133,15 @@ def test_the_embedded_base_is_the_same_out_of_the_cache(cache, monkeypatch, unre
 def test_a_tokenizer_is_loaded_without_a_weight(file, cache, monkeypatch, tmp_path):
     monkeypatch.setattr("lorary.base.loading.EMBEDDED", "the pico one")
     monkeypatch.setattr("lorary.base.loading.embedded_file", lambda: file)
-    whole = load_base("the pico one", dtype=best_dtype())
-    monkeypatch.setattr(
-        "transformers.PreTrainedModel.from_pretrained", lambda *_, **__: pytest.fail("a model is loaded")
-    )
-    assert tokenizer_as_it_is(load_tokenizer("the pico one")) == tokenizer_as_it_is(whole.tokenizer)
-    monkeypatch.setenv(CACHE, "")
-    assert tokenizer_as_it_is(load_tokenizer("the pico one")) == tokenizer_as_it_is(whole.tokenizer)
+
+    def told():
+        with monkeypatch.context() as patch:
+            patch.setattr("transformers.PreTrainedModel.from_pretrained", lambda *_, **__: pytest.fail("loaded"))
+            return tokenizer_as_it_is(load_tokenizer("the pico one"))
+
+    cold = told()
+    assert entries(cache) == []
+    assert tokenizer_as_it_is(load_base("the pico one", dtype=best_dtype()).tokenizer) == told() == cold
     with pytest.raises(BaseError, match=r"local folder.*embedded default"):
         load_tokenizer(str(tmp_path / "nothing"))
 

@@ -138,14 +138,14 @@ def load_base(
 def load_tokenizer(
     name: str = EMBEDDED, *, revision: str | None = None, local_files_only: bool = False
 ) -> PreTrainedTokenizerBase:
-    """The tokenizer of the base called `name`, as `load_base` gives it; no weight is loaded.
+    """The tokenizer of the base called `name`, as `load_base` gives it; no weight is loaded, and no base unpacked.
 
     Raises:
         BaseError: it cannot be found or read.
     """
     with _read_as_a_base(name, {}):
         files = {"revision": revision, "local_files_only": local_files_only}
-        return _source_of(name, files, best_dtype()).tokenizer(name)
+        return _source_of(name, files, best_dtype(), make=False).tokenizer(name)
 
 
 @dataclass(frozen=True)
@@ -178,13 +178,17 @@ class _Source:
         return tokenizer
 
 
-def _source_of(name: str, files: Mapping[str, Any], dtype: torch.dtype | str) -> _Source:
-    """Where the base called `name` is read: of a GGUF file, the folder that it is unpacked in, where there can be one."""
+def _source_of(name: str, files: Mapping[str, Any], dtype: torch.dtype | str, make: bool = True) -> _Source:
+    """Where the base called `name` is read: of a GGUF file, the folder that it is unpacked in, where there can be one.
+
+    Args:
+        make: unpack it now, if it has not been.
+    """
     source = _Source(name, files, name)
     if name == EMBEDDED:
         file = embedded_file()
         source = _Source(folder := str(file.parent), {"gguf_file": file.name, "local_files_only": True}, folder)
-    if source.packed and (own := unpacked(source.place, source.files, dtype)) is not None:
+    if source.packed and (own := unpacked(source.place, source.files, dtype, make)) is not None:
         return _Source(str(own), {"local_files_only": True}, source.named)
     return source
 

@@ -62,7 +62,7 @@ def cache_folder() -> Path | None:
         return None
 
 
-def unpacked(place: str, files: Mapping[str, Any], dtype: torch.dtype | str) -> Path | None:
+def unpacked(place: str, files: Mapping[str, Any], dtype: torch.dtype | str, make: bool = True) -> Path | None:
     """The folder of the cache that holds the base of a GGUF file, unpacked; made now where it is missing or damaged.
 
     None where nothing is to be kept or can be: the reason is a `CacheWarning`.
@@ -71,6 +71,7 @@ def unpacked(place: str, files: Mapping[str, Any], dtype: torch.dtype | str) -> 
         place: the folder or hub id that the file lies in.
         files: `gguf_file`, and the other options of transformers that say where a base's files are.
         dtype: of the weights.
+        make: where the entry is missing or damaged; without it None is returned, and nothing written.
     """
     kept = cache_folder()
     if kept is None or files.get("trust_remote_code"):  # code that comes with a base is not ours to keep
@@ -80,6 +81,8 @@ def unpacked(place: str, files: Mapping[str, Any], dtype: torch.dtype | str) -> 
     entry = kept / "bases" / f"{file.stem}-{_key(file, dtype)[:32]}"
     try:
         if not is_whole(entry):
+            if not make:
+                return None
             _make(entry, place, files, dtype)
     except _NotKept as reason:
         _warn(

@@ -1,4 +1,4 @@
-"""The embedded encoder without sentence-transformers, whose import takes longer than all else that a question needs."""
+"""The embedded encoder without sentence-transformers, whose import takes longer than to open base and encoder."""
 
 from __future__ import annotations
 
