@@ -6,12 +6,11 @@ Half of a step's time goes into operations that are no products, and the base's 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 from transformers.activations import SiLUActivation
 
 from lorary.base.layers import decoder_layers, layers_path
@@ -19,6 +18,9 @@ from lorary.base.rows import lower, upper
 from lorary.memories.block import LINEARS, Block, backward, forward
 from lorary.memories.block_math import Heads, Linear, Rotary
 from lorary.model.mixture import MixtureLinear
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 _OTHERS = {"", "self_attn", "mlp", "mlp.act_fn", "input_layernorm", "post_attention_layernorm"}
 _NEAR = {torch.bfloat16: 0.03, torch.float16: 0.01, torch.float32: 1e-4, torch.float64: 1e-4}
