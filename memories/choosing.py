@@ -55,7 +55,7 @@ def by_id(memory: Memory, ids: Sequence[str], before: Sequence[Fact] = ()) -> tu
 
 
 def about(facts: Sequence[Fact], text: str, encoder: Encoder) -> list[tuple[Fact, float]]:
-    """The facts of a memory that are about a text, and how near they are, 0 to 1, nearest first.
+    """Those of some facts that are about a text, and how near they are, 0 to 1, nearest first.
 
     Nearness is that of the text and a wording, or what tells the fact, by meaning or by letters, whichever is greatest.
     """

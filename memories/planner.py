@@ -1,4 +1,4 @@
-"""The plan of a build: what it takes on this machine as it is now, and how many passes fit into a budget."""
+"""The plan of a build: what it takes on this machine if it has no other work, and how many passes fit into a budget."""
 
 from __future__ import annotations
 
