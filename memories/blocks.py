@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
-from transformers.activations import SiLUActivation
+from torch import Tensor
 
 from lorary.base.layers import decoder_layers, layers_path
 from lorary.base.rows import lower, upper
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 _OTHERS = {"", "self_attn", "mlp", "mlp.act_fn", "input_layernorm", "post_attention_layernorm"}
+_SILU = {"SiLU", "SiLUActivation"}
 _NEAR = {torch.bfloat16: 0.03, torch.float16: 0.01, torch.float32: 1e-4, torch.float64: 1e-4}
 """How far the last hidden state may be off that of the base's own code, as a share of its size."""
 
@@ -126,7 +126,7 @@ def _like_llama(layer: Any) -> bool:
         return False
     norms = (layer.input_layernorm, layer.post_attention_layernorm)
     return (
-        isinstance(layer.mlp.act_fn, (nn.SiLU, SiLUActivation))
+        type(layer.mlp.act_fn).__name__ in _SILU
         and all({name for name, _ in norm.named_parameters()} == {"weight"} for norm in norms)
         and all(hasattr(norm, "variance_epsilon") for norm in norms)
         and all(hasattr(layer.self_attn, name) for name in ("head_dim", "scaling"))

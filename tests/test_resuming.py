@@ -23,6 +23,8 @@ from lorary.router_training.training import fit, train_router
 from lorary.routing.policy import Policy
 from lorary.routing.router import Router, new_gate
 
+pytestmark = pytest.mark.slow
+
 SHORT = Training(max_epochs=3, batch_size=8, language_rows=3)
 
 

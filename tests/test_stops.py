@@ -31,6 +31,8 @@ from lorary.model.composite import assemble, base_of
 from lorary.model.refreshing import CHECKPOINTS
 from lorary.routing.encoder import load_encoder
 
+pytestmark = pytest.mark.slow
+
 LOADED = gc, rollback, update, remember, forget
 """So that the processes below start with what these need."""
 QUIET = ("--quiet", "--processes", "1")
