@@ -105,7 +105,10 @@ def forget(
             remove_orphans(folder, read_manifest(folder))
             return Forgotten(memory=name, facts=(), passages=(), left=True, proof=None, told=(), before=True)
         memory, encoder = opened[name], load_encoder(opened.encoder)
-        earlier = Taken() if facts is None else forgotten_before(folder, name)
+        # Earlier versions are read only where they must tell something: one of them may be damaged.
+        earlier = (
+            Taken() if {fact.id for fact in memory.facts}.issuperset(facts or ()) else forgotten_before(folder, name)
+        )
         chosen = memory.facts if facts is None else by_id(memory, facts, earlier.facts)
         held = tuple(fact for fact in chosen if fact in memory.facts)
         before = facts is not None and not held

@@ -10,6 +10,7 @@ from stations import FACTS, IDS
 
 from lorary.__main__ import main
 from lorary.bank.bank import MemoryBank
+from lorary.memories.forgotten import FORGET
 from lorary.routing.encoder import load_encoder
 from lorary.tables import counted
 
@@ -51,6 +52,16 @@ def test_the_command_tells_the_proof_and_exits_by_it(stations, capsys):
     captured = capsys.readouterr()
     assert "still told by velka: At Tresk, who cooks?" in captured.out
     assert f"the bank still tells {FACTS['tresk'][0].id}" in captured.err
+
+
+def test_a_damaged_earlier_version_keeps_no_fact_from_being_forgotten(stations, capsys):
+    bank, _ = stations
+    with MemoryBank.change(bank, note=FORGET) as opened:
+        opened.memories["ormen"] = replace(opened["ormen"], card={**opened["ormen"].card, "forgotten": {}})
+    (bank / "memories" / "ormen" / "facts.jsonl").write_text("{}")
+    assert main(["forget", str(bank), "ormen", "--facts", *IDS, "--quiet"]) == 0
+    assert not {fact.id for fact in MemoryBank.load(bank)["ormen"].facts} & {*IDS}
+    capsys.readouterr()
 
 
 def test_the_command_run_again_proves_again_and_changes_nothing(stations, capsys):
