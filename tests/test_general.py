@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -28,6 +28,25 @@ def gathered(composite):
         return route, gather(composite, drafts)
 
     return of
+
+
+def test_an_encoder_that_cannot_be_hashed_is_asked_once(encoder):
+    asked = []
+
+    @dataclass
+    class Own:
+        name: str = "own"
+        dimension: int = encoder.dimension
+
+        def encode(self, sentences):
+            asked.append(len(sentences))
+            return encoder.encode(sentences)
+
+    own, bare = Own(), encoder.encode([unnamed(general_questions()[0]), "they eat their bread"])
+    told = [elsewhere(own, bare) for _ in range(2)]
+    assert torch.equal(*told)
+    assert torch.equal(told[0], elsewhere(encoder, bare))
+    assert asked == [len(general_questions())]
 
 
 def test_every_general_question_has_one_gap_and_none_stands_twice():

@@ -32,9 +32,18 @@ def unnamed(question: str) -> str:
     return question.replace(f"{GAP}'s", "their").replace(GAP, "they")
 
 
-@lru_cache(maxsize=4)
+_held: list[tuple[Encoder, Tensor]] = []
+"""The encoders last asked and what each makes of the general questions; a caller's own encoder need not be hashable."""
+
+
 def _embedded(encoder: Encoder) -> Float[Tensor, "general embedding"]:
-    return encoder.encode([unnamed(question) for question in general_questions()])
+    global _held
+    for known, embedded in _held:
+        if known is encoder:
+            return embedded
+    embedded = encoder.encode([unnamed(question) for question in general_questions()])
+    _held = [(encoder, embedded), *_held[:3]]
+    return embedded
 
 
 def elsewhere(encoder: Encoder, bare: Float[Tensor, "questions embedding"]) -> Float[Tensor, " questions"]:
@@ -43,5 +52,5 @@ def elsewhere(encoder: Encoder, bare: Float[Tensor, "questions embedding"]) -> F
     What a stranger scores belongs beside what is claimed, as in speaker verification (cohort normalisation; Auckenthaler et
     al. 2000, "Score normalization for text-independent speaker verification systems").
     """
-    near = bare @ _embedded(encoder).T  # type: ignore[arg-type]  # an encoder is hashed by what it is, not by what it holds
+    near = bare @ _embedded(encoder).T
     return near.masked_fill(near >= _ITSELF, -1.0).amax(-1)
