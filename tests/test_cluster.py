@@ -253,7 +253,7 @@ def test_ctrl_c_keeps_what_was_saved_and_ends_the_jobs(folder):
             building.send_signal(signal.SIGINT)
             assert building.wait(60) == 130
         assert len(MemoryBank.load(folder / "bank")) >= 1
-        waited_for(lambda: not running(client), seconds=10)  # the long one alone would take minutes
+        waited_for(lambda: not running(client), seconds=30)  # the long one alone would take minutes
         assert not any(client.processing().values())
 
 
