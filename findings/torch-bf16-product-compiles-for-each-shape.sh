@@ -4,9 +4,9 @@
 # A linear layer over 200 tokens is fast the second time; over 201 tokens it is slow again, once, because oneDNN makes code
 # for the exact number of rows. A backward product suffers most. So a loop over batches of many lengths, as training on text
 # has them, spends a share of its time compiling that no profile of operators shows by itself ("mm" merely takes longer).
-# Neither torch's page on numerical or CPU performance nor that of `nn.Linear` tells of it. oneDNN keeps 1,024 such codes a
-# process (its documentation, "Primitive cache"), so more shapes than that are compiled again and again. Widths rounded up to
-# a multiple of four, and counts of labels to one of sixteen, make shapes repeat. In fp32 the products seen go another way.
+# oneDNN's own documentation tells that it compiles and that it keeps a limited number of such codes ("Primitive Cache"); who
+# reads torch's `nn.Linear` meets nothing of it. Widths rounded up to a multiple of four, and counts of labels to one of
+# sixteen, make shapes repeat. The same products in fp32 were never compiled.
 #
 # Seen (Intel Xeon with AVX512-BF16 and AMX, one thread): of [rows, 576] by [576, 1536] for 30 numbers of rows, 30 were
 # compiled where rows were new and none where they were not; the first call took 1.7 ms and the second 0.5 to 0.8, the

@@ -76,7 +76,7 @@ def _build_options(quick: bool) -> Options:
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="write in three fifths of the time by showing each fact less often; of the demo 0.90 is recalled, not 0.95",
+        help="write in three fifths of the time by showing each fact less often; of the demo 0.90 was recalled, not 0.93 to 0.95",
     )
     parser.add_argument("--as-one", metavar="NAME", help="one memory of this name for all facts, to compare with")
     parser.add_argument(

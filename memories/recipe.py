@@ -10,7 +10,7 @@ from lorary.errors import LoraryError
 FORMATS = ("questions", "cloze", "text")
 
 QUICK: dict[str, Any] = {"lr": 6e-3, "max_epochs": 6, "texts_a_pass": 12}
-"""What of a recipe writes in three fifths of the time, and is recalled less: 0.90 of the demo, not 0.95."""
+"""What of a recipe writes in three fifths of the time, and is recalled less: 0.90 of the demo, not 0.93 to 0.95."""
 
 
 @dataclass(frozen=True, kw_only=True)
