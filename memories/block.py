@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from lorary.memories import block_math as maths
@@ -39,6 +39,25 @@ class Block:
         ]
 
 
+class Batch(NamedTuple):
+    """What all blocks are told of the rows that pass.
+
+    Args:
+        gains: [tokens, slots], what each slot of each linear counts.
+        read: tokens beyond whose attention nothing is read: of the last block, those that have a label; None: all.
+    """
+
+    heads: Heads
+    rotary: Rotary
+    gains: Tensor
+    read: Tensor | None = None
+
+    @property
+    def gains_read(self) -> Tensor:
+        """The gains of the tokens that are read beyond attention."""
+        return self.gains if self.read is None else self.gains[self.read]
+
+
 class Kept(NamedTuple):
     """What a block's gradient needs: what entered each linear, the slots of each, and what its parts keep."""
 
@@ -53,24 +72,18 @@ def forward(
     x: Float[Tensor, "tokens hidden"],
     block: Block,
     linears: Sequence[Linear],
-    rotary: Rotary,
-    gains: Float[Tensor, "tokens slots"],
-    heads: Heads,
-    read: Int[Tensor, " read"] | None,
+    batch: Batch,
 ) -> tuple[Float[Tensor, "read hidden"], Kept]:
-    """(what leaves a block, what its gradient needs).
-
-    Args:
-        read: tokens beyond whose attention nothing is read: of the last block, those that have a label; None: all.
-    """
+    """(what leaves a block, what its gradient needs)."""
     q, k, v, o, gate, up, down = linears
     entering, *first = maths.normed(x, block.norms[0], block.eps)
     (queries, q_slots), (keys, k_slots), (values, v_slots) = (
-        maths.adapted(entering, each, gains) for each in (q, k, v)
+        maths.adapted(entering, each, batch.gains) for each in (q, k, v)
     )
-    seen, attended = maths.attended(queries, keys, values, rotary, heads)
-    if read is not None:
-        x, seen, gains = x[read], seen[read], gains[read]
+    seen, attended = maths.attended(queries, keys, values, batch.rotary, batch.heads)
+    gains = batch.gains_read
+    if batch.read is not None:
+        x, seen = x[batch.read], seen[batch.read]
     leaving, o_slots = maths.adapted(seen, o, gains)
     x = leaving.add_(x)
     middle, *second = maths.normed(x, block.norms[1], block.eps)
@@ -92,35 +105,34 @@ def backward(
     kept: Kept,
     block: Block,
     linears: Sequence[Linear],
-    rotary: Rotary,
-    gains: Float[Tensor, "tokens slots"],
-    heads: Heads,
-    read: Int[Tensor, " read"] | None,
+    batch: Batch,
     wanted: bool,
 ) -> tuple[Float[Tensor, "tokens hidden"] | None, list[Factors]]:
     """(the gradient of what enters, where `wanted`, those of the factors of each linear) from that of what leaves."""
     q, k, v, o, gate, up, down = linears
     (entering, seen, middle, passed), slots = kept.entered, kept.slots
-    lower, reading = wanted or any(s is not None for s in slots[:3]), gains if read is None else gains[read]
+    gains, lower = batch.gains_read, wanted or any(s is not None for s in slots[:3])
     deeper = lower or slots[3] is not None
-    to_passed, of_down = maths.adapted_gradient(g, passed, slots[6], down, reading)
+    to_passed, of_down = maths.adapted_gradient(g, passed, slots[6], down, gains)
     assert to_passed is not None
     to_gate, to_up = maths.gated_gradient(to_passed, *kept.gated)
-    from_gate, of_gate = maths.adapted_gradient(to_gate, middle, slots[4], gate, reading, deeper)
-    from_up, of_up = maths.adapted_gradient(to_up, middle, slots[5], up, reading, deeper)
+    from_gate, of_gate = maths.adapted_gradient(to_gate, middle, slots[4], gate, gains, deeper)
+    from_up, of_up = maths.adapted_gradient(to_up, middle, slots[5], up, gains, deeper)
     grads: list[Factors] = [None, None, None, None, of_gate, of_up, of_down]
     if from_gate is None or from_up is None:
         return None, grads
     g = g + maths.normed_gradient(from_gate.add_(from_up), block.norms[1], *kept.norms[1])
-    to_seen, grads[3] = maths.adapted_gradient(g, seen, slots[3], o, reading, lower)
+    to_seen, grads[3] = maths.adapted_gradient(g, seen, slots[3], o, gains, lower)
     if to_seen is None:
         return None, grads
-    if read is not None:
-        g, to_seen = (each.new_zeros(len(gains), each.shape[1]).index_add_(0, read, each) for each in (g, to_seen))
-    to_each = maths.attended_gradient(to_seen, kept.attended, rotary, heads)
+    if batch.read is not None:
+        g, to_seen = (
+            each.new_zeros(entering.shape[0], each.shape[1]).index_add_(0, batch.read, each) for each in (g, to_seen)
+        )
+    to_each = maths.attended_gradient(to_seen, kept.attended, batch.rotary, batch.heads)
     entered = torch.zeros_like(entering)
     for n, (to_one, layer) in enumerate(zip(to_each, (q, k, v), strict=True)):
-        from_one, grads[n] = maths.adapted_gradient(to_one, entering, slots[n], layer, gains, wanted)
+        from_one, grads[n] = maths.adapted_gradient(to_one, entering, slots[n], layer, batch.gains, wanted)
         if from_one is not None:
             entered += from_one
     return g + maths.normed_gradient(entered, block.norms[0], *kept.norms[0]) if wanted else None, grads

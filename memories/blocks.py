@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lorary.base.layers import decoder_layers, layers_path
 from lorary.base.rows import lower, upper
-from lorary.memories.block import LINEARS, Block, backward, forward
+from lorary.memories.block import LINEARS, Batch, Block, backward, forward
 from lorary.memories.block_math import Heads, Linear, Rotary
 from lorary.model.mixture import MixtureLinear
 
@@ -31,29 +31,24 @@ class _Above(torch.autograd.Function):
     """All blocks above the split, one after the other, as one operation of autograd."""
 
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, blocks: Blocks, rotary: Rotary, gains: Tensor, heads: Heads, read: Tensor, *factors: Tensor
-    ) -> Tensor:
-        ctx.given = blocks, rotary, gains, heads, read
-        ctx.linears, ctx.kept = blocks.with_factors(x.dtype, factors), []
-        for block, linears in zip(blocks.blocks, ctx.linears, strict=True):
-            chosen = read if block is blocks.blocks[-1] else None
-            x, kept = forward(x, block, linears, rotary, gains, heads, chosen)
-            ctx.kept.append(kept)
+    def forward(ctx: Any, x: Tensor, blocks: Blocks, batch: Batch, *factors: Tensor) -> Tensor:
+        ctx.passed = []
+        every, last = blocks.with_factors(x.dtype, factors), blocks.blocks[-1]
+        for block, linears in zip(blocks.blocks, every, strict=True):
+            own = batch if block is last else batch._replace(read=None)
+            x, kept = forward(x, block, linears, own)
+            ctx.passed.append((kept, block, linears, own))
         return x
 
     @staticmethod
     def backward(ctx: Any, leaving: Tensor) -> tuple[Tensor | None, ...]:
         g: Tensor | None = leaving
-        blocks, rotary, gains, heads, read = ctx.given
         found: list[Tensor] = []
-        for block, linears, kept in reversed(list(zip(blocks.blocks, ctx.linears, ctx.kept, strict=True))):
-            chosen = read if block is blocks.blocks[-1] else None
-            wanted = block is not blocks.blocks[0]
+        for number, (kept, block, linears, own) in reversed(list(enumerate(ctx.passed))):
             assert g is not None
-            g, grads = backward(g, kept, block, linears, rotary, gains, heads, chosen, wanted)
+            g, grads = backward(g, kept, block, linears, own, number > 0)
             found = [grad.float() for pair in grads if pair is not None for grad in pair] + found
-        return None, None, None, None, None, None, *found
+        return None, None, None, *found
 
 
 class Blocks:
@@ -92,8 +87,8 @@ class Blocks:
         sin = torch.cat((-sin[:, : sin.shape[1] // 2], sin[:, sin.shape[1] // 2 :]), 1)
         heads = Heads(rows, seq, one.keys, one.shared, one.scale)
         slots = gains.to(hidden.dtype).repeat_interleave(seq, 0)
-        last = _Above.apply(hidden.reshape(-1, size), self, Rotary(cos, sin), slots, heads, read, *self.factors)
-        return self.decoder.norm(last)
+        batch = Batch(heads, Rotary(cos, sin), slots, read)
+        return self.decoder.norm(_Above.apply(hidden.reshape(-1, size), self, batch, *self.factors))
 
 
 def blocks_above(
