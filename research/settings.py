@@ -129,6 +129,29 @@ class WriteBench:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SpeedBench:
+    """What is measured, and how often.
+
+    Args:
+        counts: numbers of memories to measure.
+        prompts: tokens of a prompt to measure, about.
+        cells: names of cells to measure, all by default; one that ends with * stands for all that begin so.
+        repeats: blocks of steps in a cell; base and rival take turns in who is first.
+        steps: steps of a block, each beside a step of the base.
+    """
+
+    counts: tuple[int, ...] = (1, 4, 16, 64, 256, 1024)
+    prompts: tuple[int, ...] = (16, 128, 512)
+    cells: tuple[str, ...] = ()
+    repeats: int = 5
+    steps: int = 8
+
+    def __post_init__(self) -> None:
+        for name in ("counts", "prompts", "repeats", "steps"):
+            check_positive(name, getattr(self, name))
+
+
+@dataclass(frozen=True, kw_only=True)
 class Budget:
     """What X-LoRA may spend on its training; Arrow trains nothing.
 

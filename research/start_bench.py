@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import platform
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
-from datetime import date
-from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from lorary.base.unpacking import CACHE
 from lorary.progress import progress_bars
-from lorary.research.settings import StudyError, check_positive
+from lorary.research.processes import measured_on, run_alone
+from lorary.research.settings import check_positive
 from lorary.resume import REPORT, go_on, write_results
 from lorary.tables import ABSENT, counted, markdown_table
 
@@ -83,7 +78,13 @@ def start_bench(
     check_positive("repeats", repeats)
     settings = {"composite": composite, "question": question}
     stands = go_on(out, STUDY, SCHEMA, {"settings": settings})
-    results = stands or {"study": STUDY, "schema": SCHEMA, **_header(), "settings": settings, "rounds": []}
+    results = stands or {
+        "study": STUDY,
+        "schema": SCHEMA,
+        **measured_on("sentence-transformers"),
+        "settings": settings,
+        "rounds": [],
+    }
     run = {cell: [sys.executable, "-c", code] for cell, code in PYTHON.items()}
     run |= {cell: [sys.executable, "-m", "lorary", *own] for cell, own in commands(composite, question).items()}
     seconds_of([sys.executable, "-c", _LOAD])
@@ -100,18 +101,6 @@ def start_bench(
     return results
 
 
-def _header() -> dict[str, Any]:
-    """When, with which versions and on what it is measured."""
-    versions = {name: version(name) for name in ("lorary", "torch", "transformers", "sentence-transformers")}
-    machine = {
-        "python": platform.python_version(),
-        "cpu": platform.machine(),
-        "cores": os.cpu_count(),
-        "threads": os.environ.get("OMP_NUM_THREADS"),
-    }
-    return {"made": date.today().isoformat(), "versions": versions, "machine": machine}
-
-
 def _first(command: Sequence[str]) -> list[float]:
     """What a command takes where nothing has been unpacked yet."""
     with tempfile.TemporaryDirectory() as cache:
@@ -119,26 +108,9 @@ def _first(command: Sequence[str]) -> list[float]:
 
 
 def seconds_of(command: Sequence[str], environment: Mapping[str, str] | None = None) -> list[float]:
-    """[seconds of the processor, seconds by the clock] that a process takes, those it waits for included.
-
-    Raises:
-        StudyError: it ended with an error.
-    """
-    with tempfile.TemporaryFile() as said:
-        began = time.perf_counter()
-        process = subprocess.Popen(
-            command, stdout=subprocess.DEVNULL, stderr=said, env={**os.environ, **(environment or {})}
-        )
-        _, status, used = os.wait4(process.pid, 0)
-        clock = time.perf_counter() - began
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode:
-            said.seek(0)
-            lines = said.read().decode(errors="replace").strip().splitlines() or ["it said nothing"]
-            raise StudyError(
-                f"{' '.join(command[1:])!r} ended with {process.returncode}: {lines[-1]}; run it by itself"
-            )
-    return [round(used.ru_utime + used.ru_stime, 3), round(clock, 3)]
+    """[seconds of the processor, seconds by the clock] that a process takes (`processes.run_alone`)."""
+    ran = run_alone(command, environment)
+    return [ran.processor, ran.clock]
 
 
 def table_of(rounds: Sequence[Mapping[str, Sequence[float]]]) -> dict[str, dict[str, list[float]]]:

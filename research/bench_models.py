@@ -1,0 +1,147 @@
+"""What the speed bench times: a base, a bank of random memories, its composite, and PEFT over the same adapters.
+
+Time does not depend on what a memory knows, so nothing is trained: adapters are random, of rank 8, and stock.
+"""
+
+from __future__ import annotations
+
+from itertools import product
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from peft import PeftModel
+from torch import Tensor
+from torch.nn import functional
+
+from lorary.bank.adapters import PREFIX
+from lorary.bank.bank import MemoryBank
+from lorary.bank.facts import Fact
+from lorary.bank.memory import Memory
+from lorary.base.layers import bare_twin, block_linears, fingerprint, layer_of, layers_path, mlp_targets
+from lorary.base.loading import Base
+from lorary.base.prompts import prompt_ids
+from lorary.base.rows import default_split, lower
+from lorary.model.composite import assemble
+from lorary.model.configuration import LoraryConfig
+from lorary.model.modeling import LoraryForCausalLM
+from lorary.research.bench_cells import Cell
+from lorary.research.peft_routers import adapter_folders, new_arrow, new_xlora
+from lorary.routing.encoder import EMBEDDED, load_encoder
+from lorary.routing.features import counted_tokens, running_mean
+from lorary.routing.gate import DEFAULT_FEATURES, TOKEN_FEATURES
+
+RANK = 8
+_ASKED = ("keeps the lamp", "mends the nets", "feeds the horses", "winds the clock")
+_LEADS = (
+    "Who", "Tell me who", "Please say who", "Do you know who", "I forgot who", "Can you tell who", "We wonder who",
+    "Remind me who", "It matters who", "Look up who", "Find out who", "Let me know who",
+)  # fmt: skip
+TALK = "We talked about the weather and the sea while the others slept in the house near the old stone bridge . "
+"""What makes prompts long."""
+_ENDINGS = ("if you can", "please", "in a few words", "for the log")
+_SYLLABLES = ("ka", "ro", "mi", "ve", "lu", "ta", "ne", "so", "bri", "dal")
+
+
+def random_bank(base: Base, cell: Cell) -> MemoryBank:
+    """A bank of so many memories, each of a station of its own with four facts; the same whatever else is measured."""
+    shapes, place = block_linears(base.model), layers_path(base.model)
+    count = base.model.config.get_text_config().num_hidden_layers
+    above, names = (default_split(base.model), mlp_targets(base.model)) if cell.targets == "mlp" else (0, None)
+    paths = [
+        path
+        for path in shapes
+        if layer_of(path, place) >= above and (names is None or path.rpartition(".")[-1] in names)
+    ]
+    config = {
+        "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": base.name, "inference_mode": True,
+        "r": RANK, "lora_alpha": 2 * RANK, "layers_to_transform": list(range(above, count)),
+        "target_modules": sorted({path.rpartition(".")[-1] for path in paths}),
+    }  # fmt: skip
+    encoder = load_encoder(EMBEDDED)
+    bank = MemoryBank(base.name, fingerprint(base.model), encoder.name, shapes, place, base.revision)
+    facts = {station: _facts(station) for station in _stations(cell.memories)}
+    keys = encoder.encode([wording for own in facts.values() for fact in own for wording in fact.trained])
+    each = len(keys) // cell.memories
+    for number, (station, own) in enumerate(facts.items()):
+        tensors = _adapter({path: shapes[path] for path in paths}, base.model.dtype, number)
+        numbers = tuple(place for place, fact in enumerate(own) for _ in fact.trained)
+        bank.memories[station] = Memory(station, config, tensors, own, keys[number * each :][:each], numbers)
+    return bank
+
+
+def _stations(count: int) -> list[str]:
+    """So many invented names."""
+    return ["".join(parts).title() for parts, _ in zip(product(_SYLLABLES, repeat=4), range(count), strict=False)]
+
+
+def _facts(station: str) -> tuple[Fact, ...]:
+    return tuple(
+        Fact(station, f"Who {asked} of {station}?", "Halvard", (f"{lead} {asked} of {station}.",))
+        for asked, lead in zip(_ASKED, ("Name the one who", "Say who", "Tell who", "State who"), strict=True)
+    )
+
+
+def questions(bank: MemoryBank) -> list[str]:
+    """Questions about the stations, none of them a stored wording."""
+    asked = product(_ENDINGS, _LEADS, _ASKED, bank.names[:64])
+    return [f"{lead} {what} of {station}, {ending}" for ending, lead, what, station in asked]
+
+
+def _adapter(shapes: dict[str, tuple[int, int]], dtype: torch.dtype, seed: int) -> dict[str, Tensor]:
+    """The tensors of a random adapter; B is small, so that the base still computes with numbers of its usual size."""
+    generator, tensors = torch.Generator().manual_seed(seed), dict[str, Tensor]()
+    for path, (d_in, d_out) in shapes.items():
+        tensors[f"{PREFIX}{path}.lora_A.weight"] = (
+            torch.randn(RANK, d_in, generator=generator).mul(d_in**-0.5).to(dtype)
+        )
+        tensors[f"{PREFIX}{path}.lora_B.weight"] = torch.randn(d_out, RANK, generator=generator).mul(0.02).to(dtype)
+    return tensors
+
+
+def composite(bank: MemoryBank, base: Base, way: str) -> LoraryForCausalLM:
+    """The bank's composite with an untrained gate that always routes; one that decides by token also reads the hidden
+    state, with random weights, so that tokens of a prompt go to several memories."""
+    token = way == "token"
+    config = LoraryConfig(
+        text_config=base.model.config,
+        granularity="token" if token else "query",
+        features=TOKEN_FEATURES if token else DEFAULT_FEATURES,
+        policy={"t_gate": 0.0, "whole": not token},
+        split_layer=bank.split_layer,
+    )
+    model = assemble(bank, base, encoder=load_encoder(EMBEDDED), config=config)
+    if token:
+        _tell_tokens_apart(model, base)
+    return model
+
+
+def _tell_tokens_apart(model: LoraryForCausalLM, base: Base) -> None:
+    """Random weights for the hidden state, read as how far it lies from where it usually does."""
+    gate, generator = model.gate, torch.Generator().manual_seed(0)
+    hidden = lower(base.model, model.config.split_layer, torch.tensor(prompt_ids(base.tokenizer, [TALK])))
+    means = running_mean(hidden, counted_tokens(hidden.shape))[0][0, 1:]
+    gate.hidden_mean.copy_(means.mean(0))
+    gate.hidden_spread.copy_((means - gate.hidden_mean).norm(dim=-1).mean())
+    gate.from_hidden.data.normal_(std=0.3, generator=generator)
+    gate.keys.data = functional.normalize(torch.randn(gate.keys.shape, generator=generator), dim=-1)
+    for weight in (gate.log_gamma, gate.log_tau_asked):  # the question's names would decide for all tokens
+        weight.data.fill_(-9.0)
+    gate.none.data.fill_(0.0)
+
+
+def peft_of(way: str, bank: MemoryBank, base: Base) -> Any:
+    """PEFT over the bank's adapters on module objects of its own: all of them, but for "peft" the first alone."""
+    own = Base(base.name, base.revision, bare_twin(base.model), base.tokenizer)
+    with TemporaryDirectory() as work:
+        folders = adapter_folders(bank, Path(work))
+        if way == "arrow":
+            return new_arrow(own, folders).eval()
+        if way == "xlora":
+            own.model.config = base.model.config.__class__.from_dict(base.model.config.to_dict())
+            return new_xlora(own, folders).eval()
+        model = PeftModel.from_pretrained(own.model, folders[0], adapter_name=bank.names[0])
+        for name, folder in zip(bank.names[1:] if way == "peft-mixed" else (), folders[1:], strict=False):
+            model.load_adapter(folder, adapter_name=name)
+        return model.eval()
