@@ -72,7 +72,8 @@ class _Kept:
 
     def __init__(self, source: Source, held: Held, most: int) -> None:
         self._topic, self._facts, self._held, self._most = source.topic, source.facts, held, most
-        part = rf"{regex.escape(source.topic[:_LONGEST_STEM])}(-part)?-\d+"
+        # Three digits at most: sales-2024 is a topic, no part of sales.
+        part = regex.escape(source.topic[:_LONGEST_STEM]) + r"(-part)?-\d{1,3}"
         own = [name for name in held if name == source.topic or regex.fullmatch(part, name)]
         self._owners = {comparable(w): name for name in own for fact in held[name] for w in fact.wordings}
         asking = dict.fromkeys(name for fact in source.facts for name in self._asked(fact))

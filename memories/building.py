@@ -66,8 +66,8 @@ def build(
         processes: that write groups of memories side by side, where the base is given by name; None: one a core.
         cluster: address of a Dask scheduler whose workers write the groups instead, such as "tcp://10.0.0.5:8786".
         fresh: write every memory anew.
-        budget: minutes that all memories may take, by this machine's speed without other work; there are as many
-            passes as fit.
+        budget: minutes that all memories may take, by this machine's speed beside the work that it has now; there are as
+            many passes as fit.
         check_base: also look for what the base answers otherwise by itself.
         tell: is told what the facts contradict, before anything is written; also those of memories that an interrupted run
             wrote, so that a run which goes on tells what the whole would have told.

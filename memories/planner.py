@@ -1,4 +1,4 @@
-"""The plan of a build: what it takes on this machine if it has no other work, and how many passes fit into a budget."""
+"""The plan of a build: what it takes on this machine if it has no other work, and how many passes fit into minutes of now."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Planner:
         return seconds_of(groups, self.speed, processes, self.loading), groups
 
     def within(self, minutes: float, memories: Memories) -> Recipe:
-        """The recipe with as many of its passes as fit into so many minutes.
+        """The recipe with as many of its passes as fit into so many minutes, if the machine stays as busy as it is.
 
         Raises:
             BudgetError: two passes do not fit.
@@ -59,7 +59,7 @@ class Planner:
         least = min(2, recipe.max_epochs)
         for passes in range(recipe.max_epochs, least - 1, -1):
             fewer = replace(recipe, max_epochs=passes)
-            needs = self.seconds(memories, fewer)[0] / 60
+            needs = self.seconds(memories, fewer)[0] * self.speed.waiting / 60
             if needs <= minutes:
                 return fewer
         raise BudgetError(

@@ -59,6 +59,8 @@ def test_a_damaged_earlier_version_keeps_no_fact_from_being_forgotten(stations, 
     with MemoryBank.change(bank, note=FORGET) as opened:
         opened.memories["ormen"] = replace(opened["ormen"], card={**opened["ormen"].card, "forgotten": {}})
     (bank / "memories" / "ormen" / "facts.jsonl").write_text("{}")
+    assert main(["forget", str(bank), "ormen", "--about", "the airlock code", "--yes", "--quiet"]) == 2
+    assert f"restore it, or drop earlier versions by `lorary gc {bank}`" in capsys.readouterr().err
     assert main(["forget", str(bank), "ormen", "--facts", *IDS, "--quiet"]) == 0
     assert not {fact.id for fact in MemoryBank.load(bank)["ormen"].facts} & {*IDS}
     capsys.readouterr()

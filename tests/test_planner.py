@@ -126,6 +126,9 @@ def test_a_budget_takes_as_many_passes_as_fit_or_says_what_would(base):
     ]
     assert fixed(base, recipe).within(1.001 * seconds[1] / 60, MEMORIES) == replace(recipe, max_epochs=4)
     assert fixed(base, recipe).within(1000.0, MEMORIES) == recipe
+    busy = fixed(base, recipe)
+    busy.speed = replace(busy.speed, waiting=1.5)
+    assert busy.within(1.5 * 1.001 * seconds[1] / 60, MEMORIES) == replace(recipe, max_epochs=4)
     with pytest.raises(BudgetError, match=r"2 passes over them take about .* give [\d.]+ minutes or more"):
         fixed(base, recipe).within(0.9 * seconds[0] / 60, MEMORIES)
     assert (counted_minutes(1.5), counted_minutes(2.04)) == ("90 seconds", "2.0 minutes")

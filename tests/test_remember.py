@@ -177,3 +177,13 @@ def test_rows_of_a_changed_table_stay_with_the_memories_that_hold_them(base, tmp
     assert all(len(memory.facts) <= 9 for memory in MemoryBank.load(tmp_path / "bank"))
     fewer, versions = tell(rows[3:], held)
     assert {fact.question: source.topic for source in fewer.sources for fact in source.facts}.items() <= home.items()
+
+
+def test_a_topic_whose_name_ends_in_a_year_is_no_part_of_another(base, tmp_path):
+    """`sales-2024` is a memory of its own, though parts of a large topic are named `sales-1`, `sales-2`, …"""
+    row = ["Ada", "smith", "Tarn"]
+    (fact,) = gather([_staff(tmp_path / "sales.csv", [row])], quiet=True).sources[0].facts[:1]
+    (again,) = gather([tmp_path / "sales.csv"], held={"sales-2024": (fact,)}, quiet=True).sources
+    assert again.topic == "sales"
+    (again,) = gather([tmp_path / "sales.csv"], held={"sales-2": (fact,)}, quiet=True).sources
+    assert again.topic == "sales-2"

@@ -3,87 +3,29 @@
 from __future__ import annotations
 
 import json
-import os
-import resource
 import shutil
-import tempfile
-from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
-from conftest import save_adapter
+from bank_commands import COMMANDS, prepared, state
 from peft import PeftModel
-from stops import STOPPED, command, ending_at, full_from, in_a_process
-from test_updating import CODE, COOK, OIL, RECIPE, write
-from test_versions import change, contents
+from stops import STOPPED, command, ending_at, in_a_process
+from test_versions import contents
 
 from lorary.bank.bank import MemoryBank
 from lorary.bank.upkeep import collect_garbage, history, verify
-from lorary.base.loading import Base
-from lorary.commands import remember
-from lorary.intake.generators import generator_named
-from lorary.intake.told import told
-from lorary.memories.building import build
-from lorary.memories.forgetting import forget
-from lorary.memories.keeping import gc, rollback, update
 from lorary.model.composite import assemble, base_of
 from lorary.model.refreshing import CHECKPOINTS
 from lorary.routing.encoder import load_encoder
 
 pytestmark = pytest.mark.slow
 
-LOADED = gc, rollback, update, remember, forget
-"""So that the processes below start with what these need."""
-QUIET = ("--quiet", "--processes", "1")
 IDS = torch.arange(4, 24).unsqueeze(0)
-
-
-def prepared(place, base):
-    """A bank of two memories, one of them in two versions, and what the commands take."""
-    facts = write(place / "facts", ormen=[COOK, CODE], lamps=[OIL])
-    build([facts], out=place / "bank", base=base, recipe=RECIPE, quiet=True)
-    change(place / "bank", "lamps")
-    told(
-        ["The cook at Ormen is Tilde Moor."], generator=generator_named("rules")
-    )  # loads the grammar for all processes
-    news = write(place / "news", ormen=[replace(COOK, answer="Brisk")])
-    write(place / "more", harbour=[replace(OIL, topic="harbour", question="Who pilots?", questions=())])
-    (news / "page.md").write_text("Brisk cooks at Ormen.")
-    save_adapter(base.model, place / "adapter", r=2, target_modules=["up_proj"])
-    return place
-
-
-COMMANDS = {
-    "update": lambda p: ("update", p / "bank", "ormen", p / "news", *QUIET),
-    "remember": lambda p: ("remember", p / "bank", "The cook at Ormen is Tilde Moor.", "--quiet"),
-    "add": lambda p: ("add", p / "bank", "--documents", p / "news" / "page.md", "--name", "ormen"),
-    "rollback": lambda p: ("rollback", p / "bank", "lamps", "1"),
-    "gc": lambda p: ("gc", p / "bank"),
-    "forget": lambda p: ("forget", p / "bank", "ormen", "--facts", CODE.id, "--quiet"),
-    "add an adapter": lambda p: (
-        *("add", p / "bank", p / "adapter", "--name", "isle", "--same-base"),
-        *("--facts", p / "more" / "harbour.jsonl"),
-    ),
-    "build": lambda p: (
-        *("build", p / "more", "--out", p / "bank", "--base", str(MemoryBank.load(p / "bank").base)),
-        *("--max-epochs", "1", "--r", "2", *QUIET),
-    ),
-}
 
 
 @pytest.fixture
 def place(base, tmp_path):
     return prepared(tmp_path, base)
-
-
-def state(bank_folder):
-    """What a bank answers from: the facts, documents and factors of its memories."""
-    bank = MemoryBank.load(bank_folder)
-    return {
-        memory.name: (memory.facts, memory.documents, *(tensor.tolist() for tensor in memory.tensors.values()))
-        for memory in bank
-    }
 
 
 def is_one_of(now, before, after):
@@ -199,93 +141,3 @@ def test_ended_at_any_write_a_bank_that_is_started_goes_on(base, tmp_path):
 
 def _numbers(folder):
     return {name: [version.number for version in history(folder, name)] for name in MemoryBank.load(folder).names}
-
-
-@pytest.mark.parametrize("name", COMMANDS)
-def test_a_full_disk_is_one_clear_error_and_nothing_is_lost(name, place):
-    kept = place / "kept"
-    shutil.copytree(place / "bank", kept)
-    files = contents(kept)
-    assert in_a_process(command(*COMMANDS[name](place)))[0] == 0
-    after = state(place / "bank")
-    for stop in range(1, 200):
-        shutil.rmtree(place / "bank")
-        shutil.copytree(kept, place / "bank")
-        status, said = in_a_process(full_from(stop, command(*COMMANDS[name](place))))
-        if status == 0:
-            break
-        assert status == 2, said
-        (line,) = [line for line in said.splitlines() if "warning" not in line]
-        assert "the disk is full; make room and run the same command again" in line
-        if contents(place / "bank") != files:
-            assert name == "build" or state(place / "bank") == after, "committed, and only what is old could not go"
-        assert verify(place / "bank").orphans == []
-    assert in_a_process(command(*COMMANDS[name](place)))[0] == 0
-    assert state(place / "bank") == after
-
-
-def test_a_file_that_may_not_grow_is_one_clear_error(place):
-    """By the operating system's own limit on the size of a file, not by a patch."""
-    before = contents(place / "bank")
-
-    def limited():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, 2_000))
-        return command(*COMMANDS["update"](place))()
-
-    status, said = in_a_process(limited)
-    assert status == 2, said
-    assert "the file would be larger than the system allows here" in said
-    assert contents(place / "bank") == before
-
-
-@pytest.fixture
-def open_place(base):
-    """A folder that any user may read, with a base of its own there."""
-    with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder)
-        place.chmod(0o755)
-        shutil.copytree(base.name, place / "base")
-        for path in [place / "base", *(place / "base").iterdir()]:
-            path.chmod(0o755)
-        prepared(place, Base(str(place / "base"), None, base.model, base.tokenizer))
-        yield place
-
-
-@pytest.mark.parametrize("name", COMMANDS)
-def test_a_folder_that_may_not_be_written_is_one_clear_error(name, open_place):
-    command(
-        *COMMANDS[name](_copied(open_place, "other"))
-    )()  # imports all that it needs, which may lie in a closed home
-    before = contents(open_place / "bank")
-    for path in [open_place / "bank", *(open_place / "bank").rglob("*")]:
-        path.chmod(0o555 if path.is_dir() else 0o444)
-
-    def as_nobody():
-        if os.geteuid() == 0:  # who may write anything
-            os.setgroups([])
-            os.setgid(65534)
-            os.setuid(65534)
-        return command(*COMMANDS[name](open_place))()
-
-    status, said = in_a_process(as_nobody)
-    assert status == 2, said
-    (line,) = [line for line in said.splitlines() if "warning" not in line]
-    assert "cannot be written (Permission denied); give another folder" in line
-    assert contents(open_place / "bank") == before
-
-    def reads():
-        if os.geteuid() == 0:
-            os.setgid(65534)
-            os.setuid(65534)
-        return command("history", open_place / "bank", "ormen")() or command("verify", open_place / "bank")()
-
-    assert in_a_process(reads) == (0, "")
-
-
-def _copied(place, name):
-    """The place with another bank of the same content."""
-    other = place / name
-    other.mkdir()
-    for part in ("bank", "news", "more", "adapter"):
-        shutil.copytree(place / part, other / part)
-    return other

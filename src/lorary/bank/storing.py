@@ -116,9 +116,11 @@ def open_version(folder: Path, manifest: Manifest, name: str, version: Version) 
         kept = [own.number for own in manifest.versions[name] if own.folder is not None]
         raise BankError(f"version {version.number} of {name!r} was dropped by `lorary gc`; of it {folder} keeps {kept}")
     hashes = manifest.hashes(version.folder)
+    earlier = version.folder != manifest.versions[name][-1].folder
+    remedy = f"drop earlier versions by `lorary gc {folder}`" if earlier else "build the bank again"
     for path, expected in hashes.items():
         if fault := fault_of(folder / path, expected):
-            raise BankError(f"{folder / path} {fault}; restore it, or build the bank again")
+            raise BankError(f"{folder / path} {fault}; restore it, or {remedy}")
     memory = Memory.open(folder / version.folder, name, [Path(path).name for path in hashes])
     memory.check(manifest.linears, str(folder / version.folder))
     return memory
