@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 
 import pytest
@@ -11,7 +12,7 @@ from transformers import TextStreamer
 
 from lorary.__main__ import main
 from lorary.answering import answer
-from lorary.answering.exchange import asked_as, exchanged, nearest_trained
+from lorary.answering.exchange import asked_as, exchanged, nearest_of, nearest_trained
 from lorary.answering.passages import with_passages
 from lorary.answering.sources import ONE, REGRESSIONS
 from lorary.base.prompts import prompt
@@ -47,6 +48,28 @@ def test_the_nearest_wording_is_of_the_memory_and_asks_the_same(composite):
     ((wording, score),) = nearest_trained(router, [WORDING], ["velka"])
     assert (wording, score) == (WORDING, pytest.approx(1.0, abs=1e-4))
     assert nearest_trained(router, [], []) == []
+
+
+def test_several_near_wordings_of_a_fact_speak_louder_than_one_that_is_a_little_nearer():
+    angles = {"asked": 0.0, "far": 0.9, "lone": 0.50, "first": 0.55, "second": 0.56, "third": 0.6}
+    vectors = {text: torch.tensor([math.cos(angle), math.sin(angle)]) for text, angle in angles.items()}
+
+    def nearest(wordings, facts):
+        keys = torch.stack([vectors[wording] for wording in wordings])
+        place, near = nearest_of(
+            "asked",
+            vectors["asked"],
+            wordings,
+            facts,
+            keys,
+            lambda texts: torch.stack([vectors[t] for t in texts]),
+            str,
+        )
+        return wordings[place], near
+
+    wordings = ["far", "lone", "second", "first", "third"]
+    assert nearest(wordings, [0, 0, 1, 1, 1]) == ("first", pytest.approx(math.cos(0.55)))
+    assert nearest(wordings, [0, 1, 2, 3, 4]) == ("lone", pytest.approx(math.cos(0.50)))
 
 
 def test_a_question_is_exchanged_from_the_threshold_on_and_its_route_stays(composite, tokenizer):

@@ -26,6 +26,9 @@ EXCHANGE_FROM = 0.3
 is, from the farthest question on (docs/results/wordings.md)."""
 _COMPARED = 8
 """Wordings that are compared without names too: those nearest with them."""
+_TEMPERATURE = 0.1
+"""How a fact's wordings speak for it together: t · log Σ exp(cosine / t), between the nearest alone and their number. Of oblique
+questions on the development topics the right fact is found for 0.836 with four wordings, by the nearest alone for 0.789."""
 
 
 @torch.no_grad()
@@ -47,6 +50,7 @@ def nearest_trained(
             texts[row],
             embedding[row],
             memory.wordings,
+            memory.key_facts,
             memory.keys,
             encode,
             lambda text: router.without_names([text])[0],
@@ -59,16 +63,19 @@ def nearest_of(
     text: str,
     embedding: Float[Tensor, " embedding"],
     wordings: Sequence[str],
+    facts: Sequence[int],
     keys: Float[Tensor, "wordings embedding"],
     encode: Callable[[list[str]], Tensor],
     bare: Callable[[str], str],
 ) -> tuple[int, float]:
-    """(the number of the wording that a text is nearest to, how near it is: the mean of two cosines, with names and without).
+    """(the number of the wording to ask in place of a text, how near it is: the mean of two cosines, with names and without).
 
-    By names alone a wording that asks something else of the same subject would often be nearer.
+    It is the nearest of the fact for which near wordings speak most. By names alone a wording that asks something else of the
+    same subject would often be nearer.
 
     Args:
         embedding: of the text.
+        facts: which fact each wording is of.
         keys: embeddings of the wordings, at least one.
         encode: texts → their embeddings.
         bare: a text without names.
@@ -77,7 +84,9 @@ def nearest_of(
     places = near.indices.tolist()
     asked, *others = encode([bare(text), *(bare(wordings[place]) for place in places)])
     both = (near.values + torch.stack(others) @ asked) / 2
-    best = int(both.argmax())
+    groups = torch.tensor([facts[place] for place in places], device=both.device)
+    spoken = [_TEMPERATURE * (both[groups == fact] / _TEMPERATURE).logsumexp(0) for fact in groups]
+    best = max(range(len(places)), key=lambda i: (float(spoken[i]), float(both[i])))
     return places[best], float(both[best])
 
 
