@@ -145,7 +145,7 @@ class Writer:
         """The unscaled factors of one memory, as they are now."""
 
         def factors(layer: MixtureLinear) -> tuple[Tensor, Tensor]:
-            down, up = layer.slots({memory})
+            down, up, _ = layer.slots([memory])
             scale = self.recipe.lora_alpha / self.recipe.r
             return down.detach().clone().cpu(), (up.detach() / scale).cpu()
 

@@ -23,17 +23,15 @@ def logits(model, name, **options):
 
 
 def assert_same(model, fresh):
-    """Both compute the same, bit for bit, and hold the same layers, layouts and hooks."""
+    """Both compute the same, bit for bit, and hold the same layers, sources and hooks."""
     assert model.memories == fresh.memories
     state, expected = model.state_dict(), fresh.state_dict()
     assert state.keys() == expected.keys()
     assert all(torch.equal(state[name], tensor) for name, tensor in expected.items())
     layers, others = mixtures(model.base), mixtures(fresh.base)
-    assert {path: layer.layout.ranks for path, layer in layers.items()} == {
-        path: layer.layout.ranks for path, layer in others.items()
-    }
-    distinct = {id(layer.layout) for layer in layers.values()}
-    assert len(distinct) == len({id(layer.layout) for layer in others.values()}), "gains are worked out once a layout"
+    assert layers.keys() == others.keys()
+    assert all(layer.source is model.factors for layer in layers.values())
+    assert [memory.name for memory in model.factors.memories] == model.memories
     assert model.config.split_layer == fresh.config.split_layer
     hooked, expected_hooks = ([len(b._forward_pre_hooks) for b in m.base.model.layers] for m in (model, fresh))
     assert hooked == expected_hooks
@@ -83,17 +81,18 @@ def test_what_is_left_when_a_memory_leaves_is_a_fresh_composite(name, bank, base
 
 def test_a_memory_that_joins_touches_no_other_memory(composite, base, tmp_path, monkeypatch):
     folder = save_adapter(base.model, tmp_path / "isle", 9, r=2, target_modules=["k_proj", "o_proj"])
-    before = {path: (layer, layer.down, layer.up) for path, layer in mixtures(composite.base).items()}
-    own, read = composite.base, []
+    logits(composite, "velka")
+    before, own, read = mixtures(composite.base), composite.base, []
     kind = type(composite.router.bank["ormen"])
     factors = kind.factors
     monkeypatch.setattr(kind, "factors", lambda self, *shapes: read.append(self.name) or factors(self, *shapes))
     composite.add_memory(folder, same_base=True)
+    assert read == []
+    for name in ("isle", "velka", "isle"):
+        logits(composite, name)
     assert read == ["isle"]
     assert composite.base is own
-    for path, (layer, down, up) in before.items():
-        assert mixtures(composite.base)[path] is layer
-        assert (layer.down is down and layer.up is up) == ("o_proj" not in path)
+    assert all(mixtures(composite.base)[path] is layer for path, layer in before.items())
 
 
 @pytest.mark.parametrize("name", ["velka", "lamps"])
@@ -130,10 +129,11 @@ def test_a_cache_made_before_goes_on(change, composite, base, tmp_path):
 
 
 def test_trained_factors_stay_when_others_join_and_leave(composite, base, tmp_path):
+    composite.unfreeze_memories()
     layer = mixtures(composite.base)["model.layers.1.mlp.gate_proj"]
     layer.down.requires_grad_(True)
     with torch.no_grad():
-        layer.down[layer.layout.slots({2})] += 1.0
+        layer.down[layer.slots_of(2)] += 1.0
     right = logits(composite, "lamps")
     composite.add_memory(
         save_adapter(base.model, tmp_path / "isle", 9, r=2, target_modules=["gate_proj"]), same_base=True
@@ -144,6 +144,9 @@ def test_trained_factors_stay_when_others_join_and_leave(composite, base, tmp_pa
     layer = mixtures(composite.base)["model.layers.1.mlp.gate_proj"]
     assert layer.down.requires_grad
     assert not layer.up.requires_grad
+    composite.freeze_memories()
+    assert not layer.holds_factors
+    assert torch.equal(logits(composite, "lamps"), right)
 
 
 def test_factors_join_layers_that_were_cast(composite, base, tmp_path):

@@ -6,10 +6,9 @@ requests on one model never meet.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,33 +16,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 if TYPE_CHECKING:
+    from lorary.model.factors import BankFactors, Gains, Stack
     from lorary.model.mixture import MixtureLinear
 
 _CURRENT: ContextVar[ActiveRoute | None] = ContextVar("lorary_active_route", default=None)
-
-
-class Layout:
-    """Which rank slots stand for which memory; shared by all layers whose slots stand for the same memories.
-
-    Args:
-        ranks: (memory, its number of slots), in the order of the slots and of the memories' numbers.
-    """
-
-    def __init__(self, ranks: tuple[tuple[int, int], ...]) -> None:
-        self.ranks = ranks
-        ends = list(accumulate((rank for _, rank in ranks), initial=0))
-        self._spans = {memory: range(start, start + rank) for (memory, rank), start in zip(ranks, ends, strict=False)}
-
-    def slots(self, memories: Collection[int]) -> list[int]:
-        """The slots of some memories, given by number."""
-        return [slot for memory in self._among(memories) for slot in self._spans[memory]]
-
-    def memories(self, memories: Collection[int]) -> list[int]:
-        """The memory that each of those slots stands for."""
-        return [memory for memory in self._among(memories) for _ in self._spans[memory]]
-
-    def _among(self, memories: Collection[int]) -> list[int]:
-        return sorted(self._spans.keys() & memories)
+Applied = tuple[Tensor, Tensor, Tensor | None]
+"""What a layer applies: (A [slots, d_in], B [d_out, slots], the gains of the slots [batch, seq or 1, slots]); no gains where
+each is 1, or folded into B."""
 
 
 class ActiveRoute:
@@ -59,56 +38,100 @@ class ActiveRoute:
         weights: Float[Tensor, "batch seq_or_1 memories"] | None = None,
         decide: Callable[[Float[Tensor, "batch seq hidden"]], Tensor] | None = None,
     ) -> None:
-        self.active: frozenset[int] = frozenset()
         self._decide = decide
-        self._factors: dict[MixtureLinear, tuple[Tensor, Tensor]] = {}
-        self._gains: dict[Layout, Tensor] = {}
+        self._source: BankFactors | None = None
         self._set(weights)
 
     def _set(self, weights: Tensor | None) -> None:
-        active: frozenset[int] = frozenset()
-        if weights is not None and weights.numel():
-            # The one synchronisation of a request: which memories any row uses.
-            active = frozenset((weights.detach() != 0).flatten(0, -2).any(0).nonzero().squeeze(-1).tolist())
-        if active != self.active:
-            self._factors.clear()
-        self._gains.clear()
-        self.weights, self.active = weights, active
+        self.weights = weights
+        self.active: tuple[int, ...] = ()
+        self._shared: Gains | None = None
+        self._gains: dict[tuple[int, ...], Tensor] = {}
+        self.let_go()
+        if weights is None or not weights.numel():
+            return
+        # The one synchronisation of a request: which memories any row uses, and whether all rows use them alike.
+        rows = weights.detach().flatten(0, -2).cpu()
+        self.active = tuple((rows != 0).any(0).nonzero().squeeze(-1).tolist())
+        used = rows[:, list(self.active)]
+        if not weights.requires_grad and bool((used == used[0]).all()):
+            self._shared = tuple(used[0].tolist())
+
+    @property
+    def _of_ones(self) -> bool:
+        """Whether every row applies the same memories, each as it is."""
+        return self._shared is not None and all(gain == 1.0 for gain in self._shared)
+
+    @property
+    def _folded(self) -> Gains | None:
+        """The gains that are folded into B: those that all rows share, of a route that is kept from step to step."""
+        return None if self._decide is not None or self._of_ones else self._shared
+
+    def let_go(self) -> None:
+        """Drops what the layers need of the memories: what waits for its next step holds none of the memory's budget."""
+        self._stack: Stack | None = None
+        self._ready: dict[MixtureLinear, Applied | None] = {}
+
+    def draw_from(self, source: BankFactors | None) -> None:
+        """Takes what the layers need from a bank's memories, now if it is decided; what changes there then comes too late."""
+        self._source = source
+        if source is not None and self.active and self._stack is None:
+            self._stack = source.stack(self.active, self._folded)
 
     def at_split(self, hidden: Float[Tensor, "batch seq hidden"]) -> None:
         """Decides, where the decision waits for the hidden state that enters the split."""
         if self._decide is not None:
             self._set(self._decide(hidden))
+            self.draw_from(self._source)
 
-    def applied(self, layer: MixtureLinear, x: Tensor) -> tuple[Tensor, Tensor, Tensor] | None:
-        """(A, B, gains) of the slots that take part in a layer; None where there is none."""
+    def applied(self, layer: MixtureLinear, x: Tensor) -> Applied | None:
+        """What a layer applies of the slots that take part; None where there is none."""
         if not self.active:
             return None
-        factors = self._factors.get(layer)
-        if factors is None or factors[0].dtype != x.dtype or factors[0].device != x.device:
-            down, up = layer.slots(self.active)
-            factors = down.to(x.device, x.dtype), up.to(x.device, x.dtype)
-            if not layer.down.requires_grad:  # what is trained changes from pass to pass
-                self._factors[layer] = factors
-        if not len(factors[0]):
-            return None
-        return *factors, self._gain(layer.layout, x)
+        if layer not in self._ready:
+            return self._work_out(layer, x)
+        ready = self._ready[layer]
+        return ready if ready is None or _is_like(ready[0], x) else self._work_out(layer, x)
 
-    def _gain(self, layout: Layout, x: Tensor) -> Float[Tensor, "batch seq_or_1 slots"]:
-        gains = self._gains.get(layout)
-        if gains is None or gains.dtype != x.dtype or gains.device != x.device:
+    def _work_out(self, layer: MixtureLinear, x: Tensor) -> Applied | None:
+        """What a layer applies; kept, but where factors are trained, since those change from pass to pass."""
+        if layer.holds_factors:
+            down, up, owners = layer.slots(self.active)
+        else:
+            if self._stack is None:
+                self.draw_from(layer.source)
+            assert self._stack is not None, "a layer without factors of its own draws them from a bank"
+            down, up, owners = self._stack.linears.get(layer.path, (x, x, ()))
+        applied: Applied | None = None
+        if owners:
+            weighed = not self._of_ones and (layer.holds_factors or self._folded is None)
+            gains = self._gain(owners, x) if weighed else None
+            applied = down.to(x.device, x.dtype), up.to(x.device, x.dtype), gains
+        if not (layer.holds_factors and layer.down.requires_grad):
+            self._ready[layer] = applied
+        return applied
+
+    def _gain(self, owners: tuple[int, ...], x: Tensor) -> Float[Tensor, "batch seq_or_1 slots"]:
+        """The gain of each slot.
+
+        Args:
+            owners: the place of each slot's memory among the active ones.
+        """
+        gains = self._gains.get(owners)
+        if gains is None or not _is_like(gains, x):
             assert self.weights is not None
-            index = torch.tensor(layout.memories(self.active), dtype=torch.long, device=self.weights.device)
+            index = torch.tensor([self.active[place] for place in owners], device=self.weights.device)
             gains = self.weights[..., index].to(x.device, x.dtype)
             if not gains.requires_grad:  # a layer that runs again for its gradient must do what it did
-                self._gains[layout] = gains
+                self._gains[owners] = gains
         return gains
 
     def rows(self, index: Tensor) -> ActiveRoute:
         """The route of the rows given by number; what the layers need of the memories is kept."""
         route = ActiveRoute()
         if self.weights is not None:
-            route.weights, route.active, route._factors = self.weights[index], self.active, self._factors
+            route.weights, route.active, route._shared = self.weights[index], self.active, self._shared
+            route._source, route._stack = self._source, self._stack
         return route
 
     def __deepcopy__(self, memo: dict[int, Any]) -> ActiveRoute:
@@ -119,19 +142,31 @@ class ActiveRoute:
         return ActiveRoute, (self.weights,)
 
 
+def _is_like(tensor: Tensor, x: Tensor) -> bool:
+    return tensor.dtype == x.dtype and tensor.device == x.device
+
+
 def current_route() -> ActiveRoute | None:
     """The route of the forward pass that runs in this thread or task; None where there is none."""
     return _CURRENT.get()
 
 
 @contextmanager
-def apply_route(route: ActiveRoute | None) -> Iterator[None]:
-    """Lets the mixture layers that run inside, in this thread or task, apply a route."""
+def apply_route(route: ActiveRoute | None, source: BankFactors | None = None) -> Iterator[None]:
+    """Lets the mixture layers that run inside, in this thread or task, apply a route.
+
+    Args:
+        source: gives what the layers need for the time that they run (where a gradient is wanted, as long as the route is).
+    """
+    if route is not None and source is not None:
+        route.draw_from(source)
     token = _CURRENT.set(route)
     try:
         yield
     finally:
         _CURRENT.reset(token)
+        if route is not None and source is not None and not torch.is_grad_enabled():
+            route.let_go()
 
 
 def keep_route(checkpoint: Callable[..., Any]) -> Callable[..., Any]:

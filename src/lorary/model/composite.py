@@ -23,6 +23,7 @@ from lorary.base.loading import Base, BaseError, load_base
 from lorary.base.prompts import stop_at_ends
 from lorary.errors import reading
 from lorary.model.configuration import BASE_PART, CONFIG_PART, ENCODER_PART, GATE_PART, LoraryConfig, base_changes
+from lorary.model.factors import BUDGET
 from lorary.model.modeling import LoraryForCausalLM
 from lorary.routing.encoder import Encoder, load_encoder
 from lorary.routing.gate import FEATURES, Gate
@@ -56,8 +57,12 @@ def assemble(
     encoder: Encoder | None = None,
     gate: Gate | None = None,
     config: LoraryConfig | None = None,
+    memory_budget: int | float = BUDGET,
 ) -> LoraryForCausalLM:
     """The composite of a bank over its loaded base; without `gate` an untrained one.
+
+    Args:
+        memory_budget: MiB of the memories' factors that are kept at hand.
 
     Raises:
         BaseError: the base's weights are not those that the memories were written on.
@@ -71,7 +76,7 @@ def assemble(
         hidden = base.model.config.get_text_config().hidden_size
         gate = new_gate(bank, get_encoder(), hidden, tuple(config.features))
     router = Router(bank, gate.requires_grad_(False), config.routing_policy(), get_encoder)
-    return LoraryForCausalLM(config, base.model, router, base.tokenizer).eval()
+    return LoraryForCausalLM(config, base.model, router, base.tokenizer, memory_budget).eval()
 
 
 def encoder_source(bank: MemoryBank, encoder: Encoder | None) -> Callable[[], Encoder]:
@@ -92,6 +97,7 @@ def load_composite(
     revision: str | None = None,
     local_files_only: bool = False,
     base: str | None = None,
+    memory_budget: int | float = BUDGET,
     output_loading_info: bool = False,
     **options: Any,
 ) -> Any:
@@ -100,6 +106,8 @@ def load_composite(
     Args:
         dtype: of the base; None picks what this machine multiplies fastest, "auto" what was saved.
         base: another name for the base (a local folder, say); its fingerprint is checked all the same.
+        memory_budget: MiB of the memories' factors that are kept at hand, on the base's device; the others are read from
+            disk when they are routed to.
         output_loading_info: gives (composite, what transformers tells of loading) as `from_pretrained` of a base does.
         options: what `base.loading.load_base` takes besides, such as `attn_implementation`, `token` and `cache_dir`.
 
@@ -132,7 +140,8 @@ def load_composite(
     loaded = replace(loaded, name=bank.base, revision=bank.revision)
     encoder = load_encoder(str(place / ENCODER_PART)) if (place / ENCODER_PART).is_dir() else None
     gate = _load_gate(place, bank, config, encoder)
-    model = assemble(bank, loaded, encoder=encoder, gate=gate.to(loaded.model.device), config=config)
+    gate = gate.to(loaded.model.device)
+    model = assemble(bank, loaded, encoder=encoder, gate=gate, config=config, memory_budget=memory_budget)
     model.name_or_path = str(folder)
     if half:
         model.half()

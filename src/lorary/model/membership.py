@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from lorary.bank.memory import Memory
 from lorary.base.layers import bare_twin, decoder_layers, twin, unhook
-from lorary.model.mixture import append, drop, install
+from lorary.model.factors import BankFactors
+from lorary.model.mixture import lay, mixtures, take_up
 from lorary.model.planning import decide_at_split
+from lorary.model.trained_factors import hold_factors, release_factors, trained_layers
 
 
 class Membership:
@@ -22,6 +25,8 @@ class Membership:
     @property
     def versions(self: Any) -> tuple[int, ...]:
         """For each memory, how many of its name have left before it: what tells it from those."""
+        if not self._left:
+            return (0,) * len(self.router.bank)
         return tuple(self._left.get(name, 0) for name in self.memories)
 
     def add_memory(self: Any, source: Memory | str | Path | None = None, **options: Any) -> Memory:
@@ -30,66 +35,107 @@ class Membership:
         Args:
             options: what `MemoryBank.add` takes.
         """
-        bank = self.router.bank
-        before = dict(bank.memories)
-        memory = bank.add(source, **options)
-        old = before.get(memory.name)
-        if old is not None and _differ_in_documents_alone(memory, old):
-            self.router.add_passages(memory)
-            return memory
-        try:
-            if memory.name in before:
-                self._replace(memory, list(before).index(memory.name))
-            self.router.add(memory)
-        except Exception:  # no encoder, for one: all is as it was
-            bank.memories.clear()
-            bank.memories.update(before)
-            raise
-        self._join(memory)
+        with self._frozen():
+            bank = self.router.bank
+            before = dict(bank.memories)
+            memory = bank.add(source, **options)
+            old = before.get(memory.name)
+            if old is not None and _differ_in_documents_alone(memory, old):
+                self.router.add_passages(memory)
+                return memory
+            try:
+                if old is not None:
+                    self._replace(memory, old, list(before).index(memory.name))
+                self.router.add(memory)
+            except Exception:  # no encoder, for one: all is as it was
+                bank.memories.clear()
+                bank.memories.update(before)
+                raise
+            self._join(memory)
         return memory
 
-    def _replace(self: Any, memory: Memory, number: int) -> None:
+    def _replace(self: Any, memory: Memory, old: Memory, number: int) -> None:
         """Takes out the earlier memory of a name, which stood as `number`; its successor in the bank stands last."""
         if "asked" in self.gate.features:
             self.router.get_encoder()  # what may fail fails before anything leaves
         self.router.bank.memories[memory.name] = self.router.bank.memories.pop(memory.name)
         self.router.remove(memory.name, number)
-        self._leave(number, memory.name)
+        self._leave(old)
 
     def remove_memory(self: Any, name: str) -> None:
         """Takes a memory out of the bank, the gate and the index, and out of what `set_adapter` chose; where nothing of
         that is left, the router chooses."""
-        number = self.memories.index(name) if name in self.memories else -1
-        self.router.bank.remove(name)
-        self.router.remove(name, number)
-        self._leave(number, name)
+        with self._frozen():
+            number = self.memories.index(name) if name in self.memories else -1
+            memory = self.router.bank.remove(name)
+            self.router.remove(name, number)
+            self._leave(memory)
         if self._standing is not None and name in self._standing:
             self._standing = tuple(other for other in self._standing if other != name) or None
+
+    def unfreeze_memories(self: Any) -> None:
+        """Makes parameters of the factors of all memories (`…down`, `…up`), for any optimizer; none has a gradient yet.
+
+        They take as much memory as the whole bank, whatever the budget. `save_pretrained` writes what was trained, and
+        memories may join and leave meanwhile, which makes new parameters.
+        """
+        hold_factors(self, trained_layers(self))
+
+    def freeze_memories(self: Any) -> None:
+        """Takes what was trained into the bank, and lets the layers read it from there again."""
+        if trained_layers(self):
+            release_factors(self)
+
+    @contextmanager
+    def _frozen(self: Any) -> Iterator[None]:
+        """Takes what was trained into the bank while that changes."""
+        if not (trained := trained_layers(self)):
+            yield
+            return
+        release_factors(self)
+        try:
+            yield
+        finally:
+            hold_factors(self, trained)
 
     def _install(self: Any) -> None:
         """Makes module objects of its own for the whole bank."""
         bank, base = self.router.bank, bare_twin(self.base)
-        install(base, [memory.factors(bank.shapes) for memory in bank])
+        lay(base, {path for memory in bank for path in memory.paths})
         self.base = base
+        self._draw_factors()
         if len(bank):
             self.config.split_layer = min(self.config.split_layer, bank.split_layer)
         self._decide_at_split()
 
+    def _draw_factors(self: Any) -> None:
+        """Lets the layers draw from the bank as it stands now; a pass that runs meanwhile has drawn what it needs."""
+        bank, layers = self.router.bank, mixtures(self.base)
+        linears = {path: layer.base_layer for path, layer in layers.items()}
+        self.factors = BankFactors(list(bank), bank.shapes, linears, self.factor_cache)
+        for layer in layers.values():
+            layer.source = self.factors
+
     def _join(self: Any, memory: Memory) -> None:
         """Lets the bank's last memory act; it costs what that memory costs, not what the bank does."""
         bank = self.router.bank
-        append(self.base, len(bank) - 1, memory.factors(bank.shapes))
+        lay(self.base, {*memory.paths} - {*mixtures(self.base)})
+        self._draw_factors()
         lowest = memory.split_layer(bank.layers_path)
         if lowest < self.config.split_layer:
             self.config.split_layer = lowest
             self._decide_at_split()
 
-    def _leave(self: Any, number: int, name: str) -> None:
-        """Lets the memory that stood in the bank as `number` act no longer; a pass that runs meanwhile ends as it began."""
-        base = twin(self.base)
-        drop(base, number)
-        self.base = base
-        self._left = {**self._left, name: self._left.get(name, 0) + 1}
+    def _leave(self: Any, memory: Memory) -> None:
+        """Lets a memory that has left the bank act no longer; a pass that runs meanwhile ends as it began."""
+        left = {*memory.paths} - {path for other in self.router.bank for path in other.paths}
+        if left:
+            base = twin(self.base)
+            take_up(base, left)
+            self.base = base
+        self._draw_factors()
+        self.factor_cache.drop(memory)
+        self._left = {**self._left, memory.name: self._left.get(memory.name, 0) + 1}
 
     def _decide_at_split(self: Any) -> None:
         layers = decoder_layers(self.base)

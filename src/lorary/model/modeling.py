@@ -26,14 +26,10 @@ from lorary.model.active_route import apply_route, keep_route
 from lorary.model.adapter_api import AdapterApi
 from lorary.model.cache import Plan, RoutedCache
 from lorary.model.configuration import LoraryConfig
+from lorary.model.factors import BUDGET, FactorCache
 from lorary.model.generation import RoutedGeneration
 from lorary.model.membership import Membership
-from lorary.model.planning import (
-    continued,
-    make_plan,
-    note_first_pass,
-    route_of_pass,
-)
+from lorary.model.planning import continued, make_plan, note_first_pass, route_of_pass
 from lorary.model.requests import Request, current_request, last_routes, remember_routes, running
 from lorary.model.scopes import Scope
 from lorary.routing.policy import Policy, Route
@@ -64,6 +60,7 @@ class LoraryForCausalLM(AdapterApi, Membership, RoutedGeneration, PreTrainedMode
             base stays as it is and may carry other composites.
         router: the bank, the gate, the policy and the encoder.
         tokenizer: turns a prompt's tokens back into the text that routes it.
+        memory_budget: MiB of the memories' factors that are kept at hand; others are read when they are routed to.
     """
 
     config_class = LoraryConfig
@@ -72,9 +69,15 @@ class LoraryForCausalLM(AdapterApi, Membership, RoutedGeneration, PreTrainedMode
     supports_gradient_checkpointing = True
 
     def __init__(
-        self, config: LoraryConfig, base: PreTrainedModel, router: Router, tokenizer: PreTrainedTokenizerBase
+        self,
+        config: LoraryConfig,
+        base: PreTrainedModel,
+        router: Router,
+        tokenizer: PreTrainedTokenizerBase,
+        memory_budget: int | float = BUDGET,
     ) -> None:
         super().__init__(config)
+        self.factor_cache = FactorCache(memory_budget)
         self.base, self.gate = base, router.gate
         self.router, self.tokenizer = router, tokenizer
         self.generation_config = base.generation_config
@@ -128,7 +131,8 @@ class LoraryForCausalLM(AdapterApi, Membership, RoutedGeneration, PreTrainedMode
         from lorary.model.composite import assemble
 
         base = Base(bank.base, bank.revision, self.base, self.tokenizer)
-        yield assemble(bank, base, encoder=self.router.get_encoder())
+        budget = self.factor_cache.budget
+        yield assemble(bank, base, encoder=self.router.get_encoder(), memory_budget=budget)
 
     def get_input_embeddings(self) -> nn.Module:
         return self.base.get_input_embeddings()
@@ -191,7 +195,7 @@ class LoraryForCausalLM(AdapterApi, Membership, RoutedGeneration, PreTrainedMode
             plan = make_plan(self, request, input_ids, mask, len(inputs))
         route = route_of_pass(self, plan, inputs.shape, mask, started)
         self._keep_routes_in_checkpoints()
-        with apply_route(route):
+        with apply_route(route, self.factors):
             output = self.base(
                 input_ids=input_ids,
                 attention_mask=attention_mask,

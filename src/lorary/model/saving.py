@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, cast
 
-import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from lorary.bank.adapters import PREFIX
 from lorary.bank.bank import MemoryBank
 from lorary.bank.files import write_aside, writing
-from lorary.bank.targets import scaling
 from lorary.base.layers import bare_twin
 from lorary.errors import LoraryError
 from lorary.model.configuration import BASE_PART, ENCODER_PART, GATE_PART, LoraryConfig
-from lorary.model.mixture import mixtures
 from lorary.model.modeling import LoraryForCausalLM
+from lorary.model.trained_factors import keep_trained_factors
 
 _STUB = "lorary_remote.py"
 _REMOTE = '''"""Loads this composite with trust_remote_code=True; the code is the installed package `lorary`."""
@@ -114,32 +111,6 @@ def _files_of(part: Any) -> dict[str, bytes]:
 
 _OF_BASE = {"max_shard_size", "variant"}
 """Options of a base's `save_pretrained` that hold for a composite, too."""
-
-
-def keep_trained_factors(model: LoraryForCausalLM, state: Mapping[str, Tensor]) -> None:
-    """Takes factors that were trained in the mixture layers, or loaded into them, into the bank.
-
-    A memory whose factors are as the bank has them stays as it is. One that changed loses its certificate, because its
-    recall was measured before.
-    """
-    bank, layers = model.router.bank, mixtures(model.base)
-    for number, memory in enumerate(list(bank)):
-        tensors = dict(memory.tensors)
-        for path, (down, up) in memory.factors().items():
-            layer = layers[path]
-            slots = layer.layout.slots({number})
-            now_down, now_up = state[f"base.{path}.down"][slots], state[f"base.{path}.up"][:, slots]
-            if torch.equal(now_down.cpu(), down.to(now_down.dtype)) and torch.equal(now_up.cpu(), up.to(now_up.dtype)):
-                continue
-            a, b = (f"{PREFIX}{path}.lora_{factor}.weight" for factor in "AB")
-            scale = scaling(memory.adapter_config, path, len(down))
-            tensors[a] = now_down.detach().to("cpu", tensors[a].dtype).contiguous()
-            tensors[b] = (now_up.detach().float() / scale).to("cpu", tensors[b].dtype).contiguous()
-        if any(tensors[name] is not memory.tensors[name] for name in tensors):
-            card = {name: value for name, value in memory.card.items() if name != "certificate"}
-            bank.memories[memory.name] = replace(
-                memory, tensors=tensors, card=card | {"recipe": "trained in a composite"}
-            )
 
 
 def _save_base(model: LoraryForCausalLM, folder: Path, options: dict[str, Any]) -> None:
