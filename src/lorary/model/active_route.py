@@ -31,14 +31,16 @@ class ActiveRoute:
     Args:
         weights: [batch, seq or 1, memories]; None means the base alone.
         decide: gives the weights from the hidden state at the split, where they are not known before.
+        once: whether what is decided there holds for the passes that follow, too, as a query's route does.
     """
 
     def __init__(
         self,
         weights: Float[Tensor, "batch seq_or_1 memories"] | None = None,
         decide: Callable[[Float[Tensor, "batch seq hidden"]], Tensor] | None = None,
+        once: bool = False,
     ) -> None:
-        self._decide = decide
+        self._decide, self._once = decide, once
         self._source: BankFactors | None = None
         self._set(weights)
 
@@ -80,9 +82,13 @@ class ActiveRoute:
 
     def at_split(self, hidden: Float[Tensor, "batch seq hidden"]) -> None:
         """Decides, where the decision waits for the hidden state that enters the split."""
-        if self._decide is not None:
-            self._set(self._decide(hidden))
-            self.draw_from(self._source)
+        if self._decide is None:
+            return
+        weights = self._decide(hidden)
+        if self._once:
+            self._decide = None
+        self._set(weights)
+        self.draw_from(self._source)
 
     def applied(self, layer: MixtureLinear, x: Tensor) -> Applied | None:
         """What a layer applies of the slots that take part; None where there is none."""

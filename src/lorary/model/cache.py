@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import Cache, DynamicCache, DynamicLayer
 
+from lorary.errors import LoraryError
 from lorary.model.active_route import ActiveRoute
 from lorary.routing.features import Features, Sums
-from lorary.routing.policy import Decision, Policy
+from lorary.routing.policy import Decision, Policy, Route
 
 
 @dataclass
@@ -22,6 +25,9 @@ class Plan:
         memories: the names that the decision's weights stand for.
         texts: the queries; None where the caller decided.
         policy: that decides, where nothing is decided yet.
+        features: of the queries, where the gate waits for the hidden state.
+        decided: the decision, once it is there; `decision` waits for one that is on its way.
+        coming: gives the decision that is worked out beside the layers below the split.
         route: the decision as the mixture layers apply it, kept from step to step.
         sums: of the hidden states that a gate of tokens has seen.
         latest: what a gate of tokens decided in the last pass.
@@ -33,35 +39,68 @@ class Plan:
     texts: tuple[str, ...] | None = None
     policy: Policy | None = None
     features: Features | None = None
-    decision: Decision | None = None
+    decided: Decision | None = None
+    coming: Callable[[], Decision] | None = field(default=None, compare=False)
     route: ActiveRoute | None = field(default=None, compare=False)
     sums: Sums | None = None
     latest: Decision | None = field(default=None, compare=False)
     cut: bool = False
     versions: tuple[int, ...] = ()
+    _routes: list[Route] | None = field(default=None, init=False, compare=False)
 
     def __len__(self) -> int:
-        if self.decision is not None:
-            return len(self.decision.weights)
-        return len(self.features) if self.features is not None else 0
+        if self.decided is not None:
+            return len(self.decided.weights)
+        return len(self.texts) if self.texts is not None else 0
+
+    @property
+    def waits(self) -> bool:
+        """Whether the gate decides at the split, from the hidden state there."""
+        return self.decided is None and self.coming is None
+
+    @property
+    def decision(self) -> Decision | None:
+        """The decision; where it is on its way, this waits for it, and raises what was raised there. None for a gate that
+        decides at the split, until it has."""
+        if self.decided is None and self.coming is not None:
+            self.decide(self.coming())
+        return self.decided
 
     def decide(self, decision: Decision) -> None:
         """Fixes the decision for all that follows."""
-        self.decision, self.route = decision, ActiveRoute(decision.weights.unsqueeze(1))
+        self.decided, self.coming = decision, None
+        self.route = ActiveRoute(decision.weights.unsqueeze(1))
+
+    def routes(self) -> list[Route]:
+        """A route a row, as the last pass took it; worked out once for a decision that is fixed.
+
+        Raises:
+            AssertionError: nothing was decided.
+        """
+        decision = self.decision
+        if decision is None:
+            assert self.latest is not None, "the base ran without its layer at the split"
+            return self.latest.routes(self.memories)
+        if self._routes is None:
+            self._routes = decision.routes(self.memories)
+        return list(self._routes)
 
     def rows(self, index: Tensor) -> Plan:
         """The plan of the rows given by number."""
+        decision = self.decision
         return replace(
             self,
             texts=None if self.texts is None else tuple(self.texts[i] for i in index.tolist()),
             features=None if self.features is None else self.features.rows(index),
-            decision=None if self.decision is None else self.decision.rows(index),
+            decided=None if decision is None else decision.rows(index),
             route=None if self.route is None else self.route.rows(index),
             sums=None if self.sums is None else (self.sums[0][index], self.sums[1][index]),
         )
 
     def anew(self, rows: int) -> Plan:
         """The same plan for a pass that begins with no token seen, each row repeated to make up `rows`."""
+        if rows == len(self) and not self.waits:
+            return self
         index = torch.arange(len(self)).repeat_interleave(rows // max(len(self), 1))
         return replace(self.rows(index), sums=None)
 
@@ -115,3 +154,31 @@ def started_by(start: RoutedCache, layers: Sequence[DynamicLayer], rows: int) ->
     cache.layers = [*layers]
     cache.plan = start.plan and start.plan.rows(torch.zeros(rows, dtype=torch.long))
     return cache
+
+
+def empty(cache: Any) -> None:
+    """Empties a cache, in place, so that rows of any number fit. Raises LoraryError where that
+    cannot be done."""
+    for layer in getattr(cache, "layers", ()):
+        layer.reset()
+        if isinstance(layer, DynamicLayer):  # its tensors have the length and the rows of what it holds
+            layer.keys = layer.values = None
+            layer.is_initialized = False
+    if cache.get_seq_length() != 0:
+        raise LoraryError(
+            f"another route made this {type(cache).__name__}, and it cannot be emptied; pass an empty cache, or none"
+        )
+    cache.plan = None
+
+
+@contextmanager
+def as_before_if_it_fails(cache: Cache | None, started: bool) -> Iterator[None]:
+    """Empties a cache that held nothing before the pass inside, if that fails: the layers below the split may have filled
+    theirs when the route is found to be impossible."""
+    try:
+        yield
+    except BaseException:
+        if cache is not None and not started:
+            with suppress(LoraryError):
+                empty(cache)
+        raise

@@ -8,10 +8,9 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from transformers.cache_utils import DynamicLayer
 
 from lorary.errors import LoraryError
-from lorary.model.cache import RoutedCache
+from lorary.model.cache import RoutedCache, empty
 from lorary.model.planning import make_plan
 from lorary.model.requests import Request, remember_routes, running, same_route
 
@@ -75,26 +74,11 @@ def start_of_generation(model: Any, request: Request, args: tuple[Any, ...], kwa
     request.plan = make_plan(model, request, ids, kwargs.get("attention_mask"), len(prompts))
     settings = kwargs.get("generation_config") or model.generation_config
     chunk = kwargs.get("prefill_chunk_size", getattr(settings, "prefill_chunk_size", None))
-    if chunk is not None and request.plan.decision is None and model.config.granularity == "query":
+    if chunk is not None and request.plan.waits and model.config.granularity == "query":
         raise LoraryError(
             "this gate reads the hidden state of the whole prompt, which prefill_chunk_size cuts; leave it out, or name "
             "the route by adapter_names or route_weights"
         )
     cache: Any = kwargs.get("past_key_values")
     if cache is not None and cache.get_seq_length() and not same_route(getattr(cache, "plan", None), request.plan):
-        _empty(cache)
-
-
-def _empty(cache: Any) -> None:
-    """Empties a cache that another route made, in place, so that rows of any number fit. Raises LoraryError where that
-    cannot be done."""
-    for layer in getattr(cache, "layers", ()):
-        layer.reset()
-        if isinstance(layer, DynamicLayer):  # its tensors have the length and the rows of what it holds
-            layer.keys = layer.values = None
-            layer.is_initialized = False
-    if cache.get_seq_length() != 0:
-        raise LoraryError(
-            f"another route made this {type(cache).__name__}, and it cannot be emptied; pass an empty cache, or none"
-        )
-    cache.plan = None
+        empty(cache)

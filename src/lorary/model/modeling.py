@@ -24,7 +24,7 @@ from lorary.bank.bank import MemoryBank
 from lorary.errors import LoraryError
 from lorary.model.active_route import apply_route, keep_route
 from lorary.model.adapter_api import AdapterApi
-from lorary.model.cache import Plan, RoutedCache
+from lorary.model.cache import Plan, RoutedCache, as_before_if_it_fails
 from lorary.model.configuration import LoraryConfig
 from lorary.model.factors import BUDGET, FactorCache
 from lorary.model.generation import RoutedGeneration
@@ -195,7 +195,7 @@ class LoraryForCausalLM(AdapterApi, Membership, RoutedGeneration, PreTrainedMode
             plan = make_plan(self, request, input_ids, mask, len(inputs))
         route = route_of_pass(self, plan, inputs.shape, mask, started)
         self._keep_routes_in_checkpoints()
-        with apply_route(route, self.factors):
+        with as_before_if_it_fails(past_key_values, started), apply_route(route, self.factors):
             output = self.base(
                 input_ids=input_ids,
                 attention_mask=attention_mask,
@@ -209,9 +209,8 @@ class LoraryForCausalLM(AdapterApi, Membership, RoutedGeneration, PreTrainedMode
             )
         if past_key_values is not None:
             self._keep(past_key_values, plan)
-        decision = plan.decision or plan.latest
-        assert decision is not None, "the base ran without its layer at the split"
-        routes = decision.routes(plan.memories)
+        routes, decision = plan.routes(), plan.decision or plan.latest
+        assert decision is not None
         if not started:
             remember_routes(self, routes)
         note_first_pass(current_request(self), plan, routes)

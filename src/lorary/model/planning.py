@@ -15,6 +15,7 @@ from lorary.base.frames import ends_within_turn, user_turns
 from lorary.base.rows import hidden_argument
 from lorary.errors import LoraryError
 from lorary.model.active_route import ActiveRoute, current_route
+from lorary.model.beside import beside
 from lorary.model.cache import Plan, rows_of
 from lorary.model.requests import Request, decided_by_caller, renamed, routing_texts, same_route
 from lorary.routing.features import counted_tokens, running_mean
@@ -48,13 +49,16 @@ def make_plan(
 
 
 def _by_router(model: LoraryForCausalLM, request: Request, texts: Sequence[str]) -> Plan:
-    """The plan that the router makes of texts: decided, unless the gate waits for the hidden state."""
-    policy = request.policy or model.router.policy
-    features = model.router.features(texts)
-    plan = Plan(tuple(model.memories), tuple(texts), policy, features, versions=model.versions)
-    if not _waits(model):
-        assert plan.features is not None
-        plan.decide(model.router.decide(plan.features, policy))
+    """The plan that the router makes of texts; a decision that needs no hidden state is on its way when this returns."""
+    policy, router = request.policy or model.router.policy, model.router
+    plan = Plan(tuple(model.memories), tuple(texts), policy, versions=model.versions)
+    if _waits(model):
+        plan.features = router.features(texts)
+    elif model.config.split_layer == 0 or not router.beside or model.gate.none.requires_grad:
+        plan.decide(router.decide(router.features(texts), policy))
+    else:
+        router.get_encoder()  # what cannot be loaded fails before a layer runs
+        plan.coming = beside(lambda: router.decide(router.features(texts), policy))
     return plan
 
 
@@ -103,7 +107,7 @@ def note_first_pass(request: Request | None, plan: Plan, routes: list[Route]) ->
     """Lets one `generate` keep what its first pass decided: passes that follow, as guidance's, are routed alike."""
     if request is not None and request.whole and request.routes is None:
         request.routes = routes
-        if plan.decision is not None:
+        if not plan.waits:
             request.plan = plan
 
 
@@ -126,8 +130,17 @@ def route_of_pass(
     """What the mixture layers apply in one pass: the decision, or one that is made at the split."""
     if plan.route is not None:
         return plan.route
+    if plan.coming is not None:
+        return ActiveRoute(decide=partial(_arrived, plan), once=True)
     counted = counted_tokens(shape, mask, started)
-    return ActiveRoute(decide=partial(_decide, model, plan, counted))
+    return ActiveRoute(decide=partial(_decide, model, plan, counted), once=model.config.granularity == "query")
+
+
+def _arrived(plan: Plan, _: Tensor) -> Float[Tensor, "batch 1 memories"]:
+    """The weights of the decision that was worked out beside the layers below the split."""
+    decision = plan.decision
+    assert decision is not None
+    return decision.weights.unsqueeze(1)
 
 
 def _decide(

@@ -19,6 +19,7 @@ from lorary.routing.features import Features
 from lorary.routing.gate import Gate, cosines
 from lorary.routing.policy import Decision, Policy, decide
 from lorary.routing.proper_names import Names, only_names, without_names
+from lorary.routing.remembering import RememberedVectors
 
 if TYPE_CHECKING:
     from lorary.routing.contents import Contents
@@ -32,6 +33,10 @@ class Router:
 
     Args:
         get_encoder: loads the encoder, when a query is first embedded.
+
+    Attributes:
+        remembered: the vectors of the questions that were asked last.
+        beside: whether a request is routed beside the layers below the split, in another thread; else before them.
     """
 
     bank: MemoryBank
@@ -41,6 +46,8 @@ class Router:
     _contents: Contents | None = field(default=None, init=False)
     _names_lexicon: Lexicon | None = field(default=None, init=False)
     _names: Names | None = field(default=None, init=False)
+    beside: bool = field(default=True, init=False)
+    remembered: RememberedVectors = field(default_factory=RememberedVectors, init=False, repr=False, compare=False)
 
     def __getstate__(self) -> dict[str, Any]:
         """Without what is made when first asked: another process, or a copy, makes it again."""
@@ -100,7 +107,7 @@ class Router:
     @torch.no_grad()
     def features(self, texts: Sequence[str]) -> Features:
         """What the gate reads of `texts`, the hidden state apart; equal texts, and what is left without names, are
-        encoded once.
+        encoded once, and those that were asked lately not again (`remembered`).
 
         Of a text that is longer than the encoder reads, the part that asks counts, for all features alike.
         """
@@ -109,7 +116,7 @@ class Router:
         distinct, used, memories = list(rows), self.gate.features, self.bank.names
         bare = self.without_names(distinct) if "asked" in used else []
         places = {text: place for place, text in enumerate(dict.fromkeys([*distinct, *bare]))}
-        encoded = self.get_encoder().encode(list(places))
+        encoded = self.remembered.encode(self.get_encoder(), list(places))
         embedding = encoded[: len(distinct)]
         votes = self.index.votes(embedding, memories)
         features = Features(

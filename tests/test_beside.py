@@ -1,0 +1,157 @@
+"""Routing beside the layers below the split: the same bits as before them, whatever fails; and vectors that are remembered."""
+
+from __future__ import annotations
+
+import os
+import threading
+from contextvars import ContextVar
+
+import pytest
+import torch
+from conftest import ADAPTERS, FACTS, ask, assemble, empty_bank, save_adapter
+from transformers import DynamicCache
+
+from lorary.model.beside import beside
+from lorary.routing.policy import Policy
+from lorary.routing.remembering import RememberedVectors
+
+QUESTIONS = ("Who cooks at Ormen station?", "Which oil do the lamplighters burn?", "Name the cook of Velka, please.")
+PLACE: ContextVar[str] = ContextVar("place", default="nowhere")
+
+
+class Watched:
+    """The encoder, and what it was asked: texts, by which thread, and where."""
+
+    def __init__(self, encoder):
+        self.encoder, self.name, self.dimension = encoder, encoder.name, encoder.dimension
+        self.asked, self.threads, self.places, self.fails = [], set(), set(), False
+
+    def encode(self, texts):
+        if self.fails:
+            raise RuntimeError("the lamp is out")
+        self.asked.append(list(texts))
+        self.threads.add(threading.get_ident())
+        self.places.add(PLACE.get())
+        return self.encoder.encode(texts)
+
+
+@pytest.fixture
+def watched(encoder):
+    return Watched(encoder)
+
+
+@pytest.fixture
+def split(base, watched, tmp_path):
+    """A composite of memories that adapt the upper layer alone."""
+    bank = empty_bank(base)
+    for seed, name in enumerate(ADAPTERS):
+        given = {"r": 2, "target_modules": ["up_proj", "down_proj"], "layers_to_transform": [1]}
+        bank.add(
+            save_adapter(base.model, tmp_path / name, seed, **given), facts=FACTS[name], encoder=watched, same_base=True
+        )
+    model = assemble(bank, base, encoder=watched)
+    model.router.policy = Policy(t_gate=0.3)
+    assert model.config.split_layer == 1
+    watched.asked.clear()
+    watched.threads.clear()
+    return model
+
+
+def test_routing_beside_gives_what_routing_before_gives(split, watched, tokenizer):
+    here = threading.get_ident()
+    settings = {"max_new_tokens": 5, "do_sample": False, "return_dict_in_generate": True, "output_logits": True}
+    for questions in ([QUESTIONS[0]], QUESTIONS):
+        inputs, outputs = ask(tokenizer, *questions), []
+        for side in (True, False):
+            split.router.beside, split.router.remembered = side, RememberedVectors()
+            watched.threads.clear()
+            outputs.append((split(**inputs), split.generate(**inputs, **settings), split.last_routes))
+            assert (here in watched.threads) != side
+        (pass_beside, made_beside, routes_beside), (plain, made, routes) = outputs
+        assert torch.equal(pass_beside.logits, plain.logits)
+        assert torch.equal(made_beside.sequences, made.sequences)
+        assert all(torch.equal(a, b) for a, b in zip(made_beside.logits, made.logits, strict=True))
+        assert routes_beside == routes == plain.routes
+        assert [route.memories for route in routes] == [("ormen",), ("lamps",), ("velka",)][: len(questions)]
+
+
+def test_what_fails_beside_is_raised_and_leaves_an_empty_cache(split, watched, tokenizer):
+    inputs, cache = ask(tokenizer, QUESTIONS[0]), DynamicCache(config=split.config.text_config)
+    watched.fails = True
+    with pytest.raises(RuntimeError, match="the lamp is out"):
+        split(**inputs, past_key_values=cache)
+    assert cache.get_seq_length() == 0
+    with pytest.raises(RuntimeError, match="the lamp is out"):
+        split.generate(**inputs, max_new_tokens=2)
+    watched.fails = False
+    assert torch.equal(split(**inputs, past_key_values=cache).logits, split(**inputs).logits)
+
+
+def test_routing_beside_sees_the_caller_s_context(split, watched, tokenizer):
+    token = PLACE.set("the north tower")
+    try:
+        split(**ask(tokenizer, QUESTIONS[0]))
+    finally:
+        PLACE.reset(token)
+    assert watched.places - {"nowhere"} == {"the north tower"}
+
+
+def test_requests_of_many_threads_get_what_each_gets_alone(split, tokenizer):
+    inputs = [ask(tokenizer, question) for question in QUESTIONS]
+    alone = [split(**each).logits for each in inputs]
+    together = [None] * 12
+
+    def put(place):
+        together[place] = split(**inputs[place % 3]).logits
+
+    threads = [threading.Thread(target=put, args=(place,)) for place in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(torch.equal(logits, alone[place % 3]) for place, logits in enumerate(together))
+
+
+def test_a_forked_process_has_threads_of_its_own():
+    assert beside(lambda: 2)() == 2
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if beside(lambda: 3)() == 3 else 1)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_a_question_asked_before_is_not_encoded_again(split, watched):
+    first = split.router.features([QUESTIONS[0]])
+    [asked] = watched.asked
+    again = split.router.features([QUESTIONS[0]])
+    assert watched.asked == [asked]
+    assert all(torch.equal(getattr(first, name), getattr(again, name)) for name in ("embedding", "asked", "contents"))
+    split.router.features([QUESTIONS[0], QUESTIONS[1]])
+    assert QUESTIONS[0] not in watched.asked[-1]
+    assert QUESTIONS[1] in watched.asked[-1]
+    split.router.remembered = RememberedVectors(0)
+    plain = split.router.features([QUESTIONS[0]])
+    assert watched.asked[-1] == asked, "nothing is remembered"
+    assert torch.equal(plain.embedding, first.embedding)
+
+
+def test_the_texts_asked_last_are_remembered(watched):
+    remembered = RememberedVectors(2)
+    a, b, c = "lamp", "net", "boat"
+    for texts, encoded in (([a], [a]), ([b], [b]), ([a], []), ([c], [c]), ([a], []), ([b], [b]), ([a, b, c], [c])):
+        watched.asked.clear()
+        vectors = remembered.encode(watched, texts)
+        assert [text for asked in watched.asked for text in asked] == encoded
+        assert torch.allclose(vectors, watched.encoder.encode(texts), atol=1e-6)
+    other = Watched(watched.encoder)
+    remembered.encode(other, [b])
+    assert other.asked == [[b]], "another encoder gives vectors of its own"
+
+
+def test_what_is_remembered_in_inference_mode_serves_outside_it(watched):
+    remembered = RememberedVectors()
+    with torch.inference_mode():
+        remembered.encode(watched, ["lamp"])
+    kept = remembered.encode(watched, ["lamp"])
+    assert not kept.is_inference()
+    (kept * torch.ones((), requires_grad=True)).sum().backward()
