@@ -19,7 +19,8 @@ class Cell:
     Args:
         name: of its ratio.
         kind: what is timed: "decode" (a token after a cached prompt), "first_token" and "prefill" (a whole prompt, of 48
-            tokens and of `prompt`), or "switch" (a cached chat goes on under another memory, beside its whole prefill).
+            tokens and of `prompt`), "switch" (another memory takes a cached prompt over, beside its whole prefill) or
+            "turn" (the same with the first token of an answer, by `generate`).
         way: who is timed: Lorary under a "query" route, a "token" route, a memory that is "named" or "none"; PEFT with
             one adapter ("peft"), with `adapter_names` ("peft-mixed"), "arrow" or "xlora".
         memories: in the bank.
@@ -79,6 +80,7 @@ def _every(bench: SpeedBench) -> Iterator[Cell]:
         if routes <= usual:
             yield cell(f"decode_batch{batch}_{routes}", "decode", "named", batch=batch, routes=routes)
     yield cell("switch_of_prefill", "switch", "named", memories=2)
+    yield cell("turn_of_prefill", "turn", "named", memories=2)
     for dtype, targets, suffix in (("bfloat16", "mlp", "bf16"), ("float32", "all", "all")):
         yield from _again(usual, prompt, dtype, targets, suffix)
     yield from _peers(usual, prompt)

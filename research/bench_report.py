@@ -20,7 +20,13 @@ WAYS = {
     "query": "a route a request", "token": "a route a token", "named": "a memory by name", "none": "no memory",
     "peft": "PEFT, one adapter", "peft-mixed": "PEFT, `adapter_names`", "arrow": "PEFT, Arrow", "xlora": "PEFT, X-LoRA",
 }  # fmt: skip
-KINDS = {"decode": "a token", "first_token": "first token", "prefill": "prompt", "switch": "change of memory"}
+KINDS = {
+    "decode": "a token",
+    "first_token": "first token",
+    "prefill": "prompt",
+    "switch": "change of memory",
+    "turn": "the same by generate",
+}
 
 
 def ratio(blocks: Blocks) -> list[float]:

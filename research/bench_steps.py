@@ -90,7 +90,11 @@ class Timed:
         asked = questions(self.bank)
         first = repeat * self.steps
         texts = [asked[(first + number) % len(asked)] for number in range(1, self.steps + 1)]
-        kind: dict[str, Callable[[list[str]], Block]] = {"decode": self.decoding, "switch": self.switching}
+        kind: dict[str, Callable[[list[str]], Block]] = {
+            "decode": self.decoding,
+            "switch": self.switching,
+            "turn": self.switching,
+        }
         return kind.get(self.cell.kind, self.reading)(texts)
 
     @property
@@ -135,21 +139,24 @@ class Timed:
         return stepping(self.base.model, {}), stepping(self.model, self.options)
 
     def switching(self, texts: list[str]) -> Block:
-        """The first token of a chat whose prompt is cached under another memory, beside a whole pass over it."""
-        ids = _ids(self.base.tokenizer, texts[0], self.cell.prompt)
-        turns = cycle(self.bank.names[:2])
+        """A cached prompt goes on under another memory, beside a whole pass over it; with the next turn's first token where a
+        turn is asked for."""
+        ids, names = _ids(self.base.tokenizer, texts[0], self.cell.prompt), self.bank.names[:2]
+        turns, mask = cycle(names), torch.ones_like(ids)
         self.cache = self.model(input_ids=ids, adapter_names=[next(turns)], use_cache=True).past_key_values
-        settings: dict[str, Any] = {"max_new_tokens": 1, "do_sample": False, "attention_mask": torch.ones_like(ids)}
+        settings: dict[str, Any] = {"max_new_tokens": 1, "do_sample": False, "attention_mask": mask}
 
-        def whole() -> None:
-            self.model.generate(input_ids=ids, adapter_names=self.bank.names[:1], **settings)
-
-        def switch() -> None:
+        def turn() -> None:
             self.cache.crop(ids.shape[1] - 1 - self.cache.get_seq_length())
-            settings_now = {**settings, "past_key_values": self.cache, "adapter_names": [next(turns)]}
-            self.model.generate(input_ids=ids, **settings_now)
+            now = {**settings, "past_key_values": self.cache, "adapter_names": [next(turns)]}
+            self.model.generate(input_ids=ids, **now)
 
-        return whole, switch
+        if self.cell.kind == "turn":
+            return lambda: self.model.generate(input_ids=ids, adapter_names=names[:1], **settings), turn
+        return (
+            lambda: self.model(input_ids=ids, adapter_names=names[:1], use_cache=True, logits_to_keep=1),
+            lambda: self.model.switch_route(self.cache, adapter_names=[next(turns)]),
+        )
 
     def routed(self) -> dict[str, Any]:
         """How many memories the last pass of a composite used.

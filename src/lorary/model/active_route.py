@@ -41,6 +41,7 @@ class ActiveRoute:
         once: bool = False,
     ) -> None:
         self._decide, self._once = decide, once
+        self._entered: Tensor | None = None
         self._source: BankFactors | None = None
         self._set(weights)
 
@@ -81,7 +82,8 @@ class ActiveRoute:
             self._stack = source.stack(self.active, self._folded)
 
     def at_split(self, hidden: Float[Tensor, "batch seq hidden"]) -> None:
-        """Decides, where the decision waits for the hidden state that enters the split."""
+        """Decides, where the decision waits for the hidden state that enters the split; keeps that until it is `taken`."""
+        self._entered = hidden
         if self._decide is None:
             return
         weights = self._decide(hidden)
@@ -89,6 +91,11 @@ class ActiveRoute:
             self._decide = None
         self._set(weights)
         self.draw_from(self._source)
+
+    def taken(self) -> Float[Tensor, "batch seq hidden"] | None:
+        """The hidden state that entered the split in the last pass; it is kept no longer."""
+        hidden, self._entered = self._entered, None
+        return hidden
 
     def applied(self, layer: MixtureLinear, x: Tensor) -> Applied | None:
         """What a layer applies of the slots that take part; None where there is none."""

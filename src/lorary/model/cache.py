@@ -13,6 +13,7 @@ from transformers import Cache, DynamicCache, DynamicLayer
 
 from lorary.errors import LoraryError
 from lorary.model.active_route import ActiveRoute
+from lorary.model.read import Read
 from lorary.routing.features import Features, Sums
 from lorary.routing.policy import Decision, Policy, Route
 
@@ -106,13 +107,42 @@ class Plan:
 
 
 class RoutedCache(DynamicCache):
-    """A cache whose rows take their plan along, through beams, copies and selections; what is cropped is forgotten."""
+    """A cache whose rows take their plan along, through beams, copies and selections; what is cropped is forgotten.
+
+    Args:
+        switches: whether it keeps what another route needs to take over (`Read`); else it starts anew then.
+    """
 
     plan: Plan | None = None
+    read: Read | None = None
+    switches: bool = True
+
+    def note(
+        self, split_layer: int, tokens: Tensor | None, places: Tensor | None, hidden: Tensor | None, started: bool
+    ) -> None:
+        """Keeps what one pass has read; where a pass cannot tell, nothing that was read before is of use either.
+
+        Args:
+            places: the positions of the tokens; None where each follows the one before it.
+            started: whether the cache held tokens before that pass.
+        """
+        if tokens is None or hidden is None or not self.switches or (started and self.read is None):
+            self.read = None
+            return
+        if places is None:
+            end = self.get_seq_length()
+            places = torch.arange(end - tokens.shape[1], end, device=tokens.device)
+        part = tokens, places.expand(tokens.shape), hidden.detach()
+        if self.read is not None and started:
+            self.read.add(part)
+        else:
+            self.read = Read(split_layer, part)
 
     def _take(self, index: Tensor) -> None:
         if self.plan is not None:
             self.plan = self.plan.rows(index)
+        if self.read is not None:
+            self.read = self.read.rows(index)
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
         super().reorder_cache(beam_idx)  # type: ignore[arg-type]
@@ -129,13 +159,15 @@ class RoutedCache(DynamicCache):
 
     def crop(self, tokens_to_remove: int) -> None:
         super().crop(tokens_to_remove)
+        kept = self.get_seq_length()
         if self.plan is not None and self.plan.sums is not None:
-            kept = self.get_seq_length()
             self.plan.sums = self.plan.sums[0][:, :kept], self.plan.sums[1][:, :kept]
+        if self.read is not None:
+            self.read = self.read.first(kept)
 
     def reset(self) -> None:
         super().reset()
-        self.plan = None
+        self.plan = self.read = None
 
 
 def rows_of(cache: Cache) -> int | None:
@@ -169,6 +201,8 @@ def empty(cache: Any) -> None:
             f"another route made this {type(cache).__name__}, and it cannot be emptied; pass an empty cache, or none"
         )
     cache.plan = None
+    if isinstance(cache, RoutedCache):
+        cache.read = None
 
 
 @contextmanager

@@ -209,6 +209,8 @@ class LoraryForCausalLM(AdapterApi, Membership, RoutedGeneration, PreTrainedMode
             )
         if past_key_values is not None:
             self._keep(past_key_values, plan)
+            if isinstance(past_key_values, RoutedCache):
+                past_key_values.note(self.config.split_layer, input_ids, position_ids, route.taken(), started)
         routes, decision = plan.routes(), plan.decision or plan.latest
         assert decision is not None
         if not started:
