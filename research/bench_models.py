@@ -5,15 +5,17 @@ Time does not depend on what a memory knows, so nothing is trained: adapters are
 
 from __future__ import annotations
 
-from itertools import product
+from itertools import cycle, product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
+from jaxtyping import Int
 from peft import PeftModel
 from torch import Tensor
 from torch.nn import functional
+from transformers import PreTrainedTokenizerBase
 
 from lorary.bank.adapters import PREFIX
 from lorary.bank.bank import MemoryBank
@@ -21,7 +23,7 @@ from lorary.bank.facts import Fact
 from lorary.bank.memory import Memory
 from lorary.base.layers import bare_twin, block_linears, fingerprint, layer_of, layers_path, mlp_targets
 from lorary.base.loading import Base
-from lorary.base.prompts import prompt_ids
+from lorary.base.prompts import chat_text, prompt_ids
 from lorary.base.rows import default_split, lower
 from lorary.model.composite import assemble
 from lorary.model.configuration import LoraryConfig
@@ -89,6 +91,18 @@ def questions(bank: MemoryBank) -> list[str]:
     return [f"{lead} {what} of {station}, {ending}" for ending, lead, what, station in asked]
 
 
+def long_prompt(tokenizer: PreTrainedTokenizerBase, question: str, tokens: int) -> Int[Tensor, "1 seq"]:
+    """The prompt of a question, behind an earlier talk that makes up about so many tokens."""
+    words, told = TALK.split(), list[str]()
+    for word in cycle(words):
+        chat = [{"role": "system", "content": " ".join(told)}] if told else []
+        [ids] = prompt_ids(tokenizer, [chat_text(tokenizer, [*chat, {"role": "user", "content": question}])])
+        if len(ids) >= tokens:
+            return torch.tensor([ids])
+        told += [word] * (1 if tokens - len(ids) < 16 else 8)
+    raise AssertionError
+
+
 def _adapter(shapes: dict[str, tuple[int, int]], dtype: torch.dtype, seed: int) -> dict[str, Tensor]:
     """The tensors of a random adapter; B is small, so that the base still computes with numbers of its usual size."""
     generator, tensors = torch.Generator().manual_seed(seed), dict[str, Tensor]()
@@ -118,14 +132,18 @@ def composite(bank: MemoryBank, base: Base, way: str) -> LoraryForCausalLM:
 
 
 def _tell_tokens_apart(model: LoraryForCausalLM, base: Base) -> None:
-    """Random weights for the hidden state, read as how far it lies from where it usually does."""
+    """Random weights for the hidden state, and keys that are what the gate reads at places of a long prompt, so that tokens
+    go to many memories."""
     gate, generator = model.gate, torch.Generator().manual_seed(0)
-    hidden = lower(base.model, model.config.split_layer, torch.tensor(prompt_ids(base.tokenizer, [TALK])))
+    ids = long_prompt(base.tokenizer, questions(model.router.bank)[0], 128)
+    hidden = lower(base.model, model.config.split_layer, ids)
     means = running_mean(hidden, counted_tokens(hidden.shape))[0][0, 1:]
     gate.hidden_mean.copy_(means.mean(0))
     gate.hidden_spread.copy_((means - gate.hidden_mean).norm(dim=-1).mean())
     gate.from_hidden.data.normal_(std=0.3, generator=generator)
-    gate.keys.data = functional.normalize(torch.randn(gate.keys.shape, generator=generator), dim=-1)
+    gate.from_embedding.data.zero_()
+    places = torch.linspace(0, len(means) - 1, len(gate.keys)).long()
+    gate.keys.data = functional.normalize((means[places] - gate.hidden_mean) @ gate.from_hidden.T, dim=-1)
     for weight in (gate.log_gamma, gate.log_tau_asked):  # the question's names would decide for all tokens
         weight.data.fill_(-9.0)
     gate.none.data.fill_(0.0)

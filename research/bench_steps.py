@@ -14,16 +14,13 @@ from itertools import cycle
 from typing import Any
 
 import torch
-from jaxtyping import Int
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
 from transformers import logging as transformers_logging
 
 from lorary.bank.bank import MemoryBank
 from lorary.base.loading import Base, load_base
-from lorary.base.prompts import chat_text, prompt_ids
 from lorary.research.bench_cells import Cell
-from lorary.research.bench_models import TALK, composite, peft_of, questions, random_bank
+from lorary.research.bench_models import composite, long_prompt, peft_of, questions, random_bank
 from lorary.research.settings import StudyError
 from lorary.tables import counted
 
@@ -107,7 +104,7 @@ class Timed:
 
     def decoding(self, texts: list[str]) -> Block:
         """A token each, after a cached prompt; X-LoRA keeps no cache, so it reads the prompt each time."""
-        ids = _ids(self.base.tokenizer, texts[0], self.cell.prompt).repeat(self.cell.batch, 1)
+        ids = long_prompt(self.base.tokenizer, texts[0], self.cell.prompt).repeat(self.cell.batch, 1)
 
         def stepping(asked: Any, options: Mapping[str, Any]) -> Step:
             output = asked(input_ids=ids, use_cache=True, logits_to_keep=1, **options)
@@ -123,7 +120,7 @@ class Timed:
     def reading(self, texts: list[str]) -> Block:
         """A whole prompt each, up to the first token."""
         tokens = FIRST_PROMPT if self.cell.kind == "first_token" else self.cell.prompt
-        prompts = [_ids(self.base.tokenizer, text, tokens).repeat(self.cell.batch, 1) for text in texts]
+        prompts = [long_prompt(self.base.tokenizer, text, tokens).repeat(self.cell.batch, 1) for text in texts]
 
         def stepping(asked: Any, options: Mapping[str, Any]) -> Step:
             left = iter(prompts)
@@ -141,7 +138,7 @@ class Timed:
     def switching(self, texts: list[str]) -> Block:
         """A cached prompt goes on under another memory, beside a whole pass over it; with the next turn's first token where a
         turn is asked for."""
-        ids, names = _ids(self.base.tokenizer, texts[0], self.cell.prompt), self.bank.names[:2]
+        ids, names = long_prompt(self.base.tokenizer, texts[0], self.cell.prompt), self.bank.names[:2]
         turns, mask = cycle(names), torch.ones_like(ids)
         self.cache = self.model(input_ids=ids, adapter_names=[next(turns)], use_cache=True).past_key_values
         settings: dict[str, Any] = {"max_new_tokens": 1, "do_sample": False, "attention_mask": mask}
@@ -177,7 +174,7 @@ class Timed:
 
 def compared(model: Any, bank: MemoryBank, base: Base, cell: Cell) -> dict[str, float]:
     """What lies between outputs that should be equal, as a share of the largest logit. Raises StudyError for too much."""
-    ids = _ids(base.tokenizer, questions(bank)[0], 32)
+    ids = long_prompt(base.tokenizer, questions(bank)[0], 32)
     plain = base.model(input_ids=ids).logits
     if cell.way in ("arrow", "xlora"):
         return {}  # they weigh memories in ways of their own
@@ -198,18 +195,6 @@ def _apart(theirs: Tensor, ours: Tensor, plain: Tensor, cell: Cell) -> float:
     if apart > _TOLERANCE[cell.dtype] or torch.equal(theirs[:1], plain):
         raise StudyError(f"cell {cell.name!r}: our logits and PEFT's differ by {apart:.2g} of the largest")
     return round(apart, 9)
-
-
-def _ids(tokenizer: PreTrainedTokenizerBase, question: str, tokens: int) -> Int[Tensor, "1 seq"]:
-    """The prompt of a question, behind an earlier talk that makes up about so many tokens."""
-    words, told = TALK.split(), list[str]()
-    for word in cycle(words):
-        chat = [{"role": "system", "content": " ".join(told)}] if told else []
-        [ids] = prompt_ids(tokenizer, [chat_text(tokenizer, [*chat, {"role": "user", "content": question}])])
-        if len(ids) >= tokens:
-            return torch.tensor([ids])
-        told += [word] * (1 if tokens - len(ids) < 16 else 8)
-    raise AssertionError
 
 
 if __name__ == "__main__":

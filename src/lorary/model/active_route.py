@@ -15,6 +15,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lorary.model.grouping import Groups, Pair, groups_of
+
 if TYPE_CHECKING:
     from lorary.model.factors import BankFactors, Gains, Stack
     from lorary.model.mixture import MixtureLinear
@@ -48,6 +50,7 @@ class ActiveRoute:
     def _set(self, weights: Tensor | None) -> None:
         self.weights = weights
         self.active: tuple[int, ...] = ()
+        self.groups: Groups | None = None
         self._shared: Gains | None = None
         self._gains: dict[tuple[int, ...], Tensor] = {}
         self.let_go()
@@ -56,6 +59,7 @@ class ActiveRoute:
         # The one synchronisation of a request: which memories any row uses, and whether all rows use them alike.
         rows = weights.detach().flatten(0, -2).cpu()
         self.active = tuple((rows != 0).any(0).nonzero().squeeze(-1).tolist())
+        self.groups = groups_of(weights, self.active)
         used = rows[:, list(self.active)]
         if not weights.requires_grad and bool((used == used[0]).all()):
             self._shared = tuple(used[0].tolist())
@@ -73,13 +77,18 @@ class ActiveRoute:
     def let_go(self) -> None:
         """Drops what the layers need of the memories: what waits for its next step holds none of the memory's budget."""
         self._stack: Stack | None = None
+        self._apart: list[Stack] = []
         self._ready: dict[MixtureLinear, Applied | None] = {}
 
     def draw_from(self, source: BankFactors | None) -> None:
         """Takes what the layers need from a bank's memories, now if it is decided; what changes there then comes too late."""
         self._source = source
-        if source is not None and self.active and self._stack is None:
+        if source is None or not self.active or self._stack is not None or self._apart:
+            return
+        if self.groups is None:
             self._stack = source.stack(self.active, self._folded)
+        else:
+            self._apart = [source.stack((number,)) for number in self.active]
 
     def at_split(self, hidden: Float[Tensor, "batch seq hidden"]) -> None:
         """Decides, where the decision waits for the hidden state that enters the split; keeps that until it is `taken`."""
@@ -96,6 +105,16 @@ class ActiveRoute:
         """The hidden state that entered the split in the last pass; it is kept no longer."""
         hidden, self._entered = self._entered, None
         return hidden
+
+    def apart(self, layer: MixtureLinear, x: Tensor) -> list[Pair | None]:
+        """The transposed factors of each active memory for a layer, where `groups` of rows apply them."""
+        if not self._apart:
+            self.draw_from(layer.source)
+        pairs = [part.turned.get(layer.path) for part in self._apart]
+        first = next((pair for pair in pairs if pair is not None), None)
+        if first is None or _is_like(first[0], x):
+            return pairs
+        return [pair and (pair[0].to(x), pair[1].to(x)) for pair in pairs]
 
     def applied(self, layer: MixtureLinear, x: Tensor) -> Applied | None:
         """What a layer applies of the slots that take part; None where there is none."""

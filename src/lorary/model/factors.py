@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,11 @@ class Stack:
 
     linears: Mapping[str, tuple[Tensor, Tensor, tuple[int, ...]]]
     memories: tuple[Memory, ...] = field(repr=False)
+
+    @cached_property
+    def turned(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """Path of a linear → (Aᵀ, Bᵀ), views of the same factors: what rows are multiplied by."""
+        return {path: (down.T, up.T) for path, (down, up, _) in self.linears.items()}
 
     @property
     def bytes(self) -> int:

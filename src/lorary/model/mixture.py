@@ -19,6 +19,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lorary.model.active_route import current_route
+from lorary.model.grouping import grouped_update
 
 if TYPE_CHECKING:
     from lorary.model.factors import BankFactors
@@ -102,7 +103,12 @@ class MixtureLinear(nn.Module):
     def forward(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_out"]:
         y = self.base_layer(x)
         route = current_route()
-        applied = None if route is None else route.applied(self, x)
+        if route is None:
+            return y
+        if route.groups is not None and not self.holds_factors:
+            update = grouped_update(x, route.apart(self, x), route.groups)
+            return y if update is None else y + update
+        applied = route.applied(self, x)
         return y if applied is None else y + low_rank_update(x, *applied)
 
 
