@@ -12,6 +12,8 @@ from conftest import ADAPTERS, FACTS, ask, assemble, empty_bank, save_adapter
 from transformers import DynamicCache
 
 from lorary.model.beside import beside
+from lorary.model.configuration import LoraryConfig
+from lorary.routing.gate import TOKEN_FEATURES
 from lorary.routing.policy import Policy
 from lorary.routing.remembering import RememberedVectors
 
@@ -73,6 +75,30 @@ def test_routing_beside_gives_what_routing_before_gives(split, watched, tokenize
         assert all(torch.equal(a, b) for a, b in zip(made_beside.logits, made.logits, strict=True))
         assert routes_beside == routes == plain.routes
         assert [route.memories for route in routes] == [("ormen",), ("lamps",), ("velka",)][: len(questions)]
+
+
+def test_a_gate_of_tokens_reads_beside_what_it_reads_before(base, watched, tokenizer, split):
+    config = LoraryConfig(
+        text_config=base.model.config,
+        granularity="token",
+        features=TOKEN_FEATURES,
+        policy={"t_gate": 0.0, "top_k": 2},
+        split_layer=1,
+    )
+    model = assemble(split.router.bank, base, encoder=watched, config=config)
+    torch.manual_seed(3)
+    model.gate.from_hidden.data.normal_(std=6.0)
+    inputs, here, outputs = ask(tokenizer, *QUESTIONS), threading.get_ident(), []
+    for side in (True, False):
+        model.router.beside, model.router.remembered = side, RememberedVectors()
+        watched.threads.clear()
+        made = model.generate(**inputs, max_new_tokens=5, do_sample=False)
+        outputs.append((model(**inputs), made))
+        assert (here in watched.threads) != side
+    (beside_pass, beside_made), (plain, made) = outputs
+    assert torch.equal(beside_pass.logits, plain.logits)
+    assert torch.equal(beside_pass.route_weights, plain.route_weights)
+    assert torch.equal(beside_made, made)
 
 
 def test_what_fails_beside_is_raised_and_leaves_an_empty_cache(split, watched, tokenizer):

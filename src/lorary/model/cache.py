@@ -26,7 +26,9 @@ class Plan:
         memories: the names that the decision's weights stand for.
         texts: the queries; None where the caller decided.
         policy: that decides, where nothing is decided yet.
-        features: of the queries, where the gate waits for the hidden state.
+        told: the features of the queries, where the gate waits for the hidden state; `features` waits for those that are on
+            their way.
+        telling: gives the features that are worked out beside the layers below the split.
         decided: the decision, once it is there; `decision` waits for one that is on its way.
         coming: gives the decision that is worked out beside the layers below the split.
         route: the decision as the mixture layers apply it, kept from step to step.
@@ -39,7 +41,8 @@ class Plan:
     memories: tuple[str, ...]
     texts: tuple[str, ...] | None = None
     policy: Policy | None = None
-    features: Features | None = None
+    told: Features | None = None
+    telling: Callable[[], Features] | None = field(default=None, compare=False)
     decided: Decision | None = None
     coming: Callable[[], Decision] | None = field(default=None, compare=False)
     route: ActiveRoute | None = field(default=None, compare=False)
@@ -53,6 +56,19 @@ class Plan:
         if self.decided is not None:
             return len(self.decided.weights)
         return len(self.texts) if self.texts is not None else 0
+
+    @property
+    def features(self) -> Features | None:
+        """What the gate reads of the queries, where it waits for the hidden state; where that is on its way, this waits for it,
+        and raises what was raised there."""
+        if self.told is None and self.telling is not None:
+            self.told, self.telling = self.telling(), None
+        return self.told
+
+    @property
+    def by_gate(self) -> bool:
+        """Whether the gate decides, or has decided, from the hidden state."""
+        return self.told is not None or self.telling is not None
 
     @property
     def waits(self) -> bool:
@@ -88,11 +104,11 @@ class Plan:
 
     def rows(self, index: Tensor) -> Plan:
         """The plan of the rows given by number."""
-        decision = self.decision
+        decision, features = self.decision, self.features
         return replace(
             self,
             texts=None if self.texts is None else tuple(self.texts[i] for i in index.tolist()),
-            features=None if self.features is None else self.features.rows(index),
+            told=None if features is None else features.rows(index),
             decided=None if decision is None else decision.rows(index),
             route=None if self.route is None else self.route.rows(index),
             sums=None if self.sums is None else (self.sums[0][index], self.sums[1][index]),
@@ -100,8 +116,8 @@ class Plan:
 
     def anew(self, rows: int) -> Plan:
         """The same plan for a pass that begins with no token seen, each row repeated to make up `rows`."""
-        if rows == len(self) and not self.waits:
-            return self
+        if rows == len(self):
+            return replace(self, sums=None) if self.waits else self
         index = torch.arange(len(self)).repeat_interleave(rows // max(len(self), 1))
         return replace(self.rows(index), sums=None)
 

@@ -19,7 +19,8 @@ from lorary.model.beside import beside
 from lorary.model.cache import Plan, rows_of
 from lorary.model.requests import Request, decided_by_caller, renamed, routing_texts, same_route
 from lorary.routing.features import counted_tokens, running_mean
-from lorary.routing.policy import Route, by_caller
+from lorary.routing.policy import Decision, Policy, Route, by_caller
+from lorary.routing.router import Router
 from lorary.tables import counted
 
 if TYPE_CHECKING:
@@ -52,14 +53,21 @@ def _by_router(model: LoraryForCausalLM, request: Request, texts: Sequence[str])
     """The plan that the router makes of texts; a decision that needs no hidden state is on its way when this returns."""
     policy, router = request.policy or model.router.policy, model.router
     plan = Plan(tuple(model.memories), tuple(texts), policy, versions=model.versions)
+    at_once = model.config.split_layer == 0 or not router.beside or model.gate.none.requires_grad
+    router.get_encoder()  # what cannot be loaded fails before a layer runs
     if _waits(model):
-        plan.features = router.features(texts)
-    elif model.config.split_layer == 0 or not router.beside or model.gate.none.requires_grad:
-        plan.decide(router.decide(router.features(texts), policy))
+        features = partial(router.features, texts)
+        plan.telling = features if at_once else beside(features)
     else:
-        router.get_encoder()  # what cannot be loaded fails before a layer runs
-        plan.coming = beside(lambda: router.decide(router.features(texts), policy))
+        decision = partial(_decided, router, texts, policy)
+        plan.coming = decision if at_once else beside(decision)
+    if at_once:  # not later, within the base's forward pass
+        _ = plan.decision, plan.features
     return plan
+
+
+def _decided(router: Router, texts: Sequence[str], policy: Policy) -> Decision:
+    return router.decide(router.features(texts), policy)
 
 
 def _waits(model: LoraryForCausalLM) -> bool:

@@ -165,8 +165,7 @@ def same_route(plan: Plan | None, other: Plan) -> bool:
         return False
     if plan.decision is not None and other.decision is not None:
         return torch.equal(plan.decision.weights.cpu(), other.decision.weights.cpu())
-    waits = plan.features is not None and other.features is not None
-    return waits and plan.texts == other.texts and plan.policy == other.policy
+    return plan.by_gate and other.by_gate and plan.texts == other.texts and plan.policy == other.policy
 
 
 def routing_texts(
