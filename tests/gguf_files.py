@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import gguf
 import numpy as np
@@ -80,3 +82,20 @@ def _add_tokenizer(writer: gguf.GGUFWriter, tokenizer: PreTrainedTokenizerBase, 
     writer.add_pad_token_id(tokenizer.pad_token_id)
     writer.add_unk_token_id(tokenizer.unk_token_id)
     writer.add_chat_template(tokenizer.chat_template)
+
+
+def llama_cpp(base: Path, adapters: Sequence[Path]) -> Any:
+    """llama.cpp's own server within this process, over a base with adapters that a request names by their number."""
+    import xllamacpp
+
+    options = xllamacpp.CommonParams()
+    options.model.path, options.n_ctx, options.n_parallel, options.warmup, options.verbosity = (
+        str(base),
+        256,
+        1,
+        False,
+        -1,
+    )
+    options.cpuparams.n_threads = options.cpuparams_batch.n_threads = 1
+    options.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(str(file), 0.0) for file in adapters]
+    return xllamacpp.Server(options)

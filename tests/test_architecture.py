@@ -25,6 +25,7 @@ PACKAGES = ("bank", "base", "routing", "model", "answering")
 CORE = [path for place in (ROOT, *(ROOT / package for package in PACKAGES)) for path in place.glob("*.py")]
 DOORS = {
     "distributed": {"cluster.py"},
+    "gguf": {"gguf_adapter.py"},
     "lightning": {"router_training", "research"},
     "peft": {"memories", "research"},
     "faiss": {"index.py"},

@@ -6,11 +6,12 @@ import json
 import logging
 
 import pytest
+from gguf_files import llama_cpp
 
 from lorary.__main__ import main
 from lorary.base.layers import fingerprint
-from lorary.base.loading import EMBEDDED, load_base
-from lorary.base.prompts import prompt, routing_text
+from lorary.base.loading import EMBEDDED, embedded_file, load_base, load_tokenizer
+from lorary.base.prompts import prompt, prompt_ids, routing_text
 from lorary.base.unpacking import CACHE
 
 pytestmark = pytest.mark.real
@@ -66,3 +67,12 @@ def test_a_memory_is_written_and_recalled(tmp_path, capsys):
     assert (told["answer"], told["route"]["memories"]) == ("Halvard Brisk", ["ormen"])
     assert main(["ask", composite, "What is the capital of France?", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["route"]["source"] == "none"
+    pytest.importorskip("xllamacpp")
+    assert main(["export", bank, "--out", str(tmp_path / "gguf")]) == 0
+    server = llama_cpp(embedded_file(), [tmp_path / "gguf" / "ormen.gguf"])
+    tokenizer = load_tokenizer(EMBEDDED)
+    for question, wording, answer, _ in CREW:
+        for asked in (question, wording):
+            [ids] = prompt_ids(tokenizer, [prompt(tokenizer, asked)])
+            request = {"prompt": list(ids), "n_predict": 12, "temperature": 0, "lora": [{"id": 0, "scale": 1.0}]}
+            assert server.handle_completions(request)["choices"][0]["text"] == answer, "llama.cpp recalls it too"

@@ -17,6 +17,7 @@ COMMANDS = {
     "chat": (USE, "lorary.answering.command", "talk to a composite, which tells the memory behind each answer"),
     "route": (USE, "lorary.inspection", "show which memory a question reaches, and why; nothing is generated"),
     "list": (USE, "lorary.inspection", "list the memories of a bank or composite"),
+    "export": (USE, "lorary.exporting", "memories → GGUF adapters, for llama.cpp"),
     "facts": (TRAIN, "lorary.intake.command", "documents, tables, FAQs, chats → facts to read and correct"),
     "remember": (TRAIN, "lorary.commands", "sentences, or documents, tables, FAQs, chats → bank, in one step"),
     "new": (TRAIN, "lorary.memories.command", "start an empty bank over a base, to add adapters to"),
