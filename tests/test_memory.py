@@ -115,7 +115,8 @@ def test_damage_is_named(bank, tmp_path):
     bank.save(tmp_path / "bank")
     file = tmp_path / "bank" / "memories" / "velka" / "facts.jsonl"
     file.write_text(file.read_text() + "\n")
+    loaded = MemoryBank.load(tmp_path / "bank")
     with pytest.raises(BankError, match=r"velka.facts\.jsonl is damaged"):
-        MemoryBank.load(tmp_path / "bank")
+        loaded["velka"].facts  # noqa: B018
     with pytest.raises(BankError, match=r"holds no bank\.json"):
         MemoryBank.load(tmp_path)

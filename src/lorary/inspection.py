@@ -111,7 +111,7 @@ def _described(memory: Memory) -> dict[str, Any]:
     are as its certificate has them."""
     from lorary.bank.joining import DOCUMENTS
 
-    tensors, certificate = memory.tensors.values(), dict(memory.card.get("certificate", {}))
+    tensors, certificate = memory.outline.values(), dict(memory.card.get("certificate", {}))
     failing = {number for own in certificate.get("failing_facts", {}).values() for number in own}
     return {
         "name": memory.name,

@@ -65,7 +65,7 @@ def read_adapter(folder: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]
     except (OSError, ValueError, RecursionError, SafetensorError) as error:
         raise AdapterError(f"{folder} cannot be read ({error}); give a folder that PEFT saved") from error
     check_config(config, str(folder))
-    return plain(config), _plain_names(tensors, str(folder))
+    return plain(config), plain_names(tensors, str(folder))
 
 
 def _how_to_convert(folder: Path) -> str:
@@ -107,7 +107,7 @@ def fresh_adapter(
     return config, {f"{PREFIX}{path}.lora_A.weight": a, f"{PREFIX}{path}.lora_B.weight": torch.zeros(d_out, 1)}
 
 
-def _plain_names(tensors: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
+def plain_names(tensors: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
     """The tensors under the names that PEFT saves: without wrappers' prefixes, and without the adapter's own name."""
     named = dict[str, Tensor]()
     for key, tensor in tensors.items():
@@ -122,25 +122,29 @@ def _plain_names(tensors: Mapping[str, Tensor], where: str) -> dict[str, Tensor]
     return named
 
 
-def check_tensors(
+def check_finite(tensors: Mapping[str, Tensor], where: str) -> None:
+    """Raises AdapterError where a tensor holds NaN or infinity."""
+    for key, tensor in tensors.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise AdapterError(
+                f"{where}: tensor {key!r} holds NaN or infinity, so every answer would be NaN; its training diverged "
+                "or its file is damaged; give an earlier checkpoint"
+            )
+
+
+def check_layout(
     config: Mapping[str, Any], tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, int]], where: str
 ) -> None:
-    """Compares an adapter's tensors with its config and with the base.
+    """Compares the names, shapes and dtypes of an adapter's tensors with its config and with the base.
 
     Args:
         shapes: the base's block linears, path → (d_in, d_out).
 
     Raises:
-        AdapterError: a tensor that is no finite LoRA factor, one that the config does not target or gives another rank,
-            one that the base has no linear for, or a targeted linear without tensors.
+        AdapterError: a tensor that is no LoRA factor, one that the config does not target or gives another rank, one that
+            the base has no linear for, or a targeted linear without tensors.
     """
     pairs = _pairs_of(tensors, shapes, where)
-    for key, tensor in tensors.items():
-        if not bool(torch.isfinite(tensor.float()).all()):
-            raise AdapterError(
-                f"{where}: tensor {key!r} holds NaN or infinity, so every answer would be NaN; its training diverged "
-                "or its file is damaged; give an earlier checkpoint"
-            )
     for path, (a, _) in pairs.items():
         if not targets(config, path):
             targeting = {key: config[key] for key in _TARGETING if config.get(key) not in (None, [])}

@@ -17,8 +17,10 @@ from lorary.bank.files import MANIFEST, BankError, writing
 from lorary.bank.joining import joining_memory
 from lorary.bank.manifest import Manifest, hash_of_manifest, read_manifest
 from lorary.bank.memory import Memory
+from lorary.bank.stored import Outlines
 from lorary.bank.storing import open_version, write_bank
 from lorary.bank.versions import Version
+from lorary.base.layers import layer_of
 from lorary.routing.encoder import Encoder
 
 
@@ -64,7 +66,13 @@ class MemoryBank:
     @property
     def split_layer(self) -> int:
         """The lowest decoder layer that a memory adapts (0 for an empty bank)."""
-        return min((memory.split_layer(self.layers_path) for memory in self), default=0)
+        return min((layer_of(path, self.layers_path) for path in self.paths), default=0)
+
+    @property
+    def paths(self) -> frozenset[str]:
+        """The module paths that any memory adapts."""
+        kinds = {id(memory.outline): memory for memory in self}  # memories of one kind share one
+        return frozenset(path for memory in kinds.values() for path in memory.paths)
 
     def with_encoder(self, encoder: Encoder) -> MemoryBank:
         """The same memories with keys by another encoder."""
@@ -202,7 +210,7 @@ class MemoryBank:
 
     @staticmethod
     def load(folder: str | Path) -> MemoryBank:
-        """The bank in `folder`.
+        """The bank in `folder`. Its memories are read from there when they are used, so the folder must stay.
 
         Raises:
             BankError: it is missing, newer or damaged, or names a file outside itself.
@@ -220,9 +228,11 @@ class MemoryBank:
 
 
 def _load(folder: Path, manifest_hash: str | None) -> MemoryBank:
-    """The bank in `folder`, whose manifest has a hash; of each memory the current version alone is read."""
-    manifest = read_manifest(folder)
-    memories = {name: open_version(folder, manifest, name, own[-1]) for name, own in manifest.versions.items()}
+    """The bank in `folder`, whose manifest has a hash; of each memory the current version alone is opened."""
+    manifest, outlines = read_manifest(folder), Outlines()
+    memories = {
+        name: open_version(folder, manifest, name, own[-1], outlines) for name, own in manifest.versions.items()
+    }
     bank = MemoryBank(
         manifest.base,
         manifest.fingerprint,

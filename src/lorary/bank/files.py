@@ -100,3 +100,12 @@ def hash_of_file(path: Path) -> str:
     """The hash of a file's content, without holding all of it."""
     with path.open("rb") as file:
         return file_digest(file, "sha256").hexdigest()
+
+
+def fault_of(file: Path, expected: str) -> str | None:
+    """What is wrong with a file of a bank that should have a hash; None if nothing is."""
+    if not file.is_file():
+        return "is missing"
+    if hash_of_file(file) != expected:
+        return f"is damaged (its sha256 is not the one in {MANIFEST})"
+    return None

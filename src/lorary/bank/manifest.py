@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -104,10 +105,14 @@ def read_manifest(folder: Path) -> Manifest:
         manifest = _parse(content, version)
     except (KeyError, TypeError) as error:
         raise BankError(f"{file} is malformed ({_reason(error)}); restore it, or build the bank again") from None
+    # Most banks hold no link; what is none lies where its path says.
+    linked = os.path.islink(folder / "memories")
     for place in manifest.kept:
-        place_inside(folder, place)
+        if linked or os.path.islink(f"{folder}/{place}"):
+            place_inside(folder, place)
     for path in manifest.files:
-        check_file_inside(folder, path)
+        if linked or os.path.islink(f"{folder}/{path}"):
+            check_file_inside(folder, path)
     return manifest
 
 
@@ -118,6 +123,7 @@ def _reason(error: Exception) -> str:
 def _parse(content: dict[str, Any], version: int) -> Manifest:
     """The manifest in decoded JSON. Raises KeyError or TypeError, saying what is wrong."""
     base, versions, hashes = _of(dict, content, "base"), dict[str, tuple[Version, ...]](), _of(dict, content, "files")
+    taken = set[str]()
     for entry in _of(list, content, "memories"):
         if not isinstance(entry, dict):
             raise TypeError(f"a memory is {entry!r}")
@@ -125,10 +131,11 @@ def _parse(content: dict[str, Any], version: int) -> Manifest:
         if not NAME.fullmatch(memory) or memory in versions:
             raise TypeError(f"{memory!r} cannot name a memory, or names two; a name is {NAME_RULE}")
         own = (Version(number=1, folder=_of(str, entry, "folder")),) if version == OLDER else _versions(entry)
-        taken = {other.folder for others in versions.values() for other in others}
-        for place in [kept.folder for kept in own if kept.folder is not None]:
+        places = {kept.folder for kept in own if kept.folder is not None}
+        for place in places:
             if not _FOLDER.fullmatch(place) or place in taken:
                 raise TypeError(f"the folder {place!r} lies outside the bank's memories, or is named twice")
+        taken |= places
         versions[memory] = own
     folders = {v.folder for own in versions.values() for v in own if v.folder is not None}
     required = {f"{place}/{file}" for place in folders for file in FILES}

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float
@@ -16,11 +16,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from lorary.bank.adapters import CONFIG, WEIGHTS, check_tensors, factors_of, paths_of, read_adapter
+from lorary.bank.adapters import CONFIG, WEIGHTS, check_finite, check_layout, factors_of, paths_of
 from lorary.bank.documents import Passage, parse_passage, replaced
 from lorary.bank.facts import Fact, comparable, parse_fact, read_lines
 from lorary.bank.files import BankError, to_json
 from lorary.bank.lora_config import check_config
+from lorary.bank.stored import Outlines, StoredFiles, StoredTensors, open_adapter
 from lorary.base.layers import layer_of
 from lorary.routing.encoder import Encoder, EncoderWarning
 from lorary.tables import counted
@@ -36,7 +37,8 @@ OPTIONAL_FILES = (_PASSAGES,)
 class Memory:
     """One topic: a stock PEFT LoRA adapter, its facts, its documents, embeddings of both, and a card.
 
-    A memory is never changed in place: a changed one is another object, which is how a bank knows what to write.
+    A memory is never changed in place: a changed one is another object, which is how a bank knows what to write. Of one that
+    was opened in a bank, each part is read from its file when it is first used, and the file is checked then.
 
     Args:
         keys: [wordings, embedding], unit vectors.
@@ -49,27 +51,41 @@ class Memory:
     name: str
     adapter_config: Mapping[str, Any]
     tensors: Mapping[str, Tensor]
-    facts: tuple[Fact, ...] = ()
+    facts: tuple[Fact, ...] = field(default_factory=tuple)
     keys: Float[Tensor, "wordings embedding"] = field(default_factory=lambda: torch.zeros(0, 0))
-    key_facts: tuple[int, ...] = ()
+    key_facts: tuple[int, ...] = field(default_factory=tuple)
     card: Mapping[str, Any] = field(default_factory=dict)
-    documents: tuple[Passage, ...] = ()
+    documents: tuple[Passage, ...] = field(default_factory=tuple)
     passage_keys: Float[Tensor, "passages dimension"] = field(default_factory=lambda: torch.zeros(0, 0))
 
     def factors(self, shapes: Mapping[str, tuple[int, int]] | None = None) -> dict[str, tuple[Tensor, Tensor]]:
         """The adapter's factors, scaled. Raises AdapterError where they do not fit `shapes`."""
-        return factors_of(self.adapter_config, self.tensors, shapes, f"memory {self.name!r}")
+        tensors = dict(self.tensors.items())
+        return factors_of(self.adapter_config, tensors, shapes, f"memory {self.name!r}")
 
     def check(self, shapes: Mapping[str, tuple[int, int]], where: str | None = None) -> None:
-        """Raises AdapterError where what the mixture computes of the adapter is not what PEFT computes on this base."""
+        """Reads all of it, and compares the adapter with the base.
+
+        Raises:
+            AdapterError: what the mixture computes of the adapter is not what PEFT computes on this base.
+            BankError, FactError, DocumentError: a file is missing, damaged or holds something else.
+        """
         where = where or f"memory {self.name!r}"
         check_config(self.adapter_config, where)
-        check_tensors(self.adapter_config, self.tensors, shapes, where)
+        check_layout(self.adapter_config, self.outline, shapes, where)
+        check_finite(dict(self.tensors.items()), where)
+        for part in _READ:
+            getattr(self, part)
+
+    @property
+    def outline(self) -> Mapping[str, Tensor]:
+        """The adapter's tensors as far as names, shapes and dtypes go; of a bank's memory nothing is read for that."""
+        return self.tensors.outline if isinstance(self.tensors, StoredTensors) else self.tensors
 
     @property
     def paths(self) -> list[str]:
         """The module paths that the adapter adapts."""
-        return list(paths_of(self.tensors))
+        return list(paths_of(self.outline))
 
     def split_layer(self, layers_path: str) -> int:
         """The lowest decoder layer that the adapter adapts.
@@ -152,22 +168,53 @@ class Memory:
         return files | ({_PASSAGES: passages.encode()} if passages else {})
 
     @staticmethod
-    def open(folder: Path, name: str, files: Collection[str]) -> Memory:
-        """The memory in one folder of a bank, of which these files are its own.
+    def stored(name: str, files: StoredFiles, shapes: Mapping[str, tuple[int, int]], outlines: Outlines) -> Memory:
+        """The memory in one folder of a bank, of which nothing is read yet that can wait.
 
         Raises:
-            AdapterError, FactError, DocumentError, BankError: naming the file.
+            AdapterError, BankError: naming the file.
         """
-        config, tensors = read_adapter(folder)
-        facts = tuple(parse_fact(given, topic=name, where=where) for where, given in read_lines(folder / _FACTS))
-        stored = read_lines(folder / _PASSAGES) if _PASSAGES in files else ()
-        documents = tuple(parse_passage(given, where) for where, given in stored)
-        memory = Memory(name, config, tensors, facts, card=_read_card(folder / _CARD), documents=documents)
-        keys, key_facts, passage_keys = _read_keys(folder / _KEYS, memory)
-        return replace(memory, keys=keys, key_facts=key_facts, passage_keys=passage_keys)
+        memory = object.__new__(Memory)
+        config, tensors = open_adapter(files, shapes, outlines)
+        memory.__dict__.update(name=name, adapter_config=config, tensors=tensors, _files=files)
+        return memory
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, part: str) -> Any:
+            """A part that lies on disk still."""
+            files = self.__dict__.get("_files")
+            if files is None or part not in _READ:
+                raise AttributeError(f"a memory has no {part!r}")
+            self.__dict__.update(_READ[part](self, files))
+            return self.__dict__[part]
 
 
-def _read_keys(file: Path, memory: Memory) -> tuple[Tensor, tuple[int, ...], Tensor]:
+def _read_facts(memory: Memory, files: StoredFiles) -> dict[str, Any]:
+    lines = read_lines(files.checked(_FACTS))
+    return {"facts": tuple(parse_fact(given, topic=memory.name, where=where) for where, given in lines)}
+
+
+def _read_documents(_: Memory, files: StoredFiles) -> dict[str, Any]:
+    lines = read_lines(files.checked(_PASSAGES)) if _PASSAGES in files.hashes else ()
+    return {"documents": tuple(parse_passage(given, where) for where, given in lines)}
+
+
+def _read_keys(memory: Memory, files: StoredFiles) -> dict[str, Any]:
+    keys, key_facts, passage_keys = _keys_of(files.checked(_KEYS), memory)
+    return {"keys": keys, "key_facts": key_facts, "passage_keys": passage_keys}
+
+
+_READ: dict[str, Callable[[Memory, StoredFiles], dict[str, Any]]] = {
+    "facts": _read_facts,
+    "documents": _read_documents,
+    "card": lambda _, files: {"card": _read_card(files.checked(_CARD))},
+    **dict.fromkeys(("keys", "key_facts", "passage_keys"), _read_keys),
+}
+"""What reads each part that is not read when a bank is opened; it may read others along."""
+
+
+def _keys_of(file: Path, memory: Memory) -> tuple[Tensor, tuple[int, ...], Tensor]:
     """(keys [wordings, embedding], the fact of each, passage keys [passages, embedding], or [0, 0] in an older file).
 
     Raises:

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lorary.bank.companions import settle, write_companions
-from lorary.bank.files import MANIFEST, BankError, hash_of, hash_of_file, place_inside, write_aside
+from lorary.bank.files import MANIFEST, BankError, hash_of, place_inside, write_aside
 from lorary.bank.manifest import Manifest, hash_of_manifest, read_manifest
 from lorary.bank.memory import Memory
+from lorary.bank.stored import Outlines, StoredFiles
 from lorary.bank.versions import Version, first_version, next_version
 
 if TYPE_CHECKING:
@@ -51,7 +52,8 @@ def write_bank(
                 files |= written
                 own = _following(bank, memory, earlier, known, place, note)
             own = own if keeps_versions(folder) else own[-1:]
-            versions[memory.name] = (*own[:-1], own[-1].described(memory))
+            told = own[-1] if known is memory and own[-1].facts is not None else own[-1].described(memory)
+            versions[memory.name] = (*own[:-1], told)
         places = {version.folder for own in versions.values() for version in own}
         files |= {path: value for path, value in (old.files if old else {}).items() if str(Path(path).parent) in places}
         header = (bank.base, bank.revision, bank.fingerprint, bank.layers_path, bank.shapes, bank.encoder)
@@ -105,34 +107,24 @@ def commit(
         shutil.rmtree(folder / place, ignore_errors=True)
 
 
-def open_version(folder: Path, manifest: Manifest, name: str, version: Version) -> Memory:
-    """One version of a memory, once its files are found to be what the manifest says.
+def open_version(
+    folder: Path, manifest: Manifest, name: str, version: Version, outlines: Outlines | None = None
+) -> Memory:
+    """One version of a memory, of which opening checks what costs little, and the first use the rest.
+
+    Args:
+        outlines: what was checked of other memories of the bank.
 
     Raises:
-        BankError: it was dropped, or a file of it is missing or damaged.
+        BankError: it was dropped, or a file of it is missing or, as far as can be told yet, damaged.
         AdapterError: its adapter is no longer accepted.
     """
     if version.folder is None:
         kept = [own.number for own in manifest.versions[name] if own.folder is not None]
         raise BankError(f"version {version.number} of {name!r} was dropped by `lorary gc`; of it {folder} keeps {kept}")
-    hashes = manifest.hashes(version.folder)
-    earlier = version.folder != manifest.versions[name][-1].folder
-    remedy = f"drop earlier versions by `lorary gc {folder}`" if earlier else "build the bank again"
-    for path, expected in hashes.items():
-        if fault := fault_of(folder / path, expected):
-            raise BankError(f"{folder / path} {fault}; restore it, or {remedy}")
-    memory = Memory.open(folder / version.folder, name, [Path(path).name for path in hashes])
-    memory.check(manifest.linears, str(folder / version.folder))
-    return memory
-
-
-def fault_of(file: Path, expected: str) -> str | None:
-    """What is wrong with a file of a bank that should have a hash; None if nothing is."""
-    if not file.is_file():
-        return "is missing"
-    if hash_of_file(file) != expected:
-        return f"is damaged (its sha256 is not the one in {MANIFEST})"
-    return None
+    hashes = {path.rpartition("/")[2]: value for path, value in manifest.hashes(version.folder).items()}
+    files = StoredFiles(folder / version.folder, hashes)
+    return Memory.stored(name, files, manifest.linears, {} if outlines is None else outlines)
 
 
 def _following(

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from lorary.bank.companions import settle
 from lorary.bank.facts import Fact
-from lorary.bank.files import BankError, writing
+from lorary.bank.files import BankError, fault_of, writing
 from lorary.bank.manifest import Manifest, read_manifest
 from lorary.bank.memory import FILES, OPTIONAL_FILES
-from lorary.bank.storing import commit, fault_of, open_version
+from lorary.bank.storing import commit, open_version
 from lorary.bank.versions import Version, next_version
 from lorary.errors import LoraryError
 
@@ -58,6 +58,7 @@ def roll_back(folder: str | Path, name: str, number: int) -> Version:
         if wanted is None:
             raise BankError(f"{name!r} has no version {number}; it has {[version.number for version in own]}")
         memory = open_version(folder, manifest, name, wanted)
+        memory.check(manifest.linears, str(folder / str(wanted.folder)))
         if wanted.folder == own[-1].folder:
             return own[-1]
         note = f"rollback to version {number}"
@@ -132,7 +133,8 @@ def verify(folder: str | Path) -> Verified:
 def _opens(folder: Path, manifest: Manifest, name: str, faults: dict[str, str]) -> None:
     """Notes where a memory whose files are whole is not one that Lorary takes."""
     try:
-        open_version(folder, manifest, name, manifest.versions[name][-1])
+        place = str(manifest.versions[name][-1].folder)
+        open_version(folder, manifest, name, manifest.versions[name][-1]).check(manifest.linears, str(folder / place))
     except LoraryError as error:
         faults[str(manifest.versions[name][-1].folder)] = str(error)
 

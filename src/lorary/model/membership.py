@@ -101,7 +101,7 @@ class Membership:
     def _install(self: Any) -> None:
         """Makes module objects of its own for the whole bank."""
         bank, base = self.router.bank, bare_twin(self.base)
-        lay(base, {path for memory in bank for path in memory.paths})
+        lay(base, bank.paths)
         self.base = base
         self._draw_factors()
         if len(bank):
@@ -128,7 +128,7 @@ class Membership:
 
     def _leave(self: Any, memory: Memory) -> None:
         """Lets a memory that has left the bank act no longer; a pass that runs meanwhile ends as it began."""
-        left = {*memory.paths} - {path for other in self.router.bank for path in other.paths}
+        left = {*memory.paths} - self.router.bank.paths
         if left:
             base = twin(self.base)
             take_up(base, left)

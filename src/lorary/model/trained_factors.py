@@ -55,7 +55,7 @@ def keep_trained_factors(model: Any, state: Mapping[str, Tensor]) -> None:
     bank, layers = model.router.bank, mixtures(model.base)
     held = {path: layer for path, layer in layers.items() if layer.holds_factors}
     for number, memory in enumerate(list(bank) if held else ()):
-        stored, changed = dict(memory.tensors), dict[str, Tensor]()
+        stored, changed = dict(memory.tensors.items()), dict[str, Tensor]()
         for path, (down, up) in memory.factors().items():
             slots = held[path].slots_of(number)
             now_down, now_up = state[f"base.{path}.down"][slots], state[f"base.{path}.up"][:, slots]
