@@ -14,7 +14,7 @@ from lorary.bank.bank import MemoryBank
 from lorary.bank.facts import Fact, comparable
 from lorary.bank.memory import Memory
 from lorary.routing.encoder import Encoder
-from lorary.routing.proper_names import Names
+from lorary.routing.names import Names
 from lorary.words import lowered, words_of
 
 NEAR = 0.86

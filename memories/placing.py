@@ -15,7 +15,7 @@ from lorary.bank.facts import Fact, comparable
 from lorary.bank.memory import Memory
 from lorary.memories.updating import takes_facts
 from lorary.routing.encoder import Encoder
-from lorary.routing.proper_names import Names
+from lorary.routing.names import Names
 from lorary.words import lowered, words_of
 
 SHARE = 0.5

@@ -41,7 +41,8 @@ from lorary.research.wording_texts import (
 from lorary.resume import REPORT, go_on, write_results
 from lorary.routing.encoder import EMBEDDED as EMBEDDED_ENCODER
 from lorary.routing.encoder import load_encoder
-from lorary.routing.proper_names import Names, without_names
+from lorary.routing.names import Names
+from lorary.routing.proper_names import without_names
 
 SAMPLES = Path(str(lorary.memories.__file__)).with_name("samples")
 

@@ -17,8 +17,9 @@ from lorary.bank.memory import Memory
 from lorary.model.composite import load_composite
 from lorary.routing.features import Features
 from lorary.routing.gate import Gate
+from lorary.routing.names import Names
 from lorary.routing.policy import Policy
-from lorary.routing.proper_names import Names, names_of, only_names, with_other_names, without_names
+from lorary.routing.proper_names import names_of, only_names, with_other_names, without_names
 from lorary.routing.router import bank_names, mean_asked_key, new_gate
 
 WORDINGS = [

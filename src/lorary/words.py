@@ -7,6 +7,8 @@ that stand apart from their letters.
 from __future__ import annotations
 
 import unicodedata
+from functools import lru_cache
+from hashlib import blake2b
 
 import regex
 
@@ -24,3 +26,9 @@ def words_of(text: str) -> list[str]:
 def lowered(text: str) -> str:
     """The text in lower case, equal for letters with accents in one piece and those with accents apart (Unicode's NFC)."""
     return unicodedata.normalize("NFC", text).lower()
+
+
+@lru_cache(maxsize=2**16)
+def word_code(word: str) -> int:
+    """A number of 64 bits for a word, the same in every process."""
+    return int.from_bytes(blake2b(word.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little", signed=True)

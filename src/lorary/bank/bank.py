@@ -36,6 +36,7 @@ class MemoryBank:
         shapes: the base's block linears, path → (d_in, d_out).
         stored: folder → (hash of its manifest, its memories), as this bank was last loaded from or saved to it.
         versions: name → (the memory, which version it is), as this bank was last loaded or saved.
+        contents: (the folder of that, name of each memory → a hash of what it holds).
     """
 
     base: str
@@ -47,6 +48,7 @@ class MemoryBank:
     memories: dict[str, Memory] = field(default_factory=dict)
     stored: Mapping[str, tuple[str, Mapping[str, Memory]]] = field(default_factory=dict, repr=False)
     versions: Mapping[str, tuple[Memory, Version]] = field(default_factory=dict, repr=False)
+    contents: tuple[Path, Mapping[str, str]] | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.memories)
@@ -187,6 +189,7 @@ class MemoryBank:
     def _remember(self, folder: Path, manifest: Manifest, manifest_hash: str | None) -> None:
         last = {name: (self.memories[name], own[-1]) for name, own in manifest.versions.items()}
         self.versions = {**self.versions, **last}
+        self.contents = folder, {name: manifest.contents_hash(name) for name in manifest.versions}
         if manifest_hash is not None:
             self.stored = {**self.stored, str(folder.resolve()): (manifest_hash, dict(self.memories))}
 

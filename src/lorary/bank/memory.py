@@ -31,6 +31,8 @@ FILES = (CONFIG, WEIGHTS, _CARD, _FACTS, _KEYS)
 """What lies in every memory's folder."""
 OPTIONAL_FILES = (_PASSAGES,)
 """What lies there only where the memory holds documents."""
+CONTENTS = (_FACTS, _PASSAGES, _KEYS)
+"""What tells all that a question is routed by."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,12 @@ class Memory:
     def outline(self) -> Mapping[str, Tensor]:
         """The adapter's tensors as far as names, shapes and dtypes go; of a bank's memory nothing is read for that."""
         return self.tensors.outline if isinstance(self.tensors, StoredTensors) else self.tensors
+
+    def is_file_by_file(self, other: Memory) -> bool:
+        """Whether two memories of banks were opened from files with the same adapter, facts and documents."""
+        own, their = (memory.__dict__.get("_files") for memory in (self, other))
+        same = (CONFIG, WEIGHTS, _FACTS, _PASSAGES)
+        return own is not None and their is not None and all(own.hashes.get(f) == their.hashes.get(f) for f in same)
 
     @property
     def paths(self) -> list[str]:

@@ -18,7 +18,6 @@ from lorary.bank.adapters import CONFIG, WEIGHTS, check_finite, check_layout, pl
 from lorary.bank.files import BankError, fault_of, hash_of
 from lorary.bank.lora_config import AdapterError, check_config, plain
 
-_AGAIN = "restore it, or build the bank again"
 Outline = tuple[Mapping[str, Any], Mapping[str, Tensor], int]
 """(adapter_config, tensors on no device that tell names, shapes and dtypes, bytes of the file that holds them)."""
 Outlines = dict[tuple[bytes, bytes], Outline]
@@ -30,10 +29,11 @@ class StoredFiles:
 
     Args:
         hashes: name of each file → sha256 of its content.
+        remedy: what else to do than to restore one that is missing or damaged.
     """
 
-    def __init__(self, folder: Path, hashes: Mapping[str, str]) -> None:
-        self.folder, self.hashes = folder, hashes
+    def __init__(self, folder: Path, hashes: Mapping[str, str], remedy: str = "build the bank again") -> None:
+        self.folder, self.hashes, self.remedy = folder, hashes, remedy
         self._checked: dict[str, tuple[int, ...]] = {}
 
     def checked(self, name: str) -> Path:
@@ -46,7 +46,7 @@ class StoredFiles:
         stands = _state(path)
         if stands is None or self._checked.get(name) != stands:
             if fault := fault_of(path, self.hashes[name]):
-                raise BankError(f"{path} {fault}; {_AGAIN}")
+                raise BankError(f"{path} {fault}; restore it, or {self.remedy}")
             if stands is not None:
                 self._checked[name] = stands
         return path
@@ -119,7 +119,7 @@ def open_adapter(
     """
     for name in files.hashes:
         if not os.path.isfile(files.folder / name):
-            raise BankError(f"{files.folder / name} is missing; {_AGAIN}")
+            files.checked(name)
     config, weights = (files.folder / CONFIG).read_bytes(), files.folder / WEIGHTS
     if hash_of(config) != files.hashes[CONFIG]:
         files.checked(CONFIG)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from lorary.bank.companions import settle, write_companions
 from lorary.bank.files import MANIFEST, BankError, hash_of, place_inside, write_aside
+from lorary.bank.kept import drop_outdated
 from lorary.bank.manifest import Manifest, hash_of_manifest, read_manifest
 from lorary.bank.memory import Memory
 from lorary.bank.stored import Outlines, StoredFiles
@@ -99,6 +100,7 @@ def commit(
 ) -> None:
     """Writes `bank.json`, with its companions; then the folders that it no longer names go."""
     settle(folder)
+    drop_outdated(folder, manifest)
     content = manifest.to_bytes()
     write_companions(folder, companions or {}, hash_of(content))
     write_aside(folder / MANIFEST, content)
@@ -123,7 +125,9 @@ def open_version(
         kept = [own.number for own in manifest.versions[name] if own.folder is not None]
         raise BankError(f"version {version.number} of {name!r} was dropped by `lorary gc`; of it {folder} keeps {kept}")
     hashes = {path.rpartition("/")[2]: value for path, value in manifest.hashes(version.folder).items()}
-    files = StoredFiles(folder / version.folder, hashes)
+    earlier = version.folder != manifest.versions[name][-1].folder
+    remedy = f"drop earlier versions by `lorary gc {folder}`" if earlier else "build the bank again"
+    files = StoredFiles(folder / version.folder, hashes, remedy)
     return Memory.stored(name, files, manifest.linears, {} if outlines is None else outlines)
 
 

@@ -90,7 +90,8 @@ def refresh(composite: str | Path, bank: str | Path, *, reset: bool = False) -> 
         # there would leave them for good, since the next one finds nothing to take up.
         if reset or updated or removed:
             shutil.rmtree(place / CHECKPOINTS, ignore_errors=True)
-        save_bank(place, replace(router.bank, stored={}, versions=versions), router.gate.state_dict(), config)
+        taken = replace(router.bank, stored={}, versions=versions)
+        save_bank(place, router, taken, router.gate.state_dict(), config)
         remove_orphans(place, read_manifest(place))
     return Refreshed(added, updated, removed, before, after)
 
@@ -151,6 +152,8 @@ _TAUGHT = ("from_embedding", "keys", "asked_keys")
 
 def alike(memory: Memory, other: Memory) -> bool:
     """Whether two memories hold the same: adapter, facts and documents; how they are embedded does not matter."""
+    if memory.is_file_by_file(other):
+        return True
     if (memory.facts, memory.documents) != (other.facts, other.documents):
         return False
     if memory.adapter_config != other.adapter_config or memory.tensors.keys() != other.tensors.keys():

@@ -18,6 +18,7 @@ from lorary.errors import LoraryError
 from lorary.model.configuration import BASE_PART, ENCODER_PART, GATE_PART, LoraryConfig
 from lorary.model.modeling import LoraryForCausalLM
 from lorary.model.trained_factors import keep_trained_factors
+from lorary.routing.router import Router
 
 _STUB = "lorary_remote.py"
 _REMOTE = '''"""Loads this composite with trust_remote_code=True; the code is the installed package `lorary`."""
@@ -86,19 +87,26 @@ def _write(model: LoraryForCausalLM, folder: Path, state: Mapping[str, Tensor]) 
     policy = asdict(model.router.policy)
     config.policy = {**config.policy, **policy, "sources": list(policy["sources"])}
     config.auto_map, config.architectures = _AUTO_MAP, [type(model).__name__]
-    save_bank(folder, bank, {name: state[f"gate.{name}"] for name in model.gate.state_dict()}, config)
+    save_bank(folder, model.router, bank, {name: state[f"gate.{name}"] for name in model.gate.state_dict()}, config)
     write_aside(folder / _STUB, _REMOTE.encode())
     for part in (model.tokenizer, model.generation_config):
         for name, content in _files_of(part).items():
             write_aside(folder / name, content)
 
 
-def save_bank(folder: Path, bank: MemoryBank, gate: Mapping[str, Tensor], config: LoraryConfig) -> None:
-    """Writes a composite's bank, its gate, whose keys stand for the bank's memories, and its configuration, at once."""
+def save_bank(folder: Path, router: Router, bank: MemoryBank, gate: Mapping[str, Tensor], config: LoraryConfig) -> None:
+    """Writes a composite's bank, its gate, whose keys stand for the bank's memories, and its configuration, at once.
+
+    Then what its router has made of the bank's contents is kept beside it.
+    """
     config.trained = bank.names
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in gate.items()}
     parts = {GATE_PART: save(tensors, metadata={"format": "pt"}), **_files_of(config)}
     bank.save(folder, overwrite=True, companions=parts)
+    from lorary.routing.kept_contents import keep_contents  # faiss is heavy: only who routes or saves pays for it
+
+    if bank.contents is not None:
+        keep_contents(router, *bank.contents)
 
 
 def _files_of(part: Any) -> dict[str, bytes]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -20,39 +20,50 @@ class Contents:
 
     Nothing is trained: a memory that holds documents alone is found by them at once. The letters serve scripts and names
     that the encoder does not know; the encoder serves questions in other words. Each store is made when it is first asked.
+
+    Args:
+        made: stores that stand already, by kind.
+        bare: the names of memories without passages, where that is known.
     """
 
-    def __init__(self, dimension: int, memories: Iterable[Memory] = ()) -> None:
-        self._dimension = dimension
+    def __init__(
+        self,
+        dimension: int,
+        memories: Iterable[Memory] = (),
+        made: Mapping[str, Any] | None = None,
+        bare: Iterable[str] | None = None,
+    ) -> None:
+        self.dimension = dimension
         self._memories = {memory.name: memory for memory in memories}
-        self._bare = {memory.name for memory in self._memories.values() if not memory.passages}
-        self._made: dict[str, Any] = {}
+        self.bare = {m.name for m in self._memories.values() if not m.passages} if bare is None else {*bare}
+        self._made: dict[str, Any] = dict(made or {})
 
     @property
     def index(self) -> FactIndex:
         """The trained wordings by the encoder."""
-        return self._store("wordings")  # type: ignore[no-any-return]
+        return self.store("wordings")  # type: ignore[no-any-return]
 
     @property
     def passage_index(self) -> FactIndex:
         """The passages by the encoder; a number there is that of a passage of its memory."""
-        return self._store("passages")  # type: ignore[no-any-return]
+        return self.store("passages")  # type: ignore[no-any-return]
 
     @property
     def lexicon(self) -> Lexicon:
         """The trained wordings by words."""
-        return self._store("words")  # type: ignore[no-any-return]
+        return self.store("words")  # type: ignore[no-any-return]
 
     @property
     def wording_grams(self) -> Lexicon:
         """The trained wordings by runs of letters."""
-        return self._store("wording_grams")  # type: ignore[no-any-return]
+        return self.store("wording_grams")  # type: ignore[no-any-return]
 
-    def _store(self, kind: str) -> Any:
+    def store(self, kind: str) -> Any:
+        """The store of a kind, of `_FILL`."""
         made = self._made.get(kind)
         if made is None:
             fill = _FILL[kind]
-            made = FactIndex(self._dimension) if kind in ("wordings", "passages") else _lexicon(kind)
+            made = FactIndex(self.dimension) if kind in INDEXES else new_lexicon(kind)
             for memory in self._memories.values():
                 fill(made, memory)
             self._made[kind] = made
@@ -62,21 +73,21 @@ class Contents:
         """Takes a memory in, in place of one of its name."""
         self._memories.pop(memory.name, None)
         self._memories[memory.name] = memory
-        self._bare = self._bare - {memory.name} | ({memory.name} if not memory.passages else set())
+        self.bare = self.bare - {memory.name} | ({memory.name} if not memory.passages else set())
         for kind, made in self._made.items():
             _FILL[kind](made, memory)
 
     def remove(self, name: str) -> None:
         """Forgets a memory, if it is there."""
         self._memories.pop(name, None)
-        self._bare = self._bare - {name}
+        self.bare = self.bare - {name}
         for made in self._made.values():
             made.remove(name)
 
     def without(self, names: Iterable[str]) -> Contents:
         """The same without some memories, as if they had never been there."""
         left_out = {*names}
-        return Contents(self._dimension, (m for m in self._memories.values() if m.name not in left_out))
+        return Contents(self.dimension, (m for m in self._memories.values() if m.name not in left_out))
 
     def scores(
         self,
@@ -100,9 +111,9 @@ class Contents:
         wordings = self.index.votes(embedding, memories) if wordings is None else wordings
         passages = self.passage_index.votes(embedding, memories)
         wording_grams = self.wording_grams.votes(texts, memories) if wording_grams is None else wording_grams
-        grams = [self._store(kind).votes(texts, memories) for kind in ("passage_grams", "document_grams")]
+        grams = [self.store(kind).votes(texts, memories) for kind in ("passage_grams", "document_grams")]
         scores = torch.stack([wordings * believed, passages * believed, wording_grams, *grams], dim=-1).clamp(min=0)
-        bare = [number for number, name in enumerate(memories) if name in self._bare] if self._bare else []
+        bare = [number for number, name in enumerate(memories) if name in self.bare] if self.bare else []
         if 0 < len(bare) < len(memories):
             scores[:, bare] = scores[:, bare][..., _IN_PLACE]
         return scores
@@ -112,8 +123,15 @@ _IN_PLACE = [KINDS.index(kind) for kind in ("wordings", "wordings", "wording_gra
 """For each of `KINDS`, what stands for it in a memory without passages."""
 
 
-def _lexicon(kind: str) -> Lexicon:
-    return Lexicon() if kind == "words" else Lexicon(letter_grams)
+INDEXES = ("wordings", "passages")
+"""The stores by the encoder; the others go by words or by letters."""
+KEPT = (*INDEXES, "wording_grams", "passage_grams", "document_grams")
+"""The stores that a gate asks, which are kept with a bank."""
+
+
+def new_lexicon(kind: str, *stored: Any) -> Lexicon:
+    """The lexicon of a kind, empty or as `Lexicon.stored` told it."""
+    return Lexicon(None if kind == "words" else letter_grams, *stored)
 
 
 def _add_passages(index: FactIndex, memory: Memory) -> None:

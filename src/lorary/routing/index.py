@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import faiss
@@ -49,6 +49,36 @@ class FactIndex:
 
     def __len__(self) -> int:
         return int(self._vectors.ntotal)
+
+    @staticmethod
+    def of_stored(dimension: int, stored: Mapping[str, np.ndarray], memories: Sequence[str]) -> FactIndex:
+        """The index that `stored` told."""
+        index = FactIndex(dimension)
+        if len(stored["centroids"]):
+            index._vectors = _ivf(dimension, stored["centroids"], index.probes)
+            vectors, ids, lists = (np.ascontiguousarray(stored[name]) for name in ("vectors", "ids", "lists"))
+            index._vectors.add_core(len(ids), *map(faiss.swig_ptr, (vectors, ids, lists)))
+        else:
+            index._vectors.add_with_ids(stored["vectors"], np.ascontiguousarray(stored["ids"]))
+        index._codes = {memory: code for code, memory in enumerate(memories)}
+        index._next_code = len(memories)
+        return index
+
+    def stored(self) -> tuple[dict[str, np.ndarray], list[str]]:
+        """(what `of_stored` goes on from, the memories in order).
+
+        The centres of the lists are told as the means of what stands there now: of what was there before nothing is left.
+        """
+        keys, ids = _contents(self._vectors)
+        codes = np.fromiter(self._codes.values(), dtype=np.int64, count=len(self._codes))
+        renumbered = (np.searchsorted(codes, ids >> _CODE_BITS) << _CODE_BITS) + (ids & ((1 << _CODE_BITS) - 1))
+        count = _lists(self._vectors)
+        lists = _list_of_each(self._vectors) if count else np.zeros(0, dtype=np.int64)
+        centroids = np.zeros((count, self.dimension), dtype=np.float32)
+        np.add.at(centroids, lists, keys[: len(lists)])
+        centroids /= np.bincount(lists, minlength=count).clip(min=1)[:, None]
+        told = {"vectors": keys, "ids": renumbered, "lists": lists, "centroids": centroids.astype(np.float32)}
+        return told, list(self._codes)
 
     @property
     def kind(self) -> str:
@@ -164,6 +194,23 @@ def _divided(keys: np.ndarray, lists: int, probes: int) -> Any:
     index.nprobe = probes
     index.train(keys)
     return index
+
+
+def _ivf(dimension: int, centroids: np.ndarray, probes: int) -> Any:
+    """An empty index with lists of these centres."""
+    quantizer = faiss.IndexFlatIP(dimension)
+    quantizer.add(np.ascontiguousarray(centroids))
+    index = faiss.IndexIVFFlat(quantizer, dimension, len(centroids), faiss.METRIC_INNER_PRODUCT)
+    index.nprobe, index.is_trained = probes, True
+    return index
+
+
+def _list_of_each(index: Any) -> np.ndarray:
+    """The number of the list of each vector, by id."""
+    sizes = [index.invlists.list_size(n) for n in range(index.nlist)]
+    filled = [(n, size) for n, size in enumerate(sizes) if size]
+    ids = np.concatenate([faiss.rev_swig_ptr(index.invlists.get_ids(n), size).copy() for n, size in filled])
+    return np.repeat(np.arange(index.nlist), sizes)[ids.argsort(kind="stable")]
 
 
 def _lists(index: Any) -> int:

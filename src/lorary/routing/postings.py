@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -15,97 +15,154 @@ _COMMON, _FEW = 50, 2_000
 
 
 @dataclass(frozen=True)
-class Counted:
-    """The words of some texts: each word of each text once, with how often it stands there.
-
-    Args:
-        vocabulary: the distinct words, ascending.
-        word: the number of the word in the vocabulary.
-        text: the number of the text.
-        count: how often it has the word.
-        lengths: the number of words of each text.
-    """
-
-    vocabulary: np.ndarray
-    word: np.ndarray
-    text: np.ndarray
-    count: np.ndarray
-    lengths: np.ndarray
-
-    @staticmethod
-    def of(texts: Sequence[np.ndarray]) -> Counted:
-        """The words of texts, each an array of its words."""
-        lengths = np.fromiter(map(len, texts), dtype=np.int32, count=len(texts))
-        vocabulary, word = np.unique(np.concatenate([np.zeros(0, dtype=np.int64), *texts]), return_inverse=True)
-        pairs, count = np.unique(word * len(texts) + np.repeat(np.arange(len(texts)), lengths), return_counts=True)
-        number, text = np.divmod(pairs, max(len(texts), 1))
-        return Counted(vocabulary, number.astype(np.int32), text.astype(np.int32), count.astype(np.int32), lengths)
-
-
-@dataclass(frozen=True)
 class Postings:
-    """For each word the texts that have it and its weight in each: those of word w stand at starts[w] to starts[w + 1].
+    """Which texts of some memories have each word: those of word w stand at starts[w] to starts[w + 1], in order.
 
     Args:
+        memories: the names of those that have texts, in order.
         vocabulary: the distinct words, ascending.
-        owner: the number of the memory of each text.
-        rarity: the inverse document frequency of each word, 0 of one that is too common to tell anything, and last that of a
-            word that no text has.
+        texts, counts: the numbers of the texts, and how often each has the word.
+        lengths: the number of words of each text.
+        owner: the number of the memory of each text, ascending.
     """
 
+    memories: tuple[str, ...]
     vocabulary: np.ndarray
     starts: np.ndarray
     texts: np.ndarray
-    weights: np.ndarray
+    counts: np.ndarray
+    lengths: np.ndarray
     owner: np.ndarray
-    rarity: list[float]
 
     @staticmethod
-    def of(memories: Iterable[Counted]) -> Postings:
-        """Those of memories' texts, a memory after the other."""
-        memories = list(memories)
-        none = np.zeros(0, dtype=np.int64)
-        vocabulary = np.unique(np.concatenate([none, *(counted.vocabulary for counted in memories)]))
-        firsts = np.cumsum([0, *(len(counted.lengths) for counted in memories)])
-        places = [np.searchsorted(vocabulary, counted.vocabulary) for counted in memories]
-        word = np.concatenate([none, *(own[c.word] for own, c in zip(places, memories, strict=True))])
-        text = np.concatenate([none, *(c.text + first for first, c in zip(firsts, memories, strict=False))])
-        count = np.concatenate([none, *(counted.count for counted in memories)])
-        length = np.concatenate([none, *(counted.lengths for counted in memories)])
-        owner = np.repeat(np.arange(len(memories), dtype=np.int32), np.diff(firsts))
-        having = np.bincount(word, minlength=len(vocabulary))
-        held = np.bincount(np.concatenate([none, *places]), minlength=len(vocabulary))
-        everywhere = held > max(1, len(memories) / 2) if len(length) > _FEW else np.zeros(len(vocabulary), dtype=bool)
-        rarity = _rarity(having, len(length), everywhere & (having > len(length) / _COMMON))
+    def of(memory: str, texts: Sequence[np.ndarray]) -> Postings:
+        """Those of one memory's texts, each an array of its words."""
+        lengths = np.fromiter(map(len, texts), dtype=np.int32, count=len(texts))
+        vocabulary, word = np.unique(np.concatenate([_NONE, *texts]), return_inverse=True)
+        pairs, count = np.unique(word * len(texts) + np.repeat(np.arange(len(texts)), lengths), return_counts=True)
+        word, text = np.divmod(pairs, max(len(texts), 1))
+        owner = np.zeros(len(texts), dtype=np.int32)
+        return Postings((memory,), vocabulary, _starts(word, vocabulary), _small(text), _small(count), lengths, owner)
+
+    @staticmethod
+    def joined(parts: Sequence[Postings]) -> Postings:
+        """Those of several, one after the other."""
+        if len(parts) == 1:
+            return parts[0]
+        vocabulary = np.unique(np.concatenate([_NONE, *(part.vocabulary for part in parts)]))
+        firsts = np.cumsum([0, *(len(part.lengths) for part in parts)])
+        owners = np.cumsum([0, *(len(part.memories) for part in parts)])
+        word = np.concatenate([_NONE, *(np.searchsorted(vocabulary, p.vocabulary).repeat(p.having) for p in parts)])
+        text = np.concatenate([_NONE, *(part.texts + first for first, part in zip(firsts, parts, strict=False))])
         order = word.argsort(kind="stable")
-        word, text, count = word[order], text[order].astype(np.int32), count[order].astype(np.float32)
-        average = max(length.sum(), 1) / max(len(length), 1)
-        frequency = count / (_K1 * ((1 - _B) + _B * length[text] / average) + count)
-        weights = (np.array(rarity, dtype=np.float32)[word] * frequency).astype(np.float32)
-        return Postings(vocabulary, np.concatenate([[0], having.cumsum()]), text, weights, owner, rarity)
+        return Postings(
+            tuple(name for part in parts for name in part.memories),
+            vocabulary,
+            _starts(word, vocabulary),
+            _small(text[order]),
+            np.concatenate([_EMPTY, *(part.counts for part in parts)])[order],
+            np.concatenate([_EMPTY, *(part.lengths for part in parts)]),
+            np.concatenate([_EMPTY, *(_small(p.owner + first) for first, p in zip(owners, parts, strict=False))]),
+        )
 
-    def numbers(self, words: np.ndarray) -> list[int]:
-        """The number of each word, -1 for one that no text has."""
+    @cached_property
+    def having(self) -> np.ndarray:
+        """How many texts have each word."""
+        return np.diff(self.starts)
+
+    def without(self, memories: Set[str]) -> Postings:
+        """The same without some memories; words that only they had are gone, too."""
+        stays = np.array([name not in memories for name in self.memories], dtype=bool)
+        if stays.all():
+            return self
+        texts = stays[self.owner]
+        entries = texts[self.texts]
+        starts = np.concatenate([[0], entries.cumsum()])[self.starts]
+        held = np.diff(starts) > 0
+        return Postings(
+            tuple(name for name in self.memories if name not in memories),
+            self.vocabulary[held],
+            np.append(starts[:-1][held], starts[-1]),
+            _small(texts.cumsum() - 1)[self.texts[entries]],
+            self.counts[entries],
+            self.lengths[texts],
+            _small((stays.cumsum() - 1)[self.owner[texts]]),
+        )
+
+    def texts_of(self, number: int) -> range:
+        """The texts of a memory."""
+        return range(*np.searchsorted(self.owner, (number, number + 1)).tolist())
+
+    def spans(self, words: np.ndarray) -> np.ndarray:
+        """[words, 2]: where the texts of each word stand; nowhere for a word that no text has."""
         if not len(self.vocabulary):
-            return [-1] * len(words)
+            return np.zeros((len(words), 2), dtype=np.int64)
         places = np.searchsorted(self.vocabulary, words).clip(max=len(self.vocabulary) - 1)
-        return np.where(self.vocabulary[places] == words, places, -1).tolist()  # type: ignore[no-any-return]
-
-    def sums(self, numbers: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-        """(the sum of the words' weights in each text, the texts that have one of them)."""
-        sums = np.zeros(len(self.owner), dtype=np.float32)
-        for number in numbers:
-            if number >= 0 and self.rarity[number]:
-                having = slice(self.starts[number], self.starts[number + 1])
-                np.add.at(sums, self.texts[having], self.weights[having])
-        return sums, (sums > 0).nonzero()[0]  # numpy finds what is true six times as fast as what is not 0
-
-    def most(self, numbers: Sequence[int]) -> float:
-        """What the words weigh together: no text has a greater sum. 1 where there are no words, whose sum is 0."""
-        return sum(self.rarity[number] for number in numbers) or 1.0
+        known = self.vocabulary[places] == words
+        return np.where(known[:, None], np.stack([self.starts[places], self.starts[places + 1]], 1), 0)
 
 
-def _rarity(having: np.ndarray, texts: int, left_out: np.ndarray) -> list[float]:
-    """The inverse document frequency of words that so many texts have, 0 of those left out, and last that of an unknown one."""
-    rarity = np.log1p((texts - having + 0.5) / (having + 0.5))
-    return [*np.where(left_out, 0.0, rarity).tolist(), math.log1p((texts + 0.5) / 0.5)]
+_NONE = np.zeros(0, dtype=np.int64)
+_EMPTY = np.zeros(0, dtype=np.int32)
+NOTHING = Postings((), _NONE, np.zeros(1, dtype=np.int64), _EMPTY, _EMPTY, _EMPTY, _EMPTY)
+"""The postings of no memory."""
+
+
+def _starts(word: np.ndarray, vocabulary: np.ndarray) -> np.ndarray:
+    return np.concatenate([[0], np.bincount(word, minlength=len(vocabulary)).cumsum()])
+
+
+def _small(numbers: np.ndarray) -> np.ndarray:
+    return numbers.astype(np.int32)
+
+
+class Weighed:
+    """Postings in parts, of which later ones may come and go, weighed by BM25 as one.
+
+    What a word weighs depends on all texts, so it is worked out for the words that are asked for.
+    """
+
+    def __init__(self, parts: Sequence[Postings]) -> None:
+        self.parts = tuple(parts)
+        self.memories = tuple(name for part in self.parts for name in part.memories)
+        self.texts = sum(len(part.lengths) for part in self.parts)
+        average = max(sum(part.lengths.sum() for part in self.parts), 1) / max(self.texts, 1)
+        self._norms = [_K1 * ((1 - _B) + _B * part.lengths / average) for part in self.parts]
+
+    def rarity(self, words: np.ndarray) -> np.ndarray:
+        """The inverse document frequency of each word, 0 of one that is too common to tell anything."""
+        return self._rarity([part.spans(words) for part in self.parts])
+
+    def _rarity(self, spans: Sequence[np.ndarray]) -> np.ndarray:
+        having = sum((own[:, 1] - own[:, 0] for own in spans), np.zeros((), dtype=np.int64))
+        rarity: np.ndarray = np.log1p((self.texts - having + 0.5) / (having + 0.5))
+        if self.texts > _FEW:
+            for word in (having > self.texts / _COMMON).nonzero()[0]:
+                if sum(map(_memories, self.parts, (own[word] for own in spans))) > max(1, len(self.memories) / 2):
+                    rarity[word] = 0.0
+        return rarity
+
+    def sums(self, words: np.ndarray) -> tuple[list[np.ndarray], float]:
+        """(for each part the sum of the words' weights in each text, what the words weigh together: no sum is greater).
+
+        1 where there are no words, whose sum is 0.
+        """
+        spans = [part.spans(words) for part in self.parts]
+        rarity = self._rarity(spans) if len(words) else np.zeros(0)
+        weights = rarity.astype(np.float32)
+        sums = []
+        for part, norms, own in zip(self.parts, self._norms, spans, strict=True):
+            counted = np.where(rarity > 0, own[:, 1] - own[:, 0], 0)
+            entries = np.repeat(own[:, 0] - counted.cumsum() + counted, counted) + np.arange(counted.sum())
+            texts, count = part.texts[entries], part.counts[entries].astype(np.float32)
+            frequency = count / (norms[texts] + count)
+            total = np.zeros(len(part.lengths), dtype=np.float32)
+            np.add.at(total, texts, (np.repeat(weights, counted) * frequency).astype(np.float32))
+            sums.append(total)
+        return sums, sum(rarity.tolist()) or 1.0
+
+
+def _memories(part: Postings, span: np.ndarray) -> int:
+    """How many memories have a word whose texts stand in a span."""
+    owners = part.owner[part.texts[span[0] : span[1]]]
+    return int(len(owners) > 0) + int(np.count_nonzero(np.diff(owners)))

@@ -17,8 +17,9 @@ from lorary.bank.memory import Memory
 from lorary.routing.encoder import Encoder, knows_words, readable
 from lorary.routing.features import Features
 from lorary.routing.gate import Gate, cosines
+from lorary.routing.names import Names
 from lorary.routing.policy import Decision, Policy, decide
-from lorary.routing.proper_names import Names, only_names, without_names
+from lorary.routing.proper_names import only_names, without_names
 from lorary.routing.remembering import RememberedVectors
 
 if TYPE_CHECKING:
@@ -48,16 +49,32 @@ class Router:
     _names: Names | None = field(default=None, init=False)
     beside: bool = field(default=True, init=False)
     remembered: RememberedVectors = field(default_factory=RememberedVectors, init=False, repr=False, compare=False)
+    _kept_is_read: bool = field(default=False, init=False)
 
     def __getstate__(self) -> dict[str, Any]:
         """Without what is made when first asked: another process, or a copy, makes it again."""
-        return {**self.__dict__, **dict.fromkeys(("_contents", "_names_lexicon", "_names"))}
+        return {**self.__dict__, **dict.fromkeys(("_contents", "_names_lexicon", "_names")), "_kept_is_read": False}
+
+    def _read_kept(self) -> None:
+        """Goes on, when first asked, from what was kept with the bank; else all is made anew."""
+        if self._kept_is_read:
+            return
+        from lorary.routing.kept_contents import kept_contents  # faiss is heavy
+
+        kept = kept_contents(self.bank, self.gate.from_embedding.shape[1])
+        if kept is not None and not self._kept_is_read:
+            self._contents, self._names_lexicon, self._names, _ = kept
+        self._kept_is_read = True
+        for memory in kept[-1] if kept is not None else ():
+            self._take_names(memory, self.name_counts.add(memory.name, memory.wordings))
+            self.add_passages(memory)
 
     @property
     def contents(self) -> Contents:
         """The bank's wordings and passages, to be searched, made when first asked."""
+        self._read_kept()
         if self._contents is None:
-            from lorary.routing.contents import Contents  # faiss is heavy: only who routes pays for it
+            from lorary.routing.contents import Contents
 
             self._contents = Contents(self.gate.from_embedding.shape[1], self.bank)
         return self._contents
@@ -81,6 +98,7 @@ class Router:
     def names_lexicon(self) -> Lexicon:
         """The lexicon of the names alone in the bank's trained wordings, made when first asked: each of them counts, also
         of one letter, or such as an English stopword."""
+        self._read_kept()
         if self._names_lexicon is None:
             from lorary.routing.lexicon import Lexicon, between_spaces
 
@@ -91,17 +109,23 @@ class Router:
 
     @property
     def names(self) -> frozenset[str]:
-        """The names in the bank's trained wordings, found when first asked."""
+        """The names in the bank's trained wordings."""
+        return self.name_counts.all
+
+    @property
+    def name_counts(self) -> Names:
+        """What tells which words are names."""
+        self._read_kept()
         if self._names is None:
             self._names = Names.of((memory.name, memory.wordings) for memory in self.bank)
-        return self._names.all
+        return self._names
 
     def without_names(self, texts: Sequence[str]) -> list[str]:
         """The texts without the bank's names."""
         return [without_names(text, self.names) for text in texts]
 
     def only_names(self, texts: Sequence[str]) -> list[str]:
-        """The bank's names in each text."""
+        """The names in each text."""
         return [only_names(text, self.names) for text in texts]
 
     @torch.no_grad()
@@ -153,15 +177,18 @@ class Router:
         changed = self._names.add(memory.name, memory.wordings) if self._names is not None else frozenset()
         dimension = self.gate.from_embedding.shape[1]
         try:
-            ((key, asked),) = starting_keys(
-                [memory], lambda: self.names, self.gate.features, dimension, self.get_encoder
-            )
+            started = starting_keys([memory], lambda: self.names, self.gate.features, dimension, self.get_encoder)
+            ((key, asked),) = started
             self.gate.append(key, asked)
         except Exception:  # no encoder, for one: the router is as it was
             if self._names is not None:
                 self._names.remove(memory.name)
             raise
         self.add_passages(memory)
+        self._take_names(memory, changed)
+
+    def _take_names(self, memory: Memory, changed: frozenset[str]) -> None:
+        """Lets the names of a memory be found that joined, which changed what some words are."""
         self._judge_anew(changed)
         if self._names_lexicon is not None:
             self._names_lexicon.add(memory.name, self.only_names(memory.wordings))
