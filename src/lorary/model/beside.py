@@ -25,7 +25,8 @@ def _forget_pool() -> None:
     _pool = None
 
 
-os.register_at_fork(after_in_child=_forget_pool)
+if hasattr(os, "register_at_fork"):  # where processes can fork at all
+    os.register_at_fork(after_in_child=_forget_pool)
 
 
 def beside(work: Callable[[], T]) -> Callable[[], T]:
