@@ -132,9 +132,7 @@ def nearest_wordings(trained: Sequence[Fact], facts: Sequence[Fact]) -> list[lis
     nearest: list[list[tuple[int, int] | None]] = []
     for fact in facts:
         found = [
-            nearest_of(
-                text, key, wordings, [fact for fact, _ in places], keys, encode, lambda text: without_names(text, names)
-            )
+            nearest_of(text, key, trained, keys, encode, lambda text: without_names(text, names))
             for text, key in zip(fact.held_out, encode(list(fact.held_out)), strict=True)
         ]
         nearest.append([places[number] if score >= EXCHANGE_FROM else None for number, score in found])

@@ -15,6 +15,7 @@ from lorary.answering import answer
 from lorary.answering.exchange import asked_as, exchanged, nearest_of, nearest_trained
 from lorary.answering.passages import with_passages
 from lorary.answering.sources import ONE, REGRESSIONS
+from lorary.bank.facts import Fact
 from lorary.base.prompts import prompt
 from lorary.eval.conditions import CONDITIONS
 from lorary.eval.questions import Question
@@ -50,26 +51,26 @@ def test_the_nearest_wording_is_of_the_memory_and_asks_the_same(composite):
     assert nearest_trained(router, [], []) == []
 
 
-def test_several_near_wordings_of_a_fact_speak_louder_than_one_that_is_a_little_nearer():
-    angles = {"asked": 0.0, "far": 0.9, "lone": 0.50, "first": 0.55, "second": 0.56, "third": 0.6}
+def test_a_fact_is_found_by_all_that_speaks_for_it_not_by_its_nearest_wording_alone():
+    angles = {"asked": 0.0, "far": 0.9, "lone": 0.50, "first": 0.55, "second": 0.56, "third": 0.6, "stated": 0.52}
     vectors = {text: torch.tensor([math.cos(angle), math.sin(angle)]) for text, angle in angles.items()}
 
-    def nearest(wordings, facts):
+    def nearest(*facts):
+        wordings = [wording for fact in facts for wording in fact.trained]
         keys = torch.stack([vectors[wording] for wording in wordings])
         place, near = nearest_of(
-            "asked",
-            vectors["asked"],
-            wordings,
-            facts,
-            keys,
-            lambda texts: torch.stack([vectors[t] for t in texts]),
-            str,
+            "asked", vectors["asked"], facts, keys, lambda texts: torch.stack([vectors[t] for t in texts]), str
         )
         return wordings[place], near
 
-    wordings = ["far", "lone", "second", "first", "third"]
-    assert nearest(wordings, [0, 0, 1, 1, 1]) == ("first", pytest.approx(math.cos(0.55)))
-    assert nearest(wordings, [0, 1, 2, 3, 4]) == ("lone", pytest.approx(math.cos(0.50)))
+    far, lone = (Fact(topic="t", question=question, answer=question) for question in ("far", "lone"))
+    three = Fact(topic="t", question="second", questions=("first", "third"), answer="b")
+    assert nearest(far, lone) == ("lone", pytest.approx(math.cos(0.50)))
+    assert nearest(far, lone, three) == ("first", pytest.approx(math.cos(0.55))), (
+        "three near ones outweigh a nearer one"
+    )
+    stated = Fact(topic="t", question="third", answer="c", statement="stated")
+    assert nearest(far, lone, stated) == ("third", pytest.approx(math.cos(0.6))), "so do a wording and what it asks for"
 
 
 def test_a_question_is_exchanged_from_the_threshold_on_and_its_route_stays(composite, tokenizer):

@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lorary.answering.passages import Prompt
+from lorary.bank.facts import Fact
 from lorary.base.prompts import last_user
 from lorary.routing.policy import Policy
 from lorary.routing.router import Router
@@ -27,16 +28,17 @@ is, from the farthest question on (docs/results/wordings.md)."""
 _COMPARED = 8
 """Wordings that are compared without names too: those nearest with them."""
 _TEMPERATURE = 0.1
-"""How a fact's wordings speak for it together: t · log Σ exp(cosine / t), between the nearest alone and their number. Of oblique
-questions on the development topics the right fact is found for 0.836 with four wordings, by the nearest alone for 0.789."""
+"""How what a fact says speaks for it together: t · log Σ exp(cosine / t), between the nearest text alone and their number. Of
+oblique questions on the development topics the right fact is found for 0.841 with four wordings, by the nearest wording alone for
+0.802 (docs/results/wordings.md)."""
 
 
 @torch.no_grad()
 def nearest_trained(
     router: Router, texts: Sequence[str], memories: Sequence[str | None]
 ) -> list[tuple[str, float] | None]:
-    """Of each text the nearest trained wording of the memory beside it, and how near it is (`nearest_of`). None where no memory
-    is named, or it has no wordings."""
+    """Of each text the trained wording of the memory beside it to ask in its place, and how near it is (`nearest_of`). None where
+    no memory is named, or it has no wordings."""
     if not texts:
         return []
     embedding, encode = router.features(texts).embedding.cpu(), router.get_encoder().encode
@@ -47,13 +49,7 @@ def nearest_trained(
             chosen.append(None)
             continue
         place, score = nearest_of(
-            texts[row],
-            embedding[row],
-            memory.wordings,
-            memory.key_facts,
-            memory.keys,
-            encode,
-            lambda text: router.without_names([text])[0],
+            texts[row], embedding[row], memory.facts, memory.keys, encode, lambda text: router.without_names([text])[0]
         )
         chosen.append((memory.wordings[place], score))
     return chosen
@@ -62,31 +58,35 @@ def nearest_trained(
 def nearest_of(
     text: str,
     embedding: Float[Tensor, " embedding"],
-    wordings: Sequence[str],
-    facts: Sequence[int],
+    facts: Sequence[Fact],
     keys: Float[Tensor, "wordings embedding"],
     encode: Callable[[list[str]], Tensor],
     bare: Callable[[str], str],
 ) -> tuple[int, float]:
     """(the number of the wording to ask in place of a text, how near it is: the mean of two cosines, with names and without).
 
-    It is the nearest of the fact for which near wordings speak most. By names alone a wording that asks something else of the
-    same subject would often be nearer.
+    It is the nearest of the fact for which its near wordings and its statement speak most together. By names alone a wording
+    that asks something else of the same subject would often be nearer.
 
     Args:
         embedding: of the text.
-        facts: which fact each wording is of.
-        keys: embeddings of the wordings, at least one.
+        facts: that have the wordings.
+        keys: embeddings of the trained wordings of all facts, in order, at least one.
         encode: texts → their embeddings.
         bare: a text without names.
     """
+    wordings = [(fact, wording) for fact in facts for wording in fact.trained]
     near = (keys @ embedding).topk(min(_COMPARED, len(keys)))
     places = near.indices.tolist()
-    asked, *others = encode([bare(text), *(bare(wordings[place]) for place in places)])
-    both = (near.values + torch.stack(others) @ asked) / 2
-    groups = torch.tensor([facts[place] for place in places], device=both.device)
-    spoken = [_TEMPERATURE * (both[groups == fact] / _TEMPERATURE).logsumexp(0) for fact in groups]
-    best = max(range(len(places)), key=lambda i: (float(spoken[i]), float(both[i])))
+    stated = {fact.id: fact.statement for fact, _ in (wordings[place] for place in places) if fact.statement}
+    compared = [*(wordings[place][1] for place in places), *stated.values()]
+    asked, *others = encode([bare(text), *map(bare, compared)])
+    named = torch.cat([near.values, encode([*stated.values()]) @ embedding]) if stated else near.values
+    both = (named + torch.stack(others) @ asked) / 2
+    owners = [*(wordings[place][0].id for place in places), *stated]
+    voices = {id_: both[[owner == id_ for owner in owners]] for id_ in owners}
+    spoken = {id_: float(_TEMPERATURE * (own / _TEMPERATURE).logsumexp(0)) for id_, own in voices.items()}
+    best = max(range(len(places)), key=lambda i: (spoken[owners[i]], float(both[i])))
     return places[best], float(both[best])
 
 
