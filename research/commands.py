@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import replace
 
 from lorary.memories.recipe import Recipe
 from lorary.options import Options, made, taken
@@ -12,7 +11,8 @@ from lorary.printing import print_json
 from lorary.research.intake_commands import generators
 from lorary.research.options import NEVER, add_folder, print_study
 from lorary.research.routing_commands import refresh, route_bench, route_facts, routes
-from lorary.research.settings import ARMS, RIVALS, VARIED, Budget, Design, Forgetting, Grid, SpeedBench, WriteBench
+from lorary.research.settings import ARMS, RIVALS, VARIED, Budget, Design, Forgetting, Grid, WriteBench
+from lorary.research.speed_commands import bank_bench, bench, start_bench
 from lorary.router_training.settings import Training
 from lorary.tables import counted
 
@@ -187,62 +187,13 @@ def forgetting(argv: list[str]) -> None:
     print_study(options, lambda: results, lambda: tell_forgetting(results))
 
 
-def start_bench(argv: list[str]) -> None:
-    """Measures what it takes to start."""
-    parser = Options(
-        "research start-bench",
-        "Measures what imports, the base, the encoder and commands take to start, each in a process of its own, beside "
-        "`import torch, transformers` and what transformers and sentence-transformers take for the same files.",
-        "COMPOSITE --out FOLDER",
-    )
-    parser.add_argument("composite", metavar="COMPOSITE", help="folder of the composite that is asked")
-    parser.add_argument("--question", metavar="TEXT", default="What is the capital of France?", help="what it is asked")
-    parser.add_argument("--repeats", type=int, metavar="N", default=5, help="rounds, in each of which all start once")
-    add_folder(parser, "results.json and report.md")
-    parser.add_quiet()
-    parser.add_json("the figures")
-    options = parser.parse_args(argv)
-    from lorary.research.start_bench import start_bench as run
-    from lorary.research.start_bench import table_of, tell_starts
-
-    results = run(options.out, **taken(options, "composite", "question", "repeats", "quiet"))
-    print_study(options, lambda: table_of(results["rounds"]), lambda: tell_starts(results))
-
-
-def bench(argv: list[str]) -> None:
-    """Measures what a token, a prompt and a change of memory cost."""
-    parser = Options(
-        "research bench",
-        "Measures what a token, the first token, a prompt, a batch and a change of memory cost beside the base, for banks of "
-        "random memories, and the same of PEFT: one adapter, adapter_names, Arrow and X-LoRA. Each cell is a process of its "
-        "own; a run that was stopped goes on.",
-        "--out FOLDER",
-    )
-    add_folder(parser, "results.json, bench.json, report.md and speed.png")
-    parser.add_argument("--base", metavar="NAME", help=_BASE)
-    parser.add_argument(
-        "--quick", action="store_true", help="measure 8 memories and short prompts alone, twice two steps"
-    )
-    parser.add_quiet()
-    parser.add_json("what bench.json holds")
-    parser.add_record(SpeedBench, "what is measured")
-    options = parser.parse_args(argv)
-    settings = made(SpeedBench, options)
-    if options.quick:
-        settings = replace(settings, counts=(8,), prompts=(16,), repeats=2, steps=2)
-    from lorary.research.bench import speed_bench
-    from lorary.research.bench_report import summary, tell_speed
-
-    results = speed_bench(options.out, bench=settings, **taken(options, "base", "quiet"))
-    print_study(options, lambda: summary(results), lambda: tell_speed(results))
-
-
 STUDIES: dict[str, tuple[Callable[[list[str]], None], str]] = {
     "capacity": (capacity, "measure how many facts a memory of each rank recalls"),
     "wordings": (wordings, "measure what wordings, formats and generators of a fact's texts add to its recall"),
     "write-bench": (write_bench, "measure how fast memories are written, beside PEFT with Trainer"),
     "start-bench": (start_bench, "measure what commands and imports take to start, beside transformers"),
     "bench": (bench, "measure what tokens, prompts and changes of memory cost beside the base and PEFT"),
+    "bank-bench": (bank_bench, "measure what a bank of many memories takes to open, to change and to save"),
     "route-bench": (route_bench, "measure routers on generated sets of facts; no memory is written"),
     "route-facts": (route_facts, "write the facts of a generated set, to build a bank of"),
     "routes": (routes, "measure routers on questions that people wrote about documents; no memory is written"),

@@ -1,0 +1,83 @@
+"""The studies of speed, as `lorary research NAME [options]`: starting, tokens and prompts, banks of many memories."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from lorary.options import Options, made, taken
+from lorary.research.options import add_folder, print_study
+from lorary.research.settings import SpeedBench
+
+_BASE = "base to measure on: a hub id or a local folder; by default the embedded one"
+
+
+def start_bench(argv: list[str]) -> None:
+    """Measures what it takes to start."""
+    parser = Options(
+        "research start-bench",
+        "Measures what imports, the base, the encoder and commands take to start, each in a process of its own, beside "
+        "`import torch, transformers` and what transformers and sentence-transformers take for the same files.",
+        "COMPOSITE --out FOLDER",
+    )
+    parser.add_argument("composite", metavar="COMPOSITE", help="folder of the composite that is asked")
+    parser.add_argument("--question", metavar="TEXT", default="What is the capital of France?", help="what it is asked")
+    parser.add_argument("--repeats", type=int, metavar="N", default=5, help="rounds, in each of which all start once")
+    add_folder(parser, "results.json and report.md")
+    parser.add_quiet()
+    parser.add_json("the figures")
+    options = parser.parse_args(argv)
+    from lorary.research.start_bench import start_bench as run
+    from lorary.research.start_bench import table_of, tell_starts
+
+    results = run(options.out, **taken(options, "composite", "question", "repeats", "quiet"))
+    print_study(options, lambda: table_of(results["rounds"]), lambda: tell_starts(results))
+
+
+def bench(argv: list[str]) -> None:
+    """Measures what a token, a prompt and a change of memory cost."""
+    parser = Options(
+        "research bench",
+        "Measures what a token, the first token, a prompt, a batch and a change of memory cost beside the base, for banks of "
+        "random memories, and the same of PEFT: one adapter, adapter_names, Arrow and X-LoRA. Each cell is a process of its "
+        "own; a run that was stopped goes on.",
+        "--out FOLDER",
+    )
+    add_folder(parser, "results.json, bench.json, report.md and speed.png")
+    parser.add_argument("--base", metavar="NAME", help=_BASE)
+    parser.add_argument(
+        "--quick", action="store_true", help="measure 8 memories and short prompts alone, twice two steps"
+    )
+    parser.add_quiet()
+    parser.add_json("what bench.json holds")
+    parser.add_record(SpeedBench, "what is measured")
+    options = parser.parse_args(argv)
+    settings = made(SpeedBench, options)
+    if options.quick:
+        settings = replace(settings, counts=(8,), prompts=(16,), repeats=2, steps=2)
+    from lorary.research.bench import speed_bench
+    from lorary.research.bench_report import summary, tell_speed
+
+    results = speed_bench(options.out, bench=settings, **taken(options, "base", "quiet"))
+    print_study(options, lambda: summary(results), lambda: tell_speed(results))
+
+
+def bank_bench(argv: list[str]) -> None:
+    """Measures what a bank of many memories costs."""
+    parser = Options(
+        "research bank-bench",
+        "Measures what a composite of many random memories takes to open, to route its first question, to let a memory leave "
+        "and join, and to be saved, and how much memory it holds.",
+        "--out FOLDER",
+    )
+    parser.add_argument("--memories", type=int, metavar="N", default=1000, help="memories of the composite")
+    parser.add_argument("--base", metavar="NAME", help=_BASE)
+    parser.add_argument("--repeats", type=int, metavar="N", default=5, help="rounds, each in a process of its own")
+    add_folder(parser, "the composite, results.json and report.md")
+    parser.add_quiet()
+    parser.add_json("the figures")
+    options = parser.parse_args(argv)
+    from lorary.research.bank_bench import bank_bench as run
+    from lorary.research.bank_bench import table_of, tell_bank
+
+    results = run(options.out, **taken(options, "memories", "base", "repeats", "quiet"))
+    print_study(options, lambda: table_of(results["rounds"]), lambda: tell_bank(results))
