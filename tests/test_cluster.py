@@ -243,7 +243,7 @@ def test_ctrl_c_keeps_what_was_saved_and_ends_the_jobs(folder):
     [first, *_, long] = sorted((folder / "facts").iterdir())
     [line, *_] = first.read_text().splitlines()
     fact = json.loads(line) | {"topic": "long", "held_out": []}
-    wordings = [f"In year {year}: {fact['question']}" for year in range(400)]
+    wordings = [f"In year {year}: {fact['question']}" for year in range(3000)]
     long.write_text(json.dumps(fact | {"question": wordings[0], "questions": wordings[1:], "validation": []}) + "\n")
     with scheduler(workers=2) as address, Client(address, set_as_default=False) as client:
         command = [sys.executable, "-c", INTERRUPTED, str(folder / "base"), address]

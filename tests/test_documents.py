@@ -153,8 +153,10 @@ def test_stored_passages_are_checked(line, told, bank, encoder, tmp_path):
     file, manifest = folder / "memories" / "ormen" / "passages.jsonl", folder / "bank.json"
     old = hash_of(file.read_bytes())
     file.write_text(line + "\n")
+    opened = MemoryBank.load(folder)["ormen"]  # what it holds is read when it is first used
     with pytest.raises(BankError, match=r"passages\.jsonl is damaged"):
-        MemoryBank.load(folder)
+        _ = opened.passages
     manifest.write_text(manifest.read_text().replace(old, hash_of(file.read_bytes())))
+    opened = MemoryBank.load(folder)["ormen"]
     with pytest.raises(LoraryError, match=told):
-        MemoryBank.load(folder)
+        _ = opened.documents, opened.passage_keys
