@@ -9,14 +9,13 @@ from lorary.memories.recipe import Recipe
 from lorary.options import Options, made, taken
 from lorary.printing import print_json
 from lorary.research.intake_commands import generators
-from lorary.research.options import NEVER, add_folder, print_study
+from lorary.research.options import BASE, NEVER, add_folder, print_study
 from lorary.research.routing_commands import refresh, route_bench, route_facts, routes
 from lorary.research.settings import ARMS, RIVALS, VARIED, Budget, Design, Forgetting, Grid, WriteBench
 from lorary.research.speed_commands import bank_bench, bench, start_bench
 from lorary.router_training.settings import Training
 from lorary.tables import counted
 
-_BASE = "base to measure on: a hub id or a local folder; by default the embedded one"
 _PROCESSES = "processes that write memories side by side; by default one a core"
 
 
@@ -29,7 +28,7 @@ def capacity(argv: list[str]) -> None:
         "--out FOLDER",
     )
     add_folder(parser, "results.json, report.md and recall.png")
-    parser.add_argument("--base", metavar="NAME", help=_BASE)
+    parser.add_argument("--base", metavar="NAME", help=BASE)
     parser.add_argument("--processes", type=int, metavar="N", help=_PROCESSES)
     parser.add_quiet()
     parser.add_json("the results")
@@ -54,7 +53,7 @@ def wordings(argv: list[str]) -> None:
     add_folder(parser, "results.json, report.md and recall.png")
     facts = "facts to train on: JSONL files or folders of them; by default the sample facts"
     parser.add_argument("--facts", nargs="+", metavar="FILE", help=facts)
-    parser.add_argument("--base", metavar="NAME", help=_BASE)
+    parser.add_argument("--base", metavar="NAME", help=BASE)
     parser.add_argument("--processes", type=int, metavar="N", help=_PROCESSES)
     parser.add_quiet()
     parser.add_json("the results")
@@ -147,7 +146,7 @@ def write_bench(argv: list[str]) -> None:
     add_folder(parser, "results.json and report.md")
     facts = "facts to write: JSONL files or folders of them; by default the sample facts"
     parser.add_argument("--facts", nargs="+", metavar="FILE", help=facts)
-    parser.add_argument("--base", metavar="NAME", help=_BASE)
+    parser.add_argument("--base", metavar="NAME", help=BASE)
     parser.add_quiet()
     parser.add_json("the results")
     parser.add_record(WriteBench, "what is measured")
@@ -172,7 +171,7 @@ def forgetting(argv: list[str]) -> None:
     )
     parser.add_argument("file", metavar="FILE", help="JSONL with TOFU's fields: author, question, answer and their kin")
     add_folder(parser, "results.json, report.md, the bank and the composite")
-    parser.add_argument("--base", metavar="NAME", help=_BASE)
+    parser.add_argument("--base", metavar="NAME", help=BASE)
     parser.add_quiet()
     parser.add_json("the results")
     parser.add_record(Forgetting, "what is built, asked and forgotten")

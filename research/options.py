@@ -10,6 +10,8 @@ from lorary.options import Options
 from lorary.printing import print_json
 
 NEVER = "a run that was stopped goes on there, and a run of other settings is never overwritten"
+BASE = "base to measure on: a hub id or a local folder; by default the embedded one"
+"""What the option --base of studies says."""
 
 
 def print_study(options: Namespace, content: Callable[[], Any], text: Callable[[], str]) -> None:

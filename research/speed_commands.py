@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from lorary.options import Options, made, taken
-from lorary.research.options import add_folder, print_study
+from lorary.research.options import BASE, add_folder, print_study
 from lorary.research.settings import SpeedBench
-
-_BASE = "base to measure on: a hub id or a local folder; by default the embedded one"
 
 
 def start_bench(argv: list[str]) -> None:
@@ -43,7 +41,7 @@ def bench(argv: list[str]) -> None:
         "--out FOLDER",
     )
     add_folder(parser, "results.json, bench.json, report.md and speed.png")
-    parser.add_argument("--base", metavar="NAME", help=_BASE)
+    parser.add_argument("--base", metavar="NAME", help=BASE)
     parser.add_argument(
         "--quick", action="store_true", help="measure 8 memories and short prompts alone, twice two steps"
     )
@@ -70,7 +68,7 @@ def bank_bench(argv: list[str]) -> None:
         "--out FOLDER",
     )
     parser.add_argument("--memories", type=int, metavar="N", default=1000, help="memories of the composite")
-    parser.add_argument("--base", metavar="NAME", help=_BASE)
+    parser.add_argument("--base", metavar="NAME", help=BASE)
     parser.add_argument("--repeats", type=int, metavar="N", default=5, help="rounds, each in a process of its own")
     add_folder(parser, "the composite, results.json and report.md")
     parser.add_quiet()
