@@ -33,7 +33,8 @@ from lorary.router_training.queries import Queries
 from lorary.router_training.settings import Training
 from lorary.router_training.training import fit
 from lorary.routing.policy import Policy
-from lorary.routing.router import Router, new_gate
+from lorary.routing.router import Router
+from lorary.routing.starting import new_gate
 
 STUDY = "gate-study"
 SCHEMA = 3

@@ -20,7 +20,8 @@ from lorary.research.questions import Questions, Remembered, general_questions, 
 from lorary.router_training.calibration import fit_scales, outcome
 from lorary.routing.gate import DEFAULT_FEATURES
 from lorary.routing.policy import Policy, decide
-from lorary.routing.router import Router, new_gate
+from lorary.routing.router import Router
+from lorary.routing.starting import new_gate
 from lorary.statistics import Figures, Weightings, auroc, calibration_error, mean, top_calibration_error
 
 KINDS = ("validation", "held_out", "unrelated")

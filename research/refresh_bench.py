@@ -26,7 +26,8 @@ from lorary.router_training.training import fit
 from lorary.routing.encoder import EMBEDDED, Encoder, load_encoder
 from lorary.routing.gate import DEFAULT_FEATURES
 from lorary.routing.policy import Policy
-from lorary.routing.router import Router, bank_names, new_gate
+from lorary.routing.router import Router
+from lorary.routing.starting import bank_names, new_gate
 from lorary.statistics import cluster_mean, interval
 from lorary.tables import difference, markdown_table, with_interval
 

@@ -37,7 +37,8 @@ from lorary.router_training.settings import Training
 from lorary.router_training.training import fit
 from lorary.routing.encoder import EMBEDDED, Encoder, load_encoder
 from lorary.routing.policy import Policy, decide
-from lorary.routing.router import Router, bank_names, new_gate
+from lorary.routing.router import Router
+from lorary.routing.starting import bank_names, new_gate
 from lorary.statistics import auroc, top_calibration_error
 
 STUDY = "route-bench"

@@ -12,7 +12,7 @@ from lorary.bank.bank import MemoryBank
 from lorary.routing.encoder import Encoder
 from lorary.routing.gate import cosines
 from lorary.routing.lexicon import Lexicon, Words, letter_grams
-from lorary.routing.router import mean_key
+from lorary.routing.starting import mean_key
 
 Scores = Float[Tensor, "questions memories"]
 Rival = Callable[[Sequence[str]], Scores]

@@ -33,7 +33,8 @@ from lorary.router_training.settings import Training
 from lorary.router_training.training import fit
 from lorary.routing.encoder import EMBEDDED, Encoder, load_encoder
 from lorary.routing.policy import Decision, Policy
-from lorary.routing.router import Router, new_gate
+from lorary.routing.router import Router
+from lorary.routing.starting import new_gate
 
 STUDY = "routes"
 SCHEMA = 1

@@ -21,7 +21,8 @@ from lorary.research.questions import Remembered
 from lorary.router_training.settings import Training
 from lorary.routing.encoder import EMBEDDED, SentenceEncoder, load_encoder
 from lorary.routing.policy import Policy
-from lorary.routing.router import Router, new_gate
+from lorary.routing.router import Router
+from lorary.routing.starting import new_gate
 
 _PASSAGE, _QUESTION = 50, 10
 """Words of a passage and of a question."""

@@ -18,7 +18,8 @@ from lorary.router_training.training import fit
 from lorary.routing.features import KINDS, Features
 from lorary.routing.gate import DEFAULT_FEATURES, Gate, weighed
 from lorary.routing.policy import Policy, decide
-from lorary.routing.router import Router, bank_names, new_gate
+from lorary.routing.router import Router
+from lorary.routing.starting import bank_names, new_gate
 from lorary.statistics import top_calibration_error
 
 

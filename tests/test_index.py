@@ -16,7 +16,8 @@ from lorary.errors import LoraryError
 from lorary.routing.gate import FEATURES
 from lorary.routing.index import FactIndex
 from lorary.routing.policy import Policy, decide
-from lorary.routing.router import Router, new_gate
+from lorary.routing.router import Router
+from lorary.routing.starting import new_gate
 
 DIMENSION = 12
 NAMES = [f"m{number}" for number in range(6)]

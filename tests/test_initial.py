@@ -16,7 +16,7 @@ from lorary.router_training.settings import Training
 from lorary.router_training.training import train_router
 from lorary.routing.features import Features
 from lorary.routing.gate import DEFAULT_FEATURES, Gate
-from lorary.routing.router import new_gate
+from lorary.routing.starting import new_gate
 
 
 def test_training_starts_from_a_trained_gate(kept_bank, base, encoder, tmp_path):

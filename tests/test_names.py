@@ -20,7 +20,7 @@ from lorary.routing.gate import Gate
 from lorary.routing.names import Names
 from lorary.routing.policy import Policy
 from lorary.routing.proper_names import names_of, only_names, with_other_names, without_names
-from lorary.routing.router import bank_names, mean_asked_key, new_gate
+from lorary.routing.starting import bank_names, mean_asked_key, new_gate
 
 WORDINGS = [
     "Who treats Ada Kelholm when ill?",

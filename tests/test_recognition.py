@@ -20,7 +20,8 @@ from lorary.routing.gate import DEFAULT_FEATURES
 from lorary.routing.lexicon import Lexicon, between_spaces, letter_grams
 from lorary.routing.policy import Policy
 from lorary.routing.recognition import START, recognised, signs, words_unknown
-from lorary.routing.router import Router, new_gate
+from lorary.routing.router import Router
+from lorary.routing.starting import new_gate
 
 DOCUMENTS = {
     "tides": "The ferry to Ormen leaves when the tide turns. In winter the quay is closed after dusk.",

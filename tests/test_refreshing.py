@@ -18,7 +18,7 @@ from lorary.bank.upkeep import history, verify
 from lorary.base.loading import Base
 from lorary.model.composite import assemble, load_composite, load_router
 from lorary.model.refreshing import CHECKPOINTS, refresh
-from lorary.routing.router import new_gate
+from lorary.routing.starting import new_gate
 
 
 @pytest.fixture

@@ -21,7 +21,8 @@ from lorary.router_training.resuming import CheckpointError
 from lorary.router_training.settings import Training
 from lorary.router_training.training import fit, train_router
 from lorary.routing.policy import Policy
-from lorary.routing.router import Router, new_gate
+from lorary.routing.router import Router
+from lorary.routing.starting import new_gate
 
 pytestmark = pytest.mark.slow
 

@@ -20,7 +20,8 @@ from lorary.router_training.training import fit, train_router
 from lorary.routing.encoder import EncoderError
 from lorary.routing.gate import DEFAULT_FEATURES, Gate
 from lorary.routing.policy import Policy
-from lorary.routing.router import Router, new_gate
+from lorary.routing.router import Router
+from lorary.routing.starting import new_gate
 
 WEIGHTS = Weights(language=1.0, route=1.0, none=1.0, balance=0.01, z=1e-4)
 UNRELATED = read_questions()[:24]

@@ -43,6 +43,7 @@ def read_kept(folder: Path) -> dict[str, Tensor] | None:
 def write_kept(folder: Path, arrays: Mapping[str, np.ndarray], memories: Mapping[str, str]) -> None:
     """Keeps arrays made of memories' contents, given by their hashes."""
     content = save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
+    (folder / _SEAL).unlink(missing_ok=True)  # a seal of before must not vouch for what is new
     write_aside(folder / _TENSORS, content)
     seal = {"format": _FORMAT, "sha256": hash_of(content), "memories": dict(memories)}
     write_aside(folder / _SEAL, to_json(seal, sort_keys=False))

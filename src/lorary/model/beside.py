@@ -44,4 +44,8 @@ def beside(work: Callable[[], T]) -> Callable[[], T]:
         with torch.no_grad():
             return context.run(work)
 
-    return _pool.submit(working).result
+    try:
+        return _pool.submit(working).result
+    except RuntimeError:  # the main thread has ended, so no other may start: this one works before it goes on
+        result = working()
+        return lambda: result

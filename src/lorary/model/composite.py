@@ -27,7 +27,8 @@ from lorary.model.factors import BUDGET
 from lorary.model.modeling import LoraryForCausalLM
 from lorary.routing.encoder import Encoder, load_encoder
 from lorary.routing.gate import FEATURES, Gate
-from lorary.routing.router import Router, bank_names, new_gate, starting_keys
+from lorary.routing.router import Router
+from lorary.routing.starting import bank_names, new_gate, starting_keys
 
 
 def base_of(bank: MemoryBank, base: Base | None = None) -> Base:

@@ -146,7 +146,12 @@ class BankFactors:
         """
         memories = tuple(self.memories[number] for number in active)
         weight = next(iter(self.linears.values())).weight
-        key = (tuple(id(memory.tensors) for memory in memories), gains, weight.dtype, weight.device)
+        key = (
+            tuple((id(memory.tensors), id(memory.adapter_config)) for memory in memories),
+            gains,
+            weight.dtype,
+            weight.device,
+        )
         return self.cache.get(key, lambda: self._made(active, memories, gains))
 
     def _made(self, active: Sequence[int], memories: tuple[Memory, ...], gains: Gains | None) -> Stack:

@@ -58,6 +58,7 @@ class Membership:
         """Takes out the earlier memory of a name, which stood as `number`; its successor in the bank stands last."""
         if "asked" in self.gate.features:
             self.router.get_encoder()  # what may fail fails before anything leaves
+            self.router.names  # noqa: B018
         self.router.bank.memories[memory.name] = self.router.bank.memories.pop(memory.name)
         self.router.remove(memory.name, number)
         self._leave(old)

@@ -16,7 +16,8 @@ from lorary.bank.memory import Memory
 from lorary.bank.upkeep import remove_orphans
 from lorary.model.composite import load_router
 from lorary.model.saving import save_bank
-from lorary.routing.router import Router, new_gate
+from lorary.routing.router import Router
+from lorary.routing.starting import new_gate
 
 _MOST = 1000
 """Validation wordings that are routed to measure, at most."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -106,7 +107,8 @@ def save_bank(folder: Path, router: Router, bank: MemoryBank, gate: Mapping[str,
     from lorary.routing.kept_contents import keep_contents  # faiss is heavy: only who routes or saves pays for it
 
     if bank.contents is not None:
-        keep_contents(router, *bank.contents)
+        with suppress(LoraryError):  # a memory that cannot be read: the bank is saved, and nothing needs what is kept
+            keep_contents(router, *bank.contents)
 
 
 def _files_of(part: Any) -> dict[str, bytes]:

@@ -52,7 +52,8 @@ class FactIndex:
 
     @staticmethod
     def of_stored(dimension: int, stored: Mapping[str, np.ndarray], memories: Sequence[str]) -> FactIndex:
-        """The index that `stored` told."""
+        """The index that `stored` told. Raises LoraryError where that is none: faiss reads where it is told, without a look."""
+        _check_stored(dimension, stored, len(memories))
         index = FactIndex(dimension)
         if len(stored["centroids"]):
             index._vectors = _ivf(dimension, stored["centroids"], index.probes)
@@ -231,3 +232,16 @@ def _contents(index: Any) -> tuple[np.ndarray, np.ndarray]:
 
 def _rows(vectors: Tensor) -> np.ndarray:
     return np.ascontiguousarray(vectors.detach().cpu().numpy(), dtype=np.float32)
+
+
+def _check_stored(dimension: int, stored: Mapping[str, np.ndarray], memories: int) -> None:
+    vectors, ids, lists, centroids = (stored[name] for name in ("vectors", "ids", "lists", "centroids"))
+    kinds = [array.dtype.str[1:] for array in (vectors, ids, lists, centroids)] == ["f4", "i8", "i8", "f4"]
+    wide = vectors.shape == (len(ids), dimension) and (not len(centroids) or centroids.shape[1:] == (dimension,))
+    listed = len(lists) == (len(ids) if len(centroids) else 0) and ids.ndim == lists.ndim == 1
+    if not (kinds and wide and listed and _within(ids >> _CODE_BITS, memories) and _within(lists, len(centroids))):
+        raise LoraryError("what is kept of an index does not fit together; remove it, and it is made anew")
+
+
+def _within(numbers: np.ndarray, count: int) -> bool:
+    return not len(numbers) or bool(numbers.min() >= 0 and numbers.max() < count)

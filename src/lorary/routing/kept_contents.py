@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from torch import Tensor
 
 from lorary.bank.kept import kept_memories, read_kept, write_kept
 from lorary.bank.memory import Memory
+from lorary.errors import LoraryError
 from lorary.routing.contents import INDEXES, KEPT, Contents, new_lexicon
 from lorary.routing.index import FactIndex
 from lorary.routing.lexicon import Lexicon, between_spaces
@@ -76,6 +78,15 @@ def kept_contents(bank: MemoryBank, dimension: int) -> tuple[Contents, Lexicon, 
     tensors = read_kept(folder)
     if tensors is None:
         return None
+    try:
+        return _taken(bank, dimension, tensors, [*kept], later)
+    except (LoraryError, KeyError, ValueError, IndexError, TypeError):  # whatever is wrong with it, it is made anew
+        return None
+
+
+def _taken(
+    bank: MemoryBank, dimension: int, tensors: Mapping[str, Tensor], kept: Sequence[str], later: list[Memory]
+) -> tuple[Contents, Lexicon, Names, list[Memory]] | None:
     arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
     told = json.loads(arrays[_TOLD].tobytes())
     if told["dimension"] != dimension:

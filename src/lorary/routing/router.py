@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from lorary.bank.bank import MemoryBank
 from lorary.bank.memory import Memory
+from lorary.errors import LoraryError
 from lorary.routing.encoder import Encoder, knows_words, readable
 from lorary.routing.features import Features
 from lorary.routing.gate import Gate, cosines
@@ -21,6 +21,7 @@ from lorary.routing.names import Names
 from lorary.routing.policy import Decision, Policy, decide
 from lorary.routing.proper_names import only_names, without_names
 from lorary.routing.remembering import RememberedVectors
+from lorary.routing.starting import mean_key, starting_keys
 
 if TYPE_CHECKING:
     from lorary.routing.contents import Contents
@@ -50,24 +51,39 @@ class Router:
     beside: bool = field(default=True, init=False)
     remembered: RememberedVectors = field(default_factory=RememberedVectors, init=False, repr=False, compare=False)
     _kept_is_read: bool = field(default=False, init=False)
+    _reading: Any = field(default_factory=threading.RLock, init=False, repr=False, compare=False)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _reading=threading.RLock())
 
     def __getstate__(self) -> dict[str, Any]:
         """Without what is made when first asked: another process, or a copy, makes it again."""
-        return {**self.__dict__, **dict.fromkeys(("_contents", "_names_lexicon", "_names")), "_kept_is_read": False}
+        made = dict.fromkeys(("_contents", "_names_lexicon", "_names", "_reading"))
+        return {**self.__dict__, **made, "_kept_is_read": False}
+
+    def _make_anew(self) -> None:
+        """Lets go of what is made of the bank's contents: the next who asks makes it, or is told what cannot be read."""
+        self._contents = self._names_lexicon = self._names = None
 
     def _read_kept(self) -> None:
-        """Goes on, when first asked, from what was kept with the bank; else all is made anew."""
-        if self._kept_is_read:
-            return
-        from lorary.routing.kept_contents import kept_contents  # faiss is heavy
+        """Goes on, when first asked, from what was kept with the bank; else all is made anew. Threads wait for the first."""
+        with self._reading:
+            if self._kept_is_read:
+                return
+            from lorary.routing.kept_contents import kept_contents  # faiss is heavy
 
-        kept = kept_contents(self.bank, self.gate.from_embedding.shape[1])
-        if kept is not None and not self._kept_is_read:
-            self._contents, self._names_lexicon, self._names, _ = kept
-        self._kept_is_read = True
-        for memory in kept[-1] if kept is not None else ():
-            self._take_names(memory, self.name_counts.add(memory.name, memory.wordings))
-            self.add_passages(memory)
+            self._kept_is_read = True  # for what this thread asks below
+            try:
+                kept = kept_contents(self.bank, self.gate.from_embedding.shape[1])
+                if kept is not None:
+                    self._contents, self._names_lexicon, self._names, _ = kept
+                for memory in kept[-1] if kept is not None else ():
+                    self._take_names(memory, self.name_counts.add(memory.name, memory.wordings))
+                    self.add_passages(memory)
+            except BaseException:
+                self._make_anew()
+                self._kept_is_read = False
+                raise
 
     @property
     def contents(self) -> Contents:
@@ -184,8 +200,11 @@ class Router:
             if self._names is not None:
                 self._names.remove(memory.name)
             raise
-        self.add_passages(memory)
-        self._take_names(memory, changed)
+        try:
+            self.add_passages(memory)
+            self._take_names(memory, changed)
+        except (LoraryError, OSError):  # another memory's files cannot be read
+            self._make_anew()
 
     def _take_names(self, memory: Memory, changed: frozenset[str]) -> None:
         """Lets the names of a memory be found that joined, which changed what some words are."""
@@ -201,60 +220,17 @@ class Router:
     def remove(self, memory: str, number: int) -> None:
         """Forgets a memory that has just left the bank, which stood there as `number`."""
         self.gate.keep(torch.tensor([i for i in range(len(self.gate.keys)) if i != number], dtype=torch.long))
-        for made in (self._contents, self._names_lexicon):
-            if made is not None:
-                made.remove(memory)
-        if self._names is not None:
-            self._judge_anew(self._names.remove(memory))
+        try:
+            for made in (self._contents, self._names_lexicon):
+                if made is not None:
+                    made.remove(memory)
+            if self._names is not None:
+                self._judge_anew(self._names.remove(memory))
+        except (LoraryError, OSError):  # its files, or another's, cannot be read: no reason to stay
+            self._make_anew()
 
     def _judge_anew(self, words: frozenset[str]) -> None:
         """Finds the names anew in the memories whose wordings hold one of the words."""
         if self._names_lexicon is not None and self._names is not None:
             for name in self._names.memories_with(words):
                 self._names_lexicon.replace(name, self.only_names(self.bank[name].wordings))
-
-
-def mean_key(memory: Memory, dimension: int) -> Float[Tensor, " embedding"]:
-    """The mean of a memory's fact embeddings: where its key starts (zeros for a memory without facts)."""
-    return memory.keys.mean(0) if len(memory.keys) else torch.zeros(dimension)
-
-
-def starting_keys(
-    memories: Sequence[Memory],
-    get_names: Callable[[], frozenset[str]],
-    features: Sequence[str],
-    dimension: int,
-    get_encoder: Callable[[], Encoder],
-) -> Iterator[tuple[Float[Tensor, " embedding"], Float[Tensor, " embedding"] | None]]:
-    """What the keys of memories start from: (the mean of its facts, that of its facts without names).
-
-    The latter is None where it is no feature, and no encoder is needed.
-
-    Args:
-        get_names: finds the names of the whole bank as it stands. A memory that joins later may tell of a word that it
-            is a name, and keys made before do not change: they are saved with the gate.
-    """
-    for memory in memories:
-        asked = mean_asked_key(memory, get_encoder(), get_names()) if "asked" in features else None
-        yield mean_key(memory, dimension), asked
-
-
-def bank_names(bank: MemoryBank) -> frozenset[str]:
-    """The names in a bank's trained wordings."""
-    return Names.of((memory.name, memory.wordings) for memory in bank).all
-
-
-def mean_asked_key(memory: Memory, encoder: Encoder, names: frozenset[str]) -> Float[Tensor, " embedding"]:
-    """The mean embedding of a memory's trained wordings without their names (zeros for a memory without facts)."""
-    counts = Counter(without_names(wording, names) for wording in memory.wordings)
-    weights = torch.tensor([*counts.values()], dtype=torch.float)
-    return weights @ encoder.encode([*counts]) / weights.sum().clamp(min=1)
-
-
-def new_gate(bank: MemoryBank, encoder: Encoder, hidden_size: int, features: tuple[str, ...]) -> Gate:
-    """An untrained gate whose keys are the memories' mean fact embeddings."""
-    names = cache(partial(bank_names, bank))
-    started = list(starting_keys(list(bank), names, features, encoder.dimension, lambda: encoder))
-    keys = torch.stack([key for key, _ in started]) if started else torch.zeros(0, encoder.dimension)
-    asked = [key for _, key in started if key is not None]
-    return Gate(keys, hidden_size, features, torch.stack(asked) if asked else None)
