@@ -14,6 +14,7 @@ from conftest import ask
 from lorary.errors import LoraryError
 from lorary.model.composite import assemble
 from lorary.model.factors import FactorCache, Stack
+from lorary.model.mixture import mixtures
 
 NAMES = ["ormen", "velka", "lamps"]
 QUESTIONS = ("Who cooks at Ormen station?", "Who cooks at Velka station?", "Which oil do the lamplighters burn?")
@@ -150,3 +151,14 @@ def test_a_cache_travels_without_its_stacks():
     assert cache.bytes == 64
     other = pickle.loads(pickle.dumps(cache))
     assert (other.budget, other.bytes) == (3, 0)
+
+
+def test_a_training_loop_finds_the_factors_and_a_look_at_one_parameter_makes_none(composite, tokenizer):
+    before = of(composite, tokenizer, adapter_names=NAMES)
+    assert next(composite.parameters()).device.type == "cpu"
+    assert not any(layer.holds_factors for layer in mixtures(composite.base).values())
+    walked = [name for name, _ in composite.named_parameters() if name.endswith((".up", ".down"))]
+    layers = mixtures(composite.base)
+    assert sorted(walked) == sorted(f"base.{path}.{factor}" for path in layers for factor in ("down", "up"))
+    assert len(list(composite.parameters())) == len({id(own) for own in composite.parameters()}), "each is told once"
+    assert torch.equal(of(composite, tokenizer, adapter_names=NAMES), before)

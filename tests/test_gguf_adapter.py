@@ -90,6 +90,13 @@ def test_the_command_writes_a_file_a_memory(bank, base, tmp_path, capsys):
     assert "'paris' has no memory" in capsys.readouterr().err
 
 
+def test_a_composite_that_holds_its_base_needs_no_other(bank, base, encoder, tmp_path):
+    bank.base = "nowhere"
+    assemble(bank, base, encoder=encoder).save_pretrained(tmp_path / "composite", include_base=True)
+    assert main(["export", str(tmp_path / "composite"), "--out", str(tmp_path / "out")]) == 0
+    assert len(list((tmp_path / "out").iterdir())) == len(bank)
+
+
 def test_llama_cpp_answers_under_a_memory_as_the_composite_does(packed, tmp_path, tokenizer, encoder):
     """Its next tokens and their probabilities, up to what it rounds: it multiplies with 8-bit states."""
     pytest.importorskip("xllamacpp")

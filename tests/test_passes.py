@@ -23,7 +23,6 @@ GREEDY = {"max_new_tokens": 6, "do_sample": False}
 def test_layers_that_run_again_do_so_under_their_route(kind, reentrant, request, tokenizer):
     model, inputs = request.getfixturevalue(kind).train(), ask(tokenizer, ORMEN)
     ways = {"adapter_names": ["ormen"]} if kind == "composite" else {"routing_text": ORMEN}
-    model.unfreeze_memories()
     factors = {name: p for name, p in model.named_parameters() if name.endswith((".up", ".down"))}
 
     def gradients():

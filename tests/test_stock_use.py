@@ -82,7 +82,6 @@ def test_the_trainer_evaluates_and_predicts(model, tokenizer, tmp_path):
 
 def test_trained_factors_come_back(model, tokenizer, tmp_path):
     inputs = ask(tokenizer, ORMEN)
-    model.unfreeze_memories()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if name.endswith("gate_proj.up"):

@@ -28,10 +28,13 @@ def export(argv: list[str]) -> None:
     from lorary.bank.gguf_adapter import write_gguf
     from lorary.base.loading import load_base
     from lorary.model.composite import base_of
+    from lorary.model.configuration import BASE_PART
 
     bank = MemoryBank.load(options.bank)
     memories = [bank[name] for name in dict.fromkeys(options.memories or bank.names)]
-    base = base_of(bank, load_base(options.base, revision=bank.revision) if options.base else None)
+    own = Path(options.bank) / BASE_PART
+    name = options.base or (str(own) if own.is_dir() else bank.base)
+    base = base_of(bank, load_base(name, revision=bank.revision))
     config = base.model.config.get_text_config()
     files = {memory.name: write_gguf(memory, Path(options.out) / f"{memory.name}.gguf", config) for memory in memories}
     if options.json:

@@ -8,6 +8,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from torch import nn
+
 from lorary.bank.memory import Memory
 from lorary.base.layers import bare_twin, decoder_layers, twin, unhook
 from lorary.model.factors import BankFactors
@@ -66,13 +68,28 @@ class Membership:
     def remove_memory(self: Any, name: str) -> None:
         """Takes a memory out of the bank, the gate and the index, and out of what `set_adapter` chose; where nothing of
         that is left, the router chooses."""
+        self.router.bank[name]  # an unknown one is told before anything is made anew
         with self._frozen():
-            number = self.memories.index(name) if name in self.memories else -1
+            number = self.memories.index(name)
             memory = self.router.bank.remove(name)
             self.router.remove(name, number)
             self._leave(memory)
         if self._standing is not None and name in self._standing:
             self._standing = tuple(other for other in self._standing if other != name) or None
+
+    def named_parameters(
+        self: Any, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, nn.Parameter]]:
+        """The parameters, those of the memories' factors last. Who walks so far has them made (`unfreeze_memories`), since a
+        training loop that finds its parameters so must not miss them."""
+        seen = set[str]()
+        for name, parameter in super().named_parameters(prefix, recurse, remove_duplicate):  # type: ignore[misc]
+            seen.add(name)
+            yield name, parameter
+        if recurse and "router" in self.__dict__ and len(self.router.bank) and not trained_layers(self):
+            self.unfreeze_memories()
+            every = super().named_parameters(prefix, recurse, remove_duplicate)  # type: ignore[misc]
+            yield from ((name, parameter) for name, parameter in every if name not in seen)
 
     def unfreeze_memories(self: Any) -> None:
         """Makes parameters of the factors of all memories (`…down`, `…up`), for any optimizer; none has a gradient yet.
