@@ -22,7 +22,8 @@ class Cell:
             tokens and of `prompt`), "switch" (another memory takes a cached prompt over, beside its whole prefill) or
             "turn" (the same with the first token of an answer, by `generate`).
         way: who is timed: Lorary under a "query" route, a "token" route, a memory that is "named" or "none"; PEFT with
-            one adapter ("peft"), with `adapter_names` ("peft-mixed"), "arrow" or "xlora".
+            one adapter ("peft"), with `adapter_names` ("peft-mixed"), "arrow" or "xlora"; "polylora"; or "llama.cpp" over
+            the same base as it is packed.
         memories: in the bank.
         prompt: its tokens, about.
         batch: rows.
@@ -111,6 +112,11 @@ def _peers(usual: int, prompt: int) -> Iterator[Cell]:
         if routes <= usual:
             name = f"decode_batch8_{routes}_peft"
             yield Cell(name=name, kind="decode", way="peft-mixed", memories=8, prompt=prompt, batch=8, routes=routes)
+            name = f"decode_batch8_{routes}_polylora"
+            yield Cell(name=name, kind="decode", way="polylora", memories=8, prompt=prompt, batch=8, routes=routes)
+    for kind in ("decode", "prefill"):
+        yield Cell(name=f"{kind}_llama.cpp", kind=kind, way="llama.cpp", memories=2, prompt=prompt)
+    yield Cell(name=f"decode_polylora_{usual}", kind="decode", way="polylora", memories=usual, prompt=prompt)
     for way in ("arrow", "xlora"):
         name = f"decode_{way}_{usual}"
         yield Cell(name=name, kind="decode", way=way, memories=usual, prompt=prompt, targets="all")

@@ -1,4 +1,4 @@
-"""What the speed bench times: a base, a bank of random memories, its composite, and PEFT over the same adapters.
+"""What the speed bench times: a base, a bank of random memories, and its composite.
 
 Time does not depend on what a memory knows, so nothing is trained: adapters are random, of rank 8, and stock.
 """
@@ -6,13 +6,9 @@ Time does not depend on what a memory knows, so nothing is trained: adapters are
 from __future__ import annotations
 
 from itertools import cycle, product
-from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
 
 import torch
 from jaxtyping import Int
-from peft import PeftModel
 from torch import Tensor
 from torch.nn import functional
 from transformers import PreTrainedTokenizerBase
@@ -21,7 +17,7 @@ from lorary.bank.adapters import PREFIX
 from lorary.bank.bank import MemoryBank
 from lorary.bank.facts import Fact
 from lorary.bank.memory import Memory
-from lorary.base.layers import bare_twin, block_linears, fingerprint, layer_of, layers_path, mlp_targets
+from lorary.base.layers import block_linears, fingerprint, layer_of, layers_path, mlp_targets
 from lorary.base.loading import Base
 from lorary.base.prompts import chat_text, prompt_ids
 from lorary.base.rows import default_split, lower
@@ -29,7 +25,6 @@ from lorary.model.composite import assemble
 from lorary.model.configuration import LoraryConfig
 from lorary.model.modeling import LoraryForCausalLM
 from lorary.research.bench_cells import Cell
-from lorary.research.peft_routers import adapter_folders, new_arrow, new_xlora
 from lorary.routing.encoder import EMBEDDED, load_encoder
 from lorary.routing.features import counted_tokens, running_mean
 from lorary.routing.gate import DEFAULT_FEATURES, TOKEN_FEATURES
@@ -147,19 +142,3 @@ def _tell_tokens_apart(model: LoraryForCausalLM, base: Base) -> None:
     for weight in (gate.log_gamma, gate.log_tau_asked):  # the question's names would decide for all tokens
         weight.data.fill_(-9.0)
     gate.none.data.fill_(0.0)
-
-
-def peft_of(way: str, bank: MemoryBank, base: Base) -> Any:
-    """PEFT over the bank's adapters on module objects of its own: all of them, but for "peft" the first alone."""
-    own = Base(base.name, base.revision, bare_twin(base.model), base.tokenizer)
-    with TemporaryDirectory() as work:
-        folders = adapter_folders(bank, Path(work))
-        if way == "arrow":
-            return new_arrow(own, folders).eval()
-        if way == "xlora":
-            own.model.config = base.model.config.__class__.from_dict(base.model.config.to_dict())
-            return new_xlora(own, folders).eval()
-        model = PeftModel.from_pretrained(own.model, folders[0], adapter_name=bank.names[0])
-        for name, folder in zip(bank.names[1:] if way == "peft-mixed" else (), folders[1:], strict=False):
-            model.load_adapter(folder, adapter_name=name)
-        return model.eval()

@@ -19,6 +19,7 @@ TARGETS = {
 WAYS = {
     "query": "a route a request", "token": "a route a token", "named": "a memory by name", "none": "no memory",
     "peft": "PEFT, one adapter", "peft-mixed": "PEFT, `adapter_names`", "arrow": "PEFT, Arrow", "xlora": "PEFT, X-LoRA",
+    "polylora": "polylora", "llama.cpp": "llama.cpp, packed base",
 }  # fmt: skip
 KINDS = {
     "decode": "a token",

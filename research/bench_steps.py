@@ -14,22 +14,22 @@ from itertools import cycle
 from typing import Any
 
 import torch
-from torch import Tensor
 from transformers import logging as transformers_logging
 
 from lorary.bank.bank import MemoryBank
 from lorary.base.loading import Base, load_base
 from lorary.research.bench_cells import Cell
-from lorary.research.bench_models import composite, long_prompt, peft_of, questions, random_bank
+from lorary.research.bench_checks import MIXED, compared
+from lorary.research.bench_models import composite, long_prompt, questions, random_bank
+from lorary.research.bench_peers import peer_of
 from lorary.research.settings import StudyError
 from lorary.tables import counted
 
-Step = Callable[[], None]
+Step = Callable[[], Any]
+"""A step; a number that it returns are the seconds that it took by its own clock."""
 Block = tuple[Step, Step]
 """A step of the base and one of the other, to be timed in turn."""
 FIRST_PROMPT = 48
-_TOLERANCE = {"float32": 1e-4, "bfloat16": 5e-2}
-"""How far our logits may lie from PEFT's, as a share of the largest."""
 
 
 @torch.inference_mode()
@@ -46,7 +46,7 @@ def measure(cell: Cell, base_name: str, repeats: int, steps: int) -> dict[str, A
     base = load_base(base_name, dtype=cell.dtype)
     bank = random_bank(base, cell)
     lorary = cell.way in ("query", "token", "named", "none")
-    model: Any = composite(bank, base, cell.way) if lorary else peft_of(cell.way, bank, base)
+    model: Any = composite(bank, base, cell.way) if lorary else peer_of(cell, bank, base)
     checked = compared(model, bank, base, cell)
     timed = Timed(model, bank, base, cell, steps)
     blocks, began = [], time.perf_counter()
@@ -58,8 +58,8 @@ def measure(cell: Cell, base_name: str, repeats: int, steps: int) -> dict[str, A
             at, took = time.perf_counter() - began, [0.0, 0.0]
             for place in order:
                 started = time.perf_counter()
-                pair[place]()
-                took[place] = time.perf_counter() - started
+                measured = pair[place]()
+                took[place] = measured if isinstance(measured, float) else time.perf_counter() - started
             block.append([round(at, 4), *(round(seconds, 6) for seconds in took)])
         blocks.append(block)
     told = {"dtype": cell.dtype, "threads": torch.get_num_threads(), "cpu": torch.backends.cpu.get_cpu_capability()}
@@ -98,8 +98,9 @@ class Timed:
     def options(self) -> dict[str, Any]:
         """What a caller gives each pass: names a row where memories are named."""
         cell, names = self.cell, self.bank.names
-        if cell.way in ("named", "peft-mixed"):
-            return {"adapter_names": [names[row % cell.routes] for row in range(cell.batch)]}
+        if cell.way == "named" or cell.way in MIXED:
+            argument = MIXED.get(cell.way, "adapter_names")
+            return {argument: [names[row % cell.routes] for row in range(cell.batch)]}
         return {"adapter_names": ["__base__"] * cell.batch} if cell.way == "none" else {}
 
     def decoding(self, texts: list[str]) -> Block:
@@ -113,6 +114,8 @@ class Timed:
                 self.cache = cache
             return lambda: asked(input_ids=token, past_key_values=cache, use_cache=True, logits_to_keep=1, **options)
 
+        if self.cell.way == "llama.cpp":
+            return stepping(self.base.model, {}), lambda: self.model.decode(ids)
         if self.cell.way == "xlora":
             return stepping(self.base.model, {}), lambda: self.model(input_ids=ids, logits_to_keep=1)
         return stepping(self.base.model, {}), stepping(self.model, self.options)
@@ -133,6 +136,9 @@ class Timed:
 
             return step
 
+        if self.cell.way == "llama.cpp":
+            left = iter(prompts)
+            return stepping(self.base.model, {}), lambda: self.model.read(next(left))
         return stepping(self.base.model, {}), stepping(self.model, self.options)
 
     def switching(self, texts: list[str]) -> Block:
@@ -170,31 +176,6 @@ class Timed:
             wrong = "no memory" if used == 0 else counted(used, "memory")
             raise StudyError(f"cell {self.cell.name!r} used {wrong}, so its time tells nothing")
         return {"memories_used": used}
-
-
-def compared(model: Any, bank: MemoryBank, base: Base, cell: Cell) -> dict[str, float]:
-    """What lies between outputs that should be equal, as a share of the largest logit. Raises StudyError for too much."""
-    ids = long_prompt(base.tokenizer, questions(bank)[0], 32)
-    plain = base.model(input_ids=ids).logits
-    if cell.way in ("arrow", "xlora"):
-        return {}  # they weigh memories in ways of their own
-    if cell.way == "peft-mixed":
-        ours, rows = composite(bank, base, "named"), bank.names[:2]
-        ids, options = ids.repeat(2, 1), {"adapter_names": rows}
-        theirs = model(input_ids=ids, **options).logits
-        return {"peft": _apart(theirs, ours(input_ids=ids, **options).logits, plain, cell)}
-    ours, peft = (composite(bank, base, "named"), model) if cell.way == "peft" else (model, peft_of("peft", bank, base))
-    if not torch.equal(ours(input_ids=ids, adapter_names=["__base__"]).logits, plain):
-        raise StudyError("without a memory the composite does not give the base's logits bit for bit")
-    named = ours(input_ids=ids, adapter_names=bank.names[:1]).logits
-    return {"peft": _apart(peft(input_ids=ids).logits, named, plain, cell), "base": 0.0}
-
-
-def _apart(theirs: Tensor, ours: Tensor, plain: Tensor, cell: Cell) -> float:
-    apart = float((theirs - ours).abs().max() / plain.abs().max())
-    if apart > _TOLERANCE[cell.dtype] or torch.equal(theirs[:1], plain):
-        raise StudyError(f"cell {cell.name!r}: our logits and PEFT's differ by {apart:.2g} of the largest")
-    return round(apart, 9)
 
 
 if __name__ == "__main__":

@@ -36,8 +36,8 @@ def bench(argv: list[str]) -> None:
     parser = Options(
         "research bench",
         "Measures what a token, the first token, a prompt, a batch and a change of memory cost beside the base, for banks of "
-        "random memories, and the same of PEFT: one adapter, adapter_names, Arrow and X-LoRA. Each cell is a process of its "
-        "own; a run that was stopped goes on.",
+        "random memories, and the same of PEFT (one adapter, adapter_names, Arrow and X-LoRA), polylora and llama.cpp. Each "
+        "cell is a process of its own; a run that was stopped goes on.",
         "--out FOLDER",
     )
     add_folder(parser, "results.json, bench.json, report.md and speed.png")

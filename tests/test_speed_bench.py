@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
 
 from lorary.__main__ import main
 from lorary.model.composite import assemble
-from lorary.research import bench_steps
+from lorary.research import bench_checks, bench_steps
 from lorary.research.bench_cells import Cell, cells_of
 from lorary.research.bench_report import TARGETS, ratio, summary
 from lorary.research.settings import SpeedBench, StudyError
 
 QUICK = SpeedBench(counts=(8,), prompts=(16,))
+NEEDS = {"llama.cpp": "xllamacpp", "polylora": "polylora"}
+"""A peer → its package."""
 
 
 def test_cells_are_chosen_by_name_or_pattern():
@@ -33,22 +36,50 @@ def test_a_ratio_is_of_steps_side_by_side():
     assert ratio([slow_machine, [[3.0, 1.0, 1.2]], [[4.0, 2.0, 2.0]]]) == [1.1, 1.0, 1.2]
 
 
+@pytest.fixture
+def packed(base, tmp_path):
+    """The folder of a pico base that holds a GGUF file of it, too."""
+    pytest.importorskip("gguf")
+    import gguf_files
+
+    folder = shutil.copytree(base.name, tmp_path / "packed")
+    gguf_files.write_gguf(folder / "pico.gguf", base.model, base.tokenizer)
+    return folder
+
+
 @pytest.mark.parametrize("name", [*cells_of(QUICK)])
-def test_every_cell_is_compared_and_timed(name, base):
+def test_every_cell_is_compared_and_timed(name, base, packed):
     cell = cells_of(QUICK)[name]
     if cell.batch > cell.memories:
         pytest.skip("a larger bank")
-    measured = bench_steps.measure(cell, base.name, repeats=2, steps=2)
+    if cell.way in NEEDS:
+        pytest.importorskip(NEEDS[cell.way])
+    measured = bench_steps.measure(cell, str(packed), repeats=2, steps=2)
     assert [len(block) for block in measured["blocks"]] == [2, 2]
     assert all(base_s > 0 and own > 0 for block in measured["blocks"] for _, base_s, own in block)
-    if cell.way not in ("arrow", "xlora"):
-        assert measured["checked"]["peft"] <= (1e-4 if cell.dtype == "float32" else 5e-2)
+    if cell.way == "llama.cpp":
+        assert 0 < measured["checked"]["logprobs"] <= 0.3
+    elif cell.way not in ("arrow", "xlora"):
+        assert measured["checked"]["peer"] <= (1e-4 if cell.dtype == "float32" else 5e-2)
+
+
+def test_llama_cpp_needs_a_file_of_the_base(base):
+    pytest.importorskip("xllamacpp")
+    with pytest.raises(StudyError, match=r"llama\.cpp reads a base of a GGUF file; .* holds 0 of them"):
+        bench_steps.measure(cells_of(QUICK)["decode_llama.cpp"], base.name, repeats=1, steps=1)
+
+
+def test_llama_cpp_that_answers_otherwise_is_not_timed(packed, monkeypatch):
+    pytest.importorskip("xllamacpp")
+    monkeypatch.setattr(bench_checks, "_LIKELIHOODS", 0.0)
+    with pytest.raises(StudyError, match="log-probabilities and ours differ by"):
+        bench_steps.measure(cells_of(QUICK)["decode_llama.cpp"], str(packed), repeats=1, steps=1)
 
 
 def test_outputs_that_differ_are_not_timed(base, monkeypatch):
     cell = cells_of(QUICK)["prefill_peft"]
-    monkeypatch.setattr(bench_steps, "_TOLERANCE", {"float32": -1.0})
-    with pytest.raises(StudyError, match="our logits and PEFT's differ"):
+    monkeypatch.setattr(bench_checks, "_TOLERANCE", {"float32": -1.0})
+    with pytest.raises(StudyError, match="our logits and the peer's differ"):
         bench_steps.measure(cell, base.name, repeats=1, steps=1)
 
 
