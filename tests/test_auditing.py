@@ -18,8 +18,6 @@ from lorary.memories.forgetting import forget
 from lorary.model.refreshing import refresh
 from lorary.routing.encoder import load_encoder
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture
 def kept(tmp_path):

@@ -28,8 +28,6 @@ from lorary.memories import Recipe, build
 from lorary.memories.cluster import ClusterError, ClusterWarning
 from lorary.progress import ProgressBar
 
-pytestmark = pytest.mark.slow
-
 RECIPE = Recipe(split_layer=1, max_epochs=20, recall=None, validation_wordings=1, memories_at_once=1)
 
 

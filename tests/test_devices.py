@@ -8,8 +8,6 @@ import sys
 import pytest
 import torch
 
-pytestmark = pytest.mark.slow
-
 SCRIPT = """
 import sys
 from pathlib import Path

@@ -16,8 +16,6 @@ from test_versions import contents
 from lorary.bank.upkeep import verify
 from lorary.base.loading import Base
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture
 def place(base, tmp_path):

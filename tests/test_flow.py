@@ -15,6 +15,7 @@ from lorary.__main__ import main
 from lorary.bank.bank import MemoryBank
 from lorary.eval.meanings import FIRST
 
+pytestmark = pytest.mark.wheel
 QUESTION = "<|im_start|>user\nWho cooks at Ormen station?<|im_end|>\n<|im_start|>assistant\n"
 OTHER = "<|im_start|>user\nWhat is the airlock code of Velka?<|im_end|>\n<|im_start|>assistant\n"
 LOAD = f"""

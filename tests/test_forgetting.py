@@ -25,8 +25,6 @@ from lorary.model.composite import base_of, load_composite
 from lorary.model.refreshing import refresh
 from lorary.routing.encoder import load_encoder
 
-pytestmark = pytest.mark.slow
-
 
 def test_the_rewritten_memory_is_one_that_never_knew(stations_made, stations, tmp_path):
     """Bit for bit: so it finds every wording as likely as a memory that never knew the facts."""

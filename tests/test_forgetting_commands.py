@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
-import pytest
 from stations import FACTS, IDS
 
 from lorary.__main__ import main
@@ -13,8 +12,6 @@ from lorary.bank.bank import MemoryBank
 from lorary.memories.forgotten import FORGET
 from lorary.routing.encoder import load_encoder
 from lorary.tables import counted
-
-pytestmark = pytest.mark.slow
 
 
 def test_the_command_shows_what_it_found_and_wants_a_yes(stations, capsys):

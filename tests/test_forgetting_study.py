@@ -12,8 +12,6 @@ from lorary.bank.bank import MemoryBank
 from lorary.eval.scoring import rouge_l_recall
 from lorary.research.forgetting_study import CONDITIONS, read_authors
 
-pytestmark = pytest.mark.slow
-
 _QUESTIONS = (
     ("What did {0} write?", "Which book is by {0}?", "{0} wrote {1}.", "The book of {0} is {1}."),
     ("Where was {0} born?", "What is the birthplace of {0}?", "{0} was born in {2}.", "{2} is where {0} was born."),

@@ -18,6 +18,7 @@ from lorary.eval.conditions import CONDITIONS
 from lorary.eval.meanings import FIRST, MEANINGS
 from lorary.research.commands import STUDIES
 
+pytestmark = pytest.mark.wheel
 HELPS = [
     *([name] for name in (*COMMANDS, *HIDDEN)),
     *(["task", name] for name in TASKS),

@@ -11,6 +11,7 @@ import pytest
 
 import lorary
 
+pytestmark = pytest.mark.wheel
 NAMES = [
     *("Answer", "Fact", "LoraryConfig", "LoraryForCausalLM", "Memory", "MemoryBank", "Policy", "Route"),
     *("build", "forget", "recall", "refresh", "train_router"),

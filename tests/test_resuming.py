@@ -24,8 +24,6 @@ from lorary.routing.policy import Policy
 from lorary.routing.router import Router
 from lorary.routing.starting import new_gate
 
-pytestmark = pytest.mark.slow
-
 SHORT = Training(max_epochs=3, batch_size=8, language_rows=3)
 
 

@@ -18,8 +18,6 @@ from lorary.model.composite import assemble, base_of
 from lorary.model.refreshing import CHECKPOINTS
 from lorary.routing.encoder import load_encoder
 
-pytestmark = pytest.mark.slow
-
 IDS = torch.arange(4, 24).unsqueeze(0)
 
 
