@@ -16,10 +16,11 @@ import lorary.intake
 import lorary.memories
 import lorary.research
 import lorary.router_training
+import lorary.serving
 
 REPOSITORY = Path(__file__).parent.parent
 ROOT = Path(lorary.__file__).parent
-HOUSES = (lorary.intake, lorary.memories, lorary.router_training, lorary.eval, lorary.research)
+HOUSES = (lorary.intake, lorary.memories, lorary.router_training, lorary.eval, lorary.research, lorary.serving)
 FOLDERS = {m.__name__.split(".")[1]: Path(m.__file__).parent for m in HOUSES}
 PACKAGES = ("bank", "base", "routing", "model", "answering")
 CORE = [path for place in (ROOT, *(ROOT / package for package in PACKAGES)) for path in place.glob("*.py")]
@@ -47,6 +48,10 @@ DOORS = {
     "matplotlib": {"plots.py", "charts.py", "heatmap.py"},
     "jinja2": {"page.py", "heatmap.py"},
     "rouge_score": {"scoring.py"},
+    "fastapi": {"serving"},
+    "starlette": {"serving"},
+    "uvicorn": {"listening.py", "command.py"},
+    "prometheus_client": {"metrics.py", "command.py"},
 }
 COMMANDS = {"__main__.py", "commands.py", "reference.py"}
 """Only the command knows all; and the front door `lorary/__init__.py`, whose names are imported when asked for."""

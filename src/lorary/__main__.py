@@ -15,6 +15,7 @@ USE, TRAIN, KEEP, EVALUATE, MORE = "use", "train", "keep true", "evaluate", "mor
 COMMANDS = {
     "ask": (USE, "lorary.answering.command", "ask a composite a question"),
     "chat": (USE, "lorary.answering.command", "talk to a composite, which tells the memory behind each answer"),
+    "serve": (USE, "lorary.serving.command", "serve a composite with OpenAI's API"),
     "route": (USE, "lorary.inspection", "show which memory a question reaches, and why; nothing is generated"),
     "list": (USE, "lorary.inspection", "list the memories of a bank or composite"),
     "export": (USE, "lorary.exporting", "memories → GGUF adapters, for llama.cpp"),
@@ -146,6 +147,7 @@ EXTRAS = {
     "embedded": ("gguf",),
     "intake": ("markitdown", "pypdfium2", "openpyxl", "charset_normalizer", "markdown_it"),
     "cluster": ("distributed",),
+    "serve": ("fastapi", "uvicorn", "prometheus_client"),
 }
 """Extra → the modules that only it installs."""
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from lorary.bank.memory import Memory
 from lorary.base.layers import bare_twin, decoder_layers, twin, unhook
@@ -76,6 +77,24 @@ class Membership:
             self._leave(memory)
         if self._standing is not None and name in self._standing:
             self._standing = tuple(other for other in self._standing if other != name) or None
+
+    def put_back(self: Any, memories: Mapping[str, Memory], gate: Mapping[str, Tensor]) -> None:
+        """Makes the bank what it was before a change that could not be written.
+
+        Args:
+            memories: the bank's, by name and in order.
+            gate: what the gate's `state_dict` was; its keys stand for these memories.
+        """
+        now = self.router.bank.memories
+        for name in [name for name, memory in now.items() if memories.get(name) is not memory]:
+            self.remove_memory(name)
+        for memory in memories.values():
+            if memory.name not in now:
+                self.add_memory(memory)
+        self.gate.keep(torch.tensor([self.memories.index(name) for name in memories], dtype=torch.long))
+        self.router.bank.memories = dict(memories)
+        self.gate.load_state_dict(gate)
+        self._draw_factors()
 
     def named_parameters(
         self: Any, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True

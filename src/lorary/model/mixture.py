@@ -30,16 +30,19 @@ Factors = Mapping[str, tuple[Tensor, Tensor]]
 
 def low_rank_update(
     x: Float[Tensor, "*batch d_in"],
-    down: Float[Tensor, "slots d_in"],
-    up: Float[Tensor, "d_out slots"],
+    down: Float[Tensor, "*#rows slots d_in"],
+    up: Float[Tensor, "*#rows d_out slots"],
     gains: Float[Tensor, "*#batch slots"] | None = None,
 ) -> Float[Tensor, "*batch d_out"]:
     """B (g ∘ (A x)): the weighted sum of the memories' updates, exact in ΔW; without gains each is 1.
 
     A gain of zero takes a slot out, whatever A x is there: infinity times zero would not be zero.
+
+    Args:
+        down, up: of all rows, or of each row its own.
     """
-    slots = x @ down.T
-    return (slots if gains is None else torch.where(gains != 0, slots * gains, 0.0)) @ up.T
+    slots = x @ down.mT
+    return (slots if gains is None else torch.where(gains != 0, slots * gains, 0.0)) @ up.mT
 
 
 class MixtureLinear(nn.Module):

@@ -1,0 +1,1 @@
+"""Composite → server: an OpenAI-compatible server whose requests are batched as they come, each under its own route."""

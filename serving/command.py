@@ -1,0 +1,74 @@
+"""The command `serve`."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Any
+
+from lorary.errors import LoraryError
+from lorary.options import Options, made, taken
+from lorary.serving.limits import Limits
+
+
+def serve(argv: list[str]) -> None:
+    """Serves a composite until it is ended."""
+    parser = Options(
+        "serve",
+        "Serves a composite with OpenAI's API, for this machine alone: /v1/chat/completions, /v1/completions, /v1/models, "
+        "/memories, /health, /metrics. The model 'lorary' routes, 'lorary:NAME' asks a memory, 'lorary:__base__' the base.",
+        "COMPOSITE",
+    )
+    parser.add_argument(
+        "composite", metavar="COMPOSITE", help="folder of the composite, or of a bank whose router is not trained yet"
+    )
+    parser.add_argument(
+        "--host", metavar="ADDRESS", default="127.0.0.1", help="address to listen at; another needs a key"
+    )
+    parser.add_argument("--port", metavar="N", type=int, default=8000, help="port to listen at; 0 picks a free one")
+    parser.add_argument("--api-key", metavar="KEY", help="key that requests must bring; LORARY_API_KEY by default")
+    parser.add_argument("--base", metavar="NAME", help="where the base is, if not where the composite says")
+    parser.add_argument(
+        "--dtype", choices=("float32", "bfloat16", "float16"), help="of the base; what this machine multiplies fastest"
+    )
+    parser.add_argument(
+        "--log-requests", action="store_true", help="log each request: endpoint, status, seconds; no text"
+    )
+    parser.add_record(Limits, "limits")
+    options = parser.parse_args(argv)
+    from lorary.serving.access import check_exposure, is_local
+
+    api_key = options.api_key or os.environ.get("LORARY_API_KEY") or None
+    check_exposure(options.host, api_key)
+    limits = made(Limits, options)
+    _check_installed()
+    model = _loaded(options)
+    from lorary.serving.app import make_app
+    from lorary.serving.engine import Engine
+    from lorary.serving.keeping import Keeper
+    from lorary.serving.listening import listen
+
+    engine = Engine(model, limits)
+    app = make_app(engine, Keeper(model, options.composite), api_key=api_key, local=is_local(options.host))
+    if options.log_requests:
+        logging.basicConfig(format="%(asctime)s %(message)s")
+        logging.getLogger("lorary.serving").setLevel(logging.INFO)
+    listen(app, options.host, options.port, limits.seconds)
+
+
+def _check_installed() -> None:
+    """Tells what is missing before a model is loaded."""
+    import fastapi  # noqa: F401
+    import prometheus_client  # noqa: F401
+    import uvicorn  # noqa: F401
+
+
+def _loaded(options: Any) -> Any:
+    from lorary.model.composite import load_composite
+    from lorary.model.untrained import is_bare_bank, load_untrained
+
+    if not is_bare_bank(options.composite):
+        return load_composite(options.composite, **taken(options, "base", "dtype"))
+    if options.dtype is not None:
+        raise LoraryError("--dtype holds for a composite; train the router first, or leave it out")
+    return load_untrained(options.composite, **taken(options, "base"))

@@ -1,0 +1,231 @@
+"""Engine: the one thread that runs the model. Requests and changes of the bank come in order, answers leave piece by piece."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
+
+from lorary.model.modeling import LoraryForCausalLM
+from lorary.serving.batch import Batch
+from lorary.serving.errors import RequestError
+from lorary.serving.job import Job, Row
+from lorary.serving.limits import Limits
+from lorary.serving.metrics import Metrics
+from lorary.serving.routing import check_servable, route
+from lorary.serving.sampling import Token
+
+_LOG = logging.getLogger("lorary.serving")
+Change = tuple[Callable[[], Any], "Future[Any]"]
+
+
+class Engine:
+    """Writes the answers of many requests at once.
+
+    What comes first is routed first, so a request sees the bank with every change that came before it, and none that came
+    after. Between two steps of the rows in progress, one group of those that wait is read.
+
+    Args:
+        model: nothing else may use it while the engine runs.
+
+    Attributes:
+        memories: names of those that the bank holds now.
+
+    Raises:
+        LoraryError: a composite that decides at each token.
+    """
+
+    def __init__(self, model: LoraryForCausalLM, limits: Limits | None = None, metrics: Metrics | None = None) -> None:
+        check_servable(model)
+        self.model, self.limits, self.metrics = model, limits or Limits(), metrics or Metrics()
+        self._inbox: queue.SimpleQueue[Job | Change | None] = queue.SimpleQueue()
+        self._waiting: deque[Row] = deque()
+        self._open = 0
+        self._lock = threading.Lock()
+        self._batch = Batch(model, self.limits.rows)
+        ends = model.generation_config.eos_token_id
+        self._ends = frozenset([ends] if isinstance(ends, int) else ends or [])
+        self._closing = False
+        self.memories = tuple(model.memories)
+        self._thread = threading.Thread(target=self._run, name="lorary-engine", daemon=True)
+
+    def start(self) -> None:
+        """Begins to take requests."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends the thread once what it has taken is done; what comes then is refused."""
+        self._closing = True
+        self._inbox.put(None)
+        if self._thread.is_alive():
+            self._thread.join()
+
+    @property
+    def alive(self) -> bool:
+        """Whether its thread runs."""
+        return self._thread.is_alive()
+
+    @property
+    def closing(self) -> bool:
+        """Whether nothing new is taken."""
+        return self._closing
+
+    def submit(self, job: Job) -> None:
+        """Takes a job. Raises RequestError where too many wait (429) or the server ends (503)."""
+        if self._closing:
+            raise RequestError(503, "this server is ending; ask again when it is back", "closing")
+        with self._lock:
+            if self._open >= self.limits.waiting + self.limits.rows:
+                self.metrics.refused.inc()
+                raise RequestError(429, "too many requests wait; ask again later", "too_many_requests")
+            self._open += 1
+        self._inbox.put(job)
+
+    def cancel(self, job: Job) -> None:
+        """Lets a job go whose client has gone; its rows are free before the next step."""
+        job.cancelled = True
+
+    def change(self, work: Callable[[], Any]) -> Future[Any]:
+        """Does `work`, which may change the bank, in the engine's thread, after all requests that have come before it have
+        their routes."""
+        future: Future[Any] = Future()
+        self._inbox.put((work, future))
+        return future
+
+    def _run(self) -> None:
+        running = True
+        while running or self._waiting or self._batch.rows:
+            running = self._take() and running
+            self._let_go()
+            try:
+                self._join()
+                self._step()
+            except Exception:  # out of memory, for one: what runs is lost, what comes is served
+                _LOG.exception("a pass failed; the answers in progress are given up")
+                for row in [*self._batch.rows, *self._waiting]:
+                    self._end(row.job, RequestError(500, "the server failed while it wrote this answer; ask again"))
+                self._batch.clear()
+                self._waiting.clear()
+            self.metrics.running.set(len(self._batch.rows))
+            self.metrics.waiting.set(len(self._waiting))
+
+    def _take(self) -> bool:
+        """Routes the jobs and does the changes that have come, in order; False once the engine is to end."""
+        idle = not self._waiting and not self._batch.rows
+        jobs: list[Job] = []
+        while True:
+            try:
+                item = self._inbox.get(block=idle and not jobs)
+            except queue.Empty:
+                break
+            idle = False
+            if isinstance(item, Job):
+                jobs.append(item)
+                continue
+            self._route(jobs)
+            jobs = []
+            if item is None:
+                return False
+            work, future = item
+            if future.set_running_or_notify_cancel():
+                try:
+                    result = work()
+                except Exception as error:
+                    future.set_exception(error)
+                else:
+                    self.memories = tuple(self.model.memories)
+                    future.set_result(result)
+        self._route(jobs)
+        return True
+
+    def _route(self, jobs: list[Job]) -> None:
+        jobs = [job for job in jobs if not self._given_up(job)]
+        if not jobs:
+            return
+        try:
+            told = route(self.model, jobs, self.limits)
+        except Exception:
+            _LOG.exception("a request could not be routed")
+            told = {job: RequestError(500, "the server failed while it read this request; ask again") for job in jobs}
+        for job in jobs:
+            event = told[job]
+            if isinstance(event, RequestError):
+                self._end(job, event)
+                continue
+            job.left = job.choices
+            job.tell(event)
+            self.metrics.routed(event.route, event.prompt_tokens)
+            self._waiting += [Row(job, choice, self.model.tokenizer) for choice in range(job.choices)]
+
+    def _given_up(self, job: Job) -> bool:
+        """Whether nobody waits for a job any more."""
+        if not job.cancelled and time.monotonic() < job.deadline:
+            return False
+        late = RequestError(
+            504, f"no answer within {self.limits.seconds:g} s; ask for fewer tokens, or later", "timeout"
+        )
+        self._end(job, None if job.cancelled else late)
+        return True
+
+    def _end(self, job: Job, error: RequestError | None = None) -> None:
+        """Counts a job as done, once."""
+        if job.done:
+            return
+        job.done = True
+        with self._lock:
+            self._open -= 1
+        if error is not None:
+            job.tell(error)
+
+    def _let_go(self) -> None:
+        """Takes out the rows that nobody waits for any more."""
+        jobs = {row.job for row in (*self._batch.rows, *self._waiting)}
+        gone = {job for job in jobs if self._given_up(job)}
+        if not gone:
+            return
+        for row in [row for row in self._batch.rows if row.job in gone]:
+            self._batch.leave(row)
+        self._waiting = deque(row for row in self._waiting if row.job not in gone)
+
+    def _join(self) -> None:
+        """Reads the prompts of as many waiting rows as one pass may read."""
+        group: list[Row] = []
+        while self._waiting and len(group) < self._batch.room:
+            widest = max(len(row.job.ids) for row in (*group, self._waiting[0]))
+            if group and widest * (len(group) + 1) > self.limits.pass_tokens:
+                break
+            group.append(self._waiting.popleft())
+        if not group:
+            return
+        try:
+            tokens = self._batch.join(group)
+        except Exception:
+            self._waiting.extendleft(reversed(group))
+            raise
+        self._tell(group, tokens)
+
+    def _step(self) -> None:
+        """Writes the next token of every row."""
+        if self._batch.rows:
+            rows = [*self._batch.rows]
+            self._tell(rows, self._batch.step())
+
+    def _tell(self, rows: list[Row], tokens: list[Token]) -> None:
+        """Tells what the tokens say, and lets the rows go that are done."""
+        self.metrics.tokens.inc(len(rows))
+        for row, token in zip(rows, tokens, strict=True):
+            if not row.answer:
+                self.metrics.first_token.observe(time.monotonic() - row.job.begun)
+            piece = row.take(token, self._ends)
+            if piece is not None:
+                row.job.tell(piece)
+            if piece is not None and piece.finished:
+                self._batch.leave(row)
+                row.job.left -= 1
+                if not row.job.left:
+                    self._end(row.job)

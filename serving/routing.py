@@ -1,0 +1,125 @@
+"""Routing jobs: the prompt, the route and the factors of each, from the bank as it stands when it is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from lorary.answering.passages import with_passages
+from lorary.base.prompts import prompt_batch, prompt_ids
+from lorary.errors import LoraryError
+from lorary.model.modeling import LoraryForCausalLM
+from lorary.routing.policy import Decision, by_caller, named_weights
+from lorary.serving.errors import RequestError
+from lorary.serving.job import Job, Routed
+from lorary.serving.limits import Limits
+
+BASE = "__base__"
+
+
+def check_servable(model: LoraryForCausalLM) -> None:
+    """Raises LoraryError for a composite that routes each token: rows of a batch have one route each."""
+    if model.config.granularity == "token":
+        raise LoraryError(
+            "this composite decides at each token (granularity='token'), and a server gives each answer one route; train its "
+            "router with --granularity query, or ask it in Python"
+        )
+
+
+@torch.no_grad()
+def route(model: LoraryForCausalLM, jobs: Sequence[Job], limits: Limits) -> dict[Job, Routed | RequestError]:
+    """Readies jobs to be written: prompt, route, factors; what each is told.
+
+    What is wrong with one job touches no other.
+    """
+    told: dict[Job, Routed | RequestError] = {}
+    ready = []
+    for job in jobs:
+        try:
+            _read(model, job, limits)
+            ready.append(job)
+        except LoraryError as error:
+            told[job] = _refusal(error)
+    try:
+        told |= _decided(model, ready)
+    except LoraryError as error:
+        if len(ready) == 1:
+            told[ready[0]] = _refusal(error)
+        for job in ready if len(ready) > 1 else ():
+            told |= route(model, [job], limits)
+    return told
+
+
+def _refusal(error: LoraryError) -> RequestError:
+    return error if isinstance(error, RequestError) else RequestError(400, str(error), "invalid_request")
+
+
+def _read(model: LoraryForCausalLM, job: Job, limits: Limits) -> None:
+    """Makes the tokens of a job's prompt, and finds the length of its answer.
+
+    Raises:
+        RequestError: an unknown memory, or a prompt that is too long.
+    """
+    if job.memory not in (None, BASE) and job.memory not in model.memories:
+        raise RequestError(
+            404, f"no memory is called {job.memory!r}; /v1/models lists them", "model_not_found", "model"
+        )
+    if job.chat is not None:
+        passages = 0 if job.memory == BASE else model.router.policy.passages
+        prompt = with_passages(model, job.chat, passages)
+        job.routing_text, job.passages = prompt.routing_text, prompt.passages
+        job.ids = prompt_ids(model.tokenizer, [prompt.text(model.tokenizer)])[0]
+    context = getattr(model.config.text_config, "max_position_embeddings", None) or limits.prompt_tokens
+    room = min(context - 1, limits.prompt_tokens)
+    if not 0 < len(job.ids) <= room:
+        raise RequestError(
+            400,
+            f"the prompt has {len(job.ids)} tokens, and 1 to {room} are taken; shorten it",
+            "context_length_exceeded",
+            "messages" if job.chat is not None else "prompt",
+        )
+    rest = min(context - len(job.ids), limits.answer_tokens)
+    job.longest = min(rest, job.longest or limits.default_tokens)
+
+
+def _decided(model: LoraryForCausalLM, jobs: Sequence[Job]) -> dict[Job, Routed | RequestError]:
+    """Gives each job its route and its factors, which are the bank's of now whatever changes there later."""
+    named = [job for job in jobs if job.memory is not None or not model.memories]
+    asked = [job for job in jobs if job.memory is None and model.memories]
+    told: dict[Job, Routed | RequestError] = {}
+    for group, decision in ((named, _by_name(model, named)), (asked, _by_router(model, asked))):
+        if decision is None:
+            continue
+        routes = decision.routes(model.memories)
+        for job, taken, weights in zip(group, routes, decision.weights, strict=True):
+            places = weights.nonzero().squeeze(-1).tolist()
+            try:
+                job.shares = tuple((model.factors.stack((place,)), float(weights[place])) for place in places)
+            except (LoraryError, OSError):  # its files are damaged: the owner's matter, and no message for who asked
+                told[job] = RequestError(500, "the memory that is to answer cannot be read; ask who runs this server")
+                continue
+            job.route = taken
+            told[job] = Routed(taken, job.passages, len(job.ids))
+    return told
+
+
+def _by_name(model: LoraryForCausalLM, jobs: Sequence[Job]) -> Decision | None:
+    names = [job.memory or BASE for job in jobs]
+    return by_caller(named_weights(names, model.memories)) if jobs else None
+
+
+def _by_router(model: LoraryForCausalLM, jobs: Sequence[Job]) -> Decision | None:
+    """What the router decides; where the gate reads the hidden state of the prompt, a pass over the prompts tells it."""
+    if not jobs:
+        return None
+    texts = [job.routing_text for job in jobs]
+    if "hidden" not in model.gate.features:
+        return model.router.decide(model.router.features(texts))
+    inputs = prompt_batch(model.tokenizer, [str(model.tokenizer.decode(job.ids)) for job in jobs]).to(model.device)
+    output = model(
+        input_ids=inputs.input_ids, attention_mask=inputs.attention_mask, routing_text=texts, logits_to_keep=1
+    )
+    plan = output.past_key_values.plan
+    assert plan.decision is not None, "a query has one route"
+    return plan.decision

@@ -1,0 +1,64 @@
+"""A composite served by uvicorn on a free port of this machine, in a thread of the tests."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import httpx
+import openai
+import uvicorn
+
+from lorary.serving.app import make_app
+from lorary.serving.engine import Engine
+from lorary.serving.keeping import Keeper
+from lorary.serving.limits import Limits
+
+KEY = "a-key-of-the-tests"
+
+
+@dataclass
+class Served:
+    """A server that runs.
+
+    Args:
+        url: without `/v1`.
+    """
+
+    url: str
+    engine: Engine
+    key: str | None
+
+    def client(self, **options) -> openai.OpenAI:
+        """OpenAI's own client of it."""
+        return openai.OpenAI(
+            **{"base_url": f"{self.url}/v1", "api_key": self.key or "none", "max_retries": 0, **options}
+        )
+
+    def http(self, **options) -> httpx.Client:
+        """A plain client of it, with the key."""
+        headers = {"authorization": f"Bearer {self.key}"} if self.key else {}
+        return httpx.Client(**{"base_url": self.url, "headers": headers, "timeout": 60, **options})
+
+
+@contextmanager
+def served(model, folder=None, *, key=None, **limits):
+    """Serves a composite while the block runs."""
+    engine = Engine(model, Limits(**{"seconds": 60.0, **limits}))
+    app = make_app(engine, Keeper(model, folder), api_key=key)
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=30))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+    thread.start()
+    while not server.started:
+        assert thread.is_alive()
+        time.sleep(0.01)
+    try:
+        yield Served(f"http://127.0.0.1:{listener.getsockname()[1]}", engine, key)
+    finally:
+        server.should_exit = True
+        thread.join(60)
+        assert not thread.is_alive()
