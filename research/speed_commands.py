@@ -79,3 +79,28 @@ def bank_bench(argv: list[str]) -> None:
 
     results = run(options.out, **taken(options, "memories", "base", "repeats", "quiet"))
     print_study(options, lambda: table_of(results["rounds"]), lambda: tell_bank(results))
+
+
+def token_cost(argv: list[str]) -> None:
+    """Counts and measures what a token and a prompt cost."""
+    parser = Options(
+        "research token-cost",
+        "Counts what a token and a prompt ask of a machine (bytes, products, launches), says what these make up to by the "
+        "machine's own rates, and measures them beside that: for the base and a bank of random memories, in both dtypes.",
+        "--out FOLDER",
+    )
+    parser.add_argument("--memories", type=int, metavar="N", default=64, help="memories of the bank")
+    parser.add_argument("--prompt", type=int, metavar="N", default=128, help="tokens of a prompt")
+    parser.add_argument("--steps", type=int, metavar="N", default=20, help="steps that each is measured by")
+    parser.add_argument("--cells", metavar="NAME", nargs="+", help="names or patterns of cells; by default all")
+    parser.add_argument("--base", metavar="NAME", help=BASE)
+    add_folder(parser, "results.json and report.md")
+    parser.add_quiet()
+    parser.add_json("the figures")
+    options = parser.parse_args(argv)
+    from lorary.research.token_cost import tell_cost
+    from lorary.research.token_cost import token_cost as run
+
+    names = {"names": options.cells} if options.cells else {}
+    results = run(options.out, **names, **taken(options, "memories", "prompt", "steps", "base", "quiet"))
+    print_study(options, lambda: results["cells"], lambda: tell_cost(results))
