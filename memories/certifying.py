@@ -25,6 +25,7 @@ from lorary.memories.recipe import FORMATS
 from lorary.memories.rows import ASKED, EVALUATED, Row, Store, asked, rows, validation_rows
 from lorary.model.active_route import ActiveRoute, apply_route
 from lorary.model.mixture import install
+from lorary.statistics import wilson
 
 Factors = Mapping[str, tuple[Tensor, Tensor]]
 """Module path → (A, B with the scaling folded in)."""
@@ -69,6 +70,31 @@ def share_of_facts(hits: Hits) -> float | None:
     """The share of facts recalled under every wording, of those that have one; None where none has."""
     facts = [all(own) for own in hits if own]
     return 1 - (len(facts) - sum(facts)) / len(facts) if facts else None
+
+
+def recalls(trained: Hits, validation: Hits) -> dict[str, Any]:
+    """What a certificate tells of recall: the share of facts recalled under every wording of a kind, and for each kind the
+    share by wording, as a user meets it, and by fact, with 95 % intervals.
+
+    Wordings of a fact fail together, so either interval is one of as many questions as there are facts (Wilson 1927).
+    """
+    kinds = {"trained": trained, "validation": validation}
+    return {
+        **{f"recall_{kind}_wordings": share_of_facts(hits) for kind, hits in kinds.items()},
+        "recall_by_wording": {kind: _interval(_share_of_wordings(hits), hits) for kind, hits in kinds.items()},
+        "recall_by_fact": {kind: _interval(share_of_facts(hits), hits) for kind, hits in kinds.items()},
+    }
+
+
+def _share_of_wordings(hits: Hits) -> float | None:
+    every = [hit for own in hits for hit in own]
+    return sum(every) / len(every) if every else None
+
+
+def _interval(share: float | None, hits: Hits) -> dict[str, float] | None:
+    if share is None:
+        return None
+    return {name: round(figure, 4) for name, figure in wilson(share, sum(bool(own) for own in hits)).items()}
 
 
 @torch.no_grad()

@@ -10,7 +10,7 @@ from typing import Any
 from lorary.memories.recipe import QUICK, Recipe
 from lorary.options import Options, made, taken
 from lorary.printing import print_json
-from lorary.tables import counted
+from lorary.tables import counted, percent
 
 
 def _add_base(parser: Options) -> None:
@@ -134,10 +134,13 @@ def _certified(card: Mapping[str, Any]) -> str:
     if not card:
         return "not trained here, no recall measured"
     recall = card.get("recall_validation_wordings")
-    measured = "recall not measured: its facts have too few wordings" if recall is None else f"{recall:.0%} recalled"
-    under = "" if recall is None else " under validation wordings"
+    if recall is None:
+        measured = "recall not measured: its facts have too few wordings"
+    else:
+        share = percent(card["recall_by_wording"]["validation"])
+        measured = f"{share} of validation wordings recalled, {recall:.0%} of facts under every one"
     stopped = f"{card['stopped']} after {counted(card['epochs'], 'epoch')}"
-    return f"{counted(card['facts'], 'fact')}, {measured}{under} ({stopped})"
+    return f"{counted(card['facts'], 'fact')}, {measured} ({stopped})"
 
 
 def remove(argv: list[str]) -> None:

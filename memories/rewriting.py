@@ -18,7 +18,7 @@ from lorary.bank.memory import Memory
 from lorary.base.layers import fingerprint, layer_of, layers_path, mlp_targets
 from lorary.base.loading import Base
 from lorary.base.rows import default_split
-from lorary.memories.certifying import damage, failing, fullness, measured_under
+from lorary.memories.certifying import damage, failing, fullness, measured_under, recalls
 from lorary.memories.groups import Take, side_by_side, write_groups
 from lorary.memories.recipe import Recipe
 from lorary.memories.writing import Written
@@ -124,8 +124,7 @@ def to_memory(
         tensors[f"{PREFIX}{path}.lora_A.weight"], tensors[f"{PREFIX}{path}.lora_B.weight"] = a, b.contiguous()
     certificate: dict[str, Any] = {
         "facts": len(facts),
-        "recall_trained_wordings": written.trained_recall,
-        "recall_validation_wordings": written.validation_recall,
+        **recalls(written.trained, written.validation),
         "validation_wordings": sum(len(fact.validation) for fact in facts),
         "facts_with_validation": sum(bool(fact.validation) for fact in facts),
         "epochs": written.epochs,

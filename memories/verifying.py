@@ -11,7 +11,7 @@ from typing import Any
 from lorary.bank.bank import MemoryBank
 from lorary.bank.memory import Memory
 from lorary.base.loading import Base
-from lorary.memories.certifying import damage, failing, measured_under, recalled, share_of_facts
+from lorary.memories.certifying import damage, failing, measured_under, recalled, recalls
 from lorary.memories.recipe import FORMATS
 from lorary.model.composite import base_of
 from lorary.progress import progress_bars
@@ -77,8 +77,7 @@ def measured(memory: Memory, base: Base, split_layer: int) -> dict[str, Any]:
     return {
         "facts": len(memory.facts),
         "wordings": measured_under(memory.facts, formats, most),
-        "recall_trained_wordings": share_of_facts(trained),
-        "recall_validation_wordings": share_of_facts(validation),
+        **recalls(trained, validation),
         "failing_facts": failing(trained, validation),
         "damage": round(damage(base, split_layer, memory.factors()), 4),
     }

@@ -126,7 +126,8 @@ def tell_cost(results: Mapping[str, Any]) -> str:
     """A table of a row a cell, the base's above those that it stands beside, and the machine's rates."""
     head = ["what", "dtype", "launches", "products", "MB", "GFLOP", "counted, ms", "measured, ms", "between"]
     rows, bases, rates = [head], set[tuple[str, str]](), dict[str, list[str]]()
-    for cell in results["cells"].values():
+    settings, order = results["settings"], [cell.name for cell in cells(1, 1)]
+    for cell in sorted(results["cells"].values(), key=lambda cell: order.index(cell["cell"]["name"])):
         kind, way, dtype = (cell["cell"][name] for name in ("kind", "way", "dtype"))
         if (kind, dtype) not in bases:
             bases.add((kind, dtype))
@@ -136,7 +137,7 @@ def tell_cost(results: Mapping[str, Any]) -> str:
         rates.setdefault(dtype, []).append(
             f"{found['bytes'] / 1e9:.1f} GB/s, {found['flops'] / 1e9:.0f} GFLOP/s, {found['launch'] * 1e6:.1f} µs"
         )
-    machine, settings = results["machine"], results["settings"]
+    machine = results["machine"]
     return "\n".join(
         [
             "# What a token costs",

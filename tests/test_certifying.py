@@ -16,8 +16,9 @@ from lorary.bank.bank import MemoryBank
 from lorary.base.prompts import prompt_ids
 from lorary.memories import certifying
 from lorary.memories.building import build
-from lorary.memories.certifying import UNRELATED, capacity, damage, failing, fullness, measured_under
+from lorary.memories.certifying import UNRELATED, capacity, damage, failing, fullness, measured_under, recalls
 from lorary.memories.verifying import verify_certificates
+from lorary.statistics import wilson
 
 
 @pytest.fixture
@@ -106,9 +107,34 @@ def test_an_older_certificate_is_measured_under_all_the_wordings_that_it_tells(b
     with MemoryBank.change(tmp_path / "bank") as bank:
         memory = bank["ormen"]
         older = {**memory.card["certificate"], "wordings": measured_under(memory.facts, most=None)}
+        del older["recall_by_wording"], older["recall_by_fact"]
         assert older["wordings"]["questions"] == len(memory.facts[0].trained) > 4
         bank.memories["ormen"] = replace(memory, card={**memory.card, "certificate": older})
     assert verify_certificates(tmp_path / "bank", base=base, quiet=True) == (["ormen"], [])
+
+
+def test_recall_is_told_by_wording_and_by_fact():
+    validation = [[True, True], [True, False], [True, True], [True, False]]
+    told = recalls([[True], [False], [], []], validation)
+    assert (told["recall_trained_wordings"], told["recall_validation_wordings"]) == (0.5, 0.5)
+    wording, fact = told["recall_by_wording"]["validation"], told["recall_by_fact"]["validation"]
+    assert (wording["value"], fact["value"]) == (0.75, 0.5), "every second fact fails under one wording"
+    assert fact == pytest.approx(wilson(0.5, 4), abs=1e-4), "of four facts"
+    assert wording["low"] < 0.4 < 0.9 < wording["high"]
+    assert told["recall_by_wording"]["trained"] == pytest.approx(wilson(0.5, 2), abs=1e-4), "of those that were asked"
+    nothing = recalls([[]], [[]])
+    assert nothing["recall_by_wording"] == nothing["recall_by_fact"] == {"trained": None, "validation": None}
+
+
+def test_a_certificate_of_an_earlier_version_is_listed(stored, capsys):
+    with MemoryBank.change(stored) as bank:
+        for name, memory in bank.memories.items():
+            certificate = dict(memory.card["certificate"])
+            del certificate["recall_by_wording"], certificate["recall_by_fact"]
+            certificate["recall_validation_wordings"] = 0.5
+            bank.memories[name] = replace(memory, card={**memory.card, "certificate": certificate})
+    assert main(["list", str(stored)]) == 0
+    assert all(" – " in row and " 50% " in row for row in capsys.readouterr().out.splitlines()[4:])
 
 
 def test_a_memory_without_a_certificate_has_none_to_measure(bank, base, tmp_path):
@@ -119,7 +145,7 @@ def test_the_list_tells_them(stored, capsys):
     assert main(["list", str(stored)]) == 0
     head, *rows = [line.split() for line in capsys.readouterr().out.splitlines()[3:]]
     assert head[:2] == ["memory", "version"]
-    assert head[-4:] == ["recall", "full", "damage", "origin"]
+    assert head[-9:] == ["size", "recall", "by", "wording", "by", "fact", "full", "damage", "origin"]
     assert all(row[1] == "1" and "×" in row for row in rows)
     assert main(["list", str(stored), "--json"]) == 0
     memory = next(own for own in json.loads(capsys.readouterr().out)["memories"] if own["name"] == "ormen")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from lorary.options import Options, taken
 from lorary.printing import print_json
-from lorary.tables import ABSENT, aligned_table, counted, left_aligned
+from lorary.tables import ABSENT, aligned_table, counted, left_aligned, percent
 
 if TYPE_CHECKING:
     from lorary.bank.memory import Memory
@@ -90,13 +91,9 @@ def list_memories(argv: list[str]) -> None:
         header = {"base": bank.base, "revision": bank.revision, "encoder": bank.encoder}
         print_json({**header, "memories": memories})
         return
-    rows = [
-        ["memory", "version", "facts", "wordings", "passages", "rank", "size", "recall", "full", "damage", "origin"]
-    ]
+    rows = [["memory", "version", "facts", "wordings", "passages", "rank", "size", *_MEASURED, "origin"]]
     for memory in memories:
-        recall, full, damage = map(memory["certificate"].get, ("recall_validation_wordings", "full", "damage"))
-        measured = ["not measured" if recall is None else f"{recall:.0%}", ABSENT if full is None else f"{full:.0%}"]
-        measured.append(ABSENT if damage is None else f"× {damage:.3f}")
+        measured = _measured(memory["certificate"])
         size = (
             f"{memory['bytes'] / 2**20:.1f} MiB" if memory["bytes"] >= 2**20 else f"{memory['bytes'] / 2**10:.0f} KiB"
         )
@@ -104,6 +101,18 @@ def list_memories(argv: list[str]) -> None:
         rows.append([memory["name"], *counts, size, *measured, memory["origin"]])
     print(f"base: {bank.base}\nencoder: {bank.encoder}\n")
     print("\n".join(aligned_table(rows)) if memories else "no memory yet; `lorary add` and `lorary build` put some in")
+
+
+_MEASURED = ("recall by wording", "by fact", "full", "damage")
+
+
+def _measured(certificate: Mapping[str, Any]) -> list[str]:
+    """What a certificate tells under each heading of `_MEASURED`; one of an earlier version has no recall by wording."""
+    by_fact, full, damage = map(certificate.get, ("recall_validation_wordings", "full", "damage"))
+    by_wording = certificate.get("recall_by_wording", {}).get("validation")
+    recall = "not measured" if by_fact is None else percent(by_wording)
+    shares = [ABSENT if share is None else f"{share:.0%}" for share in (by_fact, full)]
+    return [recall, *shares, ABSENT if damage is None else f"× {damage:.3f}"]
 
 
 def _described(memory: Memory) -> dict[str, Any]:

@@ -66,6 +66,13 @@ def with_interval(score: Mapping[str, float] | None, digits: int = 3) -> str:
     return f"{score['value']:.{digits}f} ({score['low']:.3f} to {score['high']:.3f})"
 
 
+def percent(score: Mapping[str, float] | None) -> str:
+    """The value of a score and its interval in percent, or a dash for what was not measured."""
+    if score is None:
+        return ABSENT
+    return f"{score['value']:.0%} ({100 * score['low']:.0f} to {100 * score['high']:.0f})"
+
+
 def difference(score: Mapping[str, float] | None, digits: int = 3) -> str:
     """A difference with its sign and its interval, bold where the interval excludes 0."""
     if score is None:
