@@ -157,3 +157,27 @@ def test_an_index_reads_nothing_outside_what_it_was_given():
 def test_a_request_is_routed_after_the_main_thread_has_ended():
     ran = subprocess.run([sys.executable, "-c", ENDING], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "worked", ran.stderr
+
+
+@pytest.mark.parametrize("change", ["refreshed", "leaves"])
+def test_a_folder_that_changed_says_so_and_the_composite_loads_again(change, folder, load, encoder):
+    """What a composite has not read yet is gone then, and nothing is wrong with the bank."""
+    model = load()
+    other = load()
+    if change == "refreshed":
+        fewer = replace(other.router.bank["velka"], facts=other.router.bank["velka"].facts[:1])
+        other.add_memory(fewer.with_keys(encoder), replace_existing=True)
+    else:
+        other.remove_memory("velka")
+    other.save_pretrained(folder)
+    ids = torch.arange(5, 15)[None]
+    for read in (lambda: model(ids, adapter_names=["velka"]), lambda: model.router.bank["velka"].facts):
+        with pytest.raises(
+            BankError, match=r"the bank in .*composite was changed after it was loaded.*; load it again"
+        ):
+            read()
+    assert model(ids, adapter_names=["ormen"]).routes[0].memories == ("ormen",)
+    again = load()
+    facts_of(folder, "ormen").unlink()
+    with pytest.raises(BankError, match=r"facts.jsonl is missing; restore it"):
+        again.router.bank["ormen"].facts  # noqa: B018

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from lorary.bank.adapters import CONFIG, WEIGHTS, check_finite, check_layout, plain_names
-from lorary.bank.files import BankError, fault_of, hash_of
+from lorary.bank.files import MANIFEST, BankError, fault_of, hash_of
 from lorary.bank.lora_config import AdapterError, check_config, plain
 
 Outline = tuple[Mapping[str, Any], Mapping[str, Tensor], int]
@@ -28,28 +28,44 @@ class StoredFiles:
     """The files of one version of a memory, each checked against the bank's manifest when it is first used.
 
     Args:
+        bank: the folder of the bank.
         hashes: name of each file → sha256 of its content.
         remedy: what else to do than to restore one that is missing or damaged.
     """
 
-    def __init__(self, folder: Path, hashes: Mapping[str, str], remedy: str = "build the bank again") -> None:
-        self.folder, self.hashes, self.remedy = folder, hashes, remedy
+    def __init__(
+        self, folder: Path, bank: Path, hashes: Mapping[str, str], remedy: str = "build the bank again"
+    ) -> None:
+        self.folder, self.bank, self.hashes, self.remedy = folder, bank, hashes, remedy
         self._checked: dict[str, tuple[int, ...]] = {}
 
     def checked(self, name: str) -> Path:
         """The file; it is read and compared with its hash unless that was done, and the file was not touched since.
 
         Raises:
-            BankError: it is missing or damaged.
+            BankError: it is missing or damaged, or the bank was changed and holds another.
         """
         path = self.folder / name
         stands = _state(path)
         if stands is None or self._checked.get(name) != stands:
             if fault := fault_of(path, self.hashes[name]):
+                if self._left_the_bank(path, self.hashes[name]):
+                    raise BankError(
+                        f"the bank in {self.bank} was changed after it was loaded, and {path} is no longer what it was; "
+                        "load it again"
+                    )
                 raise BankError(f"{path} {fault}; restore it, or {self.remedy}")
             if stands is not None:
                 self._checked[name] = stands
         return path
+
+    def _left_the_bank(self, path: Path, expected: str) -> bool:
+        """Whether the bank can be read, and holds no such file any more."""
+        try:
+            files = json.loads((self.bank / MANIFEST).read_bytes())["files"]
+            return bool(files.get(path.relative_to(self.bank).as_posix()) != expected)
+        except (OSError, ValueError, RecursionError, LookupError, TypeError, AttributeError):
+            return False
 
 
 def _state(path: Path) -> tuple[int, ...] | None:

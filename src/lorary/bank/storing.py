@@ -127,7 +127,7 @@ def open_version(
     hashes = {path.rpartition("/")[2]: value for path, value in manifest.hashes(version.folder).items()}
     earlier = version.folder != manifest.versions[name][-1].folder
     remedy = f"drop earlier versions by `lorary gc {folder}`" if earlier else "build the bank again"
-    files = StoredFiles(folder / version.folder, hashes, remedy)
+    files = StoredFiles(folder / version.folder, folder, hashes, remedy)
     return Memory.stored(name, files, manifest.linears, {} if outlines is None else outlines)
 
 
