@@ -191,3 +191,27 @@ def test_an_index_goes_on_from_what_it_told(exact_up_to, monkeypatch):
             own = stored["vectors"][stored["lists"] == number]
             assert not len(own) or abs(own.mean(0) - told[number]).max() < 1e-5
     assert len(FACTS) == 3
+
+
+def test_saving_again_writes_a_damaged_one_anew(saved, loaded, composite, tmp_path):
+    for damaged in (b"", None):
+        whole = {name: (saved / name).read_bytes() for name in KEPT}
+        model = loaded(saved)
+        (saved / KEPT[0]).unlink() if damaged is None else (saved / KEPT[0]).write_bytes(damaged)
+        model.save_pretrained(saved)
+        assert {name: (saved / name).read_bytes() for name in KEPT} == whole
+    assert_alike(loaded(saved), composite)
+
+
+def test_a_divided_index_that_all_have_left_goes_on_from_what_it_told():
+    keys = torch.nn.functional.normalize(torch.randn(40, 16, generator=torch.Generator().manual_seed(0)), dim=-1)
+    index = FactIndex(16, exact_up_to=20)
+    index.add("a", keys, range(40))
+    index.votes(keys[:1], ["a"])
+    assert index.kind == "ivf"
+    index.remove("a")
+    other = FactIndex.of_stored(16, *index.stored())
+    assert len(other) == 0
+    for each in (index, other):
+        each.add("b", keys[:3], range(3))
+        assert torch.allclose(each.votes(keys[:3], ["b"]), torch.ones(3, 1))

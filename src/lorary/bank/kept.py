@@ -31,13 +31,19 @@ def kept_memories(folder: Path) -> dict[str, str] | None:
 
 def read_kept(folder: Path) -> dict[str, Tensor] | None:
     """What is kept, memory-mapped; None where there is none, or an older or damaged one."""
-    seal = _seal(folder)
     try:
-        if seal is None or hash_of_file(folder / _TENSORS) != seal.get("sha256"):
-            return None
-        return load_file(folder / _TENSORS)
+        return load_file(folder / _TENSORS) if is_whole(folder) else None
     except Exception:  # whatever is wrong with it, it is made anew
         return None
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether what is kept is there, and as it was written."""
+    seal = _seal(folder)
+    try:
+        return seal is not None and hash_of_file(folder / _TENSORS) == seal.get("sha256")
+    except OSError:
+        return False
 
 
 def write_kept(folder: Path, arrays: Mapping[str, np.ndarray], memories: Mapping[str, str]) -> None:

@@ -73,7 +73,7 @@ class FactIndex:
         keys, ids = _contents(self._vectors)
         codes = np.fromiter(self._codes.values(), dtype=np.int64, count=len(self._codes))
         renumbered = (np.searchsorted(codes, ids >> _CODE_BITS) << _CODE_BITS) + (ids & ((1 << _CODE_BITS) - 1))
-        count = _lists(self._vectors)
+        count = _lists(self._vectors) if len(self) else 0
         lists = _list_of_each(self._vectors) if count else np.zeros(0, dtype=np.int64)
         centroids = np.zeros((count, self.dimension), dtype=np.float32)
         np.add.at(centroids, lists, keys[: len(lists)])
@@ -221,6 +221,8 @@ def _lists(index: Any) -> int:
 
 def _contents(index: Any) -> tuple[np.ndarray, np.ndarray]:
     """(vectors, ids) of an index, by id: in the order in which the memories joined."""
+    if not index.ntotal:
+        return np.zeros((0, index.d), dtype=np.float32), np.zeros(0, dtype=np.int64)
     if not _lists(index):
         return index.index.reconstruct_n(0, index.ntotal), faiss.vector_to_array(index.id_map)
     lists = [(n, index.invlists.list_size(n)) for n in range(index.nlist) if index.invlists.list_size(n)]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
-from lorary.bank.kept import kept_memories, read_kept, write_kept
+from lorary.bank.kept import is_whole, kept_memories, read_kept, write_kept
 from lorary.bank.memory import Memory
 from lorary.errors import LoraryError
 from lorary.routing.contents import INDEXES, KEPT, Contents, new_lexicon
@@ -36,7 +36,10 @@ def keep_contents(router: Router, folder: Path, hashes: Mapping[str, str]) -> No
         hashes: name of each memory → the hash of its contents, as the bank lies there.
     """
     kept = kept_memories(folder)
-    if kept is not None and kept.items() <= hashes.items() and len(hashes) - len(kept) <= min(_LATER, len(kept)):
+    few_joined = (
+        kept is not None and kept.items() <= hashes.items() and len(hashes) - len(kept) <= min(_LATER, len(kept))
+    )
+    if few_joined and is_whole(folder):
         return
     contents, names_lexicon = router.contents, router.names_lexicon
     told: dict[str, Any] = {"dimension": contents.dimension, "bare": sorted(contents.bare)}
