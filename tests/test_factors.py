@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import pickle
 import weakref
@@ -162,3 +163,32 @@ def test_a_training_loop_finds_the_factors_and_a_look_at_one_parameter_makes_non
     assert sorted(walked) == sorted(f"base.{path}.{factor}" for path in layers for factor in ("down", "up"))
     assert len(list(composite.parameters())) == len({id(own) for own in composite.parameters()}), "each is told once"
     assert torch.equal(of(composite, tokenizer, adapter_names=NAMES), before)
+
+
+def test_a_copy_reads_factors_of_its_own(composite, tokenizer):
+    plain = of(composite, tokenizer, adapter_names=NAMES)
+    kept = composite.factor_cache.bytes
+    copied = copy.deepcopy(composite)
+    assert (copied.factor_cache.bytes, copied.factor_cache.budget) == (0, composite.factor_cache.budget)
+    copied.to(torch.bfloat16)
+    assert of(copied, tokenizer, adapter_names=NAMES).dtype is torch.bfloat16
+    assert copied.factor_cache.bytes == kept // 2, "in its own dtype"
+    assert composite.factor_cache.bytes == kept
+    copied.remove_memory("velka")
+    assert copied.factor_cache.bytes < kept // 2
+    assert torch.equal(of(composite, tokenizer, adapter_names=NAMES), plain)
+
+
+def test_while_the_layers_hold_the_factors_none_is_read_from_the_bank(counted, tokenizer):
+    model, read = counted
+    drawn = of(model, tokenizer)
+    model.unfreeze_memories()
+    model.factor_cache._stacks.clear()
+    model.factor_cache._bytes = 0
+    read.clear()
+    for ways in ({}, *ROUTES.values()):
+        of(model, tokenizer, **ways)
+    assert (read, model.factor_cache.bytes) == ([], 0)
+    model.freeze_memories()
+    assert torch.equal(of(model, tokenizer), drawn)
+    assert model.factor_cache.bytes > 0

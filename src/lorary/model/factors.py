@@ -120,6 +120,7 @@ class BankFactors:
         memories: by number.
         shapes: the base's block linears, path → (d_in, d_out).
         linears: the base's own linears that any memory adapts, by path; factors have their dtype and device.
+        in_layers: whether the layers hold the factors as parameters, so that no route needs them from here.
     """
 
     def __init__(
@@ -128,11 +129,13 @@ class BankFactors:
         shapes: Mapping[str, tuple[int, int]],
         linears: Mapping[str, nn.Linear],
         cache: FactorCache,
+        in_layers: bool = False,
     ) -> None:
         self.memories, self.shapes, self.linears, self.cache = tuple(memories), shapes, linears, cache
+        self.in_layers = in_layers
 
     def __deepcopy__(self, _: dict[int, Any]) -> BankFactors:
-        """Itself, since it never changes."""
+        """Itself, since it never changes; who copies a whole composite gives the copy factors of its own."""
         return self
 
     def stack(self, active: Sequence[int], gains: Gains | None = None) -> Stack:

@@ -135,6 +135,11 @@ class Membership:
         finally:
             hold_factors(self, trained)
 
+    def __setstate__(self: Any, state: dict[str, Any]) -> None:
+        """A copy, also in another process, draws from its own bank into its own cache of factors."""
+        super().__setstate__(state)  # type: ignore[misc]
+        self._draw_factors()
+
     def _install(self: Any) -> None:
         """Makes module objects of its own for the whole bank."""
         bank, base = self.router.bank, bare_twin(self.base)
@@ -149,7 +154,8 @@ class Membership:
         """Lets the layers draw from the bank as it stands now; a pass that runs meanwhile has drawn what it needs."""
         bank, layers = self.router.bank, mixtures(self.base)
         linears = {path: layer.base_layer for path, layer in layers.items()}
-        self.factors = BankFactors(list(bank), bank.shapes, linears, self.factor_cache)
+        in_layers = any(layer.holds_factors for layer in layers.values())
+        self.factors = BankFactors(list(bank), bank.shapes, linears, self.factor_cache, in_layers)
         for layer in layers.values():
             layer.source = self.factors
 

@@ -30,6 +30,7 @@ def hold_factors(model: Any, trained: Trained | None = None) -> None:
         down, up = (trained or {}).get(path, (False, False))
         layer.down.requires_grad_(down)
         layer.up.requires_grad_(up)
+    model._draw_factors()
 
 
 def trained_layers(model: Any) -> Trained:
