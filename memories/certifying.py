@@ -119,7 +119,7 @@ def _mean_loss(store: Store) -> float:
     return float(nn.functional.cross_entropy(logits, labels))
 
 
-def _always_on(base: Base) -> AbstractContextManager[None]:
+def _always_on(base: Base) -> AbstractContextManager[object]:
     """The route of the only memory, with weight 1."""
     return apply_route(ActiveRoute(torch.ones(1, 1, 1, device=base.model.device, dtype=base.model.dtype)))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from contextlib import contextmanager
 from contextvars import ContextVar
 
 import pytest
@@ -11,7 +12,7 @@ import torch
 from conftest import ADAPTERS, FACTS, ask, assemble, empty_bank, save_adapter
 from transformers import DynamicCache
 
-from lorary.model.beside import beside
+from lorary.model.beside import _THREADS, beside
 from lorary.model.configuration import LoraryConfig
 from lorary.routing.gate import TOKEN_FEATURES
 from lorary.routing.policy import Policy
@@ -181,3 +182,54 @@ def test_what_is_remembered_in_inference_mode_serves_outside_it(watched):
     kept = remembered.encode(watched, ["lamp"])
     assert not kept.is_inference()
     (kept * torch.ones((), requires_grad=True)).sum().backward()
+
+
+@pytest.mark.parametrize("started", [True, False])
+def test_a_pass_that_fails_below_the_split_leaves_no_routing_behind(started, split, watched, tokenizer):
+    """What has begun is waited for; what has not is dropped."""
+    inputs, begun, may_go, others = ask(tokenizer, QUESTIONS[0]), threading.Event(), threading.Event(), []
+    encode, ended = watched.encode, []
+
+    def slowly(texts):
+        begun.set()
+        may_go.wait(20)
+        ended.append(encode(texts))
+        return ended[-1]
+
+    watched.encode = slowly
+    if not started:  # all threads are taken
+        others = [beside(lambda: may_go.wait(20)) for _ in range(_THREADS)]
+
+    def fail(*_):
+        assert begun.wait(20) == started if started else not begun.is_set()
+        threading.Timer(0.2, may_go.set).start()
+        raise RuntimeError("the lamp fell")
+
+    layer = split.base.get_decoder().layers[0]
+    hook = layer.register_forward_pre_hook(fail)
+    with pytest.raises(RuntimeError, match="the lamp fell"):
+        split(**inputs)
+    assert len(ended) == started, "it was worked out to its end before the error left, or never began"
+    hook.remove()
+    may_go.set()
+    for other in others:
+        other()
+    assert begun.is_set() == started
+    assert split(**inputs).routes[0].memories == ("ormen",)
+
+
+def test_work_beside_queues_on_the_stream_of_who_asked(monkeypatch):
+    """Of a GPU, of which there may be none here: the order in which streams are taken and left is all that is ours."""
+    here, order = threading.get_ident(), []
+
+    @contextmanager
+    def stream(own):
+        order.append((own, threading.get_ident() == here))
+        yield
+        order.append("left")
+
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: f"stream of {threading.get_ident()}")
+    monkeypatch.setattr(torch.cuda, "stream", stream)
+    beside(lambda: order.append("worked"))()
+    assert order == [(f"stream of {here}", False), "worked", "left"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from lorary.model.mixture import MixtureLinear
 
 _CURRENT: ContextVar[ActiveRoute | None] = ContextVar("lorary_active_route", default=None)
+R = TypeVar("R", "ActiveRoute", "ActiveRoute | None")
 Applied = tuple[Tensor, Tensor, Tensor | None]
 """What a layer applies: (A [slots, d_in], B [d_out, slots], the gains of the slots [batch, seq or 1, slots]); no gains where
 each is 1, or folded into B."""
@@ -83,7 +84,7 @@ class ActiveRoute:
     def draw_from(self, source: BankFactors | None) -> None:
         """Takes what the layers need from a bank's memories, now if it is decided; what changes there then comes too late."""
         self._source = source
-        if source is None or not self.active or self._stack is not None or self._apart:
+        if source is None or source.in_layers or not self.active or self._stack is not None or self._apart:
             return
         if self.groups is None:
             self._stack = source.stack(self.active, self._folded)
@@ -184,8 +185,8 @@ def current_route() -> ActiveRoute | None:
 
 
 @contextmanager
-def apply_route(route: ActiveRoute | None, source: BankFactors | None = None) -> Iterator[None]:
-    """Lets the mixture layers that run inside, in this thread or task, apply a route.
+def apply_route(route: R, source: BankFactors | None = None) -> Iterator[R]:
+    """Lets the mixture layers that run inside, in this thread or task, apply a route, which it gives.
 
     Args:
         source: gives what the layers need for the time that they run (where a gradient is wanted, as long as the route is).
@@ -194,7 +195,7 @@ def apply_route(route: ActiveRoute | None, source: BankFactors | None = None) ->
         route.draw_from(source)
     token = _CURRENT.set(route)
     try:
-        yield
+        yield route
     finally:
         _CURRENT.reset(token)
         if route is not None and source is not None and not torch.is_grad_enabled():

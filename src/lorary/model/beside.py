@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import copy_context
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import torch
 
@@ -29,23 +30,44 @@ if hasattr(os, "register_at_fork"):  # where processes can fork at all
     os.register_at_fork(after_in_child=_forget_pool)
 
 
-def beside(work: Callable[[], T]) -> Callable[[], T]:
+class Coming(Generic[T]):
+    """What is on its way: called, from any thread, it waits for the result, and raises what was raised there."""
+
+    def __init__(self, future: Future[T]) -> None:
+        self._future = future
+
+    def __call__(self) -> T:
+        return self._future.result()
+
+    def drop(self) -> None:
+        """Keeps it from starting, or waits until it has ended, whatever it came to: nobody asks for it any more."""
+        if not self._future.cancel():
+            self._future.exception()
+
+
+def beside(work: Callable[[], T]) -> Coming[T]:
     """Starts `work` in another thread, under this one's context variables, without gradients.
 
-    Returns:
-        what waits for its result; it raises what `work` raised. It may be called again, from any thread.
+    On a GPU it queues what it does on the stream that this thread uses now, so that each of the two finds whatever the other
+    queued before it.
     """
     global _pool
     if _pool is None:
         _pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="lorary-beside")
-    context = copy_context()
+    context, stream = copy_context(), _stream()
 
     def working() -> T:
-        with torch.no_grad():
+        with torch.no_grad(), stream:
             return context.run(work)
 
     try:
-        return _pool.submit(working).result
+        return Coming(_pool.submit(working))
     except RuntimeError:  # the main thread has ended, so no other may start: this one works before it goes on
-        result = working()
-        return lambda: result
+        ended = Future[T]()
+        ended.set_result(working())
+        return Coming(ended)
+
+
+def _stream() -> AbstractContextManager[object]:
+    """Lets another thread queue on this one's stream; a GPU that nobody uses stays untouched."""
+    return torch.cuda.stream(torch.cuda.current_stream()) if torch.cuda.is_initialized() else nullcontext()

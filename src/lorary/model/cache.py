@@ -13,6 +13,7 @@ from transformers import Cache, DynamicCache, DynamicLayer
 
 from lorary.errors import LoraryError
 from lorary.model.active_route import ActiveRoute
+from lorary.model.beside import Coming
 from lorary.model.read import Read
 from lorary.routing.features import Features, Sums
 from lorary.routing.policy import Decision, Policy, Route
@@ -82,6 +83,12 @@ class Plan:
         if self.decided is None and self.coming is not None:
             self.decide(self.coming())
         return self.decided
+
+    def drop(self) -> None:
+        """Lets nothing that is on its way go on: the pass that it was for has failed."""
+        for coming in (self.coming, self.telling):
+            if isinstance(coming, Coming):
+                coming.drop()
 
     def decide(self, decision: Decision) -> None:
         """Fixes the decision for all that follows."""
@@ -222,12 +229,13 @@ def empty(cache: Any) -> None:
 
 
 @contextmanager
-def as_before_if_it_fails(cache: Cache | None, started: bool) -> Iterator[None]:
-    """Empties a cache that held nothing before the pass inside, if that fails: the layers below the split may have filled
-    theirs when the route is found to be impossible."""
+def as_before_if_it_fails(cache: Cache | None, started: bool, plan: Plan) -> Iterator[None]:
+    """If the pass inside fails, waits for what was worked out beside it, and empties a cache that held nothing before: the
+    layers below the split may have filled theirs when the route is found to be impossible."""
     try:
         yield
     except BaseException:
+        plan.drop()
         if cache is not None and not started:
             with suppress(LoraryError):
                 empty(cache)

@@ -193,9 +193,11 @@ class LoraryForCausalLM(AdapterApi, Membership, RoutedGeneration, PreTrainedMode
             plan = continued(self, request, past_key_values, input_ids, len(inputs))
         else:
             plan = make_plan(self, request, input_ids, mask, len(inputs))
-        route = route_of_pass(self, plan, inputs.shape, mask, started)
         self._keep_routes_in_checkpoints()
-        with as_before_if_it_fails(past_key_values, started), apply_route(route, self.factors):
+        with (
+            as_before_if_it_fails(past_key_values, started, plan),
+            apply_route(route_of_pass(self, plan, inputs.shape, mask, started), self.factors) as route,
+        ):
             output = self.base(
                 input_ids=input_ids,
                 attention_mask=attention_mask,

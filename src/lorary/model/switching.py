@@ -17,7 +17,7 @@ from lorary.base.layers import decoder_layers
 from lorary.base.rows import hidden_argument, positions
 from lorary.errors import LoraryError
 from lorary.model.active_route import apply_route
-from lorary.model.cache import Plan, RoutedCache
+from lorary.model.cache import Plan, RoutedCache, as_before_if_it_fails
 from lorary.model.planning import route_of_pass
 from lorary.model.read import Read
 
@@ -64,9 +64,11 @@ def switch(model: Any, cache: Any, plan: Plan, mask: Int[Tensor, "batch seq"] | 
     split, hidden = cache.read.split_layer, cache.read.hidden
     fresh = RoutedCache(config=model.config.text_config)
     mask = None if mask is None else mask[:, : hidden.shape[1]]
-    route = route_of_pass(model, plan, hidden.shape, mask, started=False)
     given = {"inputs_embeds": hidden, "attention_mask": mask, "position_ids": cache.read.positions}
-    with apply_route(route, model.factors):
+    with (
+        as_before_if_it_fails(cache, True, plan),
+        apply_route(route_of_pass(model, plan, hidden.shape, mask, started=False), model.factors),
+    ):
         layers_above(model.base, split)(**given, past_key_values=fresh, use_cache=True)
     cache.layers[split:] = fresh.layers[split:]
     cache.plan = plan
