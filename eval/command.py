@@ -45,6 +45,7 @@ def _recall_options() -> Options:
     add("composite", metavar="COMPOSITE", help="a composite, a bank, or a folder of stock PEFT adapters")
     add("--out", metavar="RUN", required=True, help="folder of the results")
     add("--base", metavar="NAME", help="where the base is, if not where the composite or bank says")
+    parser.add_lightness()
     _add_conditions(parser)
     _add_measures(parser)
     add("--replace", action="store_true", help="replace a run of other settings in --out, which is refused otherwise")

@@ -14,6 +14,7 @@ from lorary.bank.facts import read_facts
 from lorary.bank.files import MANIFEST, BankError
 from lorary.base.layers import block_linears, fingerprint, layers_path
 from lorary.base.loading import Base, load_base
+from lorary.base.quantising import dtype_for
 from lorary.eval.conditions import CONDITIONS, Condition, ConditionError
 from lorary.eval.meanings import EACH, FIRST
 from lorary.model.composite import assemble, is_composite, load_composite
@@ -84,12 +85,18 @@ class Evaluated:
         return self.model.router.bank
 
 
-def open_evaluated(source: str | Path | LoraryForCausalLM, base: str | None = None) -> Evaluated:
+def open_evaluated(
+    source: str | Path | LoraryForCausalLM,
+    base: str | None = None,
+    dtype: str | None = None,
+    quantization_config: str | None = None,
+) -> Evaluated:
     """The model to ask, of a composite (a folder, a hub repository or in memory), a bank, or a folder of PEFT adapters.
 
     A folder of adapters holds a folder for each, whose name is the topic; nothing is written into it.
 
     Args:
+        dtype, quantization_config: of the base, as `load_composite` takes them.
         base: another name for the base; adapters are taken for it whatever base they name (shapes are checked).
 
     Raises:
@@ -99,27 +106,31 @@ def open_evaluated(source: str | Path | LoraryForCausalLM, base: str | None = No
         return Evaluated(source, "the model", None, True)
     place = Path(source)
     if is_composite(place) or not os.path.isdir(place):
-        model = load_composite(source, base=base)
+        model = load_composite(source, base=base, dtype=dtype, quantization_config=quantization_config)
         return Evaluated(model, str(source), _hash(place, _OF_COMPOSITE) if os.path.isdir(place) else None, True)
     if (place / MANIFEST).is_file():
         bank = MemoryBank.load(place)
-        loaded = load_base(base or bank.base, revision=bank.revision)
-        return _ungated(bank, loaded, place, (MANIFEST,))
+        loaded = load_base(base or bank.base, revision=bank.revision, dtype=dtype_for(quantization_config, dtype))
+        return _ungated(bank, loaded, place, (MANIFEST,), quantization_config)
     adapters = sorted(file.parent for file in place.glob(f"*/{CONFIG}"))
     if not adapters:
         raise BankError(
             f"{place} holds no composite, no bank and no folder of a PEFT adapter; give what `lorary train-router` or "
             "`lorary build` wrote, or a folder of folders that PEFT saved"
         )
-    loaded = load_base(base or _named_base(adapters))
+    loaded = load_base(base or _named_base(adapters), dtype=dtype_for(quantization_config, dtype))
     files = [str(f.relative_to(place)) for a in adapters for f in (a / CONFIG, a / WEIGHTS, a / _FACTS) if f.exists()]
-    return _ungated(_bank_of(adapters, loaded, same_base=base is not None), loaded, place, files)
+    bank = _bank_of(adapters, loaded, same_base=base is not None)
+    return _ungated(bank, loaded, place, files, quantization_config)
 
 
-def _ungated(bank: MemoryBank, base: Base, place: Path, files: tuple[str, ...] | list[str]) -> Evaluated:
+def _ungated(
+    bank: MemoryBank, base: Base, place: Path, files: tuple[str, ...] | list[str], quantization_config: str | None
+) -> Evaluated:
     # The memories are the bank's whatever its base is called here; its weights are checked all the same.
     named = Base(bank.base, bank.revision, base.model, base.tokenizer)
-    return Evaluated(assemble(bank, named), str(place), _hash(place, files), False)
+    model = assemble(bank, named, quantization_config=quantization_config)
+    return Evaluated(model, str(place), _hash(place, files), False)
 
 
 def _bank_of(adapters: list[Path], base: Base, *, same_base: bool) -> MemoryBank:

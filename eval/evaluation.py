@@ -42,6 +42,8 @@ def recall(
     *,
     out: str | Path,
     base: str | None = None,
+    dtype: str | None = None,
+    quantization_config: str | None = None,
     questions: str | Path | None = None,
     conditions: Sequence[str] | None = None,
     also: Sequence[str | Path] = (),
@@ -65,6 +67,7 @@ def recall(
     Args:
         composite: what `evaluated.open_evaluated` takes: a composite, a bank, or a folder of stock PEFT adapters.
         base: another name for the base.
+        dtype, quantization_config: of the base, as `from_pretrained` of a composite takes them.
         questions: JSONL to ask instead of the held-out wordings in the bank, as `questions.read_questions` takes it.
         conditions: any of `conditions.CONDITIONS`; "each" is one for each single memory. None: `Evaluated.first`.
         also: banks over the same base (merges, one adapter for all topics); each of their memories answers everything.
@@ -90,7 +93,9 @@ def recall(
     if unknown := sorted({*parts} - {*PARTS}):
         raise LoraryError(f"part {unknown[0]!r} is unknown; choose from {list(PARTS)}")
     before = stored.standing(Path(out))
-    evaluated = open_evaluated(composite, base)
+    light = {"dtype": dtype, "quantization_config": quantization_config}
+    light = {name: value for name, value in light.items() if value is not None}
+    evaluated = open_evaluated(composite, base, **light)
     model = evaluated.model
     chosen = choose(evaluated.first if conditions is None else conditions, model.memories)
     evaluated.check(chosen)
@@ -105,7 +110,7 @@ def recall(
     elsewhere |= {
         name: stored.hash_of_bank(folder) for folder, (_, own) in zip(also, others, strict=True) for name in own
     }
-    results = stored.header(evaluated, asked, nearest, sized, elsewhere)
+    results = stored.header(evaluated, asked, nearest, sized | light, elsewhere)
     predictions = stored.resume(results, before, Path(out), replace=replace)
     run = Run(model, asked, results, predictions, Path(out), **sized)
     if not predictions:

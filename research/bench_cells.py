@@ -29,6 +29,8 @@ class Cell:
         batch: rows.
         routes: memories among them.
         dtype: of the base and the memories.
+        light: what the composite's base is in, where it is not the base that it is timed beside: "bfloat16", or
+            "float16" or "int8" as `quantization_config` takes them.
         targets: "mlp" (the MLPs above the default split) or "all" (every linear, as stock adapters).
     """
 
@@ -40,6 +42,7 @@ class Cell:
     batch: int = 1
     routes: int = 1
     dtype: str = "float32"
+    light: str = ""
     targets: str = "mlp"
 
 
@@ -84,6 +87,9 @@ def _every(bench: SpeedBench) -> Iterator[Cell]:
     yield cell("turn_of_prefill", "turn", "named", memories=2)
     for dtype, targets, suffix in (("bfloat16", "mlp", "bf16"), ("float32", "all", "all")):
         yield from _again(usual, prompt, dtype, targets, suffix)
+    for light, suffix in (("bfloat16", "bf16"), ("float16", "float16"), ("int8", "int8")):
+        yield cell(f"decode_query_{usual}_of_eager_{suffix}", "decode", "query", light=light)
+        yield cell(f"prefill_query_{usual}_of_eager_{suffix}", "prefill", "query", light=light)
     yield from _peers(usual, prompt)
 
 

@@ -62,6 +62,6 @@ def _compared_likelihoods(model: LlamaCpp, bank: MemoryBank, base: Base) -> dict
 
 def _apart(theirs: Tensor, ours: Tensor, plain: Tensor, cell: Cell) -> float:
     apart = float((theirs - ours).abs().max() / plain.abs().max())
-    if apart > _TOLERANCE[cell.dtype] or torch.equal(theirs[:1], plain):
+    if apart > _TOLERANCE["bfloat16" if cell.light == "bfloat16" else cell.dtype] or torch.equal(theirs[:1], plain):
         raise StudyError(f"cell {cell.name!r}: our logits and the peer's differ by {apart:.2g} of the largest")
     return round(apart, 9)

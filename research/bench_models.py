@@ -18,8 +18,9 @@ from lorary.bank.bank import MemoryBank
 from lorary.bank.facts import Fact
 from lorary.bank.memory import Memory
 from lorary.base.layers import block_linears, fingerprint, layer_of, layers_path, mlp_targets
-from lorary.base.loading import Base
+from lorary.base.loading import Base, load_base
 from lorary.base.prompts import chat_text, prompt_ids
+from lorary.base.quantising import quantised
 from lorary.base.rows import default_split, lower
 from lorary.model.composite import assemble
 from lorary.model.configuration import LoraryConfig
@@ -124,6 +125,13 @@ def composite(bank: MemoryBank, base: Base, way: str) -> LoraryForCausalLM:
     if token:
         _tell_tokens_apart(model, base)
     return model
+
+
+def lighter(base: Base, light: str) -> Base:
+    """The base in bf16, or quantised; as it is where nothing is said."""
+    if light == "bfloat16":
+        return load_base(base.name, dtype=light)
+    return Base(base.name, base.revision, quantised(base.model, light), base.tokenizer) if light else base
 
 
 def _tell_tokens_apart(model: LoraryForCausalLM, base: Base) -> None:

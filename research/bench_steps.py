@@ -20,7 +20,7 @@ from lorary.bank.bank import MemoryBank
 from lorary.base.loading import Base, load_base
 from lorary.research.bench_cells import Cell
 from lorary.research.bench_checks import MIXED, compared
-from lorary.research.bench_models import composite, long_prompt, questions, random_bank
+from lorary.research.bench_models import composite, lighter, long_prompt, questions, random_bank
 from lorary.research.bench_peers import peer_of
 from lorary.research.settings import StudyError
 from lorary.tables import counted
@@ -46,8 +46,9 @@ def measure(cell: Cell, base_name: str, repeats: int, steps: int) -> dict[str, A
     base = load_base(base_name, dtype=cell.dtype)
     bank = random_bank(base, cell)
     lorary = cell.way in ("query", "token", "named", "none")
-    model: Any = composite(bank, base, cell.way) if lorary else peer_of(cell, bank, base)
-    checked = compared(model, bank, base, cell)
+    own = lighter(base, cell.light)
+    model: Any = composite(bank, own, cell.way) if lorary else peer_of(cell, bank, own)
+    checked = compared(model, bank, own, cell)
     timed = Timed(model, bank, base, cell, steps)
     blocks, began = [], time.perf_counter()
     for repeat in range(repeats + 1):  # the first warms up

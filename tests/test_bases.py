@@ -65,7 +65,7 @@ def test_options_of_transformers_reach_the_base(base, tmp_path):
     ("options", "message"),
     [
         ({"atn_implementation": "eager"}, r"'atn_implementation' is no option of transformers' from_pretrained"),
-        ({"load_in_8bit": True}, r"'load_in_8bit' cannot be given, because memories are exact on plain weights"),
+        ({"load_in_8bit": True}, r"'load_in_8bit' cannot be given, because memories are written on plain weights"),
         ({"quantization_config": {}}, r"'quantization_config' cannot be given"),
         ({"output_loading_info": True}, r"'output_loading_info' cannot be given, because a base is returned alone"),
         ({"attn_implementation": "nonsense"}, r"cannot be loaded: .*nonsense"),

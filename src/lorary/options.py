@@ -84,6 +84,16 @@ class Options(ArgumentParser):
         """The option --check-base."""
         self.add_argument("--check-base", action="store_true", help="also list what the base is sure of otherwise")
 
+    def add_lightness(self) -> None:
+        """The options --dtype and --quantization, of the base that a composite is loaded with."""
+        self.add_argument("--dtype", metavar="NAME", help="of the base: float32, bfloat16 or float16")
+        self.add_argument(
+            "--quantization",
+            dest="quantization_config",
+            choices=("float16", "int8"),
+            help="quantise the base's linears, on a CPU, when its weights were checked",
+        )
+
     def add_quiet(self) -> None:
         """The option --quiet."""
         self.add_argument("--quiet", action="store_true", help="show no progress bar")

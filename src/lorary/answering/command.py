@@ -23,6 +23,7 @@ _COMPOSITE = "folder of the composite, or of a bank whose router is not trained 
 
 def _add_answering(parser: Options) -> None:
     parser.add_argument("--base", metavar="NAME", help="where the base is, if not where the composite says")
+    parser.add_lightness()
     parser.add_argument("--max-new-tokens", metavar="N", type=int, default=32, help="length of the longest answer")
     parser.add_argument("--passages", metavar="N", type=int, help="passages that the index puts before the question")
     parser.add_argument("--no-memory", action="store_true", help="let no memory take part, and give no stored answer")
@@ -55,7 +56,7 @@ def _loaded(options: Any, changes: dict[str, Any]) -> tuple[LoraryForCausalLM, P
     from lorary.model.untrained import is_bare_bank, load_untrained
 
     load = load_untrained if is_bare_bank(options.composite) else load_composite
-    model = load(options.composite, **taken(options, "base"))
+    model = load(options.composite, **taken(options, "base", "dtype", "quantization_config"))
     return model, replace(model.router.policy, **changes)
 
 

@@ -75,8 +75,11 @@ def attention(model: PreTrainedModel) -> str | None:
 def fingerprint(model: PreTrainedModel) -> str:
     """Hex sha256 over the shapes of a base's weights and a sample of their values, the same in fp32 and bf16.
 
-    Take it before mixtures are installed.
+    Take it before mixtures are installed. Of a base that was quantised (`quantising.quantised`) it is that of the plain
+    weights, on which its memories were written.
     """
+    if (plain := getattr(model, "plain_fingerprint", None)) is not None:
+        return str(plain)
     return fingerprint_of(model.config.model_type, dict(model.named_parameters()))
 
 

@@ -38,9 +38,11 @@ _SHARED_OPTIONS = (
 """Options of transformers' `from_pretrained` that say where a base's files are and how they may be read."""
 _REFUSED_OPTIONS = {
     **dict.fromkeys(
-        ("quantization_config", "load_in_4bit", "load_in_8bit"),
-        f"memories are exact on plain weights alone; leave it out, and where the base itself is quantised, {_PLAIN}",
+        ("load_in_4bit", "load_in_8bit"),
+        f"memories are written on plain weights; leave it out, and where the base itself is quantised, {_PLAIN}",
     ),
+    "quantization_config": "memories are written on plain weights, which are checked before a base is quantised; give it to "
+    "LoraryForCausalLM.from_pretrained, with a composite",
     "output_loading_info": "a base is returned alone; leave it out",
 }
 """Options of transformers' `from_pretrained` that cannot hold here, and why."""

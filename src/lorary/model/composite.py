@@ -21,6 +21,7 @@ from lorary.bank.files import MANIFEST, BankError
 from lorary.base.layers import bare_twin, fingerprint
 from lorary.base.loading import Base, BaseError, load_base
 from lorary.base.prompts import stop_at_ends
+from lorary.base.quantising import check_quantisation, dtype_for, quantised
 from lorary.errors import reading
 from lorary.model.configuration import BASE_PART, CONFIG_PART, ENCODER_PART, GATE_PART, LoraryConfig, base_changes
 from lorary.model.factors import BUDGET
@@ -59,16 +60,20 @@ def assemble(
     gate: Gate | None = None,
     config: LoraryConfig | None = None,
     memory_budget: int | float = BUDGET,
+    quantization_config: Any = None,
 ) -> LoraryForCausalLM:
     """The composite of a bank over its loaded base; without `gate` an untrained one.
 
     Args:
         memory_budget: MiB of the memories' factors that are kept at hand.
+        quantization_config: quantises the base when its fingerprint was checked: "float16", "int8" or a `TorchAoConfig`.
 
     Raises:
-        BaseError: the base's weights are not those that the memories were written on.
+        BaseError: the base's weights are not those that the memories were written on, or cannot be quantised so.
     """
     base = base_of(bank, base)
+    if quantization_config is not None:
+        base = replace(base, model=quantised(base.model, check_quantisation(quantization_config)))
     stop_at_ends(base.model, base.tokenizer)
     config = config or LoraryConfig(text_config=base.model.config, split_layer=bank.split_layer)
     config.text_config = deepcopy(base.model.config)
@@ -99,6 +104,7 @@ def load_composite(
     local_files_only: bool = False,
     base: str | None = None,
     memory_budget: int | float = BUDGET,
+    quantization_config: Any = None,
     output_loading_info: bool = False,
     **options: Any,
 ) -> Any:
@@ -109,6 +115,8 @@ def load_composite(
         base: another name for the base (a local folder, say); its fingerprint is checked all the same.
         memory_budget: MiB of the memories' factors that are kept at hand, on the base's device; the others are read from
             disk when they are routed to.
+        quantization_config: quantises the base when its fingerprint was checked: "float16" or "int8", which torch itself
+            computes on a CPU (the rest is then fp32, unless `dtype` says otherwise), or transformers' `TorchAoConfig`.
         output_loading_info: gives (composite, what transformers tells of loading) as `from_pretrained` of a base does.
         options: what `base.loading.load_base` takes besides, such as `attn_implementation`, `token` and `cache_dir`.
 
@@ -133,6 +141,7 @@ def load_composite(
         options["attn_implementation"] = attention.get("text_config", attention.get(""))
     own = place / BASE_PART
     name = base or (str(own) if own.is_dir() else bank.base)
+    dtype = dtype_for(quantization_config, dtype)
     half = dtype in _HALF
     kwargs: dict[str, Any] = {"dtype": "auto" if half else dtype, "device_map": device_map, **options}
     with reading(f"the tokenizer in {place}", _AGAIN):
@@ -140,9 +149,9 @@ def load_composite(
     loaded = load_base(name, revision=bank.revision, local_files_only=local_files_only, tokenizer=tokenizer, **kwargs)
     loaded = replace(loaded, name=bank.base, revision=bank.revision)
     encoder = load_encoder(str(place / ENCODER_PART)) if (place / ENCODER_PART).is_dir() else None
-    gate = _load_gate(place, bank, config, encoder)
-    gate = gate.to(loaded.model.device)
-    model = assemble(bank, loaded, encoder=encoder, gate=gate, config=config, memory_budget=memory_budget)
+    gate = _load_gate(place, bank, config, encoder).to(loaded.model.device)
+    parts: dict[str, Any] = {"encoder": encoder, "gate": gate, "config": config}
+    model = assemble(bank, loaded, **parts, memory_budget=memory_budget, quantization_config=quantization_config)
     model.name_or_path = str(folder)
     if half:
         model.half()

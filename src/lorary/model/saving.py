@@ -15,6 +15,7 @@ from torch import Tensor
 from lorary.bank.bank import MemoryBank
 from lorary.bank.files import write_aside, writing
 from lorary.base.layers import bare_twin
+from lorary.base.quantising import is_quantised
 from lorary.errors import LoraryError
 from lorary.model.configuration import BASE_PART, ENCODER_PART, GATE_PART, LoraryConfig
 from lorary.model.modeling import LoraryForCausalLM
@@ -67,6 +68,10 @@ def save_composite(
         raise LoraryError(
             f"save_pretrained does not take {name!r} for a composite; it takes include_base, is_main_process, state_dict, "
             f"push_to_hub, repo_id, token, commit_message, private, and with include_base=True {sorted(_OF_BASE)}"
+        )
+    if include_base and is_quantised(model.base):
+        raise LoraryError(
+            "include_base=True writes the base, and this one is quantised; load the composite without quantization_config"
         )
     if not is_main_process:
         return

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from lorary.bank.bank import MemoryBank
 from lorary.bank.companions import companion
 from lorary.bank.files import MANIFEST
 from lorary.base.loading import Base, load_base
+from lorary.base.quantising import dtype_for
 from lorary.errors import LoraryWarning
 from lorary.model.composite import assemble, is_composite
 from lorary.model.configuration import CONFIG_PART
@@ -25,11 +29,18 @@ def is_bare_bank(folder: str | Path) -> bool:
     return (place / MANIFEST).is_file() and not is_composite(place) and not companion(place, CONFIG_PART).is_file()
 
 
-def load_untrained(folder: str | Path, *, base: str | None = None) -> LoraryForCausalLM:
+def load_untrained(
+    folder: str | Path,
+    *,
+    base: str | None = None,
+    dtype: torch.dtype | str | None = None,
+    quantization_config: Any = None,
+) -> LoraryForCausalLM:
     """The composite of a bank with an untrained gate. Warns (`UntrainedWarning`), because no threshold is calibrated.
 
     Args:
         base: another name for the base; its fingerprint is checked all the same.
+        dtype, quantization_config: of the base, as `load_composite` takes them.
 
     Raises:
         BankError, BaseError: the bank cannot be read, or the base is not the bank's.
@@ -41,5 +52,6 @@ def load_untrained(folder: str | Path, *, base: str | None = None) -> LoraryForC
         UntrainedWarning,
         stacklevel=2,
     )
-    loaded = load_base(base or bank.base, revision=bank.revision)
-    return assemble(bank, Base(bank.base, bank.revision, loaded.model, loaded.tokenizer))
+    loaded = load_base(base or bank.base, revision=bank.revision, dtype=dtype_for(quantization_config, dtype))
+    named = Base(bank.base, bank.revision, loaded.model, loaded.tokenizer)
+    return assemble(bank, named, quantization_config=quantization_config)
