@@ -38,13 +38,13 @@ class _QuantisedLinear(nn.Linear):
         self.weight = nn.Parameter(linear.weight.new_empty(0), requires_grad=False)
         self.bias = linear.bias
 
-    def _multiplied(self, rows: Float[Tensor, "rows d_in"]) -> Float[Tensor, "rows d_out"]:
+    def _multiplied(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_out"]:
         raise NotImplementedError
 
     def forward(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_out"]:
         if x.requires_grad and torch.is_grad_enabled():
             raise BaseError("a quantised base has no gradient; train over the plain base, without quantization_config")
-        y = self._multiplied(x.reshape(-1, x.shape[-1])).to(x.dtype).view(*x.shape[:-1], -1)
+        y = self._multiplied(x)
         return y if self.bias is None else y + self.bias
 
 
@@ -55,8 +55,10 @@ class Float16Linear(_QuantisedLinear):
         super().__init__(linear)
         self.packed = _Packed(linear.weight.detach().float())
 
-    def _multiplied(self, rows: Tensor) -> Tensor:
-        return cast(Tensor, torch.ops.quantized.linear_dynamic_fp16(rows.float(), self.packed.content))
+    def _multiplied(self, x: Tensor) -> Tensor:
+        if x.dtype != torch.float32:
+            return self._multiplied(x.float()).to(x.dtype)
+        return cast(Tensor, torch.ops.quantized.linear_dynamic_fp16(x, self.packed.content))
 
 
 class _Packed:
@@ -87,10 +89,12 @@ class Int8Linear(_QuantisedLinear):
         values = (weight / self.scale.float().unsqueeze(1)).round().clamp(-127, 127)
         self.register_buffer("values", values.to(torch.int8))
 
-    def _multiplied(self, rows: Tensor) -> Tensor:
-        if len(rows) <= _FEW_ROWS:
-            return torch._weight_int8pack_mm(rows.bfloat16(), self.values, self.scale.bfloat16())
-        return functional.linear(rows, self.values.to(rows.dtype)) * self.scale.to(rows.dtype)
+    def _multiplied(self, x: Tensor) -> Tensor:
+        rows = x.reshape(-1, x.shape[-1])
+        if len(rows) > _FEW_ROWS:
+            return functional.linear(x, self.values.to(x.dtype)) * self.scale.to(x.dtype)
+        y = torch._weight_int8pack_mm(rows.bfloat16(), self.values, self.scale.bfloat16())
+        return y.to(x.dtype).view(*x.shape[:-1], -1)
 
 
 _KERNELS: Mapping[str, Callable[[nn.Linear], nn.Linear]] = {"float16": Float16Linear, "int8": Int8Linear}
