@@ -80,7 +80,7 @@ def test_the_command_writes_a_file_a_memory(bank, base, tmp_path, capsys):
     bank.save(tmp_path / "bank")
     export = ["export", str(tmp_path / "bank"), "--out", str(tmp_path / "out")]
     assert main([*export, "--json"]) == 0
-    files = json.loads(capsys.readouterr().out)
+    files = json.loads(capsys.readouterr().out)["memories"]
     assert files == {name: str(tmp_path / "out" / f"{name}.gguf") for name in bank.names}
     before = (tmp_path / "out" / "velka.gguf").read_bytes()
     assert main([*export, "--memories", "velka"]) == 0
@@ -94,7 +94,7 @@ def test_a_composite_that_holds_its_base_needs_no_other(bank, base, encoder, tmp
     bank.base = "nowhere"
     assemble(bank, base, encoder=encoder).save_pretrained(tmp_path / "composite", include_base=True)
     assert main(["export", str(tmp_path / "composite"), "--out", str(tmp_path / "out")]) == 0
-    assert len(list((tmp_path / "out").iterdir())) == len(bank)
+    assert len(list((tmp_path / "out").glob("*.gguf"))) == len(bank)
 
 
 def test_llama_cpp_answers_under_a_memory_as_the_composite_does(packed, tmp_path, tokenizer, encoder):

@@ -102,7 +102,7 @@ def test_commands_and_their_options_exist(page):
         unknown = options - known[name].union(*(known[f"{name} {part}"] for part in parts))
         assert not unknown, f"{page.name}: lorary {' '.join(words)}"
     alone = {span.split()[0].partition("=")[0] for span in spans(text) if span.startswith("--")}
-    foreign = {"--no-deps"}
+    foreign = {"--no-deps", "--max-lora-rank"}
     assert alone - foreign <= set.union(*known.values()), page.name
 
 

@@ -18,7 +18,7 @@ COMMANDS = {
     "serve": (USE, "lorary.serving.command", "serve a composite with OpenAI's API"),
     "route": (USE, "lorary.inspection", "show which memory a question reaches, and why; nothing is generated"),
     "list": (USE, "lorary.inspection", "list the memories of a bank or composite"),
-    "export": (USE, "lorary.exporting", "memories → GGUF adapters, for llama.cpp"),
+    "export": (USE, "lorary.exporting", "memories → llama.cpp, Ollama, mlx-lm, vLLM, or a merged model"),
     "facts": (TRAIN, "lorary.intake.command", "documents, tables, FAQs, chats → facts to read and correct"),
     "remember": (TRAIN, "lorary.commands", "sentences, or documents, tables, FAQs, chats → bank, in one step"),
     "new": (TRAIN, "lorary.memories.command", "start an empty bank over a base, to add adapters to"),
