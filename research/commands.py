@@ -12,7 +12,7 @@ from lorary.research.intake_commands import generators
 from lorary.research.options import BASE, NEVER, add_folder, print_study
 from lorary.research.routing_commands import refresh, route_bench, route_facts, routes
 from lorary.research.settings import ARMS, RIVALS, VARIED, Budget, Design, Forgetting, Grid, WriteBench
-from lorary.research.speed_commands import bank_bench, bench, start_bench, token_cost
+from lorary.research.speed_commands import bank_bench, bench, serve_bench, start_bench, token_cost
 from lorary.router_training.settings import Training
 from lorary.tables import counted
 
@@ -194,6 +194,7 @@ STUDIES: dict[str, tuple[Callable[[list[str]], None], str]] = {
     "bench": (bench, "measure what tokens, prompts and changes of memory cost beside the base and PEFT"),
     "token-cost": (token_cost, "count what a token and a prompt ask of a machine, and measure them beside that"),
     "bank-bench": (bank_bench, "measure what a bank of many memories takes to open, to change and to save"),
+    "serve-bench": (serve_bench, "measure a server under load: tokens a second, the first token, and a soak"),
     "route-bench": (route_bench, "measure routers on generated sets of facts; no memory is written"),
     "route-facts": (route_facts, "write the facts of a generated set, to build a bank of"),
     "routes": (routes, "measure routers on questions that people wrote about documents; no memory is written"),

@@ -152,6 +152,33 @@ class SpeedBench:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ServeBench:
+    """What is asked of a server.
+
+    Args:
+        clients: that ask at once, each one request after the other.
+        memories: in the bank.
+        prompt: tokens of a prompt, about.
+        answer: tokens of an answer.
+        requests: of each way to ask, in a round.
+        alone: requests that are asked one after the other in a process without a server, in a round.
+        dtype: of the base and the memories.
+    """
+
+    clients: int = 16
+    memories: int = 64
+    prompt: int = 64
+    answer: int = 24
+    requests: int = 48
+    alone: int = 8
+    dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        for name in ("clients", "memories", "prompt", "answer", "requests", "alone"):
+            check_positive(name, getattr(self, name))
+
+
+@dataclass(frozen=True, kw_only=True)
 class Budget:
     """What X-LoRA may spend on its training; Arrow trains nothing.
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from lorary.options import Options, made, taken
 from lorary.research.options import BASE, add_folder, print_study
-from lorary.research.settings import SpeedBench
+from lorary.research.settings import ServeBench, SpeedBench
 
 
 def start_bench(argv: list[str]) -> None:
@@ -104,3 +104,33 @@ def token_cost(argv: list[str]) -> None:
     names = {"names": options.cells} if options.cells else {}
     results = run(options.out, **names, **taken(options, "memories", "prompt", "steps", "base", "quiet"))
     print_study(options, lambda: results["cells"], lambda: tell_cost(results))
+
+
+def serve_bench(argv: list[str]) -> None:
+    """Measures a server under load."""
+    parser = Options(
+        "research serve-bench",
+        "Measures `lorary serve` over random memories with many clients: tokens a second and the time to the first token, "
+        "routed, by memories that are named, and by the base, beside asking one after the other in-process.",
+        "--out FOLDER",
+    )
+    parser.add_argument("--base", metavar="NAME", help=BASE)
+    parser.add_argument("--repeats", type=int, metavar="N", default=3, help="rounds, each with a server of its own")
+    parser.add_argument(
+        "--soak-minutes",
+        type=float,
+        metavar="X",
+        default=0.0,
+        help="then let memories join and leave under load; 0: not",
+    )
+    add_folder(parser, "the composite, results.json, report.md and the server's log")
+    parser.add_quiet()
+    parser.add_json("the figures")
+    parser.add_record(ServeBench, "what is asked")
+    options = parser.parse_args(argv)
+    bench = made(ServeBench, options)
+    from lorary.research.serve_bench import ratios, tell_serving
+    from lorary.research.serve_bench import serve_bench as run
+
+    results = run(options.out, bench=bench, **taken(options, "base", "repeats", "soak_minutes", "quiet"))
+    print_study(options, lambda: ratios(results["rounds"]), lambda: tell_serving(results))

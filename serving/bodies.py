@@ -41,6 +41,7 @@ class Body(BaseModel):
     logit_bias: Annotated[dict[str, Annotated[float, Field(ge=-100, le=100)]], Field(max_length=1024)] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
+    ignore_eos: bool = False
 
     @property
     def memory(self) -> str | None:
@@ -97,6 +98,7 @@ class Body(BaseModel):
             sampling=self.sampling(vocabulary, top_logprobs),
             stops=self.stops,
             longest=longest,
+            ignore_eos=self.ignore_eos,
             tell=tell,
             deadline=time.monotonic() + limits.seconds,
             **prompt,

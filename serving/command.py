@@ -36,24 +36,33 @@ def serve(argv: list[str]) -> None:
     )
     parser.add_record(Limits, "limits")
     options = parser.parse_args(argv)
-    from lorary.serving.access import check_exposure, is_local
+    from lorary.serving.access import check_exposure
 
     api_key = options.api_key or os.environ.get("LORARY_API_KEY") or None
     check_exposure(options.host, api_key)
     limits = made(Limits, options)
     _check_installed()
-    model = _loaded(options)
+    from lorary.serving.listening import listen, listener
+
+    with listener(options.host, options.port) as place:
+        model = _loaded(options)
+        listen(_made(model, options, api_key, limits), place, limits.seconds)
+
+
+def _made(model: Any, options: Any, api_key: str | None, limits: Limits) -> Any:
+    """The application over a model."""
+    from lorary.serving.access import is_local
     from lorary.serving.app import make_app
     from lorary.serving.engine import Engine
     from lorary.serving.keeping import Keeper
-    from lorary.serving.listening import listen
+    from lorary.serving.routing import warm
 
+    warm(model)
     engine = Engine(model, limits)
-    app = make_app(engine, Keeper(model, options.composite), api_key=api_key, local=is_local(options.host))
     if options.log_requests:
         logging.basicConfig(format="%(asctime)s %(message)s")
         logging.getLogger("lorary.serving").setLevel(logging.INFO)
-    listen(app, options.host, options.port, limits.seconds)
+    return make_app(engine, Keeper(model, options.composite), api_key=api_key, local=is_local(options.host))
 
 
 def _check_installed() -> None:

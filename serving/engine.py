@@ -22,13 +22,16 @@ from lorary.serving.sampling import Token
 
 _LOG = logging.getLogger("lorary.serving")
 Change = tuple[Callable[[], Any], "Future[Any]"]
+_AT_ONCE = 4
+"""Jobs that are routed together: more would make the first of them wait for the last."""
 
 
 class Engine:
     """Writes the answers of many requests at once.
 
-    What comes first is routed first, so a request sees the bank with every change that came before it, and none that came
-    after. Between two steps of the rows in progress, one group of those that wait is read.
+    A request is routed when it is about to be read, or before a change of the bank that came after it: so it sees the bank with
+    every change that came before it, and none that came after. Between two steps of the rows in progress, one group of those
+    that wait is read.
 
     Args:
         model: nothing else may use it while the engine runs.
@@ -44,6 +47,7 @@ class Engine:
         check_servable(model)
         self.model, self.limits, self.metrics = model, limits or Limits(), metrics or Metrics()
         self._inbox: queue.SimpleQueue[Job | Change | None] = queue.SimpleQueue()
+        self._new: deque[Job] = deque()
         self._waiting: deque[Row] = deque()
         self._open = 0
         self._lock = threading.Lock()
@@ -99,9 +103,10 @@ class Engine:
 
     def _run(self) -> None:
         running = True
-        while running or self._waiting or self._batch.rows:
+        while running or self._new or self._waiting or self._batch.rows:
             running = self._take() and running
             self._let_go()
+            self._ready()
             try:
                 self._join()
                 self._step()
@@ -112,36 +117,40 @@ class Engine:
                 self._batch.clear()
                 self._waiting.clear()
             self.metrics.running.set(len(self._batch.rows))
-            self.metrics.waiting.set(len(self._waiting))
+            self.metrics.waiting.set(len(self._waiting) + sum(job.choices for job in self._new))
 
     def _take(self) -> bool:
-        """Routes the jobs and does the changes that have come, in order; False once the engine is to end."""
-        idle = not self._waiting and not self._batch.rows
-        jobs: list[Job] = []
+        """Takes the jobs and does the changes that have come, in order; False once the engine is to end."""
         while True:
+            idle = not (self._new or self._waiting or self._batch.rows)
             try:
-                item = self._inbox.get(block=idle and not jobs)
+                item = self._inbox.get(block=idle)
             except queue.Empty:
-                break
-            idle = False
-            if isinstance(item, Job):
-                jobs.append(item)
-                continue
-            self._route(jobs)
-            jobs = []
+                return True
             if item is None:
                 return False
+            if isinstance(item, Job):
+                self._new.append(item)
+                continue
+            self._route([*self._new])
+            self._new.clear()
             work, future = item
-            if future.set_running_or_notify_cancel():
-                try:
-                    result = work()
-                except Exception as error:
-                    future.set_exception(error)
-                else:
-                    self.memories = tuple(self.model.memories)
-                    future.set_result(result)
-        self._route(jobs)
-        return True
+            if not future.set_running_or_notify_cancel():
+                continue
+            try:
+                result = work()
+            except Exception as error:
+                future.set_exception(error)
+            else:
+                self.memories = tuple(self.model.memories)
+                future.set_result(result)
+
+    def _ready(self) -> None:
+        """Routes as many jobs as the next pass may read."""
+        while self._new and len(self._waiting) < self._batch.room:
+            if sum(len(row.job.ids) for row in self._waiting) >= self.limits.pass_tokens:
+                break
+            self._route([self._new.popleft() for _ in range(min(_AT_ONCE, len(self._new)))])
 
     def _route(self, jobs: list[Job]) -> None:
         jobs = [job for job in jobs if not self._given_up(job)]
@@ -184,6 +193,7 @@ class Engine:
 
     def _let_go(self) -> None:
         """Takes out the rows that nobody waits for any more."""
+        self._new = deque(job for job in self._new if not self._given_up(job))
         jobs = {row.job for row in (*self._batch.rows, *self._waiting)}
         gone = {job for job in jobs if self._given_up(job)}
         if not gone:

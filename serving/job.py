@@ -58,6 +58,7 @@ class Job:
         ids: the tokens of the prompt; made of the chat when it is routed, because passages may stand in it.
         routing_text: what routes it.
         memory: the name of the memory that answers, "__base__" for the base alone; None lets the router decide.
+        ignore_eos: whether an answer goes on past the token that would end it, as benchmarks ask.
         longest: tokens of the answer; None for as many as there is room for, up to the limit's default.
         tell: is called with each event, in the engine's thread.
         deadline: when it is given up, by `time.monotonic`.
@@ -71,6 +72,7 @@ class Job:
     sampling: Sampling = field(default_factory=Sampling)
     stops: tuple[str, ...] = ()
     longest: int | None = None
+    ignore_eos: bool = False
     tell: Callable[[Event], None]
     deadline: float = math.inf
     begun: float = field(default_factory=time.monotonic, init=False)
@@ -99,7 +101,7 @@ class Row:
         job = self.job
         self.answer.append(token.id)
         self._sum += token.logprob
-        ended = token.id in ends
+        ended = token.id in ends and not job.ignore_eos
         if not ended:
             self._untold.append(token)
         text = "" if ended else self._writer.add(token.id)

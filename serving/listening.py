@@ -11,25 +11,32 @@ from fastapi import FastAPI
 from lorary.errors import LoraryError, one_line
 
 
-def listen(app: FastAPI, host: str, port: int, seconds: float) -> None:
-    """Serves until SIGTERM or Ctrl-C; then what runs goes on to its end, and nothing new is taken.
-
-    Args:
-        seconds: that what runs then may take.
+def listener(host: str, port: int) -> socket.socket:
+    """A socket that listens there; those who ask before the model is loaded wait.
 
     Raises:
         LoraryError: the address cannot be listened at.
     """
+    if not 0 <= port <= 65535:
+        raise LoraryError(f"--port is {port}; give one from 0, which picks a free one, to 65535")
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        listener = socket.create_server((host.strip("[]"), port), family=family, backlog=512)
+        return socket.create_server((host.strip("[]"), port), family=family, backlog=512)
     except OSError as error:
         message = f"{host}:{port} cannot be listened at: {one_line(error)}; give another --port or --host"
         raise LoraryError(message) from error
+
+
+def listen(app: FastAPI, place: socket.socket, seconds: float) -> None:
+    """Serves until SIGTERM or Ctrl-C; then what runs goes on to its end, and nothing new is taken.
+
+    Args:
+        seconds: that what runs then may take.
+    """
     config = uvicorn.Config(
         app, log_level="warning", access_log=False, timeout_graceful_shutdown=int(seconds) + 1, server_header=False
     )
+    host, port = place.getsockname()[:2]
     name = f"[{host}]" if ":" in host else host
-    with listener:
-        print(f"lorary serves at http://{name}:{listener.getsockname()[1]}/v1", file=sys.stderr, flush=True)
-        uvicorn.Server(config).run(sockets=[listener])
+    print(f"lorary serves at http://{name}:{port}/v1", file=sys.stderr, flush=True)
+    uvicorn.Server(config).run(sockets=[place])

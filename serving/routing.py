@@ -28,6 +28,13 @@ def check_servable(model: LoraryForCausalLM) -> None:
 
 
 @torch.no_grad()
+def warm(model: LoraryForCausalLM) -> None:
+    """Loads what the first question would wait for: the encoder and what the router has made of the bank."""
+    if model.memories:
+        model.router.decide(model.router.features(["Who asks first?"]))
+
+
+@torch.no_grad()
 def route(model: LoraryForCausalLM, jobs: Sequence[Job], limits: Limits) -> dict[Job, Routed | RequestError]:
     """Readies jobs to be written: prompt, route, factors; what each is told.
 

@@ -8,9 +8,11 @@ import time
 import pytest
 
 from lorary.base.prompts import chat_text, prompt_batch
+from lorary.errors import LoraryError
+from lorary.model.composite import load_composite
 from lorary.serving.engine import Engine
 from lorary.serving.errors import RequestError
-from lorary.serving.job import Job, Routed
+from lorary.serving.job import Job, Piece, Routed
 from lorary.serving.limits import Limits
 
 QUESTIONS = (
@@ -50,6 +52,12 @@ class Told:
                 pieces.setdefault(event.choice, []).append(event)
                 left -= event.finished is not None
         return routed, pieces
+
+    def status(self):
+        """The status of the error that it was told."""
+        with pytest.raises(RequestError) as raised:
+            self.pieces()
+        return raised.value.status
 
     def ids(self):
         _, pieces = self.pieces()
@@ -108,3 +116,118 @@ def test_rows_that_join_later_change_nothing(model, engine_of):
             time.sleep(0.003 * turn)
     for one, ids in zip(told, expected * 3, strict=True):
         assert one.ids() == [ids]
+
+
+def test_a_row_whose_client_has_gone_is_free(model, engine_of):
+    engine = engine_of(model, rows=1)
+    gone, next_one = Told(*QUESTIONS[0], longest=180), Told(*QUESTIONS[1])
+    engine.submit(gone.job)
+    engine.submit(next_one.job)
+    assert isinstance(gone.events.get(timeout=60), Routed)
+    assert isinstance(gone.events.get(timeout=60), Piece)
+    engine.cancel(gone.job)
+    assert next_one.ids() == [alone(model, *QUESTIONS[1])[0]]
+    assert gone.events.qsize() < 150
+    assert gone.job.done
+
+
+def test_more_than_may_wait_are_refused(model, engine_of):
+    engine = engine_of(model, rows=1, waiting=1)
+    told = [Told(*QUESTIONS[0], longest=100) for _ in range(2)]
+    for one in told:
+        engine.submit(one.job)
+    with pytest.raises(RequestError) as raised:
+        engine.submit(Told(*QUESTIONS[1]).job)
+    assert raised.value.status == 429
+    assert len({tuple(one.ids()[0]) for one in told}) == 1
+    engine.submit((last := Told(*QUESTIONS[1])).job)
+    assert last.ids() == [alone(model, *QUESTIONS[1])[0]]
+
+
+def test_what_takes_too_long_is_given_up(model, engine_of):
+    engine = engine_of(model, rows=1)
+    late = Told(*QUESTIONS[0], longest=180, deadline=time.monotonic() + 0.05)
+    never = Told(*QUESTIONS[1], deadline=time.monotonic())
+    engine.submit(late.job)
+    engine.submit(never.job)
+    assert late.status() == never.status() == 504
+    engine.submit((last := Told(*QUESTIONS[2])).job)
+    assert last.ids() == [alone(model, *QUESTIONS[2])[0]]
+
+
+def test_one_bad_request_touches_no_other(model, engine_of):
+    engine = engine_of(model)
+    engine.change(lambda: time.sleep(0.1))  # all come at once
+    good, bad = Told(*QUESTIONS[0]), [Told(QUESTIONS[0][0], "nobody"), Told("long " * 4000)]
+    for one in (bad[0], good, bad[1]):
+        engine.submit(one.job)
+    assert good.ids() == [alone(model, *QUESTIONS[0])[0]]
+    assert [one.status() for one in bad] == [404, 400]
+
+
+def test_a_request_sees_the_bank_as_it_was_when_it_came(model, engine_of):
+    """What came before a memory left is answered by it, what came after is not; and so with one that joins."""
+    expected = [alone(model, *asked)[0] for asked in QUESTIONS]
+    engine = engine_of(model, rows=2)
+    before = [Told(*asked) for asked in QUESTIONS]
+    for one in before:
+        engine.submit(one.job)
+    memory = model.router.bank["velka"]
+    left = engine.change(lambda: model.remove_memory("velka"))
+    engine.submit((after := Told(QUESTIONS[1][0], "velka")).job)
+    joined = engine.change(lambda: model.add_memory(memory))
+    engine.submit((again := Told(QUESTIONS[1][0], "velka")).job)
+    assert [one.ids() for one in before] == [[ids] for ids in expected]
+    assert left.result(60) is None
+    assert joined.result(60) is not None
+    assert after.status() == 404
+    assert again.ids() == [expected[1]]
+
+
+def test_a_pass_that_fails_ends_what_runs_and_nothing_else(model, engine_of, monkeypatch):
+    engine = engine_of(model)
+    expected = alone(model, *QUESTIONS[1])[0]
+    whole = type(model.base).forward
+
+    def fails(*args, **kwargs):
+        monkeypatch.setattr(type(model.base), "forward", whole)
+        raise MemoryError("out of memory, as on a machine that is full")
+
+    monkeypatch.setattr(type(model.base), "forward", fails)
+    engine.submit((lost := Told(*QUESTIONS[0])).job)
+    assert lost.status() == 500
+    engine.submit((last := Told(*QUESTIONS[1])).job)
+    assert last.ids() == [expected]
+
+
+def test_a_memory_that_cannot_be_read_fails_its_own_requests_alone(composite, engine_of, tmp_path):
+    folder = tmp_path / "composite"
+    composite.save_pretrained(folder)
+    model = load_composite(folder)
+    name, other = model.memories[:2]
+    weights = next((folder / "memories").glob(f"{name}*/adapter_model.safetensors"))
+    weights.write_bytes(b"\0" * weights.stat().st_size)
+    engine = engine_of(model)
+    told = Told("Who cooks?", name), Told("Who cooks?", other)
+    for one in told:
+        engine.submit(one.job)
+    assert told[0].status() == 500
+    assert told[1].ids() == [alone(model, "Who cooks?", other)[0]]
+
+
+def test_a_composite_that_decides_at_each_token_is_refused(token_composite):
+    with pytest.raises(LoraryError, match="granularity"):
+        Engine(token_composite)
+
+
+def test_what_runs_ends_before_the_engine_does(model):
+    engine = Engine(model, Limits(rows=2))
+    engine.start()
+    told = [Told(*asked, longest=40) for asked in QUESTIONS]
+    for one in told:
+        engine.submit(one.job)
+    engine.stop()
+    assert all(len(one.ids()) == 1 for one in told)
+    with pytest.raises(RequestError) as raised:
+        engine.submit(Told(*QUESTIONS[0]).job)
+    assert raised.value.status == 503
