@@ -81,8 +81,7 @@ class Engine:
 
     def submit(self, job: Job) -> None:
         """Takes a job. Raises RequestError where too many wait (429) or the server ends (503)."""
-        if self._closing:
-            raise RequestError(503, "this server is ending; ask again when it is back", "closing")
+        self._check_open()
         with self._lock:
             if self._open >= self.limits.waiting + self.limits.rows:
                 self.metrics.refused.inc()
@@ -96,10 +95,15 @@ class Engine:
 
     def change(self, work: Callable[[], Any]) -> Future[Any]:
         """Does `work`, which may change the bank, in the engine's thread, after all requests that have come before it have
-        their routes."""
+        their routes. Raises RequestError where the server ends."""
+        self._check_open()
         future: Future[Any] = Future()
         self._inbox.put((work, future))
         return future
+
+    def _check_open(self) -> None:
+        if self._closing:
+            raise RequestError(503, "this server is ending; ask again when it is back", "closing")
 
     def _run(self) -> None:
         running = True
@@ -118,6 +122,17 @@ class Engine:
                 self._waiting.clear()
             self.metrics.running.set(len(self._batch.rows))
             self.metrics.waiting.set(len(self._waiting) + sum(job.choices for job in self._new))
+        self._refuse_the_rest()
+
+    def _refuse_the_rest(self) -> None:
+        """Tells those that came while the engine ended."""
+        ended = RequestError(503, "this server has ended; ask again when it is back", "closing")
+        while not self._inbox.empty():
+            item = self._inbox.get()
+            if isinstance(item, Job):
+                self._end(item, ended)
+            elif item is not None and item[1].set_running_or_notify_cancel():
+                item[1].set_exception(ended)
 
     def _take(self) -> bool:
         """Takes the jobs and does the changes that have come, in order; False once the engine is to end."""
