@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -55,6 +57,8 @@ def running_server(folder: Path, base: str, dtype: str, log: Path, *options: str
     """(the port, the process) of `lorary serve` over a composite, in a process of its own that ends with the block."""
     command = [sys.executable, "-m", "lorary", "serve", str(folder), "--base", base, "--dtype", dtype]
     command += ["--port", "0", "--api-key", KEY, *options]
+    if threading.current_thread() is threading.main_thread():  # a bench that is stopped leaves no server behind
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with log.open("wb") as said:
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=said)
     try:

@@ -34,7 +34,7 @@ class Limits:
     choices: int = 8
     seconds: float = 300.0
     body_bytes: int = 1_048_576
-    pass_tokens: int = 256
+    pass_tokens: int = 512
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
