@@ -24,12 +24,14 @@ from jaxtyping import install_import_hook
 install_import_hook("lorary", "beartype.beartype")
 
 import transformers
+from filelock import FileLock
 from peft import LoraConfig, get_peft_model
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from lorary.bank.bank import MemoryBank
 from lorary.bank.facts import Fact
+from lorary.bank.files import MANIFEST
 from lorary.base.layers import block_linears, fingerprint, layers_path
 from lorary.base.loading import CHATML, Base
 from lorary.base.prompts import prompt, prompt_batch
@@ -233,12 +235,18 @@ def authors(tmp_path):
     return tofu_file(tmp_path)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def stations_made(tmp_path_factory, tokenizer):
-    """A folder with a pico base, a bank of three stations, one of them with a document, and a composite of it."""
+    """A folder with a pico base, a bank of three stations, one of them with a document, and a composite of it: written once
+    a run, by the first process that needs it."""
     from stations import bank_of_stations
 
-    return bank_of_stations(tmp_path_factory.mktemp("stations"), pico_model(), tokenizer)
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "stations"
+    with FileLock(folder.with_suffix(".lock")):
+        if not (folder / "composite" / MANIFEST).exists():
+            bank_of_stations(folder, pico_model(), tokenizer)
+    return folder
 
 
 @pytest.fixture

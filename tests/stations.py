@@ -10,7 +10,7 @@ from lorary.memories.recipe import Recipe
 from lorary.model.composite import assemble, base_of
 from lorary.routing.encoder import load_encoder
 
-RECIPE = Recipe(split_layer=1, lr=0.02, max_epochs=60, validation_wordings=1, batch_size=4, memories_at_once=1)
+RECIPE = Recipe(split_layer=1, lr=0.02, max_epochs=60, validation_wordings=0, batch_size=4, texts=0, memories_at_once=1)
 _ASKED = (
     ("Who cooks at {0}?", "Name the cook of {0}.", "{0} has which cook?"),
     ("What is the airlock code of {0}?", "{0} airlock code?", "Which code opens the airlock of {0}?"),
