@@ -15,8 +15,8 @@ from lorary.errors import LoraryError
 from lorary.serving.errors import RequestError
 from lorary.serving.metrics import Metrics
 
-OPEN = ("/health",)
-"""What is told without a key."""
+OPEN = ("/health", "/", "/page.css", "/page.js")
+"""What is told without a key: it holds nothing of the composite."""
 _LOG = logging.getLogger("lorary.serving")
 
 

@@ -18,6 +18,7 @@ from lorary.serving.engine import Engine
 from lorary.serving.errors import RequestError
 from lorary.serving.keeping import Keeper
 from lorary.serving.memories import memory_routes
+from lorary.serving.pages import page_routes
 from lorary.serving.routing import BASE
 
 
@@ -43,6 +44,7 @@ def make_app(engine: Engine, keeper: Keeper, *, api_key: str | None = None, loca
     _openai_routes(app, engine)
     _upkeep_routes(app, engine)
     app.include_router(memory_routes(engine, keeper, may_change=api_key is not None))
+    app.include_router(page_routes(engine, learns=False))
     return app
 
 

@@ -86,7 +86,7 @@ def list_memories(argv: list[str]) -> None:
         rows = [["memory", "id", "question", "answer"], *([f[name] for name in _OF_FACT] for f in facts)]
         print_json(facts) if options.json else print("\n".join(left_aligned(rows)))
         return
-    memories = [{**_described(memory), "version": bank.versions[memory.name][1].number} for memory in bank]
+    memories = [{**described(memory), "version": bank.versions[memory.name][1].number} for memory in bank]
     if options.json:
         header = {"base": bank.base, "revision": bank.revision, "encoder": bank.encoder}
         print_json({**header, "memories": memories})
@@ -115,7 +115,7 @@ def _measured(certificate: Mapping[str, Any]) -> list[str]:
     return [recall, *shares, ABSENT if damage is None else f"× {damage:.3f}"]
 
 
-def _described(memory: Memory) -> dict[str, Any]:
+def described(memory: Memory) -> dict[str, Any]:
     """What is told of a memory: its passages are those of its documents, and recall, failing facts, damage and how full it is
     are as its certificate has them."""
     from lorary.bank.joining import DOCUMENTS
