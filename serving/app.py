@@ -17,16 +17,20 @@ from lorary.serving.bodies import MODEL, ChatBody, CompletionBody, parsed
 from lorary.serving.engine import Engine
 from lorary.serving.errors import RequestError
 from lorary.serving.keeping import Keeper
-from lorary.serving.memories import memory_routes
+from lorary.serving.learning import Learner
+from lorary.serving.memories import learning_routes, memory_routes
 from lorary.serving.pages import page_routes
 from lorary.serving.routing import BASE
 
 
-def make_app(engine: Engine, keeper: Keeper, *, api_key: str | None = None, local: bool = True) -> FastAPI:
+def make_app(
+    engine: Engine, keeper: Keeper, learner: Learner | None = None, *, api_key: str | None = None, local: bool = True
+) -> FastAPI:
     """The application of a server.
 
     Args:
         keeper: lets memories join and leave.
+        learner: writes facts into the bank; None where they are not to be written.
         api_key: that requests must bring.
         local: whether it listens for this machine alone.
     """
@@ -35,6 +39,8 @@ def make_app(engine: Engine, keeper: Keeper, *, api_key: str | None = None, loca
     async def running(_: FastAPI) -> AsyncIterator[None]:
         engine.start()
         yield
+        if learner is not None:
+            learner.close()
         engine.stop()
 
     app = FastAPI(title="Lorary", lifespan=running, docs_url=None, redoc_url=None, openapi_url=None)
@@ -44,7 +50,8 @@ def make_app(engine: Engine, keeper: Keeper, *, api_key: str | None = None, loca
     _openai_routes(app, engine)
     _upkeep_routes(app, engine)
     app.include_router(memory_routes(engine, keeper, may_change=api_key is not None))
-    app.include_router(page_routes(engine, learns=False))
+    app.include_router(learning_routes(learner, engine.limits, may_change=api_key is not None))
+    app.include_router(page_routes(engine, learns=learner is not None and api_key is not None))
     return app
 
 

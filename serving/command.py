@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from typing import Any
 
 from lorary.errors import LoraryError
@@ -27,6 +28,11 @@ def serve(argv: list[str]) -> None:
     )
     parser.add_argument("--port", metavar="N", type=int, default=8000, help="port to listen at; 0 picks a free one")
     parser.add_argument("--api-key", metavar="KEY", help="key that requests must bring; LORARY_API_KEY by default")
+    parser.add_argument(
+        "--bank",
+        metavar="BANK",
+        help="bank of the composite: facts that are told or forgotten are written there; its changes are taken up at the start",
+    )
     parser.add_argument("--base", metavar="NAME", help="where the base is, if not where the composite says")
     parser.add_argument(
         "--dtype", choices=("float32", "bfloat16", "float16"), help="of the base; what this machine multiplies fastest"
@@ -55,14 +61,19 @@ def _made(model: Any, options: Any, api_key: str | None, limits: Limits) -> Any:
     from lorary.serving.app import make_app
     from lorary.serving.engine import Engine
     from lorary.serving.keeping import Keeper
+    from lorary.serving.learning import Learner
     from lorary.serving.routing import warm
 
+    keeper = Keeper(model, options.composite)
+    if options.bank is not None and (changed := keeper.take_up(options.bank)):
+        print(f"taken up from {options.bank}: {', '.join(changed)}", file=sys.stderr)
     warm(model)
     engine = Engine(model, limits)
+    learner = Learner(options.bank, engine.change, keeper.take_up) if options.bank is not None else None
     if options.log_requests:
         logging.basicConfig(format="%(asctime)s %(message)s")
         logging.getLogger("lorary.serving").setLevel(logging.INFO)
-    return make_app(engine, Keeper(model, options.composite), api_key=api_key, local=is_local(options.host))
+    return make_app(engine, keeper, learner, api_key=api_key, local=is_local(options.host))
 
 
 def _check_installed() -> None:

@@ -7,12 +7,14 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from lorary.bank.bank import MemoryBank
 from lorary.bank.documents import Passage
 from lorary.bank.facts import Fact
 from lorary.bank.files import BankError
 from lorary.bank.memory import Memory
 from lorary.errors import LoraryError
 from lorary.model.modeling import LoraryForCausalLM
+from lorary.model.refreshing import alike, check_same_base, readable
 from lorary.model.untrained import is_bare_bank
 
 
@@ -85,6 +87,32 @@ class Keeper:
         """Takes a memory out. Raises BankError for one that is not there."""
         with self._kept():
             self.model.remove_memory(name)
+
+    def take_up(self, bank: str | Path, names: Sequence[str] | None = None) -> list[str]:
+        """Takes the memories of some names over from a bank, and lets go of those that left it; returns the names that changed.
+
+        Args:
+            names: None for all that the bank or the composite holds.
+
+        Raises:
+            BankError: a bank over another base.
+        """
+        router, source = self.model.router, MemoryBank.load(bank)
+        check_same_base(router.bank, source, self.folder or "this composite", bank)
+        own = router.bank.memories
+        names = [*source.names, *(name for name in own if name not in source.memories)] if names is None else names
+        left = [name for name in names if name in own and name not in source.memories]
+        new = [
+            name for name in names if name in source.memories and not (name in own and alike(own[name], source[name]))
+        ]
+        if not left and not new:
+            return []
+        with self._kept():
+            for name in left:
+                self.model.remove_memory(name)
+            for name in new:
+                self.model.add_memory(readable(source[name], source, router), replace_existing=True)
+        return [*left, *new]
 
     @contextmanager
     def _kept(self) -> Iterator[None]:

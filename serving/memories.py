@@ -20,6 +20,8 @@ from lorary.serving.bodies import parsed
 from lorary.serving.engine import Engine
 from lorary.serving.errors import RequestError
 from lorary.serving.keeping import Keeper
+from lorary.serving.learning import Learner
+from lorary.serving.limits import Limits
 
 T = TypeVar("T")
 
@@ -59,6 +61,55 @@ class MemoryBody(BaseModel):
             passage for document in self.documents for passage in passages_of(document.text, document.source)
         ]
         return {"adapter": self.adapter, "facts": facts, "documents": passages, "same_base": self.same_base}
+
+
+class FactsBody(BaseModel):
+    """Facts to remember, as lines of a facts file."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    facts: Annotated[list[dict[str, Any]], Field(min_length=1, max_length=1000)]
+
+
+def learning_routes(learner: Learner | None, limits: Limits, *, may_change: bool) -> APIRouter:
+    """The endpoints of facts: they are written into the bank by jobs, which take a while.
+
+    Args:
+        learner: None where the server was given no bank to write to.
+        may_change: whether the server has a key.
+    """
+    router = APIRouter()
+
+    def learning() -> Learner:
+        _check(may_change)
+        if learner is None:
+            raise RequestError(403, "this server writes no facts; start it with --bank", "no_bank")
+        return learner
+
+    @router.post("/memories/{name}/facts", status_code=202)
+    async def remember(request: Request, name: str) -> dict[str, Any]:
+        learner = learning()
+        lines = parsed(FactsBody, await body_of(request, limits.body_bytes)).facts
+        _check_name(name)
+        try:
+            facts = [parse_fact(line, topic=name, where=f"facts.{place}") for place, line in enumerate(lines)]
+        except LoraryError as error:
+            raise RequestError(400, str(error)[:1000], "invalid_memory", "facts") from None
+        return learner.remember(name, facts).to_json()
+
+    @router.delete("/memories/{name}/facts/{number}", status_code=202)
+    async def forget(name: str, number: str) -> dict[str, Any]:
+        learner = learning()
+        _check_name(name)
+        if not number.isalnum():
+            raise RequestError(400, "ids of facts are letters and digits; GET /look/bank/NAME shows them", "invalid_id")
+        return learner.forget(name, [number]).to_json()
+
+    @router.get("/jobs/{number}")
+    async def job(number: str) -> dict[str, Any]:
+        return learning().job(number).to_json()
+
+    return router
 
 
 def memory_routes(engine: Engine, keeper: Keeper, *, may_change: bool) -> APIRouter:
@@ -118,9 +169,13 @@ def _check(may_change: bool) -> None:
         raise RequestError(403, "memories change by those who have the key; start the server with --api-key", "no_key")
 
 
-def _arguments(body: MemoryBody, name: str) -> dict[str, Any]:
+def _check_name(name: str) -> None:
     if not NAME.fullmatch(name):
         raise RequestError(400, f"{name[:80]!r} cannot name a memory; a name is {NAME_RULE}", "invalid_memory", "name")
+
+
+def _arguments(body: MemoryBody, name: str) -> dict[str, Any]:
+    _check_name(name)
     try:
         return body.arguments(name)
     except LoraryError as error:

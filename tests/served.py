@@ -15,6 +15,7 @@ import uvicorn
 from lorary.serving.app import make_app
 from lorary.serving.engine import Engine
 from lorary.serving.keeping import Keeper
+from lorary.serving.learning import Learner
 from lorary.serving.limits import Limits
 
 KEY = "a-key-of-the-tests"
@@ -45,10 +46,11 @@ class Served:
 
 
 @contextmanager
-def served(model, folder=None, *, key=None, **limits):
-    """Serves a composite while the block runs."""
-    engine = Engine(model, Limits(**{"seconds": 60.0, **limits}))
-    app = make_app(engine, Keeper(model, folder), api_key=key)
+def served(model, folder=None, *, key=None, bank=None, **limits):
+    """Serves a composite while the block runs; facts are written into `bank`."""
+    engine, keeper = Engine(model, Limits(**{"seconds": 60.0, **limits})), Keeper(model, folder)
+    learner = None if bank is None else Learner(bank, engine.change, keeper.take_up)
+    app = make_app(engine, keeper, learner, api_key=key)
     listener = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=30))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)

@@ -95,7 +95,7 @@ def test_a_question_is_asked_by_keyboard_and_shows_who_spoke(model, server):
         page.focus("#question")
         page.keyboard.type(QUESTION)
         page.keyboard.press("Enter")
-        page.wait_for_selector("#reason:has-text('the gate gives')")
+        page.wait_for_selector("#reason:has-text('The gate gives')")
         page.wait_for_selector("#shares .share")
         route = page.inner_text("#route")
         answer = page.inner_text(".turn.assistant")

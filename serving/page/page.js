@@ -108,7 +108,7 @@ function showRoute(route) {
 async function explain(asked, answer, route) {
   showRoute(route);
   const look = await sent("look/route", { messages: asked });
-  $("reason").textContent = route.source === "caller" ? `By itself: ${look.reason}.` : `${look.reason}.`;
+  $("reason").textContent = route.source === "caller" ? `By itself: ${look.reason}.` : `${look.reason[0].toUpperCase()}${look.reason.slice(1)}.`;
   $("shares").replaceChildren(
     ...[...Object.entries(look.memories), ["none", look.none]].map(([name, share]) => {
       const row = make("div", undefined, "share");

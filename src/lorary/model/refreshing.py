@@ -79,7 +79,7 @@ def refresh(composite: str | Path, bank: str | Path, *, reset: bool = False) -> 
     with writing(place):
         router, config = load_router(place)
         source = MemoryBank.load(bank)
-        _check_same_base(router.bank, source, place, bank)
+        check_same_base(router.bank, source, place, bank)
         before = routed(router)
         added, updated, removed = take_up(router, source)
         if reset:
@@ -97,7 +97,7 @@ def refresh(composite: str | Path, bank: str | Path, *, reset: bool = False) -> 
     return Refreshed(added, updated, removed, before, after)
 
 
-def _check_same_base(own: MemoryBank, other: MemoryBank, composite: str | Path, bank: str | Path) -> None:
+def check_same_base(own: MemoryBank, other: MemoryBank, composite: str | Path, bank: str | Path) -> None:
     """Raises BankError where a bank's memories are not over the base of a composite's."""
     if own.fingerprint != other.fingerprint:
         raise BankError(
@@ -119,7 +119,7 @@ def take_up(router: Router, source: MemoryBank) -> tuple[tuple[str, ...], tuple[
         if memory.name in same:
             router.bank.memories[memory.name] = _with_keys_of(memory, own[memory.name])
         else:
-            router.bank.memories[memory.name] = _readable(memory, source, router)
+            router.bank.memories[memory.name] = readable(memory, source, router)
             router.add(router.bank[memory.name])
     order = torch.tensor([router.bank.names.index(name) for name in source.names], dtype=torch.long)
     router.gate.keep(order)
@@ -169,7 +169,7 @@ def _with_keys_of(memory: Memory, other: Memory) -> Memory:
     return replace(memory, keys=other.keys, key_facts=other.key_facts, passage_keys=other.passage_keys)
 
 
-def _readable(memory: Memory, source: MemoryBank, router: Router) -> Memory:
+def readable(memory: Memory, source: MemoryBank, router: Router) -> Memory:
     """A memory with the embeddings that the router's encoder makes."""
     embedded = len(memory.passage_keys) == len(memory.passages)
     if source.encoder == router.bank.encoder and embedded:
