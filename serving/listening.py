@@ -6,7 +6,7 @@ import socket
 import sys
 
 import uvicorn
-from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from lorary.errors import LoraryError, one_line
 
@@ -27,16 +27,17 @@ def listener(host: str, port: int) -> socket.socket:
         raise LoraryError(message) from error
 
 
-def listen(app: FastAPI, place: socket.socket, seconds: float) -> None:
+def listen(app: ASGIApp, place: socket.socket, seconds: float, path: str = "/v1") -> None:
     """Serves until SIGTERM or Ctrl-C; then what runs goes on to its end, and nothing new is taken.
 
     Args:
         seconds: that what runs then may take.
+        path: that is told with the address.
     """
     config = uvicorn.Config(
         app, log_level="warning", access_log=False, timeout_graceful_shutdown=int(seconds) + 1, server_header=False
     )
     host, port = place.getsockname()[:2]
     name = f"[{host}]" if ":" in host else host
-    print(f"lorary serves at http://{name}:{port}/v1", file=sys.stderr, flush=True)
+    print(f"lorary serves at http://{name}:{port}{path}", file=sys.stderr, flush=True)
     uvicorn.Server(config).run(sockets=[place])

@@ -50,6 +50,8 @@ DOORS = {
     "rouge_score": {"scoring.py"},
     "fastapi": {"serving"},
     "starlette": {"serving"},
+    "mcp": {"mcp.py", "mcp_listening.py"},
+    "mcp_types": {"mcp.py"},
     "uvicorn": {"listening.py", "command.py"},
     "prometheus_client": {"metrics.py", "command.py"},
 }

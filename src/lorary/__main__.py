@@ -16,6 +16,7 @@ COMMANDS = {
     "ask": (USE, "lorary.answering.command", "ask a composite a question"),
     "chat": (USE, "lorary.answering.command", "talk to a composite, which tells the memory behind each answer"),
     "serve": (USE, "lorary.serving.command", "serve a composite with OpenAI's API"),
+    "mcp": (USE, "lorary.commands", "give a composite to agents as tools, by the Model Context Protocol"),
     "route": (USE, "lorary.inspection", "show which memory a question reaches, and why; nothing is generated"),
     "list": (USE, "lorary.inspection", "list the memories of a bank or composite"),
     "export": (USE, "lorary.exporting", "memories → llama.cpp, Ollama, mlx-lm, vLLM, or a merged model"),
@@ -147,6 +148,7 @@ EXTRAS = {
     "embedded": ("gguf",),
     "intake": ("markitdown", "pypdfium2", "openpyxl", "charset_normalizer", "markdown_it"),
     "cluster": ("distributed",),
+    "mcp": ("mcp",),
     "serve": ("fastapi", "uvicorn", "prometheus_client"),
 }
 """Extra → the modules that only it installs."""
