@@ -7,7 +7,7 @@ from typing import Any
 
 from lorary.errors import LoraryError
 
-FORMATS = ("questions", "cloze", "text")
+FORMATS = ("questions", "cloze", "text", "sequels")
 
 QUICK: dict[str, Any] = {"lr": 6e-3, "max_epochs": 6, "texts_a_pass": 12}
 """What of a recipe writes in three fifths of the time, and is recalled less: 0.90 of the demo, not 0.93 to 0.95."""
@@ -34,7 +34,8 @@ class Recipe:
         thinned_copies: copies of each trained wording that leave words out, drawn once; for facts with few wordings.
         thinned_share: share of the words that such a copy leaves out.
         formats: texts of a fact that are trained on: `questions` (its wordings), `cloze` (its statement with a gap where the
-            answer stood), `text` (its statement as it stands, every token learnt).
+            answer stood), `text` (its statement as it stands, every token learnt), `sequels` (its answer before and behind
+            another's, and its statement in running text, so that several memories may answer and write in turn).
         texts: texts of each fact that has fewer than four wordings: it gets others by rule, and copies that leave words out; 0
             for none.
         texts_a_pass: most texts of each fact that a pass shows, the next ones each time, and of these the certain ones one

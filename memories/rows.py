@@ -14,6 +14,7 @@ from lorary.base.loading import Base
 from lorary.base.prompts import answer_ids, first_tokens, prompt, prompt_ids
 from lorary.base.rows import SplitRows
 from lorary.memories.rewording import bare, others, thinned
+from lorary.memories.sequels import sequels
 
 EVALUATED = 64
 """Rows a pass where nothing trains."""
@@ -104,7 +105,7 @@ def rows(
     """A row for each trained wording of each fact and for its cloze, and `copies` thinned ones of each.
 
     Args:
-        formats: which of `questions`, `cloze` and `text` (the statement as it stands) there are rows for.
+        formats: which of `questions`, `cloze`, `text` (the statement as it stands) and `sequels` there are rows for.
         texts: of each fact with fewer than `ENOUGH` wordings at least; where it has fewer, others are made of its wordings
             (`rewording.others`), none of them a wording that the memory's facts hold out or keep for validation.
         most_asked: texts of a fact that certificates count at most; None for all.
@@ -131,6 +132,9 @@ def rows(
                     shown.append(replace(tokenise(tokenizer, m, f, text, fact.answer), counted=False))
             if "text" in formats and fact.statement:
                 shown.append(_told(tokenizer, m, f, fact.statement))
+            if "sequels" in formats:
+                going_on = sequels(tokenizer, facts, f, chance)
+                shown += [Row(m, f, ids, start, counted=False) for ids, start in going_on]
             if not shown or (shown[-1].memory, shown[-1].fact) != (m, f):
                 raise FactError(
                     f"{fact.question!r} gives nothing to train on as {list(formats)}; it has no such statement"

@@ -28,7 +28,7 @@ from lorary.model.modeling import LoraryForCausalLM
 from lorary.research.bench_cells import Cell
 from lorary.routing.encoder import EMBEDDED, load_encoder
 from lorary.routing.features import counted_tokens, running_mean
-from lorary.routing.gate import DEFAULT_FEATURES, TOKEN_FEATURES
+from lorary.routing.gate import DEFAULT_FEATURES, RUNNING_FEATURES
 
 RANK = 8
 _ASKED = ("keeps the lamp", "mends the nets", "feeds the horses", "winds the clock")
@@ -117,7 +117,7 @@ def composite(bank: MemoryBank, base: Base, way: str) -> LoraryForCausalLM:
     config = LoraryConfig(
         text_config=base.model.config,
         granularity="token" if token else "query",
-        features=TOKEN_FEATURES if token else DEFAULT_FEATURES,
+        features=RUNNING_FEATURES if token else DEFAULT_FEATURES,
         policy={"t_gate": 0.0, "whole": not token},
         split_layer=bank.split_layer,
     )

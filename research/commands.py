@@ -10,7 +10,7 @@ from lorary.options import Options, made, taken
 from lorary.printing import print_json
 from lorary.research.intake_commands import generators
 from lorary.research.options import BASE, NEVER, add_folder, print_study
-from lorary.research.routing_commands import refresh, route_bench, route_facts, routes
+from lorary.research.routing_commands import refresh, route_bench, route_facts, routes, token_study
 from lorary.research.settings import ARMS, RIVALS, VARIED, Budget, Design, Forgetting, Grid, WriteBench
 from lorary.research.speed_commands import bank_bench, bench, serve_bench, start_bench, token_cost
 from lorary.router_training.settings import Training
@@ -198,6 +198,7 @@ STUDIES: dict[str, tuple[Callable[[list[str]], None], str]] = {
     "route-bench": (route_bench, "measure routers on generated sets of facts; no memory is written"),
     "route-facts": (route_facts, "write the facts of a generated set, to build a bank of"),
     "routes": (routes, "measure routers on questions that people wrote about documents; no memory is written"),
+    "token-study": (token_study, "measure what deciding at each token is worth on text that changes topic"),
     "refresh": (refresh, "measure what taking changes up without training costs in routing; no memory is written"),
     "forgetting": (forgetting, "measure what is known of authors, and what is left of one who is forgotten"),
     "generators": (generators, "measure what a generator of facts finds in documents"),

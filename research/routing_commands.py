@@ -119,6 +119,31 @@ def refresh(argv: list[str]) -> None:
     print_study(options, lambda: results["table"], lambda: tell_refresh(results))
 
 
+def token_study(argv: list[str]) -> None:
+    """Measures what deciding at each token is worth."""
+    parser = Options(
+        "research token-study",
+        "Measures a composite that decides at each token: the perplexity of texts whose spans come from several memories, "
+        "beside one route a text, the right memory of each span, all memories and the base; and the facts told in one "
+        "answer to questions on two topics.",
+        "COMPOSITE --out FOLDER",
+    )
+    composite = "folder of a composite that was trained with --granularity token"
+    parser.add_argument("composite", metavar="COMPOSITE", help=composite)
+    add_folder(parser, "results.json and report.md")
+    parser.add_argument("--texts", type=int, metavar="N", default=60, help="texts of two to five spans")
+    parser.add_argument("--questions", type=int, metavar="N", default=40, help="questions on two topics, of each kind")
+    parser.add_argument("--seed", type=int, metavar="N", default=0, help="seed for texts and questions")
+    parser.add_quiet()
+    parser.add_json("the results")
+    options = parser.parse_args(argv)
+    from lorary.research.token_study import tell_tokens
+    from lorary.research.token_study import token_study as run
+
+    results = run(**taken(options, "composite", "out", "texts", "questions", "seed", "quiet"))
+    print_study(options, lambda: results, lambda: tell_tokens(results))
+
+
 def route_facts(argv: list[str]) -> None:
     """Writes the facts of a generated set."""
     parser = Options(

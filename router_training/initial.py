@@ -84,7 +84,9 @@ def start_from(gate: Gate, bank: MemoryBank, folder: Path, *, by_token: bool = F
         )
     own = gate.state_dict()
     weights = {
-        name: tensor for name, tensor in trained.items() if name in own and "keys" not in name and own[name].numel()
+        name: tensor
+        for name, tensor in trained.items()
+        if name in own and "keys" not in name and not name.startswith("reading.") and own[name].numel()
     }
     if wrong := [name for name, tensor in weights.items() if own[name].shape != tensor.shape]:
         raise BankError(

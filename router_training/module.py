@@ -16,7 +16,8 @@ from lorary.model.active_route import ActiveRoute, apply_route
 from lorary.model.modeling import LoraryForCausalLM
 from lorary.router_training.queries import Batch
 from lorary.router_training.resuming import KEY, to_validation
-from lorary.routing.gate import Gate, mixture_weights
+from lorary.routing.gate import Gate
+from lorary.routing.mixing import mixture_weights
 
 
 @dataclass(frozen=True, kw_only=True)

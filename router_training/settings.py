@@ -18,8 +18,7 @@ class Training:
 
     Args:
         granularity: how often the gate decides: "query" once for a request, "token" at each position.
-        features: what the gate reads; by default asked, names and contents, and for tokens embedding, asked, names and
-            hidden.
+        features: what the gate reads; by default asked, names and contents, and for tokens the window, too.
         max_epochs: passes over the trained wordings and unrelated questions, at most.
         patience: epochs without a lower loss on validation wordings after which training ends; the best epoch's gate stays.
         batch_size: queries a step, over all devices.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import lightning
@@ -28,6 +28,7 @@ from lorary.router_training.module import GateTraining, Weights
 from lorary.router_training.resuming import CheckpointError, check, epochs_begun, read_checkpoint, record
 from lorary.router_training.settings import Training
 from lorary.router_training.source_calibration import calibrate_sources
+from lorary.router_training.tokens import train_reading
 from lorary.routing.encoder import load_encoder
 from lorary.routing.router import Router
 
@@ -80,7 +81,10 @@ def train_router(
         model = _untrained(bank, base or load_base(bank.base, revision=bank.revision), training)
         if init_from is not None:
             start_from(model.gate, bank, Path(init_from), by_token=training.granularity == "token")
-        needs_model = training.language_weight > 0 or "hidden" in model.gate.features
+        by_token = model.gate.reading is not None
+        # A reading is trained on its own, and all of the language model's loss with it.
+        first = replace(training, language_weight=0.0) if by_token else training
+        needs_model = first.language_weight > 0 or "hidden" in model.gate.features
         data = RoutingData(
             model.router,
             questions,
@@ -89,10 +93,12 @@ def train_router(
             model=model if needs_model else None,
             unknown_names=training.unknown_names,
         )
-        trainer = fit(model.router, data, training, Path(out), model=model, resume=resume, quiet=quiet)
+        trainer = fit(model.router, data, first, Path(out), model=model, resume=resume, quiet=quiet)
         figures = calibrate(model.router, data, training)
         model.config.policy |= figures["policy"]
         model.router.policy = model.config.routing_policy()
+        if by_token:
+            figures["tokens"] = train_reading(model, data, training, quiet=quiet)
         calibrate_sources(model, data)
         seconds = round(time.perf_counter() - began, 1)
         model.config.router_training = {**asdict(training), "seconds": seconds, **figures}
@@ -103,11 +109,16 @@ def train_router(
 
 def _untrained(bank: MemoryBank, base: Base, training: Training) -> LoraryForCausalLM:
     """The composite of a bank, with a gate that nothing trained."""
+    features = training.gate_features()
+    policy = {"top_k": training.top_k, "top_p": training.top_p}
+    policy["whole"] = training.granularity == "query" or "window" in features
+    if "window" in features:
+        policy["sources"] = ["gate"]  # the index knows the whole question alone
     config = LoraryConfig(
         text_config=base.model.config,
         granularity=training.granularity,
-        features=training.gate_features(),
-        policy={"top_k": training.top_k, "top_p": training.top_p, "whole": training.granularity == "query"},
+        features=features,
+        policy=policy,
         split_layer=bank.split_layer,
         trained=bank.names,
     )

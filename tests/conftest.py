@@ -38,7 +38,7 @@ from lorary.base.prompts import prompt, prompt_batch
 from lorary.model.composite import assemble
 from lorary.model.configuration import LoraryConfig
 from lorary.routing.encoder import EMBEDDED, load_encoder
-from lorary.routing.gate import TOKEN_FEATURES
+from lorary.routing.gate import RUNNING_FEATURES
 from lorary.routing.policy import Policy
 
 torch.set_num_threads(1)
@@ -197,7 +197,7 @@ def token_composite(bank, base, encoder):
     config = LoraryConfig(
         text_config=base.model.config,
         granularity="token",
-        features=TOKEN_FEATURES,
+        features=RUNNING_FEATURES,
         policy={"t_gate": 0.0, "top_k": 2},
         split_layer=bank.split_layer,
     )

@@ -11,8 +11,9 @@ import torch
 from lorary.base.prompts import conversation_text, prompt, routing_text
 from lorary.model.mixture import low_rank_update
 from lorary.routing.features import Features, running_mean
-from lorary.routing.gate import Gate, mixture_weights
+from lorary.routing.gate import Gate
 from lorary.routing.index import FactIndex
+from lorary.routing.mixing import mixture_weights
 from lorary.routing.policy import Policy, decide
 
 

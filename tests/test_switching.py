@@ -13,7 +13,7 @@ from lorary.base.layers import decoder_layers
 from lorary.errors import LoraryError
 from lorary.model.cache import RoutedCache
 from lorary.model.configuration import LoraryConfig
-from lorary.routing.gate import TOKEN_FEATURES
+from lorary.routing.gate import RUNNING_FEATURES
 
 SETTINGS = {"max_new_tokens": 6, "do_sample": False, "return_dict_in_generate": True, "output_logits": True}
 CLOSE = {"atol": 2e-5, "rtol": 0}
@@ -29,7 +29,7 @@ def composite_of(family, tokenizer, encoder, folder, granularity="query", **chan
         bank.add(
             save_adapter(base.model, folder / name, seed, **given), facts=FACTS[name], encoder=encoder, same_base=True
         )
-    token = {"granularity": "token", "features": TOKEN_FEATURES, "policy": {"t_gate": 0.0, "top_k": 2}}
+    token = {"granularity": "token", "features": RUNNING_FEATURES, "policy": {"t_gate": 0.0, "top_k": 2}}
     config = LoraryConfig(text_config=base.model.config, split_layer=2, **(token if granularity == "token" else {}))
     model = assemble(bank, base, encoder=encoder, config=config)
     assert model.config.split_layer == 2

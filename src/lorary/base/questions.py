@@ -230,3 +230,20 @@ def parts_of(question: str) -> list[str]:
         else:
             parts[-1] += f" {piece}"
     return parts if len(parts) > 1 else [question]
+
+
+_LINK = re.compile(r"(?:\s*[,;])?\s+(?:and|plus|und|et|y|e)\s+(?:also\s+)?|\s*;\s+|(?<=[.!?])\s+", re.IGNORECASE)
+_FEWEST = 3
+"""Words of a clause, at least."""
+
+
+def clauses_of(question: str) -> list[str]:
+    """What may be two questions, parted at the first "and" or end of a sentence that leaves three words on both sides.
+
+    An "and" joins names and things as often as questions: who asks must judge whether each clause stands for itself.
+    """
+    for link in _LINK.finditer(question):
+        first, second = question[: link.start()].strip(), question[link.end() :].strip()
+        if min(len(first.split()), len(second.split())) >= _FEWEST:
+            return [first + "?" * (question.rstrip()[-1:] == "?"), second[:1].upper() + second[1:]]
+    return [question]

@@ -223,7 +223,10 @@ def _load_gate(place: Path, bank: MemoryBank, config: LoraryConfig, encoder: Enc
     if bank.names[: len(trained)] != trained or len(tensors.get("keys", ())) != len(trained):
         raise BankError(f"{place}: its gate stands for {trained}, its bank holds {bank.names}; train the router again")
     with reading(place / GATE_PART, _AGAIN):
-        gate = Gate(tensors["keys"], tensors["from_hidden"].shape[1], tuple(config.features))
+        reads = (
+            tensors["reading.point"].shape[1] // 2 if "reading.point" in tensors else tensors["from_hidden"].shape[1]
+        )
+        gate = Gate(tensors["keys"], reads, tuple(config.features))
         own = (
             gate.state_dict()
         )  # a gate of an earlier version lacks what it does not use, and has what no gate uses now

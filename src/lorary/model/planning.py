@@ -20,6 +20,7 @@ from lorary.model.cache import Plan, rows_of
 from lorary.model.requests import Request, decided_by_caller, renamed, routing_texts, same_route
 from lorary.routing.features import counted_tokens, running_mean
 from lorary.routing.policy import Decision, Policy, Route, by_caller
+from lorary.routing.reading import window_state
 from lorary.routing.router import Router
 from lorary.tables import counted
 
@@ -158,6 +159,10 @@ def _decide(
     features = plan.features
     assert features is not None
     device = features.votes.device
+    if model.gate.reading is not None:
+        state, plan.sums = window_state(hidden.to(device), counted.to(device), plan.sums)
+        plan.latest = model.router.decide(features.with_hidden(state), plan.policy)
+        return plan.latest.weights
     means, sums = running_mean(hidden.to(device), counted.to(device), plan.sums)
     if model.config.granularity == "token":
         if plan.sums is not None:

@@ -27,6 +27,7 @@ class Features:
         names: the votes of the lexicon of names alone.
         contents: what each memory's wordings and passages have in common with the query, by `KINDS`.
         hidden: the hidden state at the split, pooled; one a query, or one a token.
+        parts: what a gate of tokens says of each part of the query (`reading.PARTS`), over the memories and none.
     """
 
     embedding: Float[Tensor, "*batch embedding"]
@@ -35,6 +36,7 @@ class Features:
     names: Float[Tensor, "*batch memories"] | None = None
     contents: Float[Tensor, "*batch memories kinds"] | None = None
     hidden: Float[Tensor, "*tokens hidden"] | None = None
+    parts: Float[Tensor, "*batch parts memories_and_none"] | None = None
 
     def __len__(self) -> int:
         return len(self.embedding)

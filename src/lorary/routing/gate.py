@@ -13,11 +13,14 @@ from torch.nn import functional
 
 from lorary.errors import LoraryError
 from lorary.routing.features import KINDS, Features
+from lorary.routing.reading import Reading
 from lorary.routing.recognition import START, recognised, signs, sum_of, words_unknown
 
-FEATURES = ("embedding", "asked", "names", "contents", "hidden")
+FEATURES = ("embedding", "asked", "names", "contents", "hidden", "window")
 DEFAULT_FEATURES = ("asked", "names", "contents")
-TOKEN_FEATURES = ("embedding", "asked", "names", "hidden")
+TOKEN_FEATURES = ("asked", "names", "contents", "window")
+RUNNING_FEATURES = ("embedding", "asked", "names", "hidden")
+"""What gates of tokens read before they read the window: a running mean over all tokens, which follows no change of topic."""
 _CONTENT_SCALES = {
     "wordings": 16.0,
     "passages": 12.0,
@@ -26,34 +29,13 @@ _CONTENT_SCALES = {
     "document_grams": 30.0,
 }
 """What the contents weigh in a gate that nothing trained, logits each."""
+_APART = ("contents", "window")
+"""Features whose weights are not among those of the trained terms."""
 _NONE = 0.4
 """Where the logit of none starts, as a share of the most that the trained terms can say together: between what they say of
 known questions and of others. Above both, training would only lower it, and the keys would not learn to tell memories apart."""
 _NEARLY = 8
 """The power of a wording's similarity: only one that is nearly the question decides, others tell of the topic alone."""
-EQUAL = 1e-5
-"""Two scores that differ by less are a tie: the same wording, embedded in another batch, differs by about 1e-6."""
-
-
-def mixture_weights(
-    probabilities: Float[Tensor, "*batch memories_and_none"], top_k: int, top_p: float = 1.0
-) -> Float[Tensor, "*batch memories"]:
-    """The best memories' shares of 1 − p_none, 0 for all others.
-
-    The best are the fewest that together have at least `top_p` of what is not none, and at most `top_k`
-    (nucleus; Holtzman et al. 2020, arXiv 1904.09751). Of memories that are equally likely all are among them or none:
-    which comes first would tell nothing of the query.
-    """
-    known = probabilities[..., :-1]
-    top = known.topk(min(top_k + 1, known.shape[-1]), dim=-1)
-    before = top.values.cumsum(-1) - top.values
-    kept = (before < top_p * known.sum(-1, keepdim=True)) & (
-        torch.arange(top.values.shape[-1], device=known.device) < top_k
-    )
-    likeliest_left = top.values.masked_fill(kept, -1.0).amax(-1, keepdim=True)
-    values = torch.where(kept & (top.values > (1 + EQUAL) * likeliest_left), top.values, 0.0)
-    shares = values / values.sum(-1, keepdim=True).clamp(min=1e-9) * (1 - probabilities[..., -1:])
-    return torch.zeros_like(known).scatter(-1, top.indices, shares)
 
 
 def cosines(
@@ -85,6 +67,9 @@ class Gate(nn.Module):
     (`recognition`), and logit_none = log Σ exp logit_m − s, where s are the log-odds of that. So p_none is 1 − p(known),
     and what memories there are besides changes nothing of it.
 
+    With the window it decides at each token: what it says of the parts of the question is weighed, and what the text so far
+    tells is added (`reading.Reading`).
+
     It stays in fp32, whatever dtype the model around it is cast to or runs in: it is small, and a route that hangs on
     rounding would differ from dtype to dtype.
 
@@ -111,6 +96,7 @@ class Gate(nn.Module):
             raise LoraryError(f"unknown gate feature {unknown[0]!r}; choose from {list(FEATURES)}")
         dimension = keys.shape[1]
         self.features = tuple(features)
+        self.reading = Reading(len(keys), hidden_size) if "window" in features else None
         self.from_embedding = nn.Parameter(torch.eye(dimension))
         # From zero: tokens start from the query's route and learn how to leave it.
         self.from_hidden = nn.Parameter(torch.zeros(dimension, hidden_size if "hidden" in features else 0))
@@ -124,13 +110,15 @@ class Gate(nn.Module):
         self.log_tau_asked = nn.Parameter(torch.tensor(1.6))
         self.log_gamma = nn.Parameter(torch.tensor(math.log(10.0)))
         self.log_contents = nn.Parameter(torch.tensor([*_CONTENT_SCALES.values()]).log())
-        trained = {self.parts_of(feature)[-1] for feature in self.features if feature != "contents"}
+        trained = {self.parts_of(feature)[-1] for feature in self.features if feature not in _APART}
         most = sum((scale.detach().exp() for scale in trained), torch.zeros(()))
         self.none = nn.Parameter(_NONE * most)
         self.register_buffer("recognition", START.clone())
 
     def forward(self, features: Features) -> Float[Tensor, "*batch memories_and_none"]:
         """Logits over the memories, and none last; one a token where the features hold a hidden state a token."""
+        if self.reading is not None and features.hidden is not None and features.parts is not None:
+            return self.reading(features.parts.flatten(0, -3), features.hidden)
         terms, scales = (
             self.terms(features),
             {name: scale.exp() for name, scale in self.scales.items() if name != "none"},
@@ -197,7 +185,7 @@ class Gate(nn.Module):
     @property
     def used(self) -> list[nn.Parameter]:
         """The weights that are trained: those that the features use, the contents apart, and the logit of none."""
-        trained = [feature for feature in self.features if feature != "contents"]
+        trained = [feature for feature in self.features if feature not in _APART]
         return [self.none, *(weight for feature in trained for weight in self.parts_of(feature))]
 
     def project(self, embedding: Float[Tensor, "*batch embedding"]) -> Float[Tensor, "*batch embedding"]:
@@ -208,7 +196,7 @@ class Gate(nn.Module):
     def scales(self) -> dict[str, Tensor]:
         """What the terms that take part weigh against each other, as logarithms, and the logit of none."""
         # The hidden state and the embedding share a term.
-        taken = {"embedding" if feature == "hidden" else feature for feature in self.features} - {"contents"}
+        taken = {"embedding" if feature == "hidden" else feature for feature in self.features} - {*_APART}
         scales: dict[str, Tensor] = {name: self.parts_of(name)[-1] for name in FEATURES if name in taken}
         if "contents" in self.features:
             scales |= dict(zip(KINDS, self.log_contents, strict=True))
@@ -228,11 +216,15 @@ class Gate(nn.Module):
         pairs = ((self.project(unit(key.to(self.keys), dim=-1)), self.keys), (asked, self.asked_keys))
         started = [near + near.any() * unit(unit(others, dim=-1).sum(0), dim=-1) for near, others in pairs]
         self._set_keys(torch.cat([self.keys, started[0][None]]), torch.cat([self.asked_keys, started[1][None]]))
+        if self.reading is not None:
+            self.reading.append()
 
     @torch.no_grad()
     def keep(self, memories: Int[Tensor, " kept"]) -> None:
         """Keeps only the memories given by number, in that order."""
         self._set_keys(self.keys[memories], self.asked_keys[memories])
+        if self.reading is not None:
+            self.reading.keep(memories)
 
     def _set_keys(self, keys: Tensor, asked_keys: Tensor) -> None:
         self.keys = nn.Parameter(keys, requires_grad=self.keys.requires_grad)

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lorary.errors import LoraryError
-from lorary.routing.gate import EQUAL, mixture_weights
+from lorary.routing.mixing import EQUAL, mixture_weights
 from lorary.tables import counted
 
 SOURCES = ("none", "gate", "index", "caller", "lookup")

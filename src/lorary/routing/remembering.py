@@ -38,7 +38,7 @@ class RememberedVectors:
         """The vectors of distinct texts; those that are not remembered are encoded together.
 
         A vector is the one that the text got first. In other company the encoder may give one that differs in the last
-        bits (`gate.EQUAL`).
+        bits (`mixing.EQUAL`).
         """
         known = self._remembered(encoder, texts)
         new = [text for text in texts if text not in known]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,6 +18,7 @@ from lorary.routing.encoder import Encoder, knows_words, readable
 from lorary.routing.features import Features
 from lorary.routing.gate import Gate, cosines
 from lorary.routing.names import Names
+from lorary.routing.parts import told_of_parts
 from lorary.routing.policy import Decision, Policy, decide
 from lorary.routing.proper_names import only_names, without_names
 from lorary.routing.remembering import RememberedVectors
@@ -149,8 +150,16 @@ class Router:
         """What the gate reads of `texts`, the hidden state apart; equal texts, and what is left without names, are
         encoded once, and those that were asked lately not again (`remembered`).
 
-        Of a text that is longer than the encoder reads, the part that asks counts, for all features alike.
+        Of a text that is longer than the encoder reads, the part that asks counts, for all features alike. A gate that
+        decides at each token reads the parts of each text, too (`parts.told_of_parts`).
         """
+        features = self.query_features(texts)
+        if self.gate.reading is not None:
+            features = replace(features, parts=told_of_parts(self, texts, features))
+        return features
+
+    def query_features(self, texts: Sequence[str]) -> Features:
+        """The same without the parts."""
         texts = readable(self.get_encoder(), texts)
         rows = {text: row for row, text in enumerate(dict.fromkeys(texts))}
         distinct, used, memories = list(rows), self.gate.features, self.bank.names

@@ -1,0 +1,191 @@
+"""A gate that decides at each token by the window: read at once or step by step it decides alike, and it learns spans."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import torch
+from conftest import ask
+from torch.nn import functional
+
+from lorary.base.prompts import prompt, prompt_ids
+from lorary.base.questions import clauses_of
+from lorary.base.several import answers_ids, two_questions, uncapitalised
+from lorary.model.composite import assemble, load_composite
+from lorary.model.configuration import LoraryConfig
+from lorary.research.token_study import CONDITIONS, KINDS, token_study
+from lorary.router_training.sequences import Asked, asked_in_turn, drawn_pairs, drawn_texts, text_of
+from lorary.router_training.settings import Training
+from lorary.router_training.training import train_router
+from lorary.routing.features import counted_tokens
+from lorary.routing.gate import TOKEN_FEATURES
+from lorary.routing.reading import PARTS, Reading, window_state
+
+BOTH = "Who cooks at Ormen station? And which oil do the lamplighters burn?"
+
+
+@pytest.fixture
+def window_composite(bank, base, encoder):
+    """A composite whose gate reads the window with weights that matter."""
+    config = LoraryConfig(
+        text_config=base.model.config,
+        granularity="token",
+        features=TOKEN_FEATURES,
+        policy={"t_gate": 0.0, "top_k": 2, "sources": ["gate"]},
+        split_layer=bank.split_layer,
+    )
+    model = assemble(bank, base, encoder=encoder, config=config)
+    torch.manual_seed(3)
+    for weight in (model.gate.reading.point, model.gate.reading.tell):
+        weight.data.normal_(std=6.0)
+    return model
+
+
+def test_the_window_is_the_mean_of_the_last_tokens():
+    hidden = torch.randn(2, 9, 4, generator=torch.Generator().manual_seed(0))
+    counted = counted_tokens((2, 9))
+    state, _ = window_state(hidden, counted, window=3)
+    units = functional.normalize(hidden, dim=-1)
+    torch.testing.assert_close(state[:, 7], torch.cat([units[:, 7], units[:, 5:8].mean(1)], -1))
+    torch.testing.assert_close(state[:, 2], torch.cat([units[:, 2], units[:, 1:3].mean(1)], -1))
+    assert not state[:, 0].any(), "a row's first token is not counted"
+
+
+def test_the_window_goes_on_from_the_sums():
+    hidden = torch.randn(2, 9, 4, generator=torch.Generator().manual_seed(0))
+    counted = counted_tokens((2, 9))
+    whole, _ = window_state(hidden, counted, window=3)
+    parts, sums = [], None
+    for part in (slice(0, 5), slice(5, 6), slice(6, 9)):
+        state, sums = window_state(hidden[:, part], counted[:, part], sums, window=3)
+        parts.append(state)
+    torch.testing.assert_close(torch.cat(parts, 1), whole)
+
+
+def test_reading_at_once_and_step_by_step_is_alike(window_composite):
+    model = window_composite
+    ids = ask(model.tokenizer, BOTH)["input_ids"]
+    whole = model(ids, routing_text=[BOTH], use_cache=False)
+    weights = whole.route_weights
+    assert (weights != weights[:, :1]).any(), "the route changes from token to token"
+    output = model(ids[:, :7], routing_text=[BOTH])
+    logits, routes = [output.logits], [output.route_weights]
+    for token in ids[:, 7:].split(1, dim=1):
+        output = model(token, past_key_values=output.past_key_values)
+        logits.append(output.logits)
+        routes.append(output.route_weights)
+    torch.testing.assert_close(torch.cat(routes, 1), weights, atol=1e-4, rtol=0)
+    torch.testing.assert_close(torch.cat(logits, 1), whole.logits, atol=1e-3, rtol=0)
+
+
+def test_a_batch_reads_what_each_row_reads_alone(window_composite):
+    model, short = window_composite, "Ormen airlock code?"
+    batch = ask(model.tokenizer, BOTH, short)
+    alone = ask(model.tokenizer, short)
+    both = model(**batch, routing_text=[BOTH, short], use_cache=False)
+    one = model(**alone, routing_text=[short], use_cache=False)
+    width = alone["input_ids"].shape[1]
+    torch.testing.assert_close(both.route_weights[1:, -width:], one.route_weights, atol=1e-4, rtol=0)
+
+
+def test_a_memory_joins_and_leaves_the_reading():
+    reading = Reading(3, 4)
+    reading.tell.data.normal_()
+    parts, state = torch.randn(1, PARTS, 4), torch.randn(1, 2, 8)
+    before = reading(parts, state)
+    reading.append()
+    wider = torch.cat([parts[..., :3], torch.full((1, PARTS, 1), -1e9), parts[..., 3:]], -1)
+    after = reading(wider, state)
+    assert after.shape == (1, 2, 5)
+    reading.keep(torch.tensor([0, 1, 2]))
+    torch.testing.assert_close(reading(parts, state), before)
+
+
+@pytest.mark.parametrize(
+    ("question", "clauses"),
+    [
+        ("Who cooks at Ormen, and who cooks at Velka?", ["Who cooks at Ormen?", "Who cooks at Velka?"]),
+        (
+            "Name the cook of Ormen. Tell me the code of Velka.",
+            ["Name the cook of Ormen.", "Tell me the code of Velka."],
+        ),
+        ("Who are Ada and Bo?", ["Who are Ada and Bo?"]),
+        ("Who cooks at Ormen?", ["Who cooks at Ormen?"]),
+    ],
+)
+def test_clauses(question, clauses):
+    assert clauses_of(question) == clauses
+
+
+def test_each_part_of_a_question_has_its_own_memory(window_composite):
+    model = window_composite
+    parts = model.router.features([BOTH, "Who cooks at Ormen and Velka stations?"]).parts
+    best = parts[..., :-1].argmax(-1)
+    assert [model.memories[i] for i in best[0, :2].tolist()] == ["ormen", "lamps"]
+    assert best[0, 1:].unique().numel() == 1, "the last part fills up"
+    alone = model.router.query_features(["Who cooks at Ormen station?"])
+    torch.testing.assert_close(parts[0, 0], model.gate(alone)[0])
+
+
+def test_answers_in_a_row_are_read_under_the_memory_that_goes_on(tokenizer):
+    first, second = Asked("Who cooks at Ormen?", 0, "Halvard"), Asked("Ormen airlock code?", 2, "4173")
+    whole = f"{first.text} {second.text}"
+    sequence = asked_in_turn(tokenizer, (first, second), whole)
+    text = prompt(tokenizer, whole)
+    one, two = answers_ids(tokenizer, text, ("Halvard", "4173"))
+    ids = prompt_ids(tokenizer, [text])[0]
+    assert sequence.ids == (*ids, *one, *two)
+    assert tokenizer.decode([*one, *two], skip_special_tokens=True) == "Halvard and 4173"
+    answer = sequence.part[sequence.start :]
+    assert answer == (*[1] * (len(one) - 1), 2, *[2] * len(two)), "after 'and' the second is read for"
+    assert sequence.part[sequence.start - 1] == 1, "the end of a prompt is read for its first answer"
+    asked = [
+        token for token, part in zip(sequence.ids[: len(ids)], sequence.part[: len(ids)], strict=True) if part == 2
+    ]
+    assert tokenizer.decode(asked).strip() == second.text
+    assert set(zip(sequence.part, sequence.memory, strict=True)) == {(1, 0), (2, 2)}
+
+
+def test_a_text_is_read_under_the_memory_of_each_span(tokenizer):
+    spans = [("Halvard cooks at Ormen.", 0), ("The lamplighters burn lark oil.", 2)]
+    sequence = text_of(tokenizer, spans)
+    for number, (span, memory) in enumerate(spans):
+        ids = [token for token, own in zip(sequence.ids, sequence.memory, strict=True) if own == memory]
+        assert tokenizer.decode(ids).strip() == span, number
+    assert set(sequence.part) == {0}
+
+
+def test_drawn_sequences_pass_from_memory_to_memory(tokenizer):
+    chance = random.Random(0)
+    texts = drawn_texts(tokenizer, [["One is here."], ["Two is there.", "Two stays."], []], ["Why?"], 20, chance)
+    assert all(len(set(text.memory)) > 1 for text in texts)
+    assert {number for text in texts for number in text.memory} == {0, 1, 3}
+    assert not drawn_texts(tokenizer, [["One."], []], [], 5, chance), "one source changes no topic"
+    questions = [Asked("Who is A?", 0, "X"), Asked("Who is B?", 1, "Y")]
+    pairs = drawn_pairs(tokenizer, questions, 20, chance)
+    assert all(set(pair.memory) == {0, 1} for pair in pairs)
+    assert not drawn_pairs(tokenizer, questions[:1], 5, chance)
+
+
+def test_a_second_question_goes_on_in_small_letters():
+    assert uncapitalised("Which oil burns?") == "which oil burns?"
+    assert uncapitalised("Ada Kelholm lives where?") == "Ada Kelholm lives where?"
+    drawn = {two_questions("Who is A?", "What is B?", random.Random(seed)) for seed in range(40)}
+    assert any(text == "Who is A, and also what is B?" for text in drawn)
+
+
+def test_a_gate_of_tokens_learns_spans_and_is_the_same_when_loaded(bank, base, tmp_path):
+    out = tmp_path / "composite"
+    training = Training(granularity="token", max_epochs=1, language_weight=0.1, language_rows=2)
+    model = train_router(bank, out=out, base=base, training=training, quiet=True)
+    told = model.config.router_training["tokens"]
+    assert told["parts"] > 0.5
+    assert model.router.policy.sources == ("gate",)
+    loaded = load_composite(out)
+    ids = ask(model.tokenizer, BOTH)["input_ids"]
+    assert torch.equal(model(ids).route_weights, loaded(ids).route_weights)
+    results = token_study(out, out=tmp_path / "study", texts=0 + 3, questions=2, quiet=True)
+    assert set(results["perplexity"]) == set(CONDITIONS)
+    assert set(results["questions"]) == set(KINDS)
+    assert results == token_study(out, out=tmp_path / "study", texts=3, questions=2, quiet=True)
