@@ -33,7 +33,7 @@ from lorary.routing.features import counted_tokens
 from lorary.routing.mixing import mixture_weights
 from lorary.routing.reading import PARTS, Reading, window_state
 
-_PAIRS, _SINGLE, _TEXTS = 160, 80, 160
+_PAIRS, _SINGLE, _TEXTS = 160, 64, 160
 """Sequences of each kind."""
 _LEAST = 1e-4
 """Of a spread, so that a value that never changes is no division by nothing."""

@@ -127,7 +127,7 @@ def test_what_cannot_be_gone_on_with_is_told_in_one_error(checkpoint, kept_bank,
         (checkpoint, {"bank": changed}, "on other questions"),
         (checkpoint, {"training": replace(SHORT, lr=0.1)}, r"with lr 0\.003, not 0\.1"),
         (checkpoint, {"training": replace(SHORT, features=("names",))}, "with features .*'asked'.* not"),
-        (checkpoint, {"training": replace(SHORT, granularity="token")}, "with features .* not .*'hidden'"),
+        (checkpoint, {"training": replace(SHORT, granularity="token")}, "with features .* not .*'window'"),
         (checkpoint, {"init_from": tmp_path / "first"}, "are both given"),
     ]
     for resume, changes, message in wrong:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 import torch
@@ -175,8 +176,11 @@ def test_a_second_question_goes_on_in_small_letters():
     assert any(text == "Who is A, and also what is B?" for text in drawn)
 
 
-def test_a_gate_of_tokens_learns_spans_and_is_the_same_when_loaded(bank, base, tmp_path):
+def test_a_gate_of_tokens_learns_spans_and_is_the_same_when_loaded(bank, base, encoder, tmp_path):
     out = tmp_path / "composite"
+    for name, memory in bank.memories.items():
+        facts = tuple(replace(fact, statement=f"Of {name} it is told: {fact.answer}.") for fact in memory.facts)
+        bank.memories[name] = replace(memory, facts=facts).with_keys(encoder)
     training = Training(granularity="token", max_epochs=1, language_weight=0.1, language_rows=2)
     model = train_router(bank, out=out, base=base, training=training, quiet=True)
     told = model.config.router_training["tokens"]
@@ -185,7 +189,7 @@ def test_a_gate_of_tokens_learns_spans_and_is_the_same_when_loaded(bank, base, t
     loaded = load_composite(out)
     ids = ask(model.tokenizer, BOTH)["input_ids"]
     assert torch.equal(model(ids).route_weights, loaded(ids).route_weights)
-    results = token_study(out, out=tmp_path / "study", texts=0 + 3, questions=2, quiet=True)
+    results = token_study(out, out=tmp_path / "study", texts=3, questions=2, quiet=True)
     assert set(results["perplexity"]) == set(CONDITIONS)
     assert set(results["questions"]) == set(KINDS)
     assert results == token_study(out, out=tmp_path / "study", texts=3, questions=2, quiet=True)
