@@ -162,7 +162,9 @@ def _loss(reading: Reading, drawn: Drawn, chosen: Sequence[int]) -> Float[Tensor
 def language_loss(model: LoraryForCausalLM, drawn: Drawn, chosen: Sequence[int]) -> Float[Tensor, ""]:
     """The language model's mean loss on sequences, each token read through all memories as the gate weighs them there."""
     parts, states, _, _ = _batch(drawn, chosen)
-    weights = mixture_weights(model.gate.reading(parts, states).softmax(-1), len(model.memories))
+    reading = model.gate.reading
+    assert reading is not None
+    weights = mixture_weights(reading(parts, states).softmax(-1), len(model.memories))
     width = -(-states.shape[1] // 4) * 4
     weights = functional.pad(weights, (0, 0, 0, width - weights.shape[1]))
     with apply_route(ActiveRoute(weights), model.factors):
