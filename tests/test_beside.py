@@ -14,7 +14,7 @@ from transformers import DynamicCache
 
 from lorary.model.beside import _THREADS, beside
 from lorary.model.configuration import LoraryConfig
-from lorary.routing.gate import TOKEN_FEATURES
+from lorary.routing.gate import RUNNING_FEATURES
 from lorary.routing.policy import Policy
 from lorary.routing.remembering import RememberedVectors
 
@@ -82,7 +82,7 @@ def test_a_gate_of_tokens_reads_beside_what_it_reads_before(base, watched, token
     config = LoraryConfig(
         text_config=base.model.config,
         granularity="token",
-        features=TOKEN_FEATURES,
+        features=RUNNING_FEATURES,
         policy={"t_gate": 0.0, "top_k": 2},
         split_layer=1,
     )
