@@ -18,6 +18,20 @@ MODEL = "lorary"
 Text = Annotated[str, Field(max_length=1_000_000)]
 
 
+def memory_of(model: str) -> str | None:
+    """The memory that a model's name names; None for the router's choice. Raises RequestError for another name."""
+    if model == MODEL:
+        return None
+    if not model.startswith(f"{MODEL}:"):
+        raise RequestError(
+            404,
+            f"no model is called {model[:80]!r}; {MODEL!r} routes, '{MODEL}:NAME' names a memory, /v1/models lists them",
+            "model_not_found",
+            "model",
+        )
+    return model.removeprefix(f"{MODEL}:")
+
+
 class StreamOptions(BaseModel):
     """What a stream holds beside the answer."""
 
@@ -46,16 +60,7 @@ class Body(BaseModel):
     @property
     def memory(self) -> str | None:
         """The memory that the model's name names; None for the router's choice."""
-        if self.model == MODEL:
-            return None
-        if not self.model.startswith(f"{MODEL}:"):
-            raise RequestError(
-                404,
-                f"no model is called {self.model[:80]!r}; {MODEL!r} routes, '{MODEL}:NAME' names a memory, /v1/models lists them",
-                "model_not_found",
-                "model",
-            )
-        return self.model.removeprefix(f"{MODEL}:")
+        return memory_of(self.model)
 
     @property
     def stops(self) -> tuple[str, ...]:

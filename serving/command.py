@@ -33,6 +33,15 @@ def serve(argv: list[str]) -> None:
         metavar="BANK",
         help="bank of the composite: facts that are told or forgotten are written there; its changes are taken up at the start",
     )
+    parser.add_argument(
+        "--upstream",
+        metavar="URL",
+        help="engine that holds the memories as adapters: requests are routed here and answered there; needs --memories",
+    )
+    parser.add_argument(
+        "--memories", metavar="FILE", help="JSON file of how that engine names each memory and the base"
+    )
+    parser.add_argument("--upstream-key", metavar="KEY", help="key that it wants; LORARY_UPSTREAM_KEY by default")
     parser.add_argument("--base", metavar="NAME", help="where the base is, if not where the composite says")
     parser.add_argument(
         "--dtype", choices=("float32", "bfloat16", "float16"), help="of the base; what this machine multiplies fastest"
@@ -46,16 +55,42 @@ def serve(argv: list[str]) -> None:
 
     api_key = options.api_key or os.environ.get("LORARY_API_KEY") or None
     check_exposure(options.host, api_key)
+    _check_upstream(options)
     limits = made(Limits, options)
     _check_installed()
     from lorary.serving.listening import listen, listener
 
     with listener(options.host, options.port) as place:
-        model = _loaded(options)
-        listen(_made(model, options, api_key, limits), place, limits.seconds)
+        app = _made(options, api_key, limits) if options.upstream is None else _in_front(options, api_key, limits)
+        listen(app, place, limits.seconds)
 
 
-def _made(model: Any, options: Any, api_key: str | None, limits: Limits) -> Any:
+def _check_upstream(options: Any) -> None:
+    """Raises LoraryError where what is given for an engine, and for a model here, does not go together."""
+    if (options.upstream is None) != (options.memories is None):
+        raise LoraryError("--upstream and --memories belong together; give both, or neither")
+    here = [name for name in ("bank", "base", "dtype") if getattr(options, name) is not None]
+    if options.upstream is not None and here:
+        raise LoraryError(
+            f"--{here[0]} is for a model that runs here, and --upstream lets an engine run it; leave one out"
+        )
+    if options.upstream is not None and not options.upstream.startswith(("http://", "https://")):
+        raise LoraryError(f"--upstream is {options.upstream!r}; give an address, such as http://127.0.0.1:8080")
+
+
+def _in_front(options: Any, api_key: str | None, limits: Limits) -> Any:
+    """The application of a router in front of an engine."""
+    from lorary.model.composite import load_router
+    from lorary.serving.access import is_local
+    from lorary.serving.upstream import Upstream, make_upstream_app, read_naming
+
+    router, _ = load_router(options.composite)
+    key = options.upstream_key or os.environ.get("LORARY_UPSTREAM_KEY") or None
+    upstream = Upstream(router, read_naming(options.memories, router.bank.names), options.upstream, limits, key)
+    return make_upstream_app(upstream, api_key=api_key, local=is_local(options.host))
+
+
+def _made(options: Any, api_key: str | None, limits: Limits) -> Any:
     """The application over a model."""
     from lorary.serving.access import is_local
     from lorary.serving.app import make_app
@@ -64,6 +99,7 @@ def _made(model: Any, options: Any, api_key: str | None, limits: Limits) -> Any:
     from lorary.serving.learning import Learner
     from lorary.serving.routing import warm
 
+    model = _loaded(options)
     keeper = Keeper(model, options.composite)
     if options.bank is not None and (changed := keeper.take_up(options.bank)):
         print(f"taken up from {options.bank}: {', '.join(changed)}", file=sys.stderr)

@@ -28,21 +28,24 @@ def headers(route: Route) -> dict[str, str]:
     }
 
 
+def route_json(route: Route) -> dict[str, Any]:
+    """A route as plain values."""
+    return {
+        "memory": route.memories[0] if route.memories else None,
+        "memories": dict(zip(route.memories, route.weights, strict=True)),
+        "source": route.source,
+        "confidence": route.confidence,
+        "outcome": route.outcome,
+    }
+
+
 def route_field(routed: Routed, probability: float | None = None) -> dict[str, Any]:
     """The route, as the field `lorary` of a reply.
 
     Args:
         probability: how likely the answer was, a token on average; None before it is known.
     """
-    route = routed.route
-    field = {
-        "memory": route.memories[0] if route.memories else None,
-        "memories": dict(zip(route.memories, route.weights, strict=True)),
-        "source": route.source,
-        "confidence": route.confidence,
-        "outcome": route.outcome,
-        "passages": [asdict(passage) for passage in routed.passages],
-    }
+    field = {**route_json(routed.route), "passages": [asdict(passage) for passage in routed.passages]}
     return field if probability is None else field | {"probability": probability}
 
 

@@ -50,7 +50,13 @@ def served(model, folder=None, *, key=None, bank=None, **limits):
     """Serves a composite while the block runs; facts are written into `bank`."""
     engine, keeper = Engine(model, Limits(**{"seconds": 60.0, **limits})), Keeper(model, folder)
     learner = None if bank is None else Learner(bank, engine.change, keeper.take_up)
-    app = make_app(engine, keeper, learner, api_key=key)
+    with running(make_app(engine, keeper, learner, api_key=key)) as url:
+        yield Served(url, engine, key)
+
+
+@contextmanager
+def running(app):
+    """The address of an application that uvicorn serves while the block runs."""
     listener = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=30))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
@@ -59,7 +65,7 @@ def served(model, folder=None, *, key=None, bank=None, **limits):
         assert thread.is_alive()
         time.sleep(0.01)
     try:
-        yield Served(f"http://127.0.0.1:{listener.getsockname()[1]}", engine, key)
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
     finally:
         server.should_exit = True
         thread.join(60)
