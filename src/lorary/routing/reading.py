@@ -11,17 +11,21 @@ from lorary.routing.features import Sums
 
 PARTS = 4
 """Parts of a question that are told apart; a later one counts as the last of these."""
+_LEAST = 1e-9
+"""Of a probability, so that it has a logarithm."""
 WINDOW = 8
 """Tokens that the mean beside a token's own hidden state looks back on."""
 
 
 class Reading(nn.Module):
-    """ℓ_t = Σ_p β_{t,p} ℓ_p + β_{t,0} (W u_t + b), with β_t = softmax(V u_t + c).
+    """p_t = Σ_p β_{t,p} softmax(ℓ_p) + β_{t,0} softmax(W u_t + b), with β_t = softmax(V u_t + c).
 
-    ℓ_p is what the gate says of part p of the question, over the memories and none. β_t tells which part token t belongs to, or
-    answers: it knows no memory, so what one bank's questions teach holds for all. Where it points at none of them
-    (β_{t,0}), the text so far tells the memory. u_t is the hidden state at the split and its mean over the last tokens
-    (`window_state`), less its mean over what was trained on and divided by its spread there, value by value.
+    ℓ_p is what the gate says of part p of the question, over the memories and none. Probabilities are mixed, not their
+    logarithms: of two sure parts those would leave "none" the likeliest, as all that neither rules out. β_t tells which
+    part token t belongs to, or answers: it knows no memory, so what one bank's questions teach holds for all. Where it
+    points at none of them (β_{t,0}), the text so far tells the memory. u_t is the hidden state at the split and its mean
+    over the last tokens (`window_state`), less its mean over what was trained on and divided by its spread there, value
+    by value.
 
     A memory that joins has no row in W: it is reached by parts alone until the gate is trained again.
     """
@@ -52,9 +56,10 @@ class Reading(nn.Module):
     def forward(
         self, parts: Float[Tensor, "batch parts memories_and_none"], state: Float[Tensor, "batch seq state"]
     ) -> Float[Tensor, "batch seq memories_and_none"]:
-        """Logits over the memories and none at each token."""
+        """The logarithms of p over the memories and none at each token."""
         shares = self.pointer(state).softmax(-1)
-        return shares[..., :1] * self.told(state) + shares[..., 1:] @ parts.log_softmax(-1)
+        mixed = shares[..., :1] * self.told(state).softmax(-1) + shares[..., 1:] @ parts.softmax(-1)
+        return mixed.clamp(min=_LEAST).log()
 
     @torch.no_grad()
     def append(self) -> None:
