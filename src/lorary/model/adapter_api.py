@@ -123,6 +123,12 @@ class AdapterApi:
 
         return answer(self, question, **options)
 
+    def push_to_hub(self: Any, repo_id: str, **options: Any) -> None:
+        """Uploads the composite with its card; `saving.push_composite` takes the options."""
+        from lorary.model.saving import push_composite
+
+        push_composite(self, repo_id, **options)
+
     def summary(self: Any) -> str:
         """What the composite holds, in a few lines for people."""
         bank, policy = self.router.bank, self.router.policy

@@ -1,4 +1,4 @@
-"""A composite is written: a bank, a config, the gate, the tokenizer; with `include_base` the base and encoder too."""
+"""A composite is written: a bank, a config, the gate, a card, the tokenizer; with `include_base` the base and encoder too."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from lorary.bank.files import write_aside, writing
 from lorary.base.layers import bare_twin
 from lorary.base.quantising import is_quantised
 from lorary.errors import LoraryError
+from lorary.model.card import CARD, card_part, is_own
 from lorary.model.configuration import BASE_PART, ENCODER_PART, GATE_PART, LoraryConfig
 from lorary.model.modeling import LoraryForCausalLM
 from lorary.model.trained_factors import keep_trained_factors
@@ -76,38 +77,85 @@ def save_composite(
     if not is_main_process:
         return
     with writing(folder):
-        _write(model, folder, model.state_dict() if state_dict is None else state_dict)
+        _write(model, folder, model.state_dict() if state_dict is None else state_dict, include_base)
         if include_base:
             _save_base(model, folder, options)
     if push_to_hub:
-        from huggingface_hub import HfApi
-
-        api = HfApi(token=token)
-        name = api.create_repo(repo_id or folder.resolve().name, private=private, exist_ok=True).repo_id
-        api.upload_folder(repo_id=name, folder_path=folder, commit_message=commit_message or "Upload composite")
+        _upload(folder, repo_id or folder.resolve().name, token, commit_message, private)
 
 
-def _write(model: LoraryForCausalLM, folder: Path, state: Mapping[str, Tensor]) -> None:
+def push_composite(
+    model: LoraryForCausalLM, repo_id: str, *, include_base: bool = False, private: bool | None = None, **options: Any
+) -> None:
+    """Writes the composite into a folder for the time being, and uploads it to `repo_id`, with its card.
+
+    Args:
+        private: whether a new repository is.
+        options: what else `save_composite` takes.
+    """
+    with TemporaryDirectory() as folder:
+        save_composite(
+            model,
+            Path(folder),
+            include_base=include_base,
+            push_to_hub=True,
+            repo_id=repo_id,
+            private=private,
+            **options,
+        )
+
+
+def _upload(
+    folder: Path, repo_id: str, token: str | bool | None, commit_message: str | None, private: bool | None
+) -> None:
+    """Uploads a folder. Our own card does not take the place of one that a person wrote there."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import RemoteEntryNotFoundError
+
+    api = HfApi(token=token)
+    name, ignored = api.create_repo(repo_id, private=private, exist_ok=True).repo_id, list[str]()
+    if is_own((folder / CARD).read_bytes()):
+        with suppress(RemoteEntryNotFoundError), TemporaryDirectory() as work:
+            if not is_own(Path(api.hf_hub_download(name, CARD, local_dir=work)).read_bytes()):
+                ignored = [CARD]
+    message = commit_message or "Upload composite"
+    api.upload_folder(repo_id=name, folder_path=folder, commit_message=message, ignore_patterns=ignored)
+
+
+def _write(model: LoraryForCausalLM, folder: Path, state: Mapping[str, Tensor], include_base: bool) -> None:
     keep_trained_factors(model, state)
     bank, config = model.router.bank, cast(LoraryConfig, model.config)
     policy = asdict(model.router.policy)
     config.policy = {**config.policy, **policy, "sources": list(policy["sources"])}
     config.auto_map, config.architectures = _AUTO_MAP, [type(model).__name__]
-    save_bank(folder, model.router, bank, {name: state[f"gate.{name}"] for name in model.gate.state_dict()}, config)
+    gate = {name: state[f"gate.{name}"] for name in model.gate.state_dict()}
+    save_bank(folder, model.router, bank, gate, config, with_base=include_base)
     write_aside(folder / _STUB, _REMOTE.encode())
     for part in (model.tokenizer, model.generation_config):
         for name, content in _files_of(part).items():
             write_aside(folder / name, content)
 
 
-def save_bank(folder: Path, router: Router, bank: MemoryBank, gate: Mapping[str, Tensor], config: LoraryConfig) -> None:
-    """Writes a composite's bank, its gate, whose keys stand for the bank's memories, and its configuration, at once.
+def save_bank(
+    folder: Path,
+    router: Router,
+    bank: MemoryBank,
+    gate: Mapping[str, Tensor],
+    config: LoraryConfig,
+    *,
+    with_base: bool = False,
+) -> None:
+    """Writes a composite's bank, its gate, whose keys stand for the bank's memories, its configuration and its card, at once.
 
     Then what its router has made of the bank's contents is kept beside it.
+
+    Args:
+        with_base: the base is written there, too; where it stands there already, that is seen.
     """
     config.trained = bank.names
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in gate.items()}
-    parts = {GATE_PART: save(tensors, metadata={"format": "pt"}), **_files_of(config)}
+    own_card = card_part(folder, bank, with_base=with_base or (folder / BASE_PART).is_dir())
+    parts = {GATE_PART: save(tensors, metadata={"format": "pt"}), **_files_of(config), **own_card}
     bank.save(folder, overwrite=True, companions=parts)
     from lorary.routing.kept_contents import keep_contents  # faiss is heavy: only who routes or saves pays for it
 
