@@ -137,7 +137,7 @@ def _certified(card: Mapping[str, Any]) -> str:
     if recall is None:
         measured = "recall not measured: its facts have too few wordings"
     else:
-        share = percent(card["recall_by_wording"]["validation"])
+        share = percent(card.get("recall_by_wording", {}).get("validation"))
         measured = f"{share} of validation wordings recalled, {recall:.0%} of facts under every one"
     stopped = f"{card['stopped']} after {counted(card['epochs'], 'epoch')}"
     return f"{counted(card['facts'], 'fact')}, {measured} ({stopped})"

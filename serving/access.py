@@ -83,7 +83,7 @@ class Access:
         host = request.headers.get("host", "").rpartition(":")[0] or request.headers.get("host", "")
         if self.local and not is_local(host):
             return RequestError(403, "this server answers this machine alone; ask it as localhost", "wrong_host")
-        if self.api_key is None or request.url.path in OPEN:
+        if self.api_key is None or request.scope["path"] in OPEN:
             return None
         kind, _, key = request.headers.get("authorization", "").partition(" ")
         if kind.lower() == "bearer" and secrets.compare_digest(key.strip().encode(), self.api_key.encode()):

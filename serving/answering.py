@@ -109,9 +109,9 @@ async def answer_completion(engine: Engine, request: Request, body: CompletionBo
     """The reply to a request of `/v1/completions`."""
     shape = CompletionShape(engine.model.tokenizer, body.model, body.logprobs is not None)
     read = asyncio.get_running_loop().run_in_executor
+    if len(body.prompts) * (body.n or 1) > engine.limits.rows + engine.limits.waiting:
+        raise RequestError(400, f"{len(body.prompts)} prompts are too many at once", "invalid_value", "prompt")
     prompts = [await read(_reader, _read, engine, prompt) for prompt in body.prompts]
-    if len(prompts) * (body.n or 1) > engine.limits.rows + engine.limits.waiting:
-        raise RequestError(400, f"{len(prompts)} prompts are too many at once", "invalid_value", "prompt")
     options = {"top_logprobs": body.logprobs or 0, "longest": body.max_tokens}
     return await _answer(engine, request, body, shape, prompts, options)
 

@@ -45,14 +45,24 @@ def make_app(
 
     app = FastAPI(title="Lorary", lifespan=running, docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(Access, api_key=api_key, local=local, metrics=engine.metrics)  # type: ignore[arg-type]
-    app.add_exception_handler(RequestError, _refused)
-    app.add_exception_handler(HTTPException, _unknown)
+    tell_errors(app)
     _openai_routes(app, engine)
     _upkeep_routes(app, engine)
-    app.include_router(memory_routes(engine, keeper, may_change=api_key is not None))
+    app.include_router(memory_routes(engine, keeper, may_change=api_key is not None, from_bank=learner is not None))
     app.include_router(learning_routes(learner, engine.limits, may_change=api_key is not None))
     app.include_router(page_routes(engine, learns=learner is not None and api_key is not None))
     return app
+
+
+def tell_errors(app: FastAPI) -> None:
+    """Lets an application tell every error in OpenAI's shape."""
+    app.add_exception_handler(RequestError, _refused)
+    app.add_exception_handler(HTTPException, _unknown)
+    app.add_exception_handler(Exception, _failed)
+
+
+async def _failed(_: Request, error: Exception) -> Response:
+    return JSONResponse(RequestError(500, "the server failed at this request; ask who runs it").body, 500)
 
 
 async def _refused(_: Request, error: Exception) -> Response:

@@ -15,6 +15,8 @@ from lorary.serving.sampling import Sampling
 
 MODEL = "lorary"
 """The name under which the router decides; `lorary:NAME` names a memory, `lorary:__base__` the base."""
+_COLDEST = 1e-4
+"""A temperature below it takes the likeliest token, since logits divided by it would be infinite."""
 Text = Annotated[str, Field(max_length=1_000_000)]
 
 
@@ -77,7 +79,7 @@ class Body(BaseModel):
                 raise RequestError(400, message, "invalid_value", "logit_bias")
             bias[int(token)] = value
         return Sampling(
-            temperature=self.temperature or 0.0,
+            temperature=0.0 if (self.temperature or 0.0) < _COLDEST else self.temperature,
             top_p=1.0 if self.top_p is None else self.top_p,
             seed=self.seed,
             presence_penalty=self.presence_penalty or 0.0,
@@ -146,7 +148,12 @@ class ChatBody(Body):
 class CompletionBody(Body):
     """What `/v1/completions` takes."""
 
-    prompt: Text | Annotated[list[Text], Field(min_length=1)] | list[int] | list[list[int]]
+    prompt: (
+        Text
+        | Annotated[list[Text], Field(min_length=1)]
+        | Annotated[list[int], Field(min_length=1)]
+        | Annotated[list[list[int]], Field(min_length=1)]
+    )
     logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     echo: bool | None = None
 

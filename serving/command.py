@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 from lorary.errors import LoraryError
@@ -55,9 +56,12 @@ def serve(argv: list[str]) -> None:
 
     api_key = options.api_key or os.environ.get("LORARY_API_KEY") or None
     check_exposure(options.host, api_key)
-    _check_upstream(options)
+    _check_together(options)
     limits = made(Limits, options)
     _check_installed()
+    if options.log_requests:
+        logging.basicConfig(format="%(asctime)s %(message)s")
+        logging.getLogger("lorary.serving").setLevel(logging.INFO)
     from lorary.serving.listening import listen, listener
 
     with listener(options.host, options.port) as place:
@@ -65,8 +69,8 @@ def serve(argv: list[str]) -> None:
         listen(app, place, limits.seconds)
 
 
-def _check_upstream(options: Any) -> None:
-    """Raises LoraryError where what is given for an engine, and for a model here, does not go together."""
+def _check_together(options: Any) -> None:
+    """Raises LoraryError for options that do not go together."""
     if (options.upstream is None) != (options.memories is None):
         raise LoraryError("--upstream and --memories belong together; give both, or neither")
     here = [name for name in ("bank", "base", "dtype") if getattr(options, name) is not None]
@@ -74,6 +78,12 @@ def _check_upstream(options: Any) -> None:
         raise LoraryError(
             f"--{here[0]} is for a model that runs here, and --upstream lets an engine run it; leave one out"
         )
+    if options.bank is not None and options.base is not None:
+        raise LoraryError(
+            "--bank writes facts on the base that the bank names, which --base would not change; leave one out"
+        )
+    if options.bank is not None and Path(options.bank).resolve() == Path(options.composite).resolve():
+        raise LoraryError("--bank is the folder that is served; give the composite that was trained on it")
     if options.upstream is not None and not options.upstream.startswith(("http://", "https://")):
         raise LoraryError(f"--upstream is {options.upstream!r}; give an address, such as http://127.0.0.1:8080")
 
@@ -101,14 +111,11 @@ def _made(options: Any, api_key: str | None, limits: Limits) -> Any:
 
     model = _loaded(options)
     keeper = Keeper(model, options.composite)
-    if options.bank is not None and (changed := keeper.take_up(options.bank)):
+    if options.bank is not None and (changed := keeper.take_up(options.bank, removing=False)):
         print(f"taken up from {options.bank}: {', '.join(changed)}", file=sys.stderr)
     warm(model)
     engine = Engine(model, limits)
     learner = Learner(options.bank, engine.change, keeper.take_up) if options.bank is not None else None
-    if options.log_requests:
-        logging.basicConfig(format="%(asctime)s %(message)s")
-        logging.getLogger("lorary.serving").setLevel(logging.INFO)
     return make_app(engine, keeper, learner, api_key=api_key, local=is_local(options.host))
 
 

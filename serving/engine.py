@@ -13,6 +13,7 @@ from typing import Any
 
 from lorary.model.modeling import LoraryForCausalLM
 from lorary.serving.batch import Batch
+from lorary.serving.change import Change
 from lorary.serving.errors import RequestError
 from lorary.serving.job import Job, Row
 from lorary.serving.limits import Limits
@@ -21,7 +22,6 @@ from lorary.serving.routing import check_servable, route
 from lorary.serving.sampling import Token
 
 _LOG = logging.getLogger("lorary.serving")
-Change = tuple[Callable[[], Any], "Future[Any]"]
 _AT_ONCE = 4
 """Jobs that are routed together: more would make the first of them wait for the last."""
 
@@ -49,14 +49,17 @@ class Engine:
         self._inbox: queue.SimpleQueue[Job | Change | None] = queue.SimpleQueue()
         self._new: deque[Job] = deque()
         self._waiting: deque[Row] = deque()
-        self._open = 0
+        self._open = self._changes = 0
         self._lock = threading.Lock()
         self._batch = Batch(model, self.limits.rows)
         ends = model.generation_config.eos_token_id
         self._ends = frozenset([ends] if isinstance(ends, int) else ends or [])
         self._closing = False
-        self.memories = tuple(model.memories)
+        self._list_memories()
         self._thread = threading.Thread(target=self._run, name="lorary-engine", daemon=True)
+
+    def _list_memories(self) -> None:
+        self.memories = tuple(self.model.memories)
 
     def start(self) -> None:
         """Begins to take requests."""
@@ -97,9 +100,13 @@ class Engine:
         """Does `work`, which may change the bank, in the engine's thread, after all requests that have come before it have
         their routes. Raises RequestError where the server ends."""
         self._check_open()
-        future: Future[Any] = Future()
-        self._inbox.put((work, future))
-        return future
+        with self._lock:
+            if self._changes >= self.limits.waiting:
+                raise RequestError(429, "too many requests wait; ask again later", "too_many_requests")
+            self._changes += 1
+        change = Change(work, self._list_memories)
+        self._inbox.put(change)
+        return change.future
 
     def _check_open(self) -> None:
         if self._closing:
@@ -131,8 +138,8 @@ class Engine:
             item = self._inbox.get()
             if isinstance(item, Job):
                 self._end(item, ended)
-            elif item is not None and item[1].set_running_or_notify_cancel():
-                item[1].set_exception(ended)
+            elif item is not None:
+                item.refuse(ended)
 
     def _take(self) -> bool:
         """Takes the jobs and does the changes that have come, in order; False once the engine is to end."""
@@ -149,16 +156,13 @@ class Engine:
                 continue
             self._route([*self._new])
             self._new.clear()
-            work, future = item
-            if not future.set_running_or_notify_cancel():
-                continue
-            try:
-                result = work()
-            except Exception as error:
-                future.set_exception(error)
-            else:
-                self.memories = tuple(self.model.memories)
-                future.set_result(result)
+            with self._lock:
+                self._changes -= 1
+            item.do()
+            if (
+                self._waiting or self._batch.rows
+            ):  # one between two steps, or the answers in progress would wait for all
+                return True
 
     def _ready(self) -> None:
         """Routes as many jobs as the next pass may read."""

@@ -88,14 +88,15 @@ class Keeper:
         with self._kept():
             self.model.remove_memory(name)
 
-    def take_up(self, bank: str | Path, names: Sequence[str] | None = None) -> list[str]:
+    def take_up(self, bank: str | Path, names: Sequence[str] | None = None, *, removing: bool = True) -> list[str]:
         """Takes the memories of some names over from a bank, and lets go of those that left it; returns the names that changed.
 
         Args:
             names: None for all that the bank or the composite holds.
+            removing: whether memories that the bank does not hold may leave.
 
         Raises:
-            BankError: a bank over another base.
+            BankError: a bank over another base, or one that lacks a memory where none may leave.
         """
         router, source = self.model.router, MemoryBank.load(bank)
         check_same_base(router.bank, source, self.folder or "this composite", bank)
@@ -105,6 +106,11 @@ class Keeper:
         new = [
             name for name in names if name in source.memories and not (name in own and alike(own[name], source[name]))
         ]
+        if left and not removing:
+            raise BankError(
+                f"{self.folder or 'the composite'} holds {', '.join(left[:5])}, and {bank} does not; `lorary refresh COMPOSITE "
+                "BANK` lets go of what the bank lacks, or leave --bank out"
+            )
         if not left and not new:
             return []
         with self._kept():
@@ -119,8 +125,8 @@ class Keeper:
         """Writes what is changed inside to the folder; where that fails, the model is as it was."""
         memories = dict(self.model.router.bank.memories)
         gate = {name: tensor.clone() for name, tensor in self.model.gate.state_dict().items()}
-        yield
         try:
+            yield
             self._save()()
         except Exception:
             self.model.put_back(memories, gate)

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from lorary.bank.facts import Fact
+from lorary.bank.manifest import read_manifest
 from lorary.errors import one_line
 from lorary.serving.errors import RequestError
 
@@ -112,12 +113,15 @@ class Learner:
 
     def _run(self, job: LearnJob, command: list[str], facts: str | None) -> None:
         job.state, job.begun = "running", time.monotonic()
+        error = None
         try:
+            before = read_manifest(self.bank)
             error = self._written(command, facts)
             # Also where it failed: a memory is committed before its proof is known.
-            self._change(lambda: self._take_up(self.bank, [job.memory])).result()
+            if read_manifest(self.bank) != before:
+                self._change(lambda: self._take_up(self.bank, [job.memory])).result()
         except Exception as raised:
-            error = one_line(raised)
+            error = error or one_line(raised)
         job.error, job.ended = error, time.monotonic()
         job.state = "done" if error is None else "failed"
 

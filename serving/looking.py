@@ -23,6 +23,8 @@ from lorary.serving.errors import RequestError
 
 _SHOWN = 8
 """Memories whose shares are told, likeliest first."""
+_LETTERS = 10_000
+"""Of a question that is explained, at most."""
 _LONGEST = 2048
 """Tokens of a prompt and an answer that are read again, at most."""
 
@@ -43,6 +45,8 @@ def facts_of(model: LoraryForCausalLM, name: str) -> dict[str, Any]:
 def explained(model: LoraryForCausalLM, chat: Chat) -> dict[str, Any]:
     """Why the last question of a chat is routed as it is, the likeliest memories' shares, and the stored fact nearest to it."""
     question, hidden = chat_question(chat), None
+    if len(question) > _LETTERS:
+        raise RequestError(400, f"the question has more than {_LETTERS} letters; shorten it", "too_long")
     if "hidden" in model.gate.features:
         hidden = pooled_prompts(model.base, model.tokenizer, model.config.split_layer, [question])
     explanation = explain(model.router, question, hidden)

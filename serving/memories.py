@@ -112,13 +112,21 @@ def learning_routes(learner: Learner | None, limits: Limits, *, may_change: bool
     return router
 
 
-def memory_routes(engine: Engine, keeper: Keeper, *, may_change: bool) -> APIRouter:
+def memory_routes(engine: Engine, keeper: Keeper, *, may_change: bool, from_bank: bool = False) -> APIRouter:
     """The endpoints.
 
     Args:
         may_change: whether the server has a key; without one nobody may change its memories over the network.
+        from_bank: whether it takes its memories from a bank, which alone is then changed.
     """
     router = APIRouter()
+
+    def check() -> None:
+        _check(may_change)
+        if from_bank:
+            raise RequestError(
+                409, "this server takes its memories from its bank; POST /memories/NAME/facts changes those", "bank"
+            )
 
     async def changed(work: Callable[[], T]) -> T:
         try:
@@ -132,7 +140,7 @@ def memory_routes(engine: Engine, keeper: Keeper, *, may_change: bool) -> APIRou
             raise RequestError(400, str(error)[:1000], "invalid_memory") from None
 
     async def body(request: Request) -> MemoryBody:
-        _check(may_change)
+        check()
         return parsed(MemoryBody, await body_of(request, 16 * engine.limits.body_bytes))
 
     @router.get("/memories")
@@ -157,7 +165,7 @@ def memory_routes(engine: Engine, keeper: Keeper, *, may_change: bool) -> APIRou
 
     @router.delete("/memories/{name}")
     async def remove(name: str) -> dict[str, Any]:
-        _check(may_change)
+        check()
         await changed(lambda: keeper.remove(name))
         return {"name": name, "deleted": True}
 

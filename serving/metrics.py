@@ -23,7 +23,6 @@ class Metrics:
         self.tokens = Counter("lorary_answer_tokens", "Tokens of answers", registry=registry)
         self.running = Gauge("lorary_rows_running", "Answers that are written now", registry=registry)
         self.waiting = Gauge("lorary_rows_waiting", "Answers that wait for a row", registry=registry)
-        self.memories = Gauge("lorary_memories", "Memories of the bank", registry=registry)
         self.first_token = Histogram(
             "lorary_first_token_seconds",
             "From a request to the first token of each of its choices",

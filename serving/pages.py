@@ -112,6 +112,6 @@ def page_routes(engine: Engine, *, learns: bool) -> APIRouter:
 
 
 async def _file(request: Request) -> Response:
-    name, kind = FILES[request.url.path]
+    name, kind = FILES[request.scope["path"]]
     content = (files("lorary.serving.page") / name).read_bytes()
     return Response(content, media_type=f"{kind}; charset=utf-8", headers=_HEADERS)

@@ -19,7 +19,7 @@ import httpx
 import torch
 from fastapi import FastAPI
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import Response, StreamingResponse
 
 from lorary.answering.passages import FoundPassage, nearest_passages, question_with
 from lorary.base.prompts import chat_of, chat_question, last_user
@@ -27,6 +27,7 @@ from lorary.errors import LoraryError
 from lorary.routing.policy import Decision, Route, by_caller, named_weights
 from lorary.routing.router import Router
 from lorary.serving.access import Access, body_of
+from lorary.serving.app import tell_errors
 from lorary.serving.bodies import MODEL, memory_of
 from lorary.serving.errors import RequestError
 from lorary.serving.limits import Limits
@@ -93,18 +94,19 @@ class Upstream:
         body = _read(await body_of(request, self.limits.body_bytes))
         route, passages, sent = await asyncio.get_running_loop().run_in_executor(self._decider, self._routed, body)
         told = {**route_json(route), "passages": [asdict(passage) for passage in passages]}
+        asked = self.client.build_request(
+            "POST", request.scope["path"], content=json.dumps(sent), headers={"content-type": "application/json"}
+        )
         try:
-            reply = await self.client.send(
-                self.client.build_request("POST", request.url.path, json=sent), stream=bool(body.get("stream"))
-            )
+            reply = await self.client.send(asked, stream=bool(body.get("stream")))
+            kind = reply.headers.get("content-type", "application/json")
+            if body.get("stream") and kind.startswith("text/event-stream"):
+                return StreamingResponse(_with_route(reply, told), reply.status_code, headers(route), kind)
+            content = await reply.aread()
         except httpx.TimeoutException as error:
             raise RequestError(504, "the engine took too long; ask for fewer tokens, or later", "timeout") from error
         except httpx.HTTPError as error:
             raise RequestError(502, "the engine cannot be reached; ask who runs this server", "upstream") from error
-        kind = reply.headers.get("content-type", "application/json")
-        if body.get("stream") and kind.startswith("text/event-stream"):
-            return StreamingResponse(_with_route(reply, told), reply.status_code, headers(route), kind)
-        content = await reply.aread()
         await reply.aclose()
         return Response(_told(content, told, reply), reply.status_code, headers(route), kind)
 
@@ -138,7 +140,10 @@ class Upstream:
             raise RequestError(400, f"messages is no chat: {error}"[:400], "invalid_value", "messages") from None
         if not wanted:
             return question, ()
-        passages = nearest_passages(self.router, [question], wanted)[0]
+        try:
+            passages = nearest_passages(self.router, [question], wanted)[0]
+        except LoraryError as error:
+            raise RequestError(400, str(error)[:400], "passages") from None
         place = last_user(chat)
         text = question_with("\n".join(passage.text for passage in passages), chat[place]["content"])
         sent["messages"] = [*chat[:place], chat[place] | {"content": text}, *chat[place + 1 :]]
@@ -152,12 +157,16 @@ class Upstream:
 
 def _read(content: bytes) -> dict[str, Any]:
     try:
-        body = json.loads(content)
+        body = json.loads(content, parse_constant=_no_number)
     except ValueError:
         raise RequestError(400, "the body is no JSON", "invalid_json") from None
     if not isinstance(body, dict) or not isinstance(body.get("model"), str):
         raise RequestError(400, f"the body must be an object with 'model', such as {MODEL!r}", "invalid_value", "model")
     return body
+
+
+def _no_number(name: str) -> float:
+    raise ValueError(f"{name} is no number of JSON")
 
 
 def _told(content: bytes, told: Mapping[str, Any], reply: httpx.Response) -> bytes:
@@ -173,13 +182,16 @@ def _told(content: bytes, told: Mapping[str, Any], reply: httpx.Response) -> byt
 
 async def _with_route(reply: httpx.Response, told: Mapping[str, Any]) -> AsyncIterator[bytes]:
     """An engine's stream, whose first event tells the route. The engine is let go where the client leaves."""
-    first = True
+    first, rest = True, b""
     try:
-        async for line in reply.aiter_lines():
-            if first and line.startswith("data: {"):
-                first, event = False, json.loads(line.removeprefix("data: "))
-                line = f"data: {json.dumps({**event, 'lorary': told}, ensure_ascii=False)}"
-            yield f"{line}\n".encode()
+        async for content in reply.aiter_bytes():
+            # By line feeds alone: other letters that end lines may stand in an answer.
+            *lines, rest = (rest + content).split(b"\n")
+            for line in lines:
+                if first and line.startswith(b"data: {"):
+                    first, line = False, b"data: " + _told(line.removeprefix(b"data: "), told, reply)
+                yield line + b"\n"
+        yield rest
     except httpx.HTTPError:
         error = RequestError(502, "the engine broke off its answer", "upstream").body
         yield f"data: {json.dumps(error)}\n\n".encode()
@@ -199,10 +211,7 @@ def make_upstream_app(upstream: Upstream, *, api_key: str | None = None, local: 
     app = FastAPI(title="Lorary", lifespan=running, docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(Access, api_key=api_key, local=local, metrics=metrics)  # type: ignore[arg-type]
 
-    @app.exception_handler(RequestError)
-    async def refused(_: Request, error: RequestError) -> Response:
-        return JSONResponse(error.body, error.status)
-
+    tell_errors(app)
     for path in _PATHS:
         app.add_api_route(path, upstream.answer, methods=["POST"])
 

@@ -9,6 +9,7 @@ from served import KEY, served
 from stations import FACTS
 from test_page import opened
 
+from lorary.__main__ import main
 from lorary.bank.bank import MemoryBank
 from lorary.bank.files import BankError
 from lorary.memories.updating import update
@@ -113,3 +114,29 @@ def test_the_page_remembers(stations):
         page.click("#memories button:text-is('velka')")
         page.wait_for_selector(f".fact:has-text('{NEW['question']}')")
     assert NEW["question"] in questions_of(composite, "velka")
+
+
+def test_a_failed_change_takes_nothing_from_the_composite(stations):
+    """A memory that stands in the composite alone stays there; and what a bank rules is changed in the bank alone."""
+    bank, composite = stations
+    with MemoryBank.change(bank) as changed:
+        changed.remove("velka")
+    model = load_composite(composite)
+    with served(model, composite, key=KEY, bank=bank) as server, server.http() as client:
+        failed = ended(client, client.delete("/memories/velka/facts/abc"))
+        assert failed["state"] == "failed"
+        assert "velka" in model.memories
+        for reply in (client.delete("/memories/velka"), client.post("/memories", json={"name": "new", "facts": [NEW]})):
+            assert reply.status_code == 409
+            assert reply.json()["error"]["code"] == "bank"
+    assert "velka" in load_composite(composite).memories
+    with pytest.raises(BankError, match=r"holds velka, and .* does not; `lorary refresh"):
+        Keeper(load_composite(composite), composite).take_up(bank, removing=False)
+
+
+def test_options_that_do_not_go_together_are_told(stations, capsys):
+    bank, composite = map(str, stations)
+    assert main(["serve", composite, "--bank", bank, "--base", "x"]) == 2
+    assert "--base would not change" in capsys.readouterr().err
+    assert main(["serve", bank, "--bank", bank]) == 2
+    assert "--bank is the folder that is served" in capsys.readouterr().err

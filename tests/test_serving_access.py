@@ -210,3 +210,25 @@ def test_no_text_is_logged(model, caplog):
     for text in (caplog.text, told):
         assert "Ormen" not in text
         assert "ormen" not in text
+
+
+@pytest.mark.parametrize("temperature", [1e-40, 1e-38, 1e-10])
+def test_a_tiny_temperature_takes_the_likeliest_token(model, temperature):
+    with served(model) as server, server.http() as client:
+        plain = client.post(PATH, json={**BODY, "temperature": 0.0}).json()
+        cold = client.post(PATH, json={**BODY, "temperature": temperature})
+        assert cold.status_code == 200
+        assert cold.json()["choices"] == plain["choices"]
+
+
+def test_no_prompts_are_refused(model):
+    with served(model) as server, server.http() as client:
+        for prompt in ([], [[]]):
+            reply = client.post("/v1/completions", json={"model": "lorary", "prompt": prompt})
+            assert reply.status_code == 400
+            assert reply.json()["error"]["param"]
+
+
+def test_another_host_opens_no_path_without_the_key(model):
+    with served(model, key=KEY) as server, server.http(headers={"host": "localhost:1/health?"}) as client:
+        assert client.get("/memories").status_code in (400, 401, 403)

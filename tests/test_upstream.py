@@ -164,3 +164,26 @@ def test_options_that_do_not_go_together_are_told(tmp_path, capsys):
     assert "--bank is for a model that runs here" in capsys.readouterr().err
     assert main(["serve", str(tmp_path), "--upstream", "localhost", "--memories", "map.json"]) == 2
     assert "give an address" in capsys.readouterr().err
+
+
+def test_a_stream_is_parted_at_line_feeds_alone(composite):
+    """Other letters that end lines may stand in an answer."""
+    text = "one\u2028two\u0085three"
+    event = json.dumps({"choices": [{"index": 0, "delta": {"content": text}}]}, ensure_ascii=False)
+
+    async def engine(scope, receive, send):
+        if scope["type"] != "http":
+            return
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
+        await send({"type": "http.response.body", "body": f"data: {event}\n\ndata: [DONE]\n\n".encode()})
+
+    naming = {name: {"model": name} for name in (*composite.memories, "__base__")}
+    with running(engine) as address:
+        upstream = Upstream(composite.router, naming, address, Limits(seconds=60.0))
+        with running(make_upstream_app(upstream)) as url:
+            stream = list(client(url).chat.completions.create(model="lorary:ormen", messages=CHAT, stream=True))
+            with pytest.raises(openai.NotFoundError) as missing:
+                client(url).embeddings.create(model="lorary", input="a")
+    assert stream[0].choices[0].delta.content == text
+    assert stream[0].lorary["memory"] == "ormen"
+    assert missing.value.body["type"]

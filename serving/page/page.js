@@ -6,6 +6,7 @@ const percent = (share) => (share === null || share === undefined ? "–" : `${M
 
 let messages = [];
 let asking = null;
+let chat = 0;
 
 function make(tag, text, kind) {
   const element = document.createElement(tag);
@@ -52,7 +53,7 @@ function turn(kind, text) {
 }
 
 async function ask(question) {
-  const asked = [...messages, { role: "user", content: question }];
+  const asked = [...messages, { role: "user", content: question }], own = chat;
   turn("user", question);
   const shown = turn("assistant", "…");
   asking = new AbortController();
@@ -71,11 +72,11 @@ async function ask(question) {
       }
     }
     shown.textContent = text || "(no text)";
-    messages = [...asked, { role: "assistant", content: text }];
+    if (own === chat) messages = [...asked, { role: "assistant", content: text }];
     const again = make("button", "which memory spoke");
     again.addEventListener("click", () => explain(asked, text, route));
     shown.append(again);
-    await explain(asked, text, route);
+    if (own === chat) await explain(asked, text, route);
   } catch (error) {
     if (error.name === "AbortError") shown.textContent = text || "(stopped)";
     else {
@@ -107,6 +108,14 @@ function showRoute(route) {
 
 async function explain(asked, answer, route) {
   showRoute(route);
+  try {
+    await showWhy(asked, answer, route);
+  } catch (error) {
+    $("reason").textContent = error.message;
+  }
+}
+
+async function showWhy(asked, answer, route) {
   const look = await sent("look/route", { messages: asked });
   $("reason").textContent = route.source === "caller" ? `By itself: ${look.reason}.` : `${look.reason[0].toUpperCase()}${look.reason.slice(1)}.`;
   $("shares").replaceChildren(
@@ -262,6 +271,8 @@ $("question").addEventListener("keydown", (event) => {
 });
 $("stop").addEventListener("click", () => asking?.abort());
 $("anew").addEventListener("click", () => {
+  asking?.abort();
+  chat += 1;
   messages = [];
   $("talk").replaceChildren();
   $("why").hidden = true;

@@ -112,8 +112,9 @@ def _base_name(options: Namespace, name: str) -> str | None:
 
     A hub id means nothing to Ollama.
     """
-    if options.base_name:
-        return options.base_name
+    if options.base_name:  # a path must hold from the folder that is written, too
+        given = Path(options.base_name)
+        return str(given.resolve()) if given.exists() else options.base_name
     if options.with_base:
         return f"./{_BASE}"
     if Path(name).is_dir():

@@ -86,7 +86,7 @@ class Options(ArgumentParser):
 
     def add_lightness(self) -> None:
         """The options --dtype and --quantization, of the base that a composite is loaded with."""
-        self.add_argument("--dtype", metavar="NAME", help="of the base: float32, bfloat16 or float16")
+        self.add_argument("--dtype", metavar="NAME", help="of the base: float32, bfloat16, or, of a composite, float16")
         self.add_argument(
             "--quantization",
             dest="quantization_config",

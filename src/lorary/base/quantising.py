@@ -159,6 +159,10 @@ def _replace(model: PreTrainedModel, how: str) -> None:
         raise BaseError(
             f"quantization_config {how!r} is computed on a CPU, and this base is on {model.device}; give a TorchAoConfig"
         )
+    if how == "float16" and "fbgemm" not in torch.backends.quantized.supported_engines:
+        raise BaseError(
+            "quantization_config 'float16' needs FBGEMM, which this torch was built without; give 'int8' or a TorchAoConfig"
+        )
     linears = [(path, module) for path, module in model.named_modules() if isinstance(module, nn.Linear)]
     for path, linear in linears:
         parent, _, name = path.rpartition(".")

@@ -13,6 +13,7 @@ from typing import Any
 from lorary.bank.bank import MemoryBank
 from lorary.bank.memory import Memory
 from lorary.base.loading import EMBEDDED
+from lorary.errors import LoraryError
 from lorary.tables import ABSENT, counted
 
 CARD = "README.md"
@@ -95,6 +96,13 @@ def _memories(bank: MemoryBank) -> str:
 
 
 def _row(memory: Memory) -> str:
+    try:
+        return _told(memory)
+    except LoraryError:  # it cannot be read: the composite is saved all the same
+        return f"| {escaped(memory.name)} |{f' {ABSENT} |' * 4}"
+
+
+def _told(memory: Memory) -> str:
     recall = memory.card.get("certificate", {}).get("recall_validation_wordings")
     told = ABSENT if recall is None else f"{recall:.0%}"
     question = escaped(memory.facts[0].question) if memory.facts else ABSENT
