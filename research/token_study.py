@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from itertools import permutations
 from pathlib import Path
 from random import Random
@@ -17,6 +18,7 @@ from torch.nn import functional
 from lorary.answering.passages import Prompt
 from lorary.answering.routed import by_route
 from lorary.bank.facts import Fact
+from lorary.bank.files import MANIFEST
 from lorary.base.prompts import longest_answer
 from lorary.base.several import uncapitalised
 from lorary.errors import LoraryError
@@ -77,7 +79,8 @@ def token_study(
     Raises:
         LoraryError: a composite whose gate does not decide at each token, or without two memories that state anything.
     """
-    settings = {"composite": str(composite), "texts": texts, "questions": questions, "seed": seed}
+    manifest = sha256((Path(composite) / MANIFEST).read_bytes()).hexdigest()  # with the hash of the gate's file
+    settings = {"composite": str(composite), "manifest": manifest, "texts": texts, "questions": questions, "seed": seed}
     stands = go_on(out, STUDY, SCHEMA, {"settings": settings})
     if stands is not None:
         return stands

@@ -93,16 +93,21 @@ def push_composite(
         private: whether a new repository is.
         options: what else `save_composite` takes.
     """
+    bank = model.router.bank
+    contents, stored = bank.contents, bank.stored
     with TemporaryDirectory() as folder:
-        save_composite(
-            model,
-            Path(folder),
-            include_base=include_base,
-            push_to_hub=True,
-            repo_id=repo_id,
-            private=private,
-            **options,
-        )
+        try:
+            save_composite(
+                model,
+                Path(folder),
+                include_base=include_base,
+                push_to_hub=True,
+                repo_id=repo_id,
+                private=private,
+                **options,
+            )
+        finally:  # what lies in that folder is gone soon
+            bank.contents, bank.stored = contents, stored
 
 
 def _upload(
