@@ -74,6 +74,8 @@ class Training:
     def __post_init__(self) -> None:
         if self.granularity not in GRANULARITIES:
             raise LoraryError(f"granularity {self.granularity!r} is unknown; it is one of {list(GRANULARITIES)}")
+        if "window" in (self.features or ()) and self.granularity == "query":
+            raise LoraryError("the window is read at each token; give granularity 'token', or features without it")
         if self.language_rows < 1:
             raise LoraryError(f"language_rows {self.language_rows} must be 1 or more; language_weight 0 does without")
         for name in ("max_epochs", "patience", "batch_size", "top_k", "devices"):

@@ -13,6 +13,7 @@ from torch.nn import functional
 from lorary.base.prompts import prompt, prompt_ids
 from lorary.base.questions import clauses_of
 from lorary.base.several import answers_ids, two_questions, uncapitalised
+from lorary.errors import LoraryError
 from lorary.model.composite import assemble, load_composite
 from lorary.model.configuration import LoraryConfig
 from lorary.research.token_study import CONDITIONS, KINDS, token_study
@@ -193,3 +194,9 @@ def test_a_gate_of_tokens_learns_spans_and_is_the_same_when_loaded(bank, base, e
     assert set(results["perplexity"]) == set(CONDITIONS)
     assert set(results["questions"]) == set(KINDS)
     assert results == token_study(out, out=tmp_path / "study", texts=3, questions=2, quiet=True)
+
+
+def test_a_window_needs_a_route_a_token():
+    with pytest.raises(LoraryError, match="the window is read at each token; give granularity 'token'"):
+        Training(features=("asked", "window"))
+    assert Training(features=("asked", "window"), granularity="token").granularity == "token"
