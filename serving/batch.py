@@ -13,6 +13,7 @@ from lorary.base.layers import decoder_layers
 from lorary.base.prompts import padded
 from lorary.base.rows import positions
 from lorary.model.active_route import apply_route
+from lorary.model.mixture import lay, mixtures
 from lorary.model.modeling import LoraryForCausalLM
 from lorary.serving.job import Row
 from lorary.serving.row_route import RowRoutes
@@ -32,6 +33,7 @@ class Batch:
         self.rows: list[Row] = []
         self._slots = Slots(most, len(decoder_layers(model.base)))
         self._routes = RowRoutes(most)
+        self._base, self._paths = model.base, set[str]()
 
     @property
     def room(self) -> int:
@@ -48,6 +50,7 @@ class Batch:
         first = len(self.rows)
         for place, row in enumerate(rows, first):
             self._routes.write(place, row.job.shares)
+        self._keep_mixtures()
         inputs = padded(self.model.tokenizer, [row.job.ids for row in rows], "left").to(self.model.device)
         made = DynamicCache()
         with apply_route(self._routes.of(first, first + len(rows))):
@@ -67,6 +70,7 @@ class Batch:
     @torch.inference_mode()
     def step(self) -> list[Token]:
         """The next token of each row."""
+        self._keep_mixtures()
         device = self.model.device
         latest = torch.tensor([[row.answer[-1]] for row in self.rows], device=device)
         with apply_route(self._routes.of(0, len(self.rows))):
@@ -90,6 +94,12 @@ class Batch:
         if last is not row:
             self.rows[place] = last
             self._routes.copy(place, len(self.rows))
+
+    def _keep_mixtures(self) -> None:
+        """Puts mixtures where rows apply a memory that has left the bank since, and with it the mixtures that were its alone."""
+        if self._base is not self.model.base or self._paths != self._routes.paths:
+            self._base, self._paths = self.model.base, self._routes.paths
+            lay(self._base, self._paths - {*mixtures(self._base)})
 
     def clear(self) -> None:
         """Lets all rows go, and all that they held."""

@@ -69,6 +69,11 @@ class RowRoutes:
         self._shares: list[tuple[Share, ...]] = [()] * rows
         self._last: tuple[int, int, RowRoute] | None = None
 
+    @property
+    def paths(self) -> set[str]:
+        """The linears that rows have applied memories to."""
+        return {*self._factors}
+
     def write(self, row: int, shares: Sequence[Share]) -> None:
         """Lets a row apply memories, each by its weight; none gives the base."""
         if tuple(shares) == self._shares[row]:

@@ -184,6 +184,19 @@ def test_a_request_sees_the_bank_as_it_was_when_it_came(model, engine_of):
     assert again.ids() == [expected[1]]
 
 
+def test_rows_go_on_under_a_memory_that_has_left(model, engine_of):
+    """Also where no other memory adapts the linears that it does."""
+    expected = [alone(model, *asked)[0] for asked in QUESTIONS]
+    engine = engine_of(model, rows=len(QUESTIONS))
+    asked = [Told(*question) for question in QUESTIONS]
+    for one in asked:
+        engine.submit(one.job)
+    for name in list(model.memories):
+        engine.change(lambda name=name: model.remove_memory(name)).result(60)
+    assert [one.ids() for one in asked] == [[ids] for ids in expected]
+    assert model.memories == []
+
+
 def test_a_pass_that_fails_ends_what_runs_and_nothing_else(model, engine_of, monkeypatch):
     engine = engine_of(model)
     expected = alone(model, *QUESTIONS[1])[0]
