@@ -21,6 +21,7 @@ from lorary.bank.vllm_adapter import check_vllm, least_rank
 from lorary.base.chat_formats import jinja_template
 from lorary.base.prompts import chat_text, prompt, prompt_ids
 from lorary.model.composite import assemble
+from lorary.model.merged import write_stock
 
 IDS = torch.tensor([[5, 71, 130, 9, 200, 33, 7, 301]])
 
@@ -105,6 +106,19 @@ def test_mlx_lm_computes_with_a_memory_what_the_composite_does(family, tokenizer
     assert (without - plain).abs().max() < apart, "mlx-lm has the base itself otherwise"
     assert (expected - plain).abs().max() > 0.1
     assert (computed - expected).abs().max() < apart
+
+
+@pytest.mark.parametrize(
+    "rope",
+    [{"rope_type": "default", "rope_theta": 500000.0}, {"rope_type": "linear", "rope_theta": 100.0, "factor": 4.0}],
+)
+def test_mlx_lm_reads_the_rotary_base_of_a_base_that_we_write(rope, tokenizer, tmp_path):
+    pytest.importorskip("mlx_lm")
+    model = pico_model(rope_parameters=rope)
+    folder = write_stock(model, tokenizer, tmp_path / "base")
+    expected = logits(model)
+    assert torch.equal(logits(type(model).from_pretrained(folder)), expected)
+    assert (mlx_logits(folder) - expected).abs().max() < 1e-3
 
 
 def test_the_command_writes_a_folder_a_memory_for_mlx_lm(saved, base, encoder, capsys):

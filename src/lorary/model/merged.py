@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -52,6 +53,7 @@ def write_stock(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, fold
     try:
         model.save_pretrained(aside)
         tokenizer.save_pretrained(aside)
+        _tell_rope_at_the_top(aside / "config.json")
         aside.chmod(0o755)
         if folder.is_dir():
             folder.rmdir()
@@ -59,3 +61,18 @@ def write_stock(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, fold
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return folder
+
+
+def _tell_rope_at_the_top(file: Path) -> None:
+    """Also tells a configuration's rotary embedding where transformers before its version 5 did: mlx-lm looks there alone, and
+    takes a base of 10,000 where it finds none, without a word (`findings/mlx-lm-ignores-rope-parameters.sh`)."""
+    config = json.loads(file.read_text(encoding="utf-8"))
+    rope = config.get("rope_parameters")
+    if not isinstance(rope, dict) or "rope_theta" not in rope:
+        return
+    earlier = {"rope_theta": rope["rope_theta"]}
+    if rope.get("rope_type", "default") != "default":
+        earlier["rope_scaling"] = rope
+    if config.get("model_type") == "gpt_neox":
+        earlier |= {"rotary_emb_base": rope["rope_theta"], "rotary_pct": rope.get("partial_rotary_factor", 0.25)}
+    file.write_text(json.dumps({**earlier, **config}, indent=2, sort_keys=True) + "\n", encoding="utf-8")
