@@ -15,7 +15,7 @@ from pathlib import Path
 from transformers import PreTrainedTokenizerBase
 
 from lorary.bank.facts import Fact, read_lines
-from lorary.base.prompts import prompt, prompt_ids
+from lorary.base.prompts import inner_ids, prompt, prompt_ids
 from lorary.base.several import answers_ids, two_questions
 
 PAIRS = 3
@@ -79,6 +79,6 @@ def _running(
         own = [fact.statement, *chance.sample(others, min(1, len(others)))]
         before = prompt_ids(tokenizer, [chance.choice(strangers()).statement])[0]
         whole = " ".join(own if own_first else own[::-1])
-        behind = tokenizer(" " + whole, add_special_tokens=False).input_ids
+        behind = inner_ids(tokenizer, " " + whole)
         rows.append(((*before, *behind), len(before)))
     return rows

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from transformers import PreTrainedTokenizerBase
 
 from lorary.bank.bank import MemoryBank
-from lorary.base.prompts import prompt, prompt_ids
+from lorary.base.prompts import prompt, prompt_ids, token_offsets
 from lorary.base.several import answers_ids, two_questions
 
 IGNORED = -100
@@ -57,11 +57,11 @@ def asked_in_turn(tokenizer: PreTrainedTokenizerBase, asked: Sequence[Asked], wh
     """
     text = prompt(tokenizer, whole)
     ids = prompt_ids(tokenizer, [text])[0]
-    told = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-    added = len(ids) - len(told.input_ids)
+    offsets = token_offsets(tokenizer, text)
+    added = len(ids) - len(offsets)
     second = text.find(asked[1].text[1:]) - 1 if len(asked) > 1 else len(text)
     end = text.find(whole) + len(whole)
-    parts = [1] * added + [2 if second < stop <= end else 1 for _, stop in told.offset_mapping]
+    parts = [1] * added + [2 if second < stop <= end else 1 for _, stop in offsets]
     answers = [question.answer for question in asked if question.answer is not None]
     start = len(ids)
     if len(answers) == len(asked):
@@ -77,7 +77,7 @@ def text_of(tokenizer: PreTrainedTokenizerBase, spans: Sequence[tuple[str, int]]
     """The sequence of a text: (a span, the number of its memory) after the other."""
     whole = " ".join(span for span, _ in spans)
     ids = prompt_ids(tokenizer, [whole])[0]
-    offsets = tokenizer(whole, add_special_tokens=False, return_offsets_mapping=True).offset_mapping
+    offsets = token_offsets(tokenizer, whole)
     added = len(ids) - len(offsets)
     ends, place = [], 0
     for span, _ in spans:

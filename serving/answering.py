@@ -12,7 +12,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
-from lorary.base.prompts import chat_of, conversation_text, first_tokens
+from lorary.base.prompts import chat_of, conversation_text, first_tokens, inner_ids
 from lorary.errors import LoraryError
 from lorary.serving.bodies import Body, ChatBody, CompletionBody
 from lorary.serving.engine import Engine
@@ -124,7 +124,7 @@ def _read(engine: Engine, prompt: str | list[int]) -> dict[str, Any]:
     """The tokens of a prompt, and the question in it that routes it."""
     tokenizer = engine.model.tokenizer
     if isinstance(prompt, str):
-        ids = [*first_tokens(tokenizer), *tokenizer(prompt, add_special_tokens=False).input_ids]
+        ids = [*first_tokens(tokenizer), *inner_ids(tokenizer, prompt)]
     else:
         ids = prompt
         if any(not 0 <= token < len(tokenizer) for token in ids):

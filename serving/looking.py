@@ -14,7 +14,7 @@ import torch
 from lorary.answering.heatmap import token_label
 from lorary.answering.lookup import Stored, look_up
 from lorary.answering.passages import with_passages
-from lorary.base.prompts import Chat, chat_question, prompt_ids
+from lorary.base.prompts import Chat, chat_question, inner_ids, prompt_ids
 from lorary.inspection import described
 from lorary.model.modeling import LoraryForCausalLM
 from lorary.routing.explanation import explain
@@ -79,7 +79,7 @@ def tokens_of(model: LoraryForCausalLM, chat: Chat, answer: str, memories: Mappi
         raise RequestError(404, f"no memory is called {unknown[0][:80]!r}; /look/bank lists them", "model_not_found")
     prompt = with_passages(model, chat, model.router.policy.passages if memories else 0)
     [read] = prompt_ids(model.tokenizer, [prompt.text(model.tokenizer)])
-    written = model.tokenizer(answer, add_special_tokens=False).input_ids
+    written = inner_ids(model.tokenizer, answer)
     if len(read) + len(written) > _LONGEST:
         raise RequestError(400, f"prompt and answer have more than {_LONGEST} tokens; shorten them", "too_long")
     weights = torch.zeros(2, len(model.memories))

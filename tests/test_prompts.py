@@ -32,7 +32,7 @@ from lorary.routing.features import counted_tokens, running_mean
 from lorary.routing.pooling import pooled_prompts
 
 QUESTION = "Who cooks at Velka station?"
-FOLDERS = ("src", "memories", "router_training", "eval", "research")
+FOLDERS = ("src", "memories", "router_training", "eval", "research", "serving")
 
 
 @pytest.fixture

@@ -106,6 +106,19 @@ def prompt_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list
     return [row if text.lstrip().startswith(written) else [*first, *row] for text, row in zip(texts, rows, strict=True)]
 
 
+def inner_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """The tokens of a text that stands behind another: none of `first_tokens`."""
+    ids: list[int] = tokenizer(text, add_special_tokens=False).input_ids
+    return ids
+
+
+def token_offsets(tokenizer: PreTrainedTokenizerBase, text: str) -> list[tuple[int, int]]:
+    """Where each token of a text begins and ends in it, without `first_tokens`."""
+    told = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    offsets: list[tuple[int, int]] = told.offset_mapping
+    return offsets
+
+
 def prompt_batch(
     tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], padding_side: Literal["left", "right"] = "left"
 ) -> BatchEncoding:
