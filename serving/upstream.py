@@ -166,7 +166,7 @@ def _read(content: bytes) -> dict[str, Any]:
 
 
 def _no_number(name: str) -> float:
-    raise ValueError(f"{name} is no number of JSON")
+    raise RequestError(400, f"the body holds {name}, which is no number of JSON", "invalid_json")
 
 
 def _told(content: bytes, told: Mapping[str, Any], reply: httpx.Response) -> bytes:
