@@ -90,20 +90,21 @@ def _openai_routes(app: FastAPI, engine: Engine) -> None:
 
     @app.get("/v1/models")
     async def models() -> dict[str, Any]:
-        return {"object": "list", "data": [_model(name) for name in _names(engine)]}
+        return {"object": "list", "data": [model_entry(name) for name in _names(engine)]}
 
     @app.get("/v1/models/{name}")
     async def model(name: str) -> dict[str, Any]:
         if name not in _names(engine):
             raise RequestError(404, "no model has that name; /v1/models lists them", "model_not_found", "model")
-        return _model(name)
+        return model_entry(name)
 
 
 def _names(engine: Engine) -> list[str]:
     return [MODEL, *(f"{MODEL}:{name}" for name in (*engine.memories, BASE))]
 
 
-def _model(name: str) -> dict[str, Any]:
+def model_entry(name: str) -> dict[str, Any]:
+    """A model as /v1/models lists it."""
     return {"id": name, "object": "model", "created": 0, "owned_by": "lorary"}
 
 

@@ -27,7 +27,7 @@ from lorary.errors import LoraryError
 from lorary.routing.policy import Decision, Route, by_caller, named_weights
 from lorary.routing.router import Router
 from lorary.serving.access import Access, body_of
-from lorary.serving.app import tell_errors
+from lorary.serving.app import model_entry, tell_errors
 from lorary.serving.bodies import MODEL, memory_of
 from lorary.serving.errors import RequestError
 from lorary.serving.limits import Limits
@@ -218,7 +218,7 @@ def make_upstream_app(upstream: Upstream, *, api_key: str | None = None, local: 
     @app.get("/v1/models")
     async def models() -> dict[str, Any]:
         names = [MODEL, *(f"{MODEL}:{name}" for name in upstream.naming)]
-        return {"object": "list", "data": [_model(name) for name in names]}
+        return {"object": "list", "data": [model_entry(name) for name in names]}
 
     @app.get("/health")
     async def health() -> dict[str, str]:
@@ -229,7 +229,3 @@ def make_upstream_app(upstream: Upstream, *, api_key: str | None = None, local: 
         return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     return app
-
-
-def _model(name: str) -> dict[str, Any]:
-    return {"id": name, "object": "model", "created": 0, "owned_by": "lorary"}
