@@ -59,6 +59,7 @@ class Access:
             await self.app(scope, receive, send)
             return
         begun, status = time.monotonic(), 499
+        self.metrics.in_progress.inc()
 
         async def sending(message: Message) -> None:
             nonlocal status
@@ -74,6 +75,7 @@ class Access:
         finally:
             endpoint = getattr(scope.get("route"), "path", "other")
             seconds = time.monotonic() - begun
+            self.metrics.in_progress.dec()
             self.metrics.requests.labels(endpoint, str(status)).inc()
             if endpoint.startswith("/v1/"):
                 self.metrics.seconds.observe(seconds)

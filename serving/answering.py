@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any
 
 from starlette.requests import Request
@@ -48,7 +48,7 @@ class Telling:
         """What a job is to call with each of its events, from any thread."""
 
         def tell(event: Event) -> None:
-            if not self._loop.is_closed():
+            with suppress(RuntimeError):  # the server's loop has ended, and with it whoever waited
                 self._loop.call_soon_threadsafe(self._events.put_nowait, (number, event))
 
         return tell

@@ -111,8 +111,7 @@ def model_entry(name: str) -> dict[str, Any]:
 def _upkeep_routes(app: FastAPI, engine: Engine) -> None:
     @app.get("/health")
     async def health() -> Response:
-        fine = not engine.closing and engine.alive
-        return JSONResponse({"status": "ok" if fine else "closing"}, 200 if fine else 503)
+        return JSONResponse({"status": engine.state}, 200 if engine.state == "ok" else 503)
 
     @app.get("/metrics")
     async def metrics() -> Response:

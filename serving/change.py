@@ -28,8 +28,10 @@ class Change:
         try:
             result = self._work()
             self._behind()
-        except Exception as error:
+        except BaseException as error:
             self.future.set_exception(error)
+            if not isinstance(error, Exception):
+                raise
         else:
             self.future.set_result(result)
 

@@ -9,12 +9,14 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from itertools import islice
 from typing import Any
 
 from lorary.model.modeling import LoraryForCausalLM
 from lorary.serving.batch import Batch
 from lorary.serving.change import Change
 from lorary.serving.errors import RequestError
+from lorary.serving.inbox import Inbox
 from lorary.serving.job import Job, Row
 from lorary.serving.limits import Limits
 from lorary.serving.metrics import Metrics
@@ -38,6 +40,7 @@ class Engine:
 
     Attributes:
         memories: names of those that the bank holds now.
+        failed: whether its thread has ended by itself; then all that comes is refused.
 
     Raises:
         LoraryError: a composite that decides at each token.
@@ -46,15 +49,13 @@ class Engine:
     def __init__(self, model: LoraryForCausalLM, limits: Limits | None = None, metrics: Metrics | None = None) -> None:
         check_servable(model)
         self.model, self.limits, self.metrics = model, limits or Limits(), metrics or Metrics()
-        self._inbox: queue.SimpleQueue[Job | Change | None] = queue.SimpleQueue()
+        self.inbox = Inbox(self.limits, self.metrics)
         self._new: deque[Job] = deque()
         self._waiting: deque[Row] = deque()
-        self._open = self._changes = 0
-        self._lock = threading.Lock()
         self._batch = Batch(model, self.limits.rows)
         ends = model.generation_config.eos_token_id
         self._ends = frozenset([ends] if isinstance(ends, int) else ends or [])
-        self._closing = False
+        self.failed = False
         self._list_memories()
         self._thread = threading.Thread(target=self._run, name="lorary-engine", daemon=True)
 
@@ -67,30 +68,21 @@ class Engine:
 
     def stop(self) -> None:
         """Ends the thread once what it has taken is done; what comes then is refused."""
-        self._closing = True
-        self._inbox.put(None)
+        if not self.failed:
+            self.inbox.close(RequestError(503, "this server is ending; ask again when it is back", "closing"))
         if self._thread.is_alive():
             self._thread.join()
 
     @property
-    def alive(self) -> bool:
-        """Whether its thread runs."""
-        return self._thread.is_alive()
-
-    @property
-    def closing(self) -> bool:
-        """Whether nothing new is taken."""
-        return self._closing
+    def state(self) -> str:
+        """ "ok", "closing" where nothing new is taken, or "failed" where it has ended by itself."""
+        if self.failed:
+            return "failed"
+        return "ok" if self.inbox.refusal is None and self._thread.is_alive() else "closing"
 
     def submit(self, job: Job) -> None:
-        """Takes a job. Raises RequestError where too many wait (429) or the server ends (503)."""
-        self._check_open()
-        with self._lock:
-            if self._open >= self.limits.waiting + self.limits.rows:
-                self.metrics.refused.inc()
-                raise RequestError(429, "too many requests wait; ask again later", "too_many_requests")
-            self._open += 1
-        self._inbox.put(job)
+        """Takes a job. Raises RequestError where too many wait (429), or the server ends or has failed (503)."""
+        self.inbox.put_job(job)
 
     def cancel(self, job: Job) -> None:
         """Lets a job go whose client has gone; its rows are free before the next step."""
@@ -98,21 +90,26 @@ class Engine:
 
     def change(self, work: Callable[[], Any]) -> Future[Any]:
         """Does `work`, which may change the bank, in the engine's thread, after all requests that have come before it have
-        their routes. Raises RequestError where the server ends."""
-        self._check_open()
-        with self._lock:
-            if self._changes >= self.limits.waiting:
-                raise RequestError(429, "too many requests wait; ask again later", "too_many_requests")
-            self._changes += 1
+        their routes. Raises RequestError as `submit` does."""
         change = Change(work, self._list_memories)
-        self._inbox.put(change)
+        self.inbox.put_change(change)
         return change.future
 
-    def _check_open(self) -> None:
-        if self._closing:
-            raise RequestError(503, "this server is ending; ask again when it is back", "closing")
-
     def _run(self) -> None:
+        ended = RequestError(503, "this server has ended; ask again when it is back", "closing")
+        try:
+            self._serve()
+        except BaseException:  # nothing may wait for a thread that is gone
+            _LOG.critical("the engine has ended by itself; start the server again", exc_info=True)
+            ended = RequestError(503, "this server has failed and must be started again; tell who runs it", "failed")
+            self.failed = True
+            self.inbox.close(ended)
+        for job in {*self._new, *(row.job for row in (*self._waiting, *self._batch.rows))}:
+            self._end(job, ended)
+        for item in self.inbox.rest():
+            self._end(item, ended) if isinstance(item, Job) else item.refuse(ended)
+
+    def _serve(self) -> None:
         running = True
         while running or self._new or self._waiting or self._batch.rows:
             running = self._take() and running
@@ -129,24 +126,13 @@ class Engine:
                 self._waiting.clear()
             self.metrics.running.set(len(self._batch.rows))
             self.metrics.waiting.set(len(self._waiting) + sum(job.choices for job in self._new))
-        self._refuse_the_rest()
-
-    def _refuse_the_rest(self) -> None:
-        """Tells those that came while the engine ended."""
-        ended = RequestError(503, "this server has ended; ask again when it is back", "closing")
-        while not self._inbox.empty():
-            item = self._inbox.get()
-            if isinstance(item, Job):
-                self._end(item, ended)
-            elif item is not None:
-                item.refuse(ended)
 
     def _take(self) -> bool:
         """Takes the jobs and does the changes that have come, in order; False once the engine is to end."""
         while True:
             idle = not (self._new or self._waiting or self._batch.rows)
             try:
-                item = self._inbox.get(block=idle)
+                item = self.inbox.take(idle)
             except queue.Empty:
                 return True
             if item is None:
@@ -156,8 +142,6 @@ class Engine:
                 continue
             self._route([*self._new])
             self._new.clear()
-            with self._lock:
-                self._changes -= 1
             item.do()
             if (
                 self._waiting or self._batch.rows
@@ -169,7 +153,10 @@ class Engine:
         while self._new and len(self._waiting) < self._batch.room:
             if sum(len(row.job.ids) for row in self._waiting) >= self.limits.pass_tokens:
                 break
-            self._route([self._new.popleft() for _ in range(min(_AT_ONCE, len(self._new)))])
+            jobs = [*islice(self._new, _AT_ONCE)]
+            self._route(jobs)
+            for _ in jobs:  # only now: what is taken is always in a place where its end is told
+                self._new.popleft()
 
     def _route(self, jobs: list[Job]) -> None:
         jobs = [job for job in jobs if not self._given_up(job)]
@@ -205,8 +192,7 @@ class Engine:
         if job.done:
             return
         job.done = True
-        with self._lock:
-            self._open -= 1
+        self.inbox.count_done()
         if error is not None:
             job.tell(error)
 
@@ -233,7 +219,7 @@ class Engine:
             return
         try:
             tokens = self._batch.join(group)
-        except Exception:
+        except BaseException:
             self._waiting.extendleft(reversed(group))
             raise
         self._tell(group, tokens)

@@ -15,6 +15,7 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ _KEPT = 100
 """Jobs that are told of; older ones are forgotten once they have ended."""
 _WAITING = 20
 """Jobs that may wait."""
+_PATIENCE = 10.0
+"""Seconds that a process which is to end may take."""
 Change = Callable[[Callable[[], Any]], "Future[Any]"]
 TakeUp = Callable[[Path, Sequence[str]], None]
 
@@ -94,10 +97,14 @@ class Learner:
             return self._jobs[number]
 
     def close(self) -> None:
-        """Ends the job that runs, which loses nothing: the bank is as it was, or as it was to be."""
-        self._closing = True
-        if (process := self._process) is not None:
+        """Ends the job that runs, which loses nothing: the bank is as it was, or as it was to be. No process is left."""
+        with self._lock:  # a process is either there to be ended, or never begins
+            self._closing, process = True, self._process
+        if process is not None:
             process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(_PATIENCE)
+            process.kill()
         self._worker.shutdown(cancel_futures=True)
 
     def _begin(self, job: LearnJob, command: list[str], facts: str | None) -> LearnJob:
@@ -127,21 +134,22 @@ class Learner:
 
     def _written(self, command: list[str], facts: str | None) -> str | None:
         """Runs a command of Lorary to its end; what it says went wrong, None where nothing did."""
-        if self._closing:
-            return "the server ends"
         with tempfile.TemporaryDirectory() as work:
             if facts is not None:
                 file = Path(work) / "facts.jsonl"
                 file.write_text(facts, encoding="utf-8")
                 command = [*command, str(file)]
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "lorary", *command, "--quiet"],
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-            _, said = self._process.communicate()
-            code, self._process = self._process.returncode, None
+            with self._lock:
+                if self._closing:
+                    return "the server ends"
+                self._process = process = subprocess.Popen(
+                    [sys.executable, "-m", "lorary", *command, "--quiet"],
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.PIPE,
+                    text=True,
+                )
+            _, said = process.communicate()
+            code, self._process = process.returncode, None
         lines = [line for line in said.splitlines() if line.startswith("lorary: ") and "warning:" not in line]
         if not code:
             return None

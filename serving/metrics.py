@@ -17,6 +17,9 @@ class Metrics:
         self.requests = Counter(
             "lorary_requests", "Requests, by endpoint and HTTP status", ["endpoint", "status"], registry=registry
         )
+        self.in_progress = Gauge(
+            "lorary_requests_in_progress", "Requests whose reply has not been sent whole", registry=registry
+        )
         self.routes = Counter("lorary_routes", "Requests, by what decided their route", ["source"], registry=registry)
         self.refused = Counter("lorary_refused", "Requests that found the queue full", registry=registry)
         self.prompt_tokens = Counter("lorary_prompt_tokens", "Tokens of prompts", registry=registry)

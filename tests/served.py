@@ -17,6 +17,7 @@ from lorary.serving.engine import Engine
 from lorary.serving.keeping import Keeper
 from lorary.serving.learning import Learner
 from lorary.serving.limits import Limits
+from lorary.serving.listening import listener
 
 KEY = "a-key-of-the-tests"
 
@@ -46,26 +47,28 @@ class Served:
 
 
 @contextmanager
-def served(model, folder=None, *, key=None, bank=None, **limits):
-    """Serves a composite while the block runs; facts are written into `bank`."""
+def served(model, folder=None, *, key=None, bank=None, buffer=None, **limits):
+    """Serves a composite while the block runs; facts are written into `bank`. `buffer` bytes lie at most in a connection."""
     engine, keeper = Engine(model, Limits(**{"seconds": 60.0, **limits})), Keeper(model, folder)
     learner = None if bank is None else Learner(bank, engine.change, keeper.take_up)
-    with running(make_app(engine, keeper, learner, api_key=key)) as url:
+    with running(make_app(engine, keeper, learner, api_key=key), buffer) as url:
         yield Served(url, engine, key)
 
 
 @contextmanager
-def running(app):
+def running(app, buffer=None):
     """The address of an application that uvicorn serves while the block runs."""
-    listener = socket.create_server(("127.0.0.1", 0))
+    place = listener("127.0.0.1", 0)
+    if buffer is not None:
+        place.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer)
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=30))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [place]}, daemon=True)
     thread.start()
     while not server.started:
         assert thread.is_alive()
         time.sleep(0.01)
     try:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        yield f"http://127.0.0.1:{place.getsockname()[1]}"
     finally:
         server.should_exit = True
         thread.join(60)

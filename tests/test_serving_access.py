@@ -17,7 +17,17 @@ from lorary.errors import LoraryError
 from lorary.serving.access import check_exposure
 
 PATH = "/v1/chat/completions"
+IN_PROGRESS = "lorary_requests_in_progress "
 BODY = {"model": "lorary:ormen", "messages": CHAT, "max_tokens": 8}
+
+
+def until(holds):
+    """Waits until something holds, five seconds at most."""
+    for _ in range(500):
+        if holds():
+            return
+        time.sleep(0.01)
+    raise AssertionError("it does not come to hold")
 
 
 def test_a_key_is_asked_for_where_one_is_set(model):
@@ -129,7 +139,7 @@ def test_what_is_no_request_is_refused_and_leaves_nothing_behind(model, caplog, 
         assert not [text for text in told if secret in text or "Traceback" in text or "serving/" in text]
         again = client.post(PATH, json={**BODY, "messages": [{"role": "user", "content": secret}]})
         assert again.json()["choices"] == ours.json()["choices"]
-        assert server.engine._open == 0
+        until(lambda: server.engine.inbox.jobs == 0)
     assert "Traceback" not in capfd.readouterr().err + caplog.text
 
 
@@ -158,25 +168,34 @@ def test_a_client_that_leaves_frees_its_row(model):
             time.sleep(0.3)
         reply = client.post(PATH, json=BODY)
         assert reply.status_code == 200
-        for _ in range(500):
-            if server.engine._open == 0:
-                break
-            time.sleep(0.01)
-        assert server.engine._open == 0
+        until(lambda: server.engine.inbox.jobs == 0)
         text = client.get("/metrics").text
     [written] = [line.split()[1] for line in text.splitlines() if line.startswith("lorary_answer_tokens_total ")]
     assert float(written) < 900, "what nobody waits for is not written: it would be 1,620 tokens"
 
 
 def test_a_slow_reader_holds_nobody(model):
-    """One client reads nothing of its long stream; others are answered, and its row is free once it is written."""
+    """One client reads nothing of a stream that is longer than all buffers on the way: others are answered, its row is free
+    once it is written, and all of it is there when it reads at last."""
     expected, _ = generated(model, CHAT[0]["content"], "ormen", 8)
-    long = {**BODY, "max_tokens": 100, "stream": True}
-    with served(model, rows=1) as server, server.http() as client, client.stream("POST", PATH, json=long) as stream:
-        replies = [client.post(PATH, json=BODY).json() for _ in range(3)]
-        lines = [line for line in stream.iter_lines() if line]
+    long = {**BODY, "max_tokens": 100, "n": 2, "stream": True, "logprobs": True, "top_logprobs": 20}
+    with served(model, rows=2, buffer=4096) as server, server.http() as client:
+        host, port = server.url.removeprefix("http://").split(":")
+        with socket.socket() as raw:
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            raw.connect((host, int(port)))
+            content = json.dumps(long).encode()
+            head = "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+            head += f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
+            raw.sendall(head.encode() + content)
+            replies = [client.post(PATH, json=BODY).json() for _ in range(3)]
+            until(lambda: server.engine.inbox.jobs == 0)
+            [sending] = [line for line in client.get("/metrics").text.splitlines() if line.startswith(IN_PROGRESS)]
+            assert float(sending.split()[1]) == 2, "its reply is not sent: the buffers do not hold it"
+            received = b"".join(iter(lambda: raw.recv(65536), b""))
     assert [reply["choices"][0]["message"]["content"] for reply in replies] == [expected] * 3
-    assert lines[-1] == "data: [DONE]"
+    assert len(received) > 200_000
+    assert b"data: [DONE]" in received
 
 
 def test_the_queue_is_told_to_be_full(model):
