@@ -24,10 +24,10 @@ def add(argv: list[str]) -> None:
     parser = Options(
         "add",
         "Adds a stock PEFT LoRA adapter, documents, or both to a bank or composite, as a memory. Its facts are what it is "
-        "routed by; without them an adapter answers only where a caller names it. The passages of its documents may stand "
-        "before a question. Documents without an adapter go to the memory of that name, or to a new one whose adapter adds "
-        "nothing; a document takes the place of an earlier one of the same file name. What its facts contradict, in the "
-        "bank or among them, is listed.",
+        "routed by; without them an adapter answers only where a caller names it, or a router was trained with examples of "
+        "it. The passages of its documents may stand before a question. Documents without an adapter go to the memory of that "
+        "name, or to a new one whose adapter adds nothing; a document takes the place of an earlier one of the same file "
+        "name. What its facts contradict, in the bank or among them, is listed.",
         "BANK [ADAPTER] [--facts FILE] [--documents FILES]",
     )
     parser.add_argument("bank", metavar="BANK", help="folder of the bank or composite")
@@ -63,7 +63,10 @@ def add(argv: list[str]) -> None:
     held = [counted(len(memory.facts), "fact"), *([counted(len(documents), "passage")] if documents else [])]
     print("\n".join([*lines(found), f"{memory.name}: added, {', '.join(held)}; the bank holds {', '.join(names)}"]))
     if not memory.facts and not documents:
-        print("it has no facts to be routed by; only a caller that names it reaches it (--facts FILE)")
+        print(
+            "it has no facts to be routed by; only a caller that names it reaches it (--facts FILE), until a router is trained "
+            "with prompts of it (lorary train-router --examples FILE)"
+        )
 
 
 def _joined(

@@ -16,10 +16,9 @@ from torch.nn import functional
 
 from lorary.bank.bank import MemoryBank
 from lorary.bank.files import BankError
-from lorary.base.rows import SplitRows
-from lorary.model.active_route import ActiveRoute, apply_route
 from lorary.model.modeling import LoraryForCausalLM
 from lorary.progress import progress_bars
+from lorary.router_training.loss_labels import answer_losses
 from lorary.router_training.queries import Queries
 
 TEMPERATURE = 0.25
@@ -79,19 +78,3 @@ def measure_losses(
                 bar.advance(len(part))
             measured.append(losses)
     return measured
-
-
-@torch.no_grad()
-def answer_losses(model: LoraryForCausalLM, answers: SplitRows, chunk: Sequence[int]) -> Float[Tensor, "rows memories"]:
-    """The mean loss of each answer's tokens under each memory alone, in nats; the layers below the split run once.
-
-    Args:
-        chunk: the rows of `answers`.
-    """
-    losses = []
-    for one_hot in torch.eye(len(model.memories), device=model.device):
-        with apply_route(ActiveRoute(one_hot.expand(len(chunk), 1, -1))):
-            logits, wanted, row = answers.logits(chunk)
-        each, row = functional.cross_entropy(logits, wanted, reduction="none").cpu(), row.cpu()
-        losses.append(torch.zeros(len(chunk)).index_add(0, row, each) / row.bincount(minlength=len(chunk)))
-    return torch.stack(losses, dim=-1)

@@ -24,6 +24,12 @@ def train_router(argv: list[str]) -> None:
     parser.add_argument(
         "--unrelated", metavar="FILE", help="JSONL of questions that no memory answers; by default shipped ones"
     )
+    parser.add_argument(
+        "--examples",
+        metavar="FILE",
+        help="JSONL of prompts to route by, with 'completion', 'adapter' or both: for adapters that bring no facts; where no "
+        "adapter is named, the loss of the completion tells whose it is",
+    )
     parser.add_argument("--init-from", metavar="COMPOSITE", help="composite whose gate to start from")
     parser.add_argument("--resume", metavar="FILE", help="checkpoint to go on from")
     parser.add_argument(
@@ -37,12 +43,17 @@ def train_router(argv: list[str]) -> None:
     from lorary.router_training.training import train_router as run
 
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # it greets at INFO, and sets that at import
-    common = taken(options, "out", "unrelated", "init_from", "resume", "encoder", "quiet")
+    common = taken(options, "out", "unrelated", "examples", "init_from", "resume", "encoder", "quiet")
     model = run(options.bank, training=training, **common)
-    calibration = model.config.router_training["calibration"]
+    told = model.config.router_training
+    calibration, examples = told["calibration"], told.get("examples", {})
     if options.json:
-        print_json({"policy": model.config.policy, "calibration": calibration})
+        figures = {"policy": model.config.policy, "calibration": calibration}
+        print_json(figures | ({"examples": examples} if examples else {}))
         return
+    for name, own in examples.items():
+        by_loss = f", {own['by_loss']} by loss" if own["by_loss"] else ""
+        print(f"{counted(own['trained'] + own['kept'], 'example')} of {name}{by_loss}, {own['kept']} to calibrate on")
     print(f"gate over {counted(len(model.memories), 'memory')}; policy: {model.router.policy}")
     print(_calibrated(calibration))
     print(f"composite: {options.out}")

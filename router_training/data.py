@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from random import Random
+from types import MappingProxyType
 
 import lightning
 from torch.utils.data import DataLoader
 from torch.utils.data.distributed import DistributedSampler
 
 from lorary.bank.facts import FactError, read_lines
+from lorary.base.prompts import Chat
 from lorary.model.modeling import LoraryForCausalLM
 from lorary.router_training.queries import Batch, Example, Queries, Read
 from lorary.router_training.trained_wordings import TrainedWordings
@@ -84,6 +86,8 @@ class RoutingData(lightning.LightningDataModule):
         unrelated: questions that no memory answers; every fourth is kept for calibration.
         model: the composite, where the language-model loss or the hidden state takes part.
         unknown_names: whether there are `strangers`.
+        completions: prompt of an example → (what is to be said, its chat).
+        kept: examples to calibrate on.
         read: as in `Queries`.
 
     Attributes:
@@ -102,6 +106,8 @@ class RoutingData(lightning.LightningDataModule):
         model: LoraryForCausalLM | None = None,
         unknown_names: bool = True,
         read: Read | None = None,
+        completions: Mapping[str, tuple[str | None, Chat | None]] = MappingProxyType({}),
+        kept: Sequence[Example] = (),
     ) -> None:
         super().__init__()
         self.batch_size, self.seed, self.language_rows = batch_size, seed, 0
@@ -111,13 +117,17 @@ class RoutingData(lightning.LightningDataModule):
         for number, memory in enumerate(router.bank):
             for fact in memory.facts:
                 for wording in fact.trained:
-                    trained.append(Example(wording, number, fact.answer, len(trained)))
-                validation += [Example(wording, number, fact.answer) for wording in fact.validation]
+                    trained.append(Example(wording, number, fact.answer, len(trained), of_fact=True))
+                validation += [Example(w, number, fact.answer, of_fact=True) for w in fact.validation]
+            for prompt in memory.examples:
+                said = completions.get(prompt, (None, None))
+                trained.append(Example(prompt, number, said[0], len(trained), said[1]))
+        validation += kept
         for number, question in enumerate(unrelated):
             (validation if number % 4 == 3 else trained).append(Example(question, none))
         self.trained = Queries(router, self.wordings, trained, model, read)
         self.validation = Queries(router, self.wordings, validation, model, read)
-        known = [example.text for example in validation if example.memory < none]
+        known = [example.text for example in validation if example.of_fact]
         if not (unknown_names and named(known, router.names)):
             known = []
         others = [Example(text, none) for text in about_others(known, router.names, seed)]

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase
 
-from lorary.base.prompts import answer_ids, prompt, prompt_ids
+from lorary.base.prompts import Chat, answer_ids, chat_text, prompt, prompt_ids
 from lorary.base.rows import SplitRows
 from lorary.model.modeling import LoraryForCausalLM
 from lorary.router_training.trained_wordings import TrainedWordings
@@ -43,12 +43,19 @@ class Batch:
 
 @dataclass(frozen=True)
 class Example:
-    """One query: its text, its memory, its answer (None for an unrelated question), its number among the wordings."""
+    """One query: its text, its memory, its answer (None where none is known), its number among the wordings.
+
+    Args:
+        chat: what is put to the model; the text as the only turn of a user where it is None.
+        of_fact: whether it asks for a fact of its memory, and the answer is the fact's.
+    """
 
     text: str
     memory: int
     answer: str | None = None
     key: int = -1
+    chat: Chat | None = None
+    of_fact: bool = False
 
 
 @dataclass(frozen=True)
@@ -95,7 +102,7 @@ class Queries(Dataset[int]):
         self.target: Tensor | None = None
         self.answers, hidden = None, None
         if model is not None:
-            rows = [_row(model.tokenizer, example) for example in examples]
+            rows = [answer_row(model.tokenizer, example) for example in examples]
             self.answers = SplitRows(model.base, model.config.split_layer, rows, int(model.tokenizer.pad_token_id))
             read = read or partial(pooled_prompts, model.base, model.tokenizer, model.config.split_layer)
         if "hidden" in used:
@@ -136,8 +143,9 @@ def _contents(
     return router.contents.scores(texts, embedding, known, router.bank.names, votes, grams)
 
 
-def _row(tokenizer: PreTrainedTokenizerBase, example: Example) -> AnswerRow:
-    text = prompt(tokenizer, example.text)
+def answer_row(tokenizer: PreTrainedTokenizerBase, example: Example) -> AnswerRow:
+    """The tokens of an example's prompt and of its answer."""
+    text = prompt(tokenizer, example.text) if example.chat is None else chat_text(tokenizer, example.chat)
     ids = prompt_ids(tokenizer, [text])[0]
     answer = answer_ids(tokenizer, text, example.answer) if example.answer is not None else []
     return AnswerRow((*ids, *answer), len(ids))

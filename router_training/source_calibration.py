@@ -118,7 +118,7 @@ def questions_of(model: LoraryForCausalLM, data: RoutingData) -> list[tuple[str,
     """(question, its answer, its weight) of what sources are calibrated on: validation wordings, and questions that nothing
     answers, which together weigh `_UNKNOWN` times as much, each kind of them alike."""
     validation, none = data.validation.examples, len(model.router.bank)
-    known = [(example.text, example.answer, 1.0) for example in validation if example.memory < none]
+    known = [(example.text, example.answer, 1.0) for example in validation if example.of_fact]
     kinds = [
         [example.text for example in validation if example.memory == none],
         [example.text for example in data.strangers.examples],

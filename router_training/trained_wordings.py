@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import count
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -14,6 +15,8 @@ from lorary.routing.lexicon import Lexicon
 
 _AT_ONCE = 1024
 """Queries that are compared at once."""
+_APART = 1 << 20
+"""The place of the first example: beyond those of all wordings."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,8 @@ class TrainedWordings:
     """Every trained wording's embedding, the memory it belongs to, and which wording of its fact it is.
 
     A trained question is compared only with wordings at other places than its own: facts written from one list of
-    wordings have the same words at the same place, and a question that will be asked has words that no fact has.
+    wordings have the same words at the same place, and a question that will be asked has words that no fact has. An
+    example stands at a place of its own.
     """
 
     keys: Float[Tensor, "wordings embedding"]
@@ -32,9 +36,12 @@ class TrainedWordings:
     @staticmethod
     def of(bank: MemoryBank) -> TrainedWordings:
         """The wordings of a bank, in its order."""
-        places = [i for memory in bank for fact in memory.facts for i in range(len(fact.trained))]
-        owners = [number for number, memory in enumerate(bank) for _ in range(len(memory.keys))]
-        keys = torch.cat([memory.keys for memory in bank if len(memory.keys)])
+        owners = [number for number, memory in enumerate(bank) for _ in memory.routing_texts]
+        keys = torch.cat([keys for memory in bank if len(keys := memory.routing_keys)])
+        own, places = count(_APART), list[int]()
+        for memory in bank:
+            places += [i for fact in memory.facts for i in range(len(fact.trained))]
+            places += [next(own) for _ in memory.examples]
         return TrainedWordings(keys, torch.tensor(owners), torch.tensor(places), len(bank))
 
     def left_out(self, key: Int[Tensor, " queries"]) -> Bool[Tensor, "queries wordings"]:

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 import lightning
@@ -23,6 +24,7 @@ from lorary.randomness import seeded
 from lorary.router_training.calibration import calibrate
 from lorary.router_training.callbacks import LOSS, Advance, BestGate, quiet_lightning
 from lorary.router_training.data import RoutingData, read_questions
+from lorary.router_training.examples import read_examples, with_examples
 from lorary.router_training.initial import start_from, start_reading
 from lorary.router_training.module import GateTraining, Weights
 from lorary.router_training.resuming import CheckpointError, check, epochs_begun, read_checkpoint, record
@@ -40,6 +42,7 @@ def train_router(
     training: Training | None = None,
     base: Base | None = None,
     unrelated: str | Path | None = None,
+    examples: str | Path | None = None,
     init_from: str | Path | None = None,
     resume: str | Path | None = None,
     encoder: str | None = None,
@@ -51,13 +54,16 @@ def train_router(
 
     Args:
         unrelated: JSONL of questions that no memory answers; a shipped set by default.
+        examples: JSONL of prompts, with completions, adapters' names or both (`examples.read_examples`); the memories of the
+            composite hold the prompts, in place of earlier ones, and the bank stays as it is.
         init_from: folder of a composite whose gate to start from; memories of the same name keep their keys.
         resume: a checkpoint to go on from, which an earlier run left under its `out/training/checkpoints`.
         encoder: another than the bank's: the composite's facts are embedded anew, the bank stays as it is.
 
     Raises:
         EncoderError: an encoder that cannot be loaded.
-        BankError: an empty bank, one whose memories hold no facts to train on, or a gate of another encoder or base.
+        BankError: an empty bank, one whose memories hold nothing to train on, or a gate of another encoder or base.
+        ExampleError: examples that cannot be used.
         CheckpointError: `resume` is no checkpoint of this training.
     """
     training = training or Training()
@@ -68,30 +74,33 @@ def train_router(
                 "give --resume to go on with that training, or --init-from to start another"
             )
         read_checkpoint(resume)  # what cannot be read is told before anything is loaded
-    bank = MemoryBank.load(bank) if isinstance(bank, (str, Path)) else bank
-    if not any(memory.facts for memory in bank):
-        raise BankError("the bank holds no memory with facts, so there is nothing to train a gate on; add facts first")
-    if encoder is not None and (other := load_encoder(encoder)).name != bank.encoder:
-        bank = bank.with_encoder(other)
-    elif any(memory.passages and not len(memory.passage_keys) for memory in bank):
-        bank = bank.with_encoder(load_encoder(bank.encoder))  # an earlier version embedded wordings alone
+    own = MemoryBank.load(bank) if isinstance(bank, (str, Path)) else bank
+    if examples is None:
+        _check_texts(own)
+    given = read_examples(examples, own) if examples is not None else []
+    own = _embedded(own, encoder)
     questions = read_questions(unrelated)
     began = time.perf_counter()
     with seeded(training.seed):
-        model = _untrained(bank, base or load_base(bank.base, revision=bank.revision), training)
+        base = base or load_base(own.base, revision=own.revision)
+        own, taken = with_examples(own, given, partial(_untrained, own, base, training), quiet)
+        _check_texts(own)
+        model = _untrained(own, base, training)
         if init_from is not None:
-            start_from(model.gate, bank, Path(init_from), by_token=training.granularity == "token")
+            start_from(model.gate, own, Path(init_from), by_token=training.granularity == "token")
         by_token = model.gate.reading is not None
         # A reading is trained on its own, and all of the language model's loss with it.
         first = replace(training, language_weight=0.0) if by_token else training
         needs_model = first.language_weight > 0 or "hidden" in model.gate.features
         data = RoutingData(
             model.router,
-            questions,
+            [*questions, *taken.unrelated],
             batch_size=training.batch_size,
             seed=training.seed,
             model=model if needs_model else None,
             unknown_names=training.unknown_names,
+            completions=taken.completions,
+            kept=taken.kept,
         )
         trainer = fit(model.router, data, first, Path(out), model=model, resume=resume, quiet=quiet)
         figures = calibrate(model.router, data, training)
@@ -101,10 +110,29 @@ def train_router(
             figures["tokens"] = train_reading(model, data, training, quiet=quiet)
         calibrate_sources(model, data)
         seconds = round(time.perf_counter() - began, 1)
-        model.config.router_training = {**asdict(training), "seconds": seconds, **figures}
+        told = {"examples": taken.figures} if given else {}
+        model.config.router_training = {**asdict(training), "seconds": seconds, **told, **figures}
         if trainer.is_global_zero:
             model.save_pretrained(out)
     return model
+
+
+def _check_texts(bank: MemoryBank) -> None:
+    """Raises BankError where no memory holds anything to be routed by."""
+    if not any(memory.facts or memory.examples for memory in bank):
+        raise BankError(
+            "the bank holds no memory with facts, so there is nothing to train a gate on; add facts, or give prompts of its "
+            "memories with --examples"
+        )
+
+
+def _embedded(bank: MemoryBank, encoder: str | None) -> MemoryBank:
+    """The bank with keys by an encoder, its own by default."""
+    if encoder is not None and (other := load_encoder(encoder)).name != bank.encoder:
+        return bank.with_encoder(other)
+    if any(memory.passages and not len(memory.passage_keys) for memory in bank):
+        return bank.with_encoder(load_encoder(bank.encoder))  # an earlier version embedded wordings alone
+    return bank
 
 
 def _untrained(bank: MemoryBank, base: Base, training: Training) -> LoraryForCausalLM:

@@ -13,8 +13,9 @@ from lorary.bank.files import BankError
 from lorary.bank.memory import Memory
 from lorary.model.active_route import current_route
 from lorary.model.composite import assemble
-from lorary.research.labels import TEMPERATURE, agreement, answer_losses, check_adapters, measure_losses, soft_labels
+from lorary.research.labels import TEMPERATURE, agreement, check_adapters, measure_losses, soft_labels
 from lorary.router_training.data import RoutingData, read_questions
+from lorary.router_training.loss_labels import answer_losses
 from lorary.router_training.module import loss_terms
 from lorary.router_training.settings import Training
 from lorary.router_training.training import fit

@@ -127,6 +127,7 @@ def described(memory: Memory) -> dict[str, Any]:
         "facts": len(memory.facts),
         "wordings": len(memory.wordings),
         "passages": len(memory.documents),
+        "examples": len(memory.examples),
         "rank": max((min(tensor.shape) for tensor in tensors), default=0),
         "bytes": sum(tensor.nbytes for tensor in tensors),
         "origin": recipe if (recipe := memory.card.get("recipe")) in ("imported", DOCUMENTS) else "built",

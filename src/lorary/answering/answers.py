@@ -91,16 +91,18 @@ def answers(
         prompts = prompts if by_caller(model, settings) else exchanged(model, prompts, policy)
         return by_route(model, prompts, policy, max_new_tokens, settings)
     drafts = by_route(model, prompts, policy, max_new_tokens, settings)
-    judgements = judge(model, [draft_of(model, draft) for draft in drafts], policy)
-    left = [row for row, one in enumerate(judgements) if one.source == "base" and drafts[row].route.memories]
+    rows = [row for row, draft in enumerate(drafts) if not _of_examples(model, draft.route)]
+    own = judge(model, [draft_of(model, drafts[row]) for row in rows], policy) if rows else []
+    judgements = dict(zip(rows, own, strict=True))
+    left = [row for row, one in judgements.items() if one.source == "base" and drafts[row].route.memories]
     with model.routed(adapter_names=["__base__"]):
         again = by_route(model, [prompts[row] for row in left], policy, max_new_tokens, settings) if left else []
     other = dict(zip(left, again, strict=True))
     if not policy.lookup:
         other |= _in_stored_words(model, drafts, judgements, policy, max_new_tokens, settings)
     given = [
-        _given(model, draft, judgement, other.get(row))
-        for row, (draft, judgement) in enumerate(zip(drafts, judgements, strict=True))
+        _given(model, draft, judgements[row], other.get(row)) if row in judgements else draft
+        for row, draft in enumerate(drafts)
     ]
     remember_routes(model, [answer.route for answer in given])
     return given
@@ -113,17 +115,24 @@ def _judged(model: LoraryForCausalLM, policy: Policy, settings: Mapping[str, Any
     return bool(model.config.sources) and bool(policy.sources) and free
 
 
+def _of_examples(model: LoraryForCausalLM, route: Route) -> bool:
+    """Whether all memories of a route are routed by examples alone: they hold no fact to judge their answer by, so it is
+    given as it is."""
+    memories = [model.router.bank[name] for name in route.memories]
+    return bool(memories) and all(memory.examples and not memory.facts for memory in memories)
+
+
 def _in_stored_words(
     model: LoraryForCausalLM,
     drafts: Sequence[Answer],
-    judgements: Sequence[Judgement],
+    judgements: Mapping[int, Judgement],
     policy: Policy,
     max_new_tokens: int,
     settings: Mapping[str, Any],
 ) -> dict[int, Answer]:
     """What memories answer in place of a stored answer: row → the answer of the stored fact's memory, asked in the nearest
     wording of it."""
-    rows = [row for row, one in enumerate(judgements) if one.source == "lookup"]
+    rows = [row for row, one in judgements.items() if one.source == "lookup"]
     stored = [fit.stored for row in rows if (fit := judgements[row].evidence.lookup) is not None]
     if not rows:
         return {}

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lorary.bank.facts import Fact, comparable
+from lorary.bank.facts import NO_FACT, Fact, comparable
 from lorary.bank.memory import Memory
 from lorary.routing.router import Router
 
@@ -39,7 +39,10 @@ class Stored:
 def neighbours(router: Router, embedding: Float[Tensor, "questions embedding"]) -> list[Near]:
     """The wordings nearest to each question; none where no memory has facts, or the encoder cannot read the question."""
     near = router.index.neighbours_of(embedding.cpu())
-    return [[(memory, router.bank[memory].facts[fact], score) for memory, fact, score in own] for own in near]
+    return [
+        [(memory, router.bank[memory].facts[fact], score) for memory, fact, score in own if fact != NO_FACT]
+        for own in near
+    ]
 
 
 def nearest(near: Near) -> Stored | None:

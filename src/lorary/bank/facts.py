@@ -17,6 +17,8 @@ from lorary.errors import LoraryError, one_line
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 NAME_RULE = "1 to 64 of A-Z a-z 0-9 . _ - , the first a letter or a digit"
+NO_FACT = -1
+"""In place of the number of a fact, of an embedding that belongs to none: an example's."""
 _LINE = "each line must hold one whole JSON object, from { to }"
 
 

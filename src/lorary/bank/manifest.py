@@ -12,7 +12,7 @@ from typing import Any
 
 from lorary.bank.facts import NAME, NAME_RULE
 from lorary.bank.files import FORMAT, MANIFEST, OLDER, BankError, check_file_inside, hash_of, place_inside, to_json
-from lorary.bank.memory import CONTENTS, FILES, OPTIONAL_FILES
+from lorary.bank.parts import CONTENTS, EXAMPLES, FILES, OPTIONAL_FILES
 from lorary.bank.versions import Version, parse_version
 
 _FOLDER = re.compile(r"memories/[A-Za-z0-9][A-Za-z0-9._+-]{0,95}")
@@ -61,7 +61,8 @@ class Manifest:
     def contents_hash(self, name: str) -> str:
         """A hash of the facts, the documents and their embeddings that a memory holds."""
         place = str(self.versions[name][-1].folder)
-        return hash_of("".join(self.files.get(f"{place}/{file}", "-") for file in CONTENTS).encode())
+        hashes = "".join(self.files.get(f"{place}/{file}", "-") for file in CONTENTS)
+        return hash_of((hashes + self.files.get(f"{place}/{EXAMPLES}", "")).encode())
 
     def to_bytes(self) -> bytes:
         base = {"name": self.base, "revision": self.revision, "fingerprint": self.fingerprint}

@@ -4,35 +4,26 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float
-from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import save
 from torch import Tensor
 
 from lorary.bank.adapters import CONFIG, WEIGHTS, check_finite, check_layout, factors_of, paths_of
-from lorary.bank.documents import Passage, parse_passage, replaced
-from lorary.bank.facts import Fact, comparable, parse_fact, read_lines
-from lorary.bank.files import BankError, to_json
+from lorary.bank.documents import Passage, replaced
+from lorary.bank.facts import Fact, comparable
+from lorary.bank.files import to_json
 from lorary.bank.lora_config import check_config
+from lorary.bank.parts import CARD, EXAMPLES, FACTS, KEYS, PASSAGES, READ
 from lorary.bank.stored import Outlines, StoredFiles, StoredTensors, open_adapter
 from lorary.base.layers import layer_of
 from lorary.routing.encoder import Encoder, EncoderWarning
 from lorary.tables import counted
-
-_CARD, _FACTS, _KEYS, _PASSAGES = "memory.json", "facts.jsonl", "keys.safetensors", "passages.jsonl"
-FILES = (CONFIG, WEIGHTS, _CARD, _FACTS, _KEYS)
-"""What lies in every memory's folder."""
-OPTIONAL_FILES = (_PASSAGES,)
-"""What lies there only where the memory holds documents."""
-CONTENTS = (_FACTS, _PASSAGES, _KEYS)
-"""What tells all that a question is routed by."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +39,8 @@ class Memory:
         card: topic, version, recipe, certificate, source hashes.
         documents: the passages of its documents, in order.
         passage_keys: [passages, dimension], a unit vector for each of `passages`; [0, 0] where they are not made.
+        examples: prompts that it is routed by beside its facts' wordings; they say nothing of what it answers.
+        example_keys: [examples, width], a unit vector for each.
     """
 
     name: str
@@ -59,6 +52,8 @@ class Memory:
     card: Mapping[str, Any] = field(default_factory=dict)
     documents: tuple[Passage, ...] = field(default_factory=tuple)
     passage_keys: Float[Tensor, "passages dimension"] = field(default_factory=lambda: torch.zeros(0, 0))
+    examples: tuple[str, ...] = field(default_factory=tuple)
+    example_keys: Float[Tensor, "examples width"] = field(default_factory=lambda: torch.zeros(0, 0))
 
     def factors(self, shapes: Mapping[str, tuple[int, int]] | None = None) -> dict[str, tuple[Tensor, Tensor]]:
         """The adapter's factors, scaled. Raises AdapterError where they do not fit `shapes`."""
@@ -76,7 +71,7 @@ class Memory:
         check_config(self.adapter_config, where)
         check_layout(self.adapter_config, self.outline, shapes, where)
         check_finite(dict(self.tensors.items()), where)
-        for part in _READ:
+        for part in READ:
             getattr(self, part)
 
     @property
@@ -87,7 +82,7 @@ class Memory:
     def is_file_by_file(self, other: Memory) -> bool:
         """Whether two memories of banks were opened from files with the same adapter, facts and documents."""
         own, their = (memory.__dict__.get("_files") for memory in (self, other))
-        same = (CONFIG, WEIGHTS, _FACTS, _PASSAGES)
+        same = (CONFIG, WEIGHTS, FACTS, PASSAGES)
         return own is not None and their is not None and all(own.hashes.get(f) == their.hashes.get(f) for f in same)
 
     @property
@@ -107,6 +102,18 @@ class Memory:
     def wordings(self) -> list[str]:
         """The trained wordings of its facts, in order: what its keys embed."""
         return [wording for fact in self.facts for wording in fact.trained]
+
+    @property
+    def routing_texts(self) -> list[str]:
+        """All that it is routed by: the trained wordings of its facts, then its examples."""
+        return [*self.wordings, *self.examples]
+
+    @property
+    def routing_keys(self) -> Float[Tensor, "texts embedding"]:
+        """The embeddings of `routing_texts`."""
+        if not self.examples:
+            return self.keys
+        return torch.cat([self.keys, self.example_keys]) if len(self.keys) else self.example_keys
 
     @cached_property
     def passages(self) -> tuple[Passage, ...]:
@@ -135,15 +142,24 @@ class Memory:
         """The same memory with these documents, in place of those of the same source, and without keys of passages."""
         return replace(self, documents=replaced(self.documents, documents), passage_keys=torch.zeros(0, 0))
 
+    def with_examples(self, prompts: Iterable[str], encoder: Encoder) -> Memory:
+        """The same memory with other examples; those that a wording of its facts says already are left out."""
+        known = {comparable(wording) for wording in self.wordings}
+        distinct = {comparable(prompt): prompt for prompt in prompts if comparable(prompt) not in known}
+        examples = tuple(distinct.values())
+        return replace(self, examples=examples, example_keys=self._encoded([*examples], "example", encoder))
+
     def with_keys(self, encoder: Encoder) -> Memory:
-        """The same memory with its trained wordings and its passages embedded.
+        """The same memory with its trained wordings, its passages and its examples embedded.
 
         Warns of those that the encoder cannot read.
         """
         asked = [(wording, i) for i, fact in enumerate(self.facts) for wording in fact.trained]
         keys = self._encoded([wording for wording, _ in asked], "wording", encoder)
         passage_keys = self._encoded([passage.text for passage in self.passages], "passage", encoder)
-        return replace(self, keys=keys, key_facts=tuple(i for _, i in asked), passage_keys=passage_keys)
+        example_keys = self._encoded([*self.examples], "example", encoder)
+        numbers = tuple(i for _, i in asked)
+        return replace(self, keys=keys, key_facts=numbers, passage_keys=passage_keys, example_keys=example_keys)
 
     def _encoded(self, texts: list[str], kind: str, encoder: Encoder) -> Float[Tensor, "texts embedding"]:
         keys = encoder.encode(texts) if texts else torch.zeros(0, encoder.dimension)
@@ -164,16 +180,20 @@ class Memory:
         keys = {"keys": self.keys.contiguous(), "facts": torch.tensor(self.key_facts, dtype=torch.long)}
         if len(self.passage_keys):
             keys["passages"] = self.passage_keys.contiguous()
+        if self.examples:
+            keys["examples"] = self.example_keys.contiguous()
         passages = "".join(json.dumps(passage.to_json(), ensure_ascii=False) + "\n" for passage in self.documents)
         files = {
             # In its own order: of two patterns that match a module, the first counts.
             CONFIG: to_json(self.adapter_config, sort_keys=False),
             WEIGHTS: save({k: t.contiguous() for k, t in self.tensors.items()}, metadata={"format": "pt"}),
-            _CARD: to_json({"topic": self.name, "version": 1, **self.card}),
-            _FACTS: facts.encode(),
-            _KEYS: save(keys),
+            CARD: to_json({"topic": self.name, "version": 1, **self.card}),
+            FACTS: facts.encode(),
+            KEYS: save(keys),
         }
-        return files | ({_PASSAGES: passages.encode()} if passages else {})
+        examples = "".join(json.dumps({"prompt": prompt}, ensure_ascii=False) + "\n" for prompt in self.examples)
+        held = {PASSAGES: passages.encode(), EXAMPLES: examples.encode()}
+        return files | {name: content for name, content in held.items() if content}
 
     @staticmethod
     def stored(name: str, files: StoredFiles, shapes: Mapping[str, tuple[int, int]], outlines: Outlines) -> Memory:
@@ -192,67 +212,7 @@ class Memory:
         def __getattr__(self, part: str) -> Any:
             """A part that lies on disk still."""
             files = self.__dict__.get("_files")
-            if files is None or part not in _READ:
+            if files is None or part not in READ:
                 raise AttributeError(f"a memory has no {part!r}")
-            self.__dict__.update(_READ[part](self, files))
+            self.__dict__.update(READ[part](self, files))
             return self.__dict__[part]
-
-
-def _read_facts(memory: Memory, files: StoredFiles) -> dict[str, Any]:
-    lines = read_lines(files.checked(_FACTS))
-    return {"facts": tuple(parse_fact(given, topic=memory.name, where=where) for where, given in lines)}
-
-
-def _read_documents(_: Memory, files: StoredFiles) -> dict[str, Any]:
-    lines = read_lines(files.checked(_PASSAGES)) if _PASSAGES in files.hashes else ()
-    return {"documents": tuple(parse_passage(given, where) for where, given in lines)}
-
-
-def _read_keys(memory: Memory, files: StoredFiles) -> dict[str, Any]:
-    keys, key_facts, passage_keys = _keys_of(files.checked(_KEYS), memory)
-    return {"keys": keys, "key_facts": key_facts, "passage_keys": passage_keys}
-
-
-_READ: dict[str, Callable[[Memory, StoredFiles], dict[str, Any]]] = {
-    "facts": _read_facts,
-    "documents": _read_documents,
-    "card": lambda _, files: {"card": _read_card(files.checked(_CARD))},
-    **dict.fromkeys(("keys", "key_facts", "passage_keys"), _read_keys),
-}
-"""What reads each part that is not read when a bank is opened; it may read others along."""
-
-
-def _keys_of(file: Path, memory: Memory) -> tuple[Tensor, tuple[int, ...], Tensor]:
-    """(keys [wordings, embedding], the fact of each, passage keys [passages, embedding], or [0, 0] in an older file).
-
-    Raises:
-        BankError: the file holds something else, or keys that do not stand for what the memory holds.
-    """
-    try:
-        tensors = load(file.read_bytes())
-        keys, key_facts = tensors["keys"].float(), tuple(map(int, tensors["facts"].tolist()))
-        passage_keys = tensors["passages"].float() if "passages" in tensors else torch.zeros(0, 0)
-    except (OSError, SafetensorError, KeyError, TypeError) as error:
-        raise BankError(f"{file} holds no keys ({error}); restore it, or build the bank again") from error
-    numbers = set(range(len(memory.facts)))
-    for kind, of_kind, fits in (
-        ("fact", keys, len(keys) == len(key_facts) and set(key_facts) <= numbers),
-        ("passage", passage_keys, len(passage_keys) in (0, len(memory.passages))),
-    ):
-        if of_kind.dim() != 2 or not fits:
-            held = counted(len(memory.facts if kind == "fact" else memory.passages), kind)
-            shape = list(of_kind.shape)
-            raise BankError(f"{file}: keys of shape {shape} do not stand for {held}; restore it or build again")
-        if not bool(torch.isfinite(of_kind).all()):
-            raise BankError(f"{file} holds NaN or infinity; restore it, or build the bank again")
-    return keys, key_facts, passage_keys
-
-
-def _read_card(file: Path) -> dict[str, Any]:
-    try:
-        card = json.loads(file.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise BankError(f"{file} is not JSON ({error}); restore it, or build the bank again") from error
-    if not isinstance(card, dict):
-        raise BankError(f"{file} holds {type(card).__name__}, not a JSON object; restore it, or build the bank again")
-    return card

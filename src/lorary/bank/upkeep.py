@@ -12,7 +12,7 @@ from lorary.bank.companions import settle
 from lorary.bank.facts import Fact
 from lorary.bank.files import BankError, fault_of, writing
 from lorary.bank.manifest import Manifest, read_manifest
-from lorary.bank.memory import FILES, OPTIONAL_FILES
+from lorary.bank.parts import FILES, OPTIONAL_FILES
 from lorary.bank.storing import commit, open_version
 from lorary.bank.versions import Version, next_version
 from lorary.errors import LoraryError

@@ -119,7 +119,8 @@ def take_up(router: Router, source: MemoryBank) -> tuple[tuple[str, ...], tuple[
         if memory.name in same:
             router.bank.memories[memory.name] = _with_keys_of(memory, own[memory.name])
         else:
-            router.bank.memories[memory.name] = readable(memory, source, router)
+            taken = readable(memory, source, router)
+            router.bank.memories[memory.name] = _with_examples_of(taken, own.get(memory.name, taken))
             router.add(router.bank[memory.name])
     order = torch.tensor([router.bank.names.index(name) for name in source.names], dtype=torch.long)
     router.gate.keep(order)
@@ -166,7 +167,15 @@ def _with_keys_of(memory: Memory, other: Memory) -> Memory:
     """A memory with the embeddings of another that holds the same; that other where nothing else differs."""
     if memory.card == other.card:
         return other
-    return replace(memory, keys=other.keys, key_facts=other.key_facts, passage_keys=other.passage_keys)
+    embedded = replace(memory, keys=other.keys, key_facts=other.key_facts, passage_keys=other.passage_keys)
+    return _with_examples_of(embedded, other)
+
+
+def _with_examples_of(memory: Memory, other: Memory) -> Memory:
+    """A memory with the examples of another, where it has none: they came with the composite, not with its bank."""
+    if memory.examples or not other.examples:
+        return memory
+    return replace(memory, examples=other.examples, example_keys=other.example_keys)
 
 
 def readable(memory: Memory, source: MemoryBank, router: Router) -> Memory:

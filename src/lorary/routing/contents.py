@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from lorary.bank.facts import NO_FACT
 from lorary.bank.memory import Memory
 from lorary.routing.features import KINDS
 from lorary.routing.index import FactIndex
@@ -134,6 +135,11 @@ def new_lexicon(kind: str, *stored: Any) -> Lexicon:
     return Lexicon(None if kind == "words" else letter_grams, *stored)
 
 
+def _add_wordings(index: FactIndex, memory: Memory) -> None:
+    numbers = [*memory.key_facts, *[NO_FACT] * len(memory.examples)]
+    index.add(memory.name, memory.routing_keys, numbers)
+
+
 def _add_passages(index: FactIndex, memory: Memory) -> None:
     # An older bank has no keys for passages.
     index.add(memory.name, memory.passage_keys, range(len(memory.passage_keys)))
@@ -149,10 +155,10 @@ def _document(memory: Memory) -> list[str]:
 
 
 _FILL: dict[str, Callable[[Any, Memory], None]] = {
-    "wordings": lambda index, memory: index.add(memory.name, memory.keys, memory.key_facts),
+    "wordings": _add_wordings,
     "passages": _add_passages,
-    "words": lambda lexicon, memory: lexicon.add(memory.name, memory.wordings),
-    "wording_grams": lambda lexicon, memory: lexicon.add(memory.name, memory.wordings),
+    "words": lambda lexicon, memory: lexicon.add(memory.name, memory.routing_texts),
+    "wording_grams": lambda lexicon, memory: lexicon.add(memory.name, memory.routing_texts),
     "passage_grams": lambda lexicon, memory: lexicon.add(memory.name, _texts(memory)),
     "document_grams": lambda lexicon, memory: lexicon.add(memory.name, _document(memory)),
 }

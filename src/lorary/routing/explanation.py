@@ -118,10 +118,9 @@ def explain(
 
 def _nearest(router: Router, embedding: Float[Tensor, "1 embedding"]) -> NearestWording | None:
     """The wording of the bank that is nearest to a question."""
-    found = router.index.nearest(embedding.cpu(), 1)[0]
+    found = router.index.neighbours_of(embedding.cpu())[0]
     if not found:
         return None
-    memory, fact, similarity = found[0]
-    keys = router.bank[memory].keys.to(embedding.device)
-    near = (keys @ embedding[0]).masked_fill(torch.tensor(router.bank[memory].key_facts) != fact, -1.0)
-    return NearestWording(router.bank[memory].wordings[int(near.argmax())], memory, similarity)
+    memory, _, similarity = found[0]
+    near = router.bank[memory].routing_keys.to(embedding.device) @ embedding[0]
+    return NearestWording(router.bank[memory].routing_texts[int(near.argmax())], memory, similarity)

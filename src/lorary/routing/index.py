@@ -13,12 +13,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from lorary.bank.facts import NO_FACT
 from lorary.errors import LoraryError
 
 EXACT_UP_TO = 20_000
 PROBES = 32
 _CODE_BITS = 32
 """An id holds its memory's code above these bits and the number of its fact within them."""
+_WITHIN = (1 << _CODE_BITS) - 1
 
 
 class FactIndex:
@@ -72,7 +74,7 @@ class FactIndex:
         """
         keys, ids = _contents(self._vectors)
         codes = np.fromiter(self._codes.values(), dtype=np.int64, count=len(self._codes))
-        renumbered = (np.searchsorted(codes, ids >> _CODE_BITS) << _CODE_BITS) + (ids & ((1 << _CODE_BITS) - 1))
+        renumbered = (np.searchsorted(codes, ids >> _CODE_BITS) << _CODE_BITS) + (ids & _WITHIN)
         count = _lists(self._vectors) if len(self) else 0
         lists = _list_of_each(self._vectors) if count else np.zeros(0, dtype=np.int64)
         centroids = np.zeros((count, self.dimension), dtype=np.float32)
@@ -87,7 +89,7 @@ class FactIndex:
         return "ivf" if _lists(self._vectors) else "exact"
 
     def add(self, memory: str, keys: Float[Tensor, "wordings embedding"], facts: Sequence[int]) -> None:
-        """Adds the wordings of `memory`, each with the number of its fact, in place of those that it had.
+        """Adds the wordings of `memory`, each with the number of its fact or `NO_FACT`, in place of those that it had.
 
         A key of zeros, of a wording that the encoder cannot read, is near nothing and left out.
 
@@ -104,7 +106,7 @@ class FactIndex:
         if readable.any():
             code = self._codes[memory] = self._next_code
             self._next_code += 1
-            ids = (code << _CODE_BITS) + np.asarray(facts, dtype=np.int64)
+            ids = (code << _CODE_BITS) + (np.asarray(facts, dtype=np.int64) & _WITHIN)
             self._vectors.add_with_ids(_rows(keys)[readable], ids[readable])
 
     def remove(self, memory: str) -> None:
@@ -164,18 +166,19 @@ class FactIndex:
         for neighbours in self.neighbours_of(queries):
             best: dict[tuple[str, int], float] = {}
             for memory, fact, score in neighbours:
-                best.setdefault((memory, fact), score)
+                if fact != NO_FACT:
+                    best.setdefault((memory, fact), score)
             nearest.append([(memory, fact, score) for (memory, fact), score in itertools.islice(best.items(), facts)])
         return nearest
 
     def neighbours_of(self, queries: Float[Tensor, "queries embedding"]) -> list[list[tuple[str, int, float]]]:
-        """The nearest wordings of each query, best first: (memory, number of the fact, cosine similarity)."""
+        """The nearest wordings of each query, best first: (memory, number of the fact or `NO_FACT`, cosine similarity)."""
         if len(self) == 0 or len(queries) == 0:
             return [[] for _ in queries]
         names = {code: name for name, code in self._codes.items()}
         return [
             [
-                (names[i >> _CODE_BITS], i & ((1 << _CODE_BITS) - 1), score)
+                (names[i >> _CODE_BITS], NO_FACT if i & _WITHIN == _WITHIN else i & _WITHIN, score)
                 for score, i in zip(scores[ids >= 0].tolist(), ids[ids >= 0].tolist(), strict=True)
             ]
             for scores, ids in zip(*self._search(queries), strict=True)

@@ -104,7 +104,7 @@ def _taken(
 
 
 def _wordings(memory: Memory) -> Any:
-    return lambda: memory.wordings
+    return lambda: memory.routing_texts
 
 
 def _index(kind: str, arrays: Mapping[str, np.ndarray], told: Mapping[str, Any], dimension: int) -> FactIndex:

@@ -79,7 +79,7 @@ class Router:
                 if kept is not None:
                     self._contents, self._names_lexicon, self._names, _ = kept
                 for memory in kept[-1] if kept is not None else ():
-                    self._take_names(memory, self.name_counts.add(memory.name, memory.wordings))
+                    self._take_names(memory, self.name_counts.add(memory.name, memory.routing_texts))
                     self.add_passages(memory)
             except BaseException:
                 self._make_anew()
@@ -121,7 +121,7 @@ class Router:
 
             self._names_lexicon = Lexicon(split=between_spaces)
             for memory in self.bank:
-                self._names_lexicon.add(memory.name, self.only_names(memory.wordings))
+                self._names_lexicon.add(memory.name, self.only_names(memory.routing_texts))
         return self._names_lexicon
 
     @property
@@ -134,7 +134,7 @@ class Router:
         """What tells which words are names."""
         self._read_kept()
         if self._names is None:
-            self._names = Names.of((memory.name, memory.wordings) for memory in self.bank)
+            self._names = Names.of((memory.name, memory.routing_texts) for memory in self.bank)
         return self._names
 
     def without_names(self, texts: Sequence[str]) -> list[str]:
@@ -199,7 +199,7 @@ class Router:
     def add(self, memory: Memory) -> None:
         """Lets a memory that has just joined the bank be reached: a key for the gate, its facts for the index."""
         # One memory's wordings may tell of a word in another's that it is a name.
-        changed = self._names.add(memory.name, memory.wordings) if self._names is not None else frozenset()
+        changed = self._names.add(memory.name, memory.routing_texts) if self._names is not None else frozenset()
         dimension = self.gate.from_embedding.shape[1]
         try:
             started = starting_keys([memory], lambda: self.names, self.gate.features, dimension, self.get_encoder)
@@ -219,7 +219,7 @@ class Router:
         """Lets the names of a memory be found that joined, which changed what some words are."""
         self._judge_anew(changed)
         if self._names_lexicon is not None:
-            self._names_lexicon.add(memory.name, self.only_names(memory.wordings))
+            self._names_lexicon.add(memory.name, self.only_names(memory.routing_texts))
 
     def add_passages(self, memory: Memory) -> None:
         """Lets what a memory holds now be found; where it is there already, the gate keeps its key."""
@@ -242,4 +242,4 @@ class Router:
         """Finds the names anew in the memories whose wordings hold one of the words."""
         if self._names_lexicon is not None and self._names is not None:
             for name in self._names.memories_with(words):
-                self._names_lexicon.replace(name, self.only_names(self.bank[name].wordings))
+                self._names_lexicon.replace(name, self.only_names(self.bank[name].routing_texts))

@@ -19,8 +19,9 @@ from lorary.routing.proper_names import without_names
 
 
 def mean_key(memory: Memory, dimension: int) -> Float[Tensor, " embedding"]:
-    """The mean of a memory's fact embeddings: where its key starts (zeros for a memory without facts)."""
-    return memory.keys.mean(0) if len(memory.keys) else torch.zeros(dimension)
+    """The mean embedding of what a memory is routed by: where its key starts (zeros where that is nothing)."""
+    keys = memory.routing_keys
+    return keys.mean(0) if len(keys) else torch.zeros(dimension)
 
 
 def starting_keys(
@@ -45,12 +46,12 @@ def starting_keys(
 
 def bank_names(bank: MemoryBank) -> frozenset[str]:
     """The names in a bank's trained wordings."""
-    return Names.of((memory.name, memory.wordings) for memory in bank).all
+    return Names.of((memory.name, memory.routing_texts) for memory in bank).all
 
 
 def mean_asked_key(memory: Memory, encoder: Encoder, names: frozenset[str]) -> Float[Tensor, " embedding"]:
-    """The mean embedding of a memory's trained wordings without their names (zeros for a memory without facts)."""
-    counts = Counter(without_names(wording, names) for wording in memory.wordings)
+    """The same without names."""
+    counts = Counter(without_names(wording, names) for wording in memory.routing_texts)
     weights = torch.tensor([*counts.values()], dtype=torch.float)
     return weights @ encoder.encode([*counts]) / weights.sum().clamp(min=1)
 
