@@ -11,7 +11,7 @@ import torch
 from conftest import FACTS
 from safetensors.torch import load_file, save_file
 
-from lorary.bank import memory as memory_module
+from lorary.bank import parts
 from lorary.bank import stored as stored_module
 from lorary.bank.adapters import CONFIG, PREFIX, WEIGHTS, AdapterError
 from lorary.bank.bank import MemoryBank
@@ -158,4 +158,4 @@ def test_a_memory_knows_no_other_parts(folder):
     memory = MemoryBank.load(folder)["velka"]
     with pytest.raises(AttributeError, match="a memory has no 'tensor'"):
         memory.tensor  # noqa: B018
-    assert {*memory_module._READ} <= {*memory.__dataclass_fields__}
+    assert {*parts.READ} <= {*memory.__dataclass_fields__}
