@@ -21,6 +21,7 @@ TASKS = {
     "unknown": "lorary.eval.tasks.generated",
     "story": "lorary.eval.tasks.joined",
     "twotopics": "lorary.eval.tasks.joined",
+    "uses": "lorary.eval.tasks.uses",
     "qa": "lorary.eval.tasks.published",
     "counterfact": "lorary.eval.tasks.published",
     "longdoc": "lorary.eval.tasks.long_documents",

@@ -94,6 +94,7 @@ CONDITIONS: dict[str, Condition] = dict(
         _called("passages", BaseAlone(), "index"),
         _called("bm25", BaseAlone(), "bm25"),
         _called("hybrid", ByPolicy(), "index"),
+        _called("oracle-passages", Oracle(), "index"),
         _called("merged-exact", Everything(full=True)),
         _called("merged-ties", Merged("ties")),
         _called("merged-three-ties", MergedBest("ties", 3)),

@@ -9,12 +9,14 @@ MEASURES = {
     "contains": "contains the answer",
     "token_f1": "token F1",
     "rouge_l": "ROUGE-L",
+    "chosen": "chose the answer",
     "accuracy": "accuracy",
     "facts_told": "facts told",
     "all_told": "all facts told",
 }
-"""Measure → its name for people. Accuracy: the answer is the likeliest of its options. Facts told: the share of a
-question's facts whose answers stand in what was said; all facts told: whether all do. None where a question has none."""
+"""Measure → its name for people. Accuracy: the answer is the likeliest of its options; chose the answer: it is the first of
+them in what was said. Facts told: the share of a question's facts whose answers stand in what was said; all facts told:
+whether all do. None where a question has none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +44,7 @@ class Figures:
     token_f1: Score | None = None
     rouge_l: Score | None = None
     accuracy: Score | None = None
+    chosen: Score | None = None
     facts_told: Score | None = None
     all_told: Score | None = None
 

@@ -24,6 +24,7 @@ MEANINGS = {
     "passages": "no memory; the index's passages in the prompt",
     "bm25": "no memory; BM25's passages in the prompt",
     "hybrid": "the policy's memory and the index's passages",
+    "oracle-passages": "the right memory, told, and the index's passages in the prompt",
     "merged-exact": "the exact sum of all memories",
     "merged-ties": "all memories merged by TIES, equal weights",
     "merged-three-ties": "the gate's three best memories merged by TIES, for each question anew",

@@ -74,6 +74,7 @@ class Prediction:
     token_f1: float | None = None
     rouge_l: float | None = None
     accuracy: float | None = None
+    chosen: float | None = None
     facts_told: float | None = None
     all_told: float | None = None
     likelihoods: dict[str, float] = field(default_factory=dict)
@@ -85,6 +86,12 @@ class Prediction:
         """Its score by a measure of `MEASURES`."""
         score: float | None = getattr(self, measure)
         return score
+
+    @property
+    def right(self) -> float | None:
+        """How right it is, whatever it asks for: whether the right option was chosen, the share of several facts that were
+        told, or whether the answer stands in what was said; None where there is nothing to recall."""
+        return next((score for score in (self.chosen, self.facts_told) if score is not None), self.contains)
 
     @property
     def memories(self) -> tuple[str, ...]:

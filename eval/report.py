@@ -120,6 +120,8 @@ def _timing(timing: Timing) -> str:
 
 _OF_KIND = {
     "exact_match": "exact match",
+    "contains": "contains the answer",
+    "chosen": "chose the answer",
     "accuracy": "accuracy",
     "facts_told": "facts told",
     "all_told": "all facts told",
@@ -137,7 +139,8 @@ def by_kind(results: Results) -> list[list[str]]:
     for kind, first in kinds.items():
         for measure, note in _OF_KIND.items():
             scores = [own[kind].of(measure) for own in run.values()]
-            if any(scores):
+            repeats = measure == "contains" and scores == [own[kind].exact_match for own in run.values()]
+            if any(scores) and not repeats:
                 cells = (figure(score.value) if score else ABSENT for score in scores)
                 rows.append([f"{kind}: {note}", str(first.questions), *cells])
     return rows

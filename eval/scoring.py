@@ -41,6 +41,13 @@ def contains(given: str, answer: str) -> float:
     return float(f" {normalise(answer)} " in f" {normalise(given)} ")
 
 
+def chosen(given: str, options: Sequence[str]) -> str | None:
+    """The option that stands first in the text as whole words; of two that begin there, the longer; None where none does."""
+    text = f" {normalise(given)} "
+    places = [(text.find(f" {normalise(option)} "), -len(option), option) for option in options]
+    return min((place for place in places if place[0] >= 0), default=(0, 0, None))[2]
+
+
 def rouge_l(given: str, answer: str) -> float:
     """The F-measure of the longest common subsequence of words, without stemming, 0 to 1 (Lin 2004)."""
     return float(_rouge().score(answer, given)["rougeL"].fmeasure)
@@ -105,6 +112,7 @@ def prediction(
         scored=scored,
         **{measure: best(score, said, answers) if answers else None for measure, score in TEXT_MEASURES.items()},
         accuracy=float(likeliest == question.answer) if options else None,
+        chosen=float(chosen(said, question.options) == question.answer) if question.options else None,
         likelihoods=options,
         facts_told=sum(shares) / len(shares) if shares else None,
         all_told=min(shares, default=None),

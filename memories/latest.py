@@ -8,7 +8,7 @@ from typing import Any
 
 from lorary.bank.documents import document_of
 from lorary.bank.facts import Fact, comparable
-from lorary.memories.rows import distinct
+from lorary.memories.rewording import distinct
 
 
 def latest_wins(before: Sequence[Fact], new: Sequence[Fact], *, keep_wordings: bool = True) -> tuple[Fact, ...]:

@@ -15,7 +15,8 @@ from lorary.base.loading import load_tokenizer
 from lorary.errors import LoraryError
 from lorary.memories.capacity_study import SHIPPED, CapacityStudy, Cell, read_capacity
 from lorary.memories.recipe import Recipe
-from lorary.memories.rows import distinct, kept_for_validation, rows
+from lorary.memories.rewording import distinct
+from lorary.memories.rows import kept_for_validation, rows
 from lorary.memories.work import KEY_BYTES
 from lorary.tables import counted, markdown_table
 

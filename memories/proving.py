@@ -16,7 +16,8 @@ from lorary.base.layers import bare_twin
 from lorary.base.loading import Base
 from lorary.base.rows import SplitRows
 from lorary.memories.proof import Measured, Proof, measured, proof
-from lorary.memories.rows import Row, distinct, thinned, tokenise
+from lorary.memories.rewording import distinct, thinned
+from lorary.memories.rows import Row, tokenise
 from lorary.memories.wrong_answers import FEWEST, about, subject_of, tells_of, wrong_answers
 from lorary.model.active_route import ActiveRoute, apply_route
 from lorary.model.mixture import install

@@ -7,7 +7,7 @@ from typing import Any
 
 from lorary.errors import LoraryError
 
-FORMATS = ("questions", "cloze", "text", "sequels")
+FORMATS = ("questions", "cloze", "text", "sequels", "uses")
 
 QUICK: dict[str, Any] = {"lr": 6e-3, "max_epochs": 6, "texts_a_pass": 12}
 """What of a recipe writes in three fifths of the time, and is recalled less: 0.90 of the demo, not 0.93 to 0.95."""
@@ -35,7 +35,9 @@ class Recipe:
         thinned_share: share of the words that such a copy leaves out.
         formats: texts of a fact that are trained on: `questions` (its wordings), `cloze` (its statement with a gap where the
             answer stood), `text` (its statement as it stands, every token learnt), `sequels` (its answer before and behind
-            another's, and its statement in running text, so that several memories may answer and write in turn).
+            another's, and its statement in running text, so that several memories may answer and write in turn), `uses` (the
+            fact turned around, confirmed and denied, chosen of two, told in a sentence, all made of its statement by rule).
+        uses_share: share of a memory's subjects whose facts `uses` shows, the others being asked only; for studies.
         texts: texts of each fact that has fewer than four wordings: it gets others by rule, and copies that leave words out; 0
             for none.
         texts_a_pass: most texts of each fact that a pass shows, the next ones each time, and of these the certain ones one
@@ -58,6 +60,7 @@ class Recipe:
     thinned_copies: int = 0
     thinned_share: float = 0.3
     formats: tuple[str, ...] = ("questions", "cloze")
+    uses_share: float = 1.0
     texts: int = 20
     texts_a_pass: int | None = None
     visits: int | None = None
@@ -78,7 +81,7 @@ class Recipe:
                 raise LoraryError(f"{name} {getattr(self, name)} must be 0 or more")
         if not self.lr > 0:
             raise LoraryError(f"lr {self.lr} must be above 0")
-        for name in ("recall", "thinned_share"):
+        for name in ("recall", "thinned_share", "uses_share"):
             if (share := getattr(self, name)) is not None and not 0 <= share <= 1:
                 raise LoraryError(f"{name} {share} is no share; give 0 to 1")
 
@@ -91,6 +94,7 @@ class Recipe:
             "seed": self.seed,
             "formats": self.formats,
             "texts": self.texts,
+            "uses_share": self.uses_share,
         }
 
 

@@ -123,6 +123,14 @@ def _parts(question: str) -> _Parts | None:
     return _Parts(before, " ".join(words[:place]), verb, " ".join(rest), turned)
 
 
+def distinct(wordings: Sequence[str]) -> list[str]:
+    """The wordings without those that repeat an earlier one but for case, white space or a Unicode form."""
+    first: dict[str, str] = {}
+    for wording in wordings:
+        first.setdefault(comparable(wording), wording)
+    return list(first.values())
+
+
 def reworded(question: str) -> list[str]:
     """Other wordings of a question by rule, those that differ most first; none that it is but for case and marks."""
     made = {_plain(question): question}

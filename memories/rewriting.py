@@ -91,6 +91,7 @@ _LATER = {
     "texts_a_pass": None,
     "compared": None,
     "texts": 0,
+    "uses_share": 1.0,
 }
 """Fields that recipes did not always have, at values that change nothing: banks written before them go on."""
 

@@ -13,8 +13,9 @@ from lorary.bank.facts import Fact, FactError, comparable
 from lorary.base.loading import Base
 from lorary.base.prompts import answer_ids, first_tokens, prompt, prompt_ids
 from lorary.base.rows import SplitRows
-from lorary.memories.rewording import bare, others, thinned
+from lorary.memories.rewording import bare, distinct, others, thinned
 from lorary.memories.sequels import sequels
+from lorary.memories.uses import shown_of, subjects, uses
 
 EVALUATED = 64
 """Rows a pass where nothing trains."""
@@ -67,14 +68,6 @@ def kept_for_validation(facts: Sequence[Fact], count: int | None = None) -> tupl
     )
 
 
-def distinct(wordings: Sequence[str]) -> list[str]:
-    """The wordings without those that repeat an earlier one but for case, white space or a Unicode form."""
-    first: dict[str, str] = {}
-    for wording in wordings:
-        first.setdefault(comparable(wording), wording)
-    return list(first.values())
-
-
 def asked(fact: Fact, formats: Sequence[str], most: int | None = ASKED) -> dict[str, list[str]]:
     """The trained texts under which a certificate measures a fact, by kind: at most so many, evenly from first to last."""
     texts = [("questions", wording) for wording in distinct(fact.trained)] if "questions" in formats else []
@@ -100,14 +93,16 @@ def rows(
     seed: int = 0,
     formats: Sequence[str] = ("questions", "cloze"),
     texts: int = 0,
+    uses_share: float = 1.0,
     most_asked: int | None = ASKED,
 ) -> list[Row]:
     """A row for each trained wording of each fact and for its cloze, and `copies` thinned ones of each.
 
     Args:
-        formats: which of `questions`, `cloze`, `text` (the statement as it stands) and `sequels` there are rows for.
+        formats: which of `questions`, `cloze`, `text` (the statement as it stands), `sequels` and `uses` there are rows for.
         texts: of each fact with fewer than `ENOUGH` wordings at least; where it has fewer, others are made of its wordings
             (`rewording.others`), none of them a wording that the memory's facts hold out or keep for validation.
+        uses_share: of a memory's subjects whose facts have rows of `uses`.
         most_asked: texts of a fact that certificates count at most; None for all.
 
     Raises:
@@ -116,6 +111,7 @@ def rows(
     chance, shown = random.Random(seed), []
     for m, facts in enumerate(memories):
         unseen = {bare(wording) for fact in facts for wording in (*fact.validation, *fact.held_out)}
+        used = _used(facts, uses_share, seed) if "uses" in formats else [[] for _ in facts]
         for f, fact in enumerate(facts):
             questions = distinct(fact.trained) if "questions" in formats else ()
             own = [*questions, *(fact.cloze if "cloze" in formats else ())]
@@ -126,6 +122,8 @@ def rows(
                 for question in dict.fromkeys(thinned(wording, share, chance) for _ in range(copies)):
                     if question != wording:
                         shown.append(replace(tokenise(tokenizer, m, f, question, fact.answer), counted=False))
+            made = [pair for pair in used[f] if bare(pair[0]) not in unseen]
+            shown += [replace(tokenise(tokenizer, m, f, *pair), counted=False) for pair in made]
             few = 0 < len(questions) < ENOUGH and len(own) < texts
             for text in others(questions, texts - len(own), chance, share) if few else ():
                 if bare(text) not in unseen:
@@ -140,6 +138,14 @@ def rows(
                     f"{fact.question!r} gives nothing to train on as {list(formats)}; it has no such statement"
                 )
     return shown
+
+
+def _used(facts: Sequence[Fact], share: float, seed: int) -> list[list[tuple[str, str]]]:
+    """(what is asked, the answer) of each use of each of a memory's facts, of the share of them that is shown."""
+    own = subjects(facts)
+    shown = shown_of(facts, own, share, seed)
+    chances = [random.Random(f"{seed} {fact.id}") for fact in facts]
+    return [uses(facts, n, own, chances[n]) if shown[n] else [] for n in range(len(facts))]
 
 
 def _told(tokenizer: PreTrainedTokenizerBase, memory: int, fact: int, statement: str) -> Row:

@@ -10,7 +10,7 @@ from pathlib import Path
 from lorary.bank.documents import ENDINGS, DocumentError, Passage, read_documents
 from lorary.bank.facts import NAME, NAME_RULE, Fact, FactError, group_by_topic, namesake, read_facts
 from lorary.errors import LoraryWarning
-from lorary.memories.rows import distinct
+from lorary.memories.rewording import distinct
 from lorary.tables import counted
 
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from random import Random
 
 from lorary.bank.facts import Fact, comparable
-from lorary.memories.rows import distinct
+from lorary.memories.rewording import distinct
 from lorary.routing.proper_names import name_runs, names_of
 from lorary.words import lowered, words_of
 

@@ -16,6 +16,7 @@ from lorary.eval.questions import held_out
 from lorary.eval.tasks.generated import TaskError, phonebook, profiles, twohop, unknown
 from lorary.eval.tasks.joined import story, twotopics
 from lorary.eval.tasks.published import counterfact, qa
+from lorary.eval.tasks.uses import uses
 from lorary.memories import build
 from lorary.memories.topics import read_topics
 from lorary.memories.writing import Recipe
@@ -76,7 +77,7 @@ def questions_of(task, folder):
     return held_out(bank_of(task), folder / "questions.jsonl")[0]
 
 
-@pytest.mark.parametrize("make", [phonebook, profiles, twohop, unknown, story, twotopics])
+@pytest.mark.parametrize("make", [phonebook, profiles, twohop, unknown, story, twotopics, uses])
 def test_a_task_is_its_seed_s_and_leaks_nothing(make, tmp_path):
     assert make(seed=1) == make(seed=1)
     assert make(seed=1).facts != make(seed=2).facts

@@ -96,5 +96,5 @@ def test_few_wordings_are_all_trained_on(wordings, kept):
 
 
 def test_a_recipe_tells_what_texts_there_are():
-    assert set(Recipe().rows) == {"copies", "share", "seed", "formats", "texts"}
+    assert set(Recipe().rows) == {"copies", "share", "seed", "formats", "texts", "uses_share"}
     assert thinned("a b c", 0.0, random.Random(0)) == "a b c"
