@@ -79,7 +79,7 @@ class ActiveRoute:
         """Drops what the layers need of the memories: what waits for its next step holds none of the memory's budget."""
         self._stack: Stack | None = None
         self._apart: list[Stack] = []
-        self._ready: dict[MixtureLinear, Applied | None] = {}
+        self._ready: dict[str, Applied | None] = {}
 
     def draw_from(self, source: BankFactors | None) -> None:
         """Takes what the layers need from a bank's memories, now if it is decided; what changes there then comes too late."""
@@ -88,6 +88,8 @@ class ActiveRoute:
             return
         if self.groups is None:
             self._stack = source.stack(self.active, self._folded)
+            if self._of_ones or self._folded is not None:
+                self._ready = dict(self._stack.plain)
         else:
             self._apart = [source.stack((number,)) for number in self.active]
 
@@ -121,9 +123,9 @@ class ActiveRoute:
         """What a layer applies of the slots that take part; None where there is none."""
         if not self.active:
             return None
-        if layer not in self._ready:
+        if layer.path not in self._ready:
             return self._work_out(layer, x)
-        ready = self._ready[layer]
+        ready = self._ready[layer.path]
         return ready if ready is None or _is_like(ready[0], x) else self._work_out(layer, x)
 
     def _work_out(self, layer: MixtureLinear, x: Tensor) -> Applied | None:
@@ -141,7 +143,7 @@ class ActiveRoute:
             gains = self._gain(owners, x) if weighed else None
             applied = down.to(x.device, x.dtype), up.to(x.device, x.dtype), gains
         if not (layer.holds_factors and layer.down.requires_grad):
-            self._ready[layer] = applied
+            self._ready[layer.path] = applied
         return applied
 
     def _gain(self, owners: tuple[int, ...], x: Tensor) -> Float[Tensor, "batch seq_or_1 slots"]:

@@ -37,6 +37,7 @@ class Plan:
         latest: what a gate of tokens decided in the last pass.
         cut: whether the prompt that made it ended within a question.
         versions: of the memories (`Membership.versions`); a memory that took the place of one of its name is another.
+        named: the caller's name for each row, where names decided.
     """
 
     memories: tuple[str, ...]
@@ -51,6 +52,7 @@ class Plan:
     latest: Decision | None = field(default=None, compare=False)
     cut: bool = False
     versions: tuple[int, ...] = ()
+    named: tuple[str, ...] | None = field(default=None, compare=False)
     _routes: list[Route] | None = field(default=None, init=False, compare=False)
 
     def __len__(self) -> int:
@@ -115,6 +117,7 @@ class Plan:
         return replace(
             self,
             texts=None if self.texts is None else tuple(self.texts[i] for i in index.tolist()),
+            named=None if self.named is None else tuple(self.named[i] for i in index.tolist()),
             told=None if features is None else features.rows(index),
             decided=None if decision is None else decision.rows(index),
             route=None if self.route is None else self.route.rows(index),
@@ -152,10 +155,7 @@ class RoutedCache(DynamicCache):
         if tokens is None or hidden is None or not self.switches or (started and self.read is None):
             self.read = None
             return
-        if places is None:
-            end = self.get_seq_length()
-            places = torch.arange(end - tokens.shape[1], end, device=tokens.device)
-        part = tokens, places.expand(tokens.shape), hidden.detach()
+        part = tokens, None if places is None else places.expand(tokens.shape), hidden.detach()
         if self.read is not None and started:
             self.read.add(part)
         else:

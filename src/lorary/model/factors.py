@@ -40,6 +40,11 @@ class Stack:
         """Path of a linear → (Aᵀ, Bᵀ), views of the same factors: what rows are multiplied by."""
         return {path: (down.T, up.T) for path, (down, up, _) in self.linears.items()}
 
+    @cached_property
+    def plain(self) -> dict[str, tuple[Tensor, Tensor, None]]:
+        """Path of a linear → (A, B, no gains): what a layer applies where each gain is 1 or folded into B."""
+        return {path: (down, up, None) for path, (down, up, _) in self.linears.items()}
+
     @property
     def bytes(self) -> int:
         """What the factors take."""

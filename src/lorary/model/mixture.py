@@ -52,7 +52,7 @@ class MixtureLinear(nn.Module):
         base_layer: the base's own layer; with no active memory the output is its output, bit for bit.
         path: of this linear in the base.
         factors: number of each memory that targets this layer, in order → its (A, scaled B), which the layer then holds as
-            parameters; without any, a route draws them from `source`.
+            parameters (`holds_factors`); without any, a route draws them from `source`.
     """
 
     down: nn.Parameter
@@ -63,6 +63,7 @@ class MixtureLinear(nn.Module):
     ) -> None:
         super().__init__()
         self.base_layer, self.path = base_layer, path
+        self.holds_factors = False
         self.source: BankFactors | None = None
         self.owners: tuple[int, ...] = ()
         self.register_parameter("down", None)
@@ -76,16 +77,12 @@ class MixtureLinear(nn.Module):
         self.down = nn.Parameter(torch.cat([a for a, _ in factors.values()]).to(device), requires_grad=False)
         self.up = nn.Parameter(torch.cat([b for _, b in factors.values()], dim=1).to(device), requires_grad=False)
         self.owners = tuple(memory for memory, (a, _) in factors.items() for _ in range(len(a)))
+        self.holds_factors = True
 
     def release(self) -> None:
         """Lets go of the factors that it holds."""
         self.down = self.up = None  # type: ignore[assignment]
-        self.owners = ()
-
-    @property
-    def holds_factors(self) -> bool:
-        """Whether the factors are the layer's own parameters."""
-        return self.down is not None
+        self.owners, self.holds_factors = (), False
 
     def slots_of(self, memory: int) -> list[int]:
         """The slots of a memory in the factors that the layer holds."""

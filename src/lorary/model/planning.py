@@ -41,6 +41,8 @@ def make_plan(
     plan = Plan(memories, versions=model.versions)
     if decision is not None:
         plan.decide(decision)
+        names = request.adapter_names
+        plan.named = tuple(names) if names is not None and len(names) == batch else None
         return plan
     texts = routing_texts(model.tokenizer, input_ids, mask, request.routing_text, batch)
     plan = _by_router(model, request, texts)
@@ -95,6 +97,8 @@ def continued(
         )
     plan = renamed(plan, model.memories, model.versions)
     if request.whole:  # it was checked when `generate` began
+        return plan
+    if request.adapter_names is not None and tuple(request.adapter_names) == plan.named:
         return plan
     decision = decided_by_caller(request, batch, plan.memories)
     if decision is not None:
