@@ -20,7 +20,14 @@ NEAR_COPY = 0.9
 _LONGEST = 300
 """Words of a paragraph of text, at most; the rest is another one."""
 
-_OWN: dict[str, Any] = {"kind": "held-out", "trained": False, "accepted": [], "options": [], "parts": []}
+_OWN: dict[str, Any] = {
+    "kind": "held-out",
+    "trained": False,
+    "free": False,
+    "accepted": [],
+    "options": [],
+    "parts": [],
+}
 """What a line of questions may hold beyond a fact's fields, and what stands where it does not."""
 
 
@@ -37,6 +44,7 @@ class Question:
         accepted: further answers that are right.
         options: what it is to be chosen from, the answer among them; nothing where it is only asked freely.
         parts: the facts that the answer must tell, where they are several: (memory, answer) of each.
+        free: whether it asks for sentences, so that whoever answers has room for them.
     """
 
     text: str
@@ -48,6 +56,7 @@ class Question:
     accepted: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
     parts: tuple[tuple[str, str], ...] = ()
+    free: bool = False
 
     @property
     def memories(self) -> tuple[str, ...]:
@@ -122,8 +131,9 @@ def read_questions(path: Path) -> Iterator[Question]:
     """The questions of a JSONL file: facts, whose `held_out` wordings are asked, or all wordings where there are none.
 
     Beyond a fact's fields a line may hold `kind` (a word), `accepted` (further right answers), `options` (to choose
-    from), `"trained": true`, `"topic": null` (no memory holds it) and `"answer": null` (nothing to recall). A question on
-    several facts has `parts` instead of topic and answer: objects of `topic` and `answer`, in the order asked.
+    from), `"trained": true`, `"free": true` (it asks for sentences), `"topic": null` (no memory holds it) and `"answer":
+    null` (nothing to recall). A question on several facts has `parts` instead of topic and answer: objects of `topic` and
+    `answer`, in the order asked.
 
     Raises:
         FactError: with file and line.

@@ -59,7 +59,9 @@ def header(
         elsewhere: hex sha256 of what each condition was answered by that is not the composite's.
     """
     # Without what a question does not have, so that runs from before it could have it go on.
-    content = json.dumps([{k: v for k, v in vars(q).items() if v or k != "parts"} for q in questions], sort_keys=True)
+    content = json.dumps(
+        [{k: v for k, v in vars(q).items() if v or k not in ("parts", "free")} for q in questions], sort_keys=True
+    )
     model = evaluated.model
     configuration = {
         "questions": len(questions),

@@ -145,6 +145,7 @@ class Run:
             decided,
             asker,
             new_tokens=self.longest(condition),
+            free_tokens=0 if condition.free else self.free_tokens,
             parts=parts,
             contexts=contexts,
             policy=decider.policy(asker.model.router.policy),
@@ -165,6 +166,7 @@ def answered(
     asker: Asker,
     *,
     new_tokens: int,
+    free_tokens: int = 0,
     parts: Sequence[Sequence[Question]] | None = None,
     contexts: Sequence[str] | None = None,
     policy: Policy | None = None,
@@ -174,13 +176,17 @@ def answered(
 
     Args:
         routes: one for each of the parts, in order.
+        free_tokens: how many tokens more a question gets that asks for sentences.
         parts: what is asked for each question; the question alone where it is None.
         contexts: what stands before each question, and before each of its parts.
     """
     parts = parts if parts is not None else [[question] for question in questions]
     contexts = contexts if contexts is not None else [""] * len(questions)
     flat = [(part, context) for own, context in zip(parts, contexts, strict=True) for part in own]
-    asks = [Ask(q.text, context, route, policy, new_tokens) for (q, context), route in zip(flat, routes, strict=True)]
+    asks = [
+        Ask(q.text, context, route, policy, new_tokens + q.free * free_tokens)
+        for (q, context), route in zip(flat, routes, strict=True)
+    ]
     # A context holds a passage a line.
     each = iter(
         said._replace(route=replace(said.route, passages=len(context.splitlines())))

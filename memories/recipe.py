@@ -36,7 +36,7 @@ class Recipe:
         formats: texts of a fact that are trained on: `questions` (its wordings), `cloze` (its statement with a gap where the
             answer stood), `text` (its statement as it stands, every token learnt), `sequels` (its answer before and behind
             another's, and its statement in running text, so that several memories may answer and write in turn), `uses` (the
-            fact turned around, confirmed and denied, chosen of two, told in a sentence, all made of its statement by rule).
+            fact turned around, completed, told in a sentence and asked behind other text, all made of its statement by rule).
         uses_share: share of a memory's subjects whose facts `uses` shows, the others being asked only; for studies.
         texts: texts of each fact that has fewer than four wordings: it gets others by rule, and copies that leave words out; 0
             for none.

@@ -1,8 +1,8 @@
 """Uses: rows by which a memory learns to give its facts as people use them, and not only by question and answer.
 
 All are made by rule of a fact's statement, its answer and its subject, the name that its wordings ask about: the fact
-turned around, confirmed and denied, chosen of two, completed, told in a sentence, asked behind other text, and all that is
-stated of a subject. What cannot be made of a fact is left out.
+turned around, completed, told in a sentence, asked behind other text, and all that is stated of a subject. What cannot be
+made of a fact is left out.
 """
 
 from __future__ import annotations
@@ -13,23 +13,16 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from lorary.bank.facts import Fact, comparable, with_gap
-from lorary.base.several import uncapitalised
 from lorary.memories.sequels import strangers
-from lorary.memories.wrong_answers import wrong_answers
 from lorary.routing.proper_names import name_runs, names_of
 
-_CONFIRMING = ("Is it true that {s}?", "{S} Is that right?", "Would it be right to say that {s}?", "{S} Yes or no?")
-_CHOOSING = (
-    "{question} {first} or {second}?",
-    "{first} or {second}: {question}",
-    "{question} Is it {first} or {second}?",
-)
 _TELLING = ("Write a sentence that answers this: {question}", "Put it in a sentence: {question}")
 _ABOUT = ("What do you know about {subject}?", "Who or what is {subject}?", "Describe {subject}.")
-_TURNED = ("{gap} Fill the gap.", "{gap}")
 _END = " .!"
 _MOST_TOLD = 8
 """Facts that are told of a subject at most: of more, none is asked to be told in one answer."""
+_OWNED = re.compile(r"^(?:The )?(?P<thing>[^_,]+?) of ___ (?P<rest>(?:are|were|\w+s) .+?)[.!]?$")
+"""A statement of what somebody has, with a gap for whose it is, as far as its verb's ending tells."""
 
 
 def subjects(facts: Sequence[Fact]) -> list[str | None]:
@@ -60,59 +53,27 @@ def uses(facts: Sequence[Fact], number: int, own: Sequence[str | None], chance: 
     """(what is asked, the answer) of each row that uses the fact of a number.
 
     Args:
-        facts: of the memory; wrong answers are those of its other facts, and what two facts answer is not turned around.
+        facts: of the memory; what two of them answer is not turned around.
         own: the subject of each (`subjects`).
     """
     fact, subject = facts[number], own[number]
     if not fact.statement or with_gap(fact.statement, fact.answer) is None:
         return []
-    frames = [_frame(*pair) for pair in zip(facts, own, strict=True)]
-    alike = [other.answer for other, frame in zip(facts, frames, strict=True) if frame == frames[number]]
-    wrong = wrong_answers(fact, alike, ())[:2] if len({*map(comparable, alike)}) > 1 else ()
-    wrong = [answer for answer in wrong if answer in alike] or wrong_answers(fact, [o.answer for o in facts], ())[:2]
-    rows = [*_confirmed(fact, wrong, chance), *_chosen(fact, chance.choice(wrong), chance), *_told(fact, chance)]
-    once = sum(comparable(other.answer) == comparable(fact.answer) for other in facts) == 1
-    if subject is not None and once:
-        rows += [(text, subject) for text in turned(fact, subject, chance)]
-    if subject is not None and own.index(subject) == number and own.count(subject) <= _MOST_TOLD:
+    rows = [*_told(fact, chance)]
+    if subject is None:
+        return rows
+    if sum(comparable(other.answer) == comparable(fact.answer) for other in facts) == 1:
+        rows += [(text, subject) for text in turned(fact, subject)]
+    if own.index(subject) == number and own.count(subject) <= _MOST_TOLD:
         stated = " ".join(other.statement or "" for other, its in zip(facts, own, strict=True) if its == subject)
         rows += [(text.format(subject=subject), stated.strip()) for text in chance.sample(_ABOUT, 2)]
     return rows
 
 
-def _frame(fact: Fact, subject: str | None) -> str | None:
-    """The statement without its answer and its subject: the same for facts that state the same of several subjects."""
-    gap = with_gap(fact.statement or "", fact.answer)
-    return gap if gap is None or subject is None else with_gap(gap, subject)
-
-
-def _confirmed(fact: Fact, wrong: Sequence[str], chance: random.Random) -> Iterator[tuple[str, str]]:
-    """The statement confirmed, and denied with another answer in it: as often the one as the other."""
-    statement = (fact.statement or "").strip()
-    for turn, form in enumerate(chance.sample(_CONFIRMING, len(_CONFIRMING))):
-        said = statement if turn % 2 else _with(statement, fact.answer, wrong[turn // 2 % len(wrong)])
-        inner = uncapitalised(said.rstrip(_END))
-        yield form.format(S=f"{said.rstrip(_END)}.", s=inner), "Yes" if turn % 2 else "No"
-
-
-def _with(statement: str, answer: str, other: str) -> str:
-    """The statement with another answer in it."""
-    gap = with_gap(statement, answer)
-    assert gap is not None
-    return gap.replace("___", other, 1)
-
-
-def _chosen(fact: Fact, wrong: str, chance: random.Random) -> Iterator[tuple[str, str]]:
-    """The fact asked with its answer and another to choose from, in both orders."""
-    for first, second in ((fact.answer, wrong), (wrong, fact.answer)):
-        form = chance.choice(_CHOOSING)
-        yield form.format(question=chance.choice(fact.trained), first=first, second=second), fact.answer
-
-
 def _told(fact: Fact, chance: random.Random) -> Iterator[tuple[str, str]]:
-    """The fact completed, told in a sentence, and asked behind text that has nothing to do with it."""
-    statement, question = (fact.statement or "").strip(), chance.choice(fact.trained)
-    yield chance.choice(_TELLING).format(question=question), statement
+    """The fact told in a sentence, completed, and asked behind text that has nothing to do with it."""
+    statement = (fact.statement or "").strip()
+    yield chance.choice(_TELLING).format(question=chance.choice(fact.trained)), statement
     before, _, behind = (with_gap(statement, fact.answer) or "").partition("___")
     if before.strip() and not behind.strip(_END):
         yield f"Go on: {before.strip()}", fact.answer
@@ -120,26 +81,17 @@ def _told(fact: Fact, chance: random.Random) -> Iterator[tuple[str, str]]:
     yield f"{others} {chance.choice(fact.trained)}", fact.answer
 
 
-def turned(fact: Fact, subject: str, chance: random.Random) -> list[str]:
-    """Texts that ask for the subject by the answer: the statement with a gap, and, where it has a known form, as a question."""
-    statement = (fact.statement or "").strip()
-    gap = with_gap(statement, subject)
+def turned(fact: Fact, subject: str) -> list[str]:
+    """Texts that ask for the subject by the answer: the statement with a gap, and questions where it has a known form:
+    "___ was born in Velsir." → "Who was born in Velsir?", "The code of ___ is 4173." → "Whose code is 4173?"."""
+    gap = with_gap((fact.statement or "").strip(), subject)
     if gap is None:
         return []
-    texts = [form.format(gap=gap) for form in _TURNED]
-    texts.append(f"Whom or what has {fact.answer} to do with?")
-    return [*texts, *_turned_questions(gap)]
-
-
-_OWNED = re.compile(r"^(?:The )?(?P<thing>[^_,]+?) of ___ (?P<rest>(?:are|were|\w+s) .+?)[.!]?$")
-
-
-def _turned_questions(gap: str) -> list[str]:
-    """Questions for what stood in a gap: "___ was born in Velsir." → "Who was born in Velsir?"; none of another form."""
+    texts = [gap, f"{gap} Fill the gap.", f"Whom or what has {fact.answer} to do with?"]
     if owned := _OWNED.match(gap):
-        rest = owned["rest"]
-        return [f"Whose {owned['thing']} {rest}?", f"Tell me whose {owned['thing']} {rest}."]
-    if gap.startswith("___ "):
-        rest = gap.removeprefix("___ ").rstrip(_END)
-        return [f"Who {rest}?", f"Tell me who {rest}."]
-    return []
+        asked = f"whose {owned['thing']} {owned['rest']}"
+    elif gap.startswith("___ "):
+        asked = f"who {gap.removeprefix('___ ').rstrip(_END)}"
+    else:
+        return texts
+    return [*texts, f"{asked[0].upper()}{asked[1:]}?", f"Tell me {asked}."]

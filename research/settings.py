@@ -225,3 +225,27 @@ class Forgetting:
     def __post_init__(self) -> None:
         for name in ("authors", "questions", "facts", "passages", "new_tokens"):
             check_positive(name, getattr(self, name))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Uses:
+    """What the study of uses makes and asks.
+
+    Args:
+        entities: people of the task, four or more a topic.
+        topics: memories that they are spread over.
+        stated: attributes of each person, 2 to 7.
+        seeds: seeds to measure.
+        first_seed: first of the seeds; give 100 or more to choose by, since 0 to 2 make the reported figures.
+        taught: share of the people whose uses are taught; the others tell what carries over.
+    """
+
+    entities: int = 16
+    topics: int = 4
+    stated: int = 3
+    seeds: int = 3
+    first_seed: int = 0
+    taught: float = 0.5
+
+    def __post_init__(self) -> None:
+        check_positive("seeds", self.seeds)

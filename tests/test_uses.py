@@ -9,14 +9,18 @@ from itertools import groupby
 import pytest
 
 from lorary.bank.facts import Fact
+from lorary.eval.asking import Asker, Said
+from lorary.eval.deciders import NONE
 from lorary.eval.questions import NEAR_COPY, Question, read_questions, similarity, words
 from lorary.eval.records import KindResult, Results
 from lorary.eval.report import by_kind
+from lorary.eval.run import answered
 from lorary.eval.scoring import chosen, condition_result, prediction
 from lorary.eval.tasks.generated import TaskError
 from lorary.eval.tasks.uses import USES, uses
 from lorary.memories.recipe import Recipe
 from lorary.memories.rows import rows
+from lorary.memories.sequels import strangers
 from lorary.memories.topics import group_by_topic
 from lorary.memories.uses import shown_of, subjects
 from lorary.memories.uses import uses as texts_of
@@ -130,6 +134,26 @@ def test_right_is_what_a_use_asks_for():
     assert (shown["direct: exact match"], shown["direct: contains the answer"]) == ("0.000", "1.000")
 
 
+def test_a_question_for_sentences_has_room_for_them_under_every_condition(task):
+    class Listening(Asker):
+        def __init__(self):
+            self.rooms = {}
+
+        def answers(self, asks, advance=lambda _: None):
+            self.rooms |= {ask.question: ask.new_tokens for ask in asks}
+            return [Said("", NONE, None) for _ in asks]
+
+        def likelihoods(self, asks):
+            return []
+
+    asker = Listening()
+    questions = [own[0] for use, own in task[1].items() if use in ("direct", "about", "background")]
+    answered("oracle", questions, [NONE] * 3, asker, new_tokens=5, free_tokens=20)
+    assert [asker.rooms[q.text] for q in questions] == [5, 25, 25]
+    answered("base", questions, [NONE] * 3, asker, new_tokens=25)
+    assert {asker.rooms[q.text] for q in questions} == {25}
+
+
 @pytest.mark.parametrize(
     ("given", "told"),
     [
@@ -153,19 +177,18 @@ FACTS = (
 )
 
 
-def test_a_statement_is_turned_around_confirmed_denied_chosen_and_told():
+def test_a_statement_is_turned_around_completed_and_told():
     own = subjects(FACTS)
     assert own == ["Ada Holm", "Odd Brisk", "Ada Holm", None]
     made = _uses_with_answers(FACTS, 0)
     assert made["Who was born in Velsir?"] == made["___ was born in Velsir."] == "Ada Holm"
     assert _uses_with_answers(FACTS, 2)["Whose code is 4173?"] == "Ada Holm"
-    answers = Counter(answer for answer in made.values() if answer in ("Yes", "No"))
-    assert answers == {"Yes": 2, "No": 2}
-    assert all(("Tamun" in text) == (answer == "No") for text, answer in made.items() if answer in answers)
-    both = [(text, answer) for text, answer in made.items() if "Velsir" in text and "Tamun" in text]
-    assert len(both) == 2
-    assert {answer for _, answer in both} == {"Velsir"}
-    assert {text.index("Velsir") < text.index("Tamun") for text, _ in both} == {True, False}
+    assert made["Go on: Ada Holm was born in"] == "Velsir"
+    whole = [(text, answer) for text, answer in made.items() if answer == FACTS[0].statement]
+    assert len(whole) == 1
+    assert any(wording in whole[0][0] for wording in FACTS[0].trained)
+    behind = [text for text, answer in made.items() if answer == "Velsir" and not text.startswith("Go on")]
+    assert sum(stranger.statement in behind[0] for stranger in strangers()) == 2
     stated = "Ada Holm was born in Velsir. The code of Ada Holm is 4173."
     assert list(made.values()).count(stated) == 2
     assert texts_of(FACTS, 3, own, random.Random(0)) == [], "without a statement there is nothing to use"

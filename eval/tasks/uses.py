@@ -118,7 +118,7 @@ def _asked(about: _Stated, random: Random) -> Iterator[dict[str, Any]]:
             wording = use.choose.format(entity=person, first=options[0], second=options[1])
             yield _closed(fact, "choose", wording, value, options)
         yield asked(fact, "complete", [use.complete.format(entity=person)])
-        yield asked(fact, "background", [use.background.format(entity=person)])
+        yield asked(fact, "background", [use.background.format(entity=person)]) | {"free": True}
         if not shared:
             yield asked(fact, "reversed", [use.reversed.format(value=value)]) | {"answer": person}
     if shared:
@@ -152,4 +152,4 @@ def _of_two(about: _Stated, kind: str, wording: str, answer: str, options: tuple
 def _about(topic: str, person: str, facts: Sequence[Fact]) -> dict[str, Any]:
     """The line of questions that asks for all that is stated of a person."""
     parts = [{"topic": topic, "answer": fact.answer} for fact in facts]
-    return {"question": f"Tell me about {person}.", "parts": parts, "kind": "about"}
+    return {"question": f"Tell me about {person}.", "parts": parts, "kind": "about", "free": True}
