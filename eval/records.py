@@ -23,6 +23,8 @@ from lorary.routing.policy import Route
 
 SCHEMA = 8
 STUDY = "recall"
+_SENTENCE = 3
+"""Words beside the answer from which on it is told in a sentence."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ class Prediction:
         known: the calibrated probability that memory or lookup is right; None where sources were not weighed.
         scored: whether the headline counts it.
         likelihoods: the mean log-probability of each option's tokens.
+        free: whether sentences were asked for.
         route: None where no model of the run was asked: another system answered, or a stored answer was looked up.
         stored: the fact whose answer was looked up; None where none was.
     """
@@ -79,6 +82,7 @@ class Prediction:
     all_told: float | None = None
     likelihoods: dict[str, float] = field(default_factory=dict)
     parts: tuple[PartTold, ...] = ()
+    free: bool = False
     route: Route | None = None
     stored: StoredFact | None = None
 
@@ -90,8 +94,13 @@ class Prediction:
     @property
     def right(self) -> float | None:
         """How right it is, whatever it asks for: whether the right option was chosen, the share of several facts that were
-        told, or whether the answer stands in what was said; None where there is nothing to recall."""
-        return next((score for score in (self.chosen, self.facts_told) if score is not None), self.contains)
+        told, or whether the answer stands in what was said, with other words beside it where sentences were asked for; None
+        where there is nothing to recall."""
+        scores = (self.chosen, self.facts_told, self.contains)
+        score = next((score for score in scores if score is not None), None)
+        if score and self.free and self.answer is not None and not self.parts:
+            return float(len(self.said.split()) >= len(self.answer.split()) + _SENTENCE)
+        return score
 
     @property
     def memories(self) -> tuple[str, ...]:

@@ -117,6 +117,7 @@ def prediction(
         facts_told=sum(shares) / len(shares) if shares else None,
         all_told=min(shares, default=None),
         parts=parts,
+        free=question.free,
         route=route and _rounded(route),
         stored=stored,
     )

@@ -158,6 +158,6 @@ def tell_uses(results: Mapping[str, Any]) -> str:
     note = (
         f"{counted(len(results['seeds']), 'seed')}: {', '.join(map(str, results['seeds']))}; task, bank, router and run have "
         "the same. Right: the option that was chosen, the share of the facts that were told, or whether the answer stands in "
-        "what was said. Intervals resample facts."
+        "what was said, within a sentence where one was asked for. Intervals resample facts."
     )
     return "\n\n".join([*lines, note, markdown_table(rows), "## What was taught", markdown_table(split)]) + "\n"

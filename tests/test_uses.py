@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from dataclasses import replace
 from itertools import groupby
 
 import pytest
@@ -126,6 +127,9 @@ def test_right_is_what_a_use_asks_for():
         prediction("x", free, "It is Ann.", None, scored=True),
     ]
     assert [one.right for one in told] == [1.0, 0.5, 1.0]
+    sentence = replace(free, free=True)
+    for said, right in (("Ann", 0.0), ("Ann.", 0.0), ("We all like Ann.", 1.0), ("We all like Bob.", 0.0)):
+        assert prediction("x", sentence, said, None, scored=True).right == right
     result = Results(conditions={"x": condition_result(told, 0)})
     assert isinstance(result.conditions["x"].by_kind["direct"], KindResult)
     shown = {row[0]: row[2] for row in by_kind(result)[1:]}
