@@ -5,6 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -79,11 +80,12 @@ def _joined(
     from lorary.memories.contradictions import with_bank
     from lorary.model.composite import base_of
     from lorary.model.refreshing import alike
+    from lorary.model.saving import card_beside
     from lorary.routing.encoder import load_encoder
 
     one = options.documents[0] if not options.adapter and len(options.documents) == 1 else None
     name, found = options.name or (Path(one).stem if one else None), []
-    with MemoryBank.change(options.bank, note="add") as bank:
+    with MemoryBank.change(options.bank, "add", partial(card_beside, Path(options.bank))) as bank:
         before = replace(bank, memories=dict(bank.memories))
         joins_as = (name or Path(options.adapter).resolve().name) if options.adapter else ""
         standing = before.memories.pop(joins_as, None)

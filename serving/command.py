@@ -114,7 +114,7 @@ def _made(options: Any, api_key: str | None, limits: Limits) -> Any:
     if options.bank is not None and (changed := keeper.take_up(options.bank, removing=False)):
         print(f"taken up from {options.bank}: {', '.join(changed)}", file=sys.stderr)
     warm(model)
-    engine = Engine(model, limits)
+    engine = Engine(model, limits, follow=keeper.follow)
     learner = Learner(options.bank, engine.change, keeper.take_up) if options.bank is not None else None
     return make_app(engine, keeper, learner, api_key=api_key, local=is_local(options.host))
 

@@ -37,6 +37,7 @@ class Engine:
 
     Args:
         model: nothing else may use it while the engine runs.
+        follow: takes up what another process has changed of the bank, and tells whether there was anything.
 
     Attributes:
         memories: names of those that the bank holds now.
@@ -46,9 +47,16 @@ class Engine:
         LoraryError: a composite that decides at each token.
     """
 
-    def __init__(self, model: LoraryForCausalLM, limits: Limits | None = None, metrics: Metrics | None = None) -> None:
+    def __init__(
+        self,
+        model: LoraryForCausalLM,
+        limits: Limits | None = None,
+        metrics: Metrics | None = None,
+        follow: Callable[[], bool] = lambda: False,
+    ) -> None:
         check_servable(model)
         self.model, self.limits, self.metrics = model, limits or Limits(), metrics or Metrics()
+        self._follow = follow
         self.inbox = Inbox(self.limits, self.metrics)
         self._new: deque[Job] = deque()
         self._waiting: deque[Row] = deque()
@@ -163,6 +171,8 @@ class Engine:
         if not jobs:
             return
         try:
+            if self._follow():
+                self._list_memories()
             told = route(self.model, jobs, self.limits)
         except Exception:
             _LOG.exception("a request could not be routed")

@@ -1,21 +1,32 @@
-"""Keeping: memories join, change and leave while a server runs, in the model and on disk, or in neither."""
+"""Keeping: memories join, change and leave while a server runs, in the model and on disk, or in neither.
+
+Another process may write to the same folder, such as `lorary refresh`, or agents through `lorary mcp`. What it wrote is taken up
+before the next route is decided and before the next change, and changes wait for each other.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 from lorary.bank.bank import MemoryBank
 from lorary.bank.documents import Passage
 from lorary.bank.facts import Fact
-from lorary.bank.files import BankError
+from lorary.bank.files import MANIFEST, BankError, writing
 from lorary.bank.memory import Memory
 from lorary.errors import LoraryError
 from lorary.model.modeling import LoraryForCausalLM
 from lorary.model.refreshing import alike, check_same_base, readable
 from lorary.model.untrained import is_bare_bank
+
+
+def stamp_of(folder: Path) -> tuple[int, ...]:
+    """What changes whenever the bank in a folder is written: its manifest is always a new file."""
+    told = os.stat(folder / MANIFEST)
+    return told.st_ino, told.st_mtime_ns, told.st_size
 
 
 class Keeper:
@@ -29,6 +40,7 @@ class Keeper:
 
     def __init__(self, model: LoraryForCausalLM, folder: str | Path | None) -> None:
         self.model, self.folder = model, None if folder is None else Path(folder)
+        self._stamp = None if self.folder is None else stamp_of(self.folder)
 
     def add(
         self,
@@ -39,6 +51,7 @@ class Keeper:
         same_base: bool = False,
     ) -> Memory:
         """Adds a memory. Raises LoraryError where one has that name, or what is given cannot be one."""
+        self.follow()
         if name in self.model.memories:
             raise BankError(f"the bank already holds {name!r}; PUT changes it, DELETE removes it")
         encoder = self.model.router.get_encoder() if facts or documents else None
@@ -62,6 +75,7 @@ class Keeper:
     ) -> Memory:
         """Changes a memory: an adapter takes the place of all it was; else facts that of its facts, and a document that of
         the document of its name. Adds one that is not there."""
+        self.follow()
         if name not in self.model.memories:
             return self.add(name, adapter, facts, documents, same_base)
         if not (adapter or facts or documents):
@@ -98,36 +112,73 @@ class Keeper:
         Raises:
             BankError: a bank over another base, or one that lacks a memory where none may leave.
         """
-        router, source = self.model.router, MemoryBank.load(bank)
-        check_same_base(router.bank, source, self.folder or "this composite", bank)
-        own = router.bank.memories
-        names = [*source.names, *(name for name in own if name not in source.memories)] if names is None else names
-        left = [name for name in names if name in own and name not in source.memories]
-        new = [
-            name for name in names if name in source.memories and not (name in own and alike(own[name], source[name]))
-        ]
+        self.follow()
+        source = MemoryBank.load(bank)
+        left, new = self._differences(source, bank, names, alike)
         if left and not removing:
             raise BankError(
                 f"{self.folder or 'the composite'} holds {', '.join(left[:5])}, and {bank} does not; `lorary refresh COMPOSITE "
                 "BANK` lets go of what the bank lacks, or leave --bank out"
             )
-        if not left and not new:
-            return []
-        with self._kept():
-            for name in left:
-                self.model.remove_memory(name)
-            for name in new:
-                self.model.add_memory(readable(source[name], source, router), replace_existing=True)
+        if left or new:
+            with self._kept():
+                self._take_over(source, left, new)
         return [*left, *new]
+
+    def follow(self) -> bool:
+        """Takes up what another process has written to the folder since it was read; whether there was anything."""
+        if self.folder is None or (stamp := stamp_of(self.folder)) == self._stamp:
+            return False
+        source = MemoryBank.load(self.folder)
+        bank, key = self.model.router.bank, str(self.folder.resolve())
+        changed = bank.stored.get(key, ("", {}))[0] != source.stored[key][0]
+        if changed:
+            with self._whole():
+                # File by file: what the memories of before lay in may be gone.
+                self._take_over(source, *self._differences(source, self.folder, None, Memory.is_file_by_file))
+            # What lies there is what this bank holds now.
+            bank.stored = {**bank.stored, key: (source.stored[key][0], dict(bank.memories))}
+            bank.versions, bank.contents = {**bank.versions, **source.versions}, source.contents
+        self._stamp = stamp
+        return changed
+
+    def _differences(
+        self, source: MemoryBank, place: str | Path, names: Sequence[str] | None, same: Callable[[Memory, Memory], bool]
+    ) -> tuple[list[str], list[str]]:
+        """(the memories of some names that a bank at a place does not hold, those that it holds otherwise)."""
+        router = self.model.router
+        check_same_base(router.bank, source, self.folder or "this composite", place)
+        own = router.bank.memories
+        names = [*source.names, *(name for name in own if name not in source.memories)] if names is None else names
+        left = [name for name in names if name in own and name not in source.memories]
+        new = [
+            name for name in names if name in source.memories and not (name in own and same(own[name], source[name]))
+        ]
+        return left, new
+
+    def _take_over(self, source: MemoryBank, left: Sequence[str], new: Sequence[str]) -> None:
+        for name in left:
+            self.model.remove_memory(name)
+        for name in new:
+            self.model.add_memory(readable(source[name], source, self.model.router), replace_existing=True)
 
     @contextmanager
     def _kept(self) -> Iterator[None]:
-        """Writes what is changed inside to the folder; where that fails, the model is as it was."""
+        """Writes what is changed inside to the folder, which is held meanwhile; where that fails, the model is as it was."""
+        with nullcontext() if self.folder is None else writing(self.folder):
+            self.follow()
+            with self._whole():
+                yield
+                self._save()()
+            self._stamp = None if self.folder is None else stamp_of(self.folder)
+
+    @contextmanager
+    def _whole(self) -> Iterator[None]:
+        """Puts the model back as it was where what is inside fails."""
         memories = dict(self.model.router.bank.memories)
         gate = {name: tensor.clone() for name, tensor in self.model.gate.state_dict().items()}
         try:
             yield
-            self._save()()
         except Exception:
             self.model.put_back(memories, gate)
             raise

@@ -26,6 +26,7 @@ from lorary.model.untrained import is_bare_bank
 from lorary.routing import policy
 from lorary.routing.explanation import explain
 from lorary.routing.pooling import pooled_prompts
+from lorary.serving.keeping import stamp_of
 from lorary.serving.mcp_replies import (
     Forgot,
     GivenFact,
@@ -73,6 +74,17 @@ class Loaded:
     folder: Path
     model: LoraryForCausalLM
 
+    def __post_init__(self) -> None:
+        self._stamp, self._turn = stamp_of(self.folder), threading.Lock()
+
+    def current(self) -> LoraryForCausalLM:
+        """The composite as the folder has it now: another process may have written there, such as `lorary serve`."""
+        with self._turn:
+            if (stamp := stamp_of(self.folder)) != self._stamp:
+                self.reload()
+                self._stamp = stamp
+        return self.model
+
     def base(self) -> Base:
         """The base, with the name that the bank gives it."""
         bank = self.model.router.bank
@@ -107,7 +119,7 @@ def _add_reading(server: MCPServer, loaded: Loaded, max_new_tokens: int) -> None
     )
     def recall(question: Question) -> Recalled:
         with _telling():
-            said = answer(loaded.model, question, max_new_tokens=max_new_tokens)
+            said = answer(loaded.current(), question, max_new_tokens=max_new_tokens)
         return Recalled(
             answer=said.text,
             outcome=said.route.outcome,
@@ -125,7 +137,7 @@ def _add_reading(server: MCPServer, loaded: Loaded, max_new_tokens: int) -> None
     )
     def which_memory(question: Question) -> Which:
         with _telling():
-            model, hidden = loaded.model, None
+            model, hidden = loaded.current(), None
             if "hidden" in model.router.gate.features:
                 hidden = pooled_prompts(model.base, model.tokenizer, model.config.split_layer, [question])
             told = explain(model.router, question, hidden)
@@ -143,7 +155,7 @@ def _add_reading(server: MCPServer, loaded: Loaded, max_new_tokens: int) -> None
     )
     def list_memories(memory: Name | None = None) -> Listed:
         with _telling():
-            bank = loaded.model.router.bank
+            bank = loaded.current().router.bank
             memories = [*bank] if memory is None else [bank[memory]]
             return Listed(base=bank.base, memories=[_held(one, memory is not None) for one in memories])
 
@@ -173,7 +185,7 @@ def _add_writing(server: MCPServer, loaded: Loaded, writer: Writer) -> None:
                 raise LoraryError("facts need the name of their memory; give memory, such as 'boat'")
             given = [fact.model_dump(exclude_none=True) for fact in facts]
             written = writer.remember(loaded.base(), memory, given, sentences)
-            loaded.reload()
+            loaded.current()
         return Remembered(**written)
 
     @server.tool(
@@ -189,7 +201,7 @@ def _add_writing(server: MCPServer, loaded: Loaded, writer: Writer) -> None:
             if facts == []:
                 raise LoraryError("no fact is named; give ids, or leave facts out to forget the whole memory")
             told = writer.forget(loaded.base(), memory, facts)
-            loaded.reload()
+            loaded.current()
         return Forgot(
             memory=told["memory"],
             facts=[fact["question"] for fact in told["facts"]],

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import httpx
 import torch
 from fastapi import FastAPI
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from lorary.answering.passages import FoundPassage, nearest_passages, question_with
 from lorary.base.prompts import chat_of, chat_question, last_user
@@ -32,6 +33,7 @@ from lorary.serving.bodies import MODEL, memory_of
 from lorary.serving.errors import RequestError
 from lorary.serving.limits import Limits
 from lorary.serving.metrics import Metrics
+from lorary.serving.relaying import Relay, Relayed, limited
 from lorary.serving.replies import headers, route_json
 from lorary.serving.routing import BASE
 
@@ -74,6 +76,9 @@ class Upstream:
         url: of the engine, without `/v1`.
         key: that the engine wants.
 
+    Attributes:
+        open: requests that are on their way.
+
     Raises:
         LoraryError: a gate that reads the base's hidden state.
     """
@@ -84,36 +89,59 @@ class Upstream:
                 "the gate reads the base's hidden state, and the base runs in the engine; train a router without it "
                 "(`lorary train-router BANK --out COMPOSITE`)"
             )
-        self.router, self.naming, self.limits = router, naming, limits
+        self.router, self.naming, self.limits, self.metrics, self.open = router, naming, limits, Metrics(), 0
         sent = {"authorization": f"Bearer {key}"} if key else {}
         self.client = httpx.AsyncClient(base_url=url.rstrip("/"), headers=sent, timeout=limits.seconds)
         self._decider = ThreadPoolExecutor(1, thread_name_prefix="lorary-router")
 
     async def answer(self, request: Request) -> Response:
-        """The engine's reply to a request, under the memory that it needs."""
+        """The engine's reply to a request, under the memory that it needs. Raises RequestError where too many are on their
+        way."""
         body = _read(await body_of(request, self.limits.body_bytes))
-        route, passages, sent = await asyncio.get_running_loop().run_in_executor(self._decider, self._routed, body)
-        told = {**route_json(route), "passages": [asdict(passage) for passage in passages]}
-        asked = self.client.build_request(
-            "POST", request.scope["path"], content=json.dumps(sent), headers={"content-type": "application/json"}
-        )
+        if self.open >= self.limits.rows + self.limits.waiting:
+            self.metrics.refused.inc()
+            raise RequestError(429, "too many requests wait; ask again later", "too_many_requests")
+        self._count(1)
+        streams = False
         try:
-            reply = await self.client.send(asked, stream=bool(body.get("stream")))
-            kind = reply.headers.get("content-type", "application/json")
-            if body.get("stream") and kind.startswith("text/event-stream"):
-                return StreamingResponse(_with_route(reply, told), reply.status_code, headers(route), kind)
-            content = await reply.aread()
-        except httpx.TimeoutException as error:
+            response = await self._answered(request.scope["path"], body)
+            if streams := isinstance(response, Relayed):
+                response.ended = partial(self._count, -1)
+            return response
+        except (TimeoutError, httpx.TimeoutException) as error:
             raise RequestError(504, "the engine took too long; ask for fewer tokens, or later", "timeout") from error
         except httpx.HTTPError as error:
             raise RequestError(502, "the engine cannot be reached; ask who runs this server", "upstream") from error
+        finally:
+            if not streams:
+                self._count(-1)
+
+    def _count(self, change: int) -> None:
+        self.open += change
+        self.metrics.running.set(self.open)
+
+    async def _answered(self, path: str, body: dict[str, Any]) -> Response:
+        routed = asyncio.get_running_loop().run_in_executor(self._decider, self._routed, body)
+        route, passages, sent = await routed
+        self.metrics.routed(route, 0)
+        told = {**route_json(route), "passages": [asdict(passage) for passage in passages]}
+        relay = Relay(self.limits, self.metrics, told)
+        asked = self.client.build_request(
+            "POST", path, content=json.dumps(sent), headers={"content-type": "application/json"}
+        )
+        async with asyncio.timeout(relay.left):
+            reply = await self.client.send(asked, stream=bool(body.get("stream")))
+            kind = reply.headers.get("content-type", "application/json")
+            if body.get("stream") and kind.startswith("text/event-stream"):
+                return Relayed(relay.stream(reply), reply.status_code, headers(route), kind)
+            content = await reply.aread()
         await reply.aclose()
-        return Response(_told(content, told, reply), reply.status_code, headers(route), kind)
+        return Response(relay.whole(content, reply), reply.status_code, headers(route), kind)
 
     @torch.no_grad()
     def _routed(self, body: dict[str, Any]) -> tuple[Route, Sequence[FoundPassage], dict[str, Any]]:
         """(the route of a request, the passages put before its question, the request as the engine is to read it)."""
-        memory, sent = memory_of(str(body["model"])), dict(body)
+        memory, sent = memory_of(str(body["model"])), {**body, **limited(body, self.limits)}
         if memory not in (None, BASE, *self.router.bank.names):
             raise RequestError(404, f"no memory is called {memory[:80]!r}; /v1/models lists them", "model_not_found")  # type: ignore[index]
         question, passages = self._question(body, sent, 0 if memory == BASE else self.router.policy.passages)
@@ -169,36 +197,6 @@ def _no_number(name: str) -> float:
     raise RequestError(400, f"the body holds {name}, which is no number of JSON", "invalid_json")
 
 
-def _told(content: bytes, told: Mapping[str, Any], reply: httpx.Response) -> bytes:
-    """An engine's reply with the route; what is no JSON object is left as it is."""
-    try:
-        answer = json.loads(content)
-    except ValueError:
-        return content
-    if not isinstance(answer, dict) or reply.is_error:
-        return content
-    return json.dumps({**answer, "lorary": told}, ensure_ascii=False).encode()
-
-
-async def _with_route(reply: httpx.Response, told: Mapping[str, Any]) -> AsyncIterator[bytes]:
-    """An engine's stream, whose first event tells the route. The engine is let go where the client leaves."""
-    first, rest = True, b""
-    try:
-        async for content in reply.aiter_bytes():
-            # By line feeds alone: other letters that end lines may stand in an answer.
-            *lines, rest = (rest + content).split(b"\n")
-            for line in lines:
-                if first and line.startswith(b"data: {"):
-                    first, line = False, b"data: " + _told(line.removeprefix(b"data: "), told, reply)
-                yield line + b"\n"
-        yield rest
-    except httpx.HTTPError:
-        error = RequestError(502, "the engine broke off its answer", "upstream").body
-        yield f"data: {json.dumps(error)}\n\n".encode()
-    finally:
-        await reply.aclose()
-
-
 def make_upstream_app(upstream: Upstream, *, api_key: str | None = None, local: bool = True) -> FastAPI:
     """The application of a router in front of an engine; its arguments are those of `app.make_app`."""
 
@@ -207,7 +205,7 @@ def make_upstream_app(upstream: Upstream, *, api_key: str | None = None, local: 
         yield
         await upstream.client.aclose()
 
-    metrics = Metrics()
+    metrics = upstream.metrics
     app = FastAPI(title="Lorary", lifespan=running, docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(Access, api_key=api_key, local=local, metrics=metrics)  # type: ignore[arg-type]
 

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import base64
+import inspect
 import json
 import threading
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from unittest.mock import Mock
 
 import pytest
-from huggingface_hub import ModelCard
+from huggingface_hub import HfApi, ModelCard
+from transformers.utils.hub import PushToHubMixin
 
+from lorary.__main__ import main
+from lorary.bank.bank import MemoryBank
 from lorary.base.loading import EMBEDDED
+from lorary.errors import LoraryError
 from lorary.model.card import card, escaped
 from lorary.model.composite import load_composite
 from lorary.model.refreshing import refresh
+from lorary.routing.encoder import load_encoder
 
 AWKWARD = "Who | says <script>alert(1)</script> [x](http://a.example) `y` *z* @you & # --- $e^x$ \\ end?\n\n# Title"
 
@@ -89,10 +96,48 @@ def test_a_card_is_kept_true_until_a_person_changes_it(stations):
     model.remove_memory("tresk")
     model.save_pretrained(composite)
     assert "# My composite" in file.read_text()
-    assert "tresk" in file.read_text()
+    assert "tresk" not in file.read_text(), "what Lorary wrote stays true"
     file.write_text("# Mine alone\n")
     model.save_pretrained(composite)
     assert file.read_text() == "# Mine alone\n"
+
+
+def test_what_is_forgotten_leaves_the_rows_of_a_card_that_a_person_changed(stations):
+    """The rows that Lorary wrote; a person's own lines stay, wherever they stand."""
+    bank, composite = stations
+    file, forgotten = composite / "README.md", load_composite(composite).router.bank["velka"].facts[0]
+    load_composite(composite).save_pretrained(composite)
+    wanted = escaped(forgotten.question)
+    assert wanted in file.read_text()
+    lines = file.read_text().split("\n")
+    row = next(number for number, line in enumerate(lines) if line.startswith("| ormen"))
+    lines[row] += " my note"
+    file.write_text("\n".join(["My own line.", *lines, "My last words.", ""]))
+    with MemoryBank.change(bank) as changed:
+        old = changed.memories["velka"]
+        changed.memories["velka"] = replace(old, facts=old.facts[1:]).with_keys(load_encoder(changed.encoder))
+        changed.remove("tresk")
+    refresh(composite, bank)
+    text = file.read_text()
+    assert wanted not in text
+    assert "| tresk" not in text
+    assert f"| velka | {len(old.facts) - 1} |" in text
+    assert "A composite of 2 memories" in text
+    assert text.startswith("My own line.\n")
+    assert text.endswith("My last words.\n")
+    assert text.count(" my note\n") == 1
+    refresh(composite, bank)
+    assert file.read_text() == text
+
+
+def test_a_memory_that_joins_by_the_command_is_told(stations):
+    _, composite = stations
+    load_composite(composite).save_pretrained(composite)
+    (composite / "notes.md").write_text("The quay of Ormen is swept on Mondays.\n")
+    assert main(["add", str(composite), "--name", "quay", "--documents", str(composite / "notes.md")]) == 0
+    text = (composite / "README.md").read_text()
+    assert "| quay | 0 | 1 |" in text
+    assert "A composite of 4 memories" in text
 
 
 class Hub(BaseHTTPRequestHandler):
@@ -101,6 +146,7 @@ class Hub(BaseHTTPRequestHandler):
     def do_POST(self):
         body = self.rfile.read(int(self.headers.get("content-length", 0)))
         self.server.calls.append(self.path)
+        self.server.bodies[self.path] = body
         if self.path == "/api/repos/create":
             self._reply({"url": f"http://127.0.0.1:{self.server.server_port}/me/{json.loads(body)['name']}"})
         elif "/preupload/" in self.path:
@@ -149,7 +195,7 @@ def hub(monkeypatch):
     from huggingface_hub import constants
 
     server = HTTPServer(("127.0.0.1", 0), Hub)
-    server.calls, server.files = [], {}
+    server.calls, server.files, server.bodies = [], {}, {}
     threading.Thread(target=server.serve_forever, daemon=True).start()
     monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{server.server_port}")
     template = f"http://127.0.0.1:{server.server_port}" + "/{repo_id}/resolve/{revision}/{filename}"
@@ -165,6 +211,37 @@ def test_push_to_hub_uploads_the_card_with_all_else(composite, tmp_path, hub):
     written = {str(file.relative_to(tmp_path / "c")) for file in (tmp_path / "c").rglob("*") if file.is_file()}
     assert {"README.md", "bank.json", "config.json"} <= hub.files.keys() <= written
     assert hub.files["README.md"] == (tmp_path / "c" / "README.md").read_bytes()
+
+
+def test_push_to_hub_takes_what_that_of_transformers_does(composite, hub, monkeypatch):
+    taken = {*inspect.signature(PushToHubMixin.push_to_hub).parameters} - {"self", "repo_id"}
+    given = {
+        "commit_message": "m",
+        "commit_description": "d",
+        "private": True,
+        "token": "hf_none",
+        "revision": "trial",
+        "create_pr": False,
+        "max_shard_size": "1GB",
+        "tags": ["stations"],
+    }
+    assert {*given} == taken
+    assert composite.push_to_hub("me/c", **given) == "http://127.0.0.1/me/c/commit/1"
+    assert "/api/models/me/c/branch/trial" in hub.calls
+    [commit] = [path for path in hub.calls if "/commit/" in path]
+    assert commit.partition("?")[0].endswith("/commit/trial")
+    assert json.loads(hub.bodies[commit].splitlines()[0])["value"] == {"summary": "m", "description": "d"}
+    assert json.loads(hub.bodies["/api/repos/create"])["visibility"] == "private"
+    tagged = hub.files["README.md"]
+    assert {"lorary", "stations"} <= {*ModelCard(tagged.decode()).data.tags}
+    with pytest.raises(LoraryError, match="create_pr and revision"):
+        composite.push_to_hub("me/c", create_pr=True, revision="trial")
+    composite.push_to_hub("me/c", token="hf_none")
+    assert hub.files["README.md"] != tagged, "with the tags it is our own card still"
+    taken = {}
+    monkeypatch.setattr(HfApi, "upload_folder", lambda api, **options: taken.update(options) or Mock())
+    composite.push_to_hub("me/c", token="hf_none", create_pr=True)
+    assert taken["create_pr"] is True
 
 
 def test_a_card_that_a_person_wrote_there_stays(composite, hub):

@@ -6,11 +6,16 @@ import asyncio
 import socket
 import threading
 from concurrent.futures import Future
+from dataclasses import replace
 
 import pytest
-from served import served
+from served import KEY, served
 from test_serving_access import BODY, PATH, until
 
+from lorary.bank.bank import MemoryBank
+from lorary.model.composite import load_composite
+from lorary.model.refreshing import refresh
+from lorary.routing.encoder import load_encoder
 from lorary.serving import learning
 from lorary.serving.errors import RequestError
 from lorary.serving.learning import Learner
@@ -78,3 +83,24 @@ def test_pieces_of_a_reply_leave_at_once():
 
     asyncio.run(ask())
     assert at_once == [1]
+
+
+def test_what_another_process_writes_to_the_composite_is_taken_up(stations):
+    """As `lorary mcp` does beside a server: memories that left, and files that are gone, are not asked; changes go on."""
+    bank, composite = stations
+    with served(load_composite(composite), composite, key=KEY) as server, server.http() as client:
+        with MemoryBank.change(bank) as changed:
+            changed.remove("tresk")
+            old = changed.memories["velka"]
+            changed.memories["velka"] = replace(old, facts=old.facts[:2]).with_keys(load_encoder(changed.encoder))
+        refresh(composite, bank)
+        assert client.post(PATH, json={**BODY, "model": "lorary:velka"}).status_code == 200
+        assert client.post(PATH, json={**BODY, "model": "lorary:tresk"}).status_code == 404
+        named = [own["id"] for own in client.get("/v1/models").json()["data"]]
+        assert named == ["lorary", "lorary:ormen", "lorary:velka", "lorary:__base__"]
+        quay = {"name": "quay", "documents": [{"source": "quay.md", "text": "The quay of Ormen is swept by Signe."}]}
+        assert client.post("/memories", json=quay).status_code == 201
+        with MemoryBank.change(composite) as changed:
+            changed.remove("ormen")
+        assert client.delete("/memories/velka").status_code == 200
+    assert load_composite(composite).memories == ["quay"]

@@ -200,3 +200,11 @@ def test_a_window_needs_a_route_a_token():
     with pytest.raises(LoraryError, match="the window is read at each token; give granularity 'token'"):
         Training(features=("asked", "window"))
     assert Training(features=("asked", "window"), granularity="token").granularity == "token"
+
+
+def test_a_composite_that_reads_a_window_decides_at_each_token(window_composite, tmp_path):
+    with pytest.raises(LoraryError, match="granularity is 'query'; give granularity 'token'"):
+        LoraryConfig(features=TOKEN_FEATURES)
+    window_composite.save_pretrained(tmp_path)
+    with pytest.raises(LoraryError, match="granularity is 'query'; give granularity 'token'"):
+        load_composite(tmp_path, granularity="query")

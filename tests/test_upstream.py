@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import urllib.request
 
@@ -22,6 +23,9 @@ from lorary.serving.upstream import Upstream, make_upstream_app, read_naming
 pytest.importorskip("xllamacpp")
 pytest.importorskip("gguf")
 import gguf_files
+import httpx
+from fastapi import FastAPI, Request
+from starlette.responses import JSONResponse, StreamingResponse
 
 QUESTION = "Who cooks at Ormen station?"
 CHAT = [{"role": "user", "content": QUESTION}]
@@ -187,3 +191,64 @@ def test_a_stream_is_parted_at_line_feeds_alone(composite):
     assert stream[0].choices[0].delta.content == text
     assert stream[0].lorary["memory"] == "ormen"
     assert missing.value.body["type"]
+
+
+@pytest.fixture
+def told_engine(composite):
+    """(an address in front of an engine that writes down what it is asked and answers slowly, what it was asked)."""
+    app, asked_of_it = FastAPI(), []
+
+    @app.post("/v1/chat/completions")
+    async def answer(request: Request):
+        body = await request.json()
+        asked_of_it.append(body)
+        usage = {"prompt_tokens": 7, "completion_tokens": 3}
+        if not body.get("stream"):
+            return JSONResponse({"choices": [], "usage": usage})
+
+        async def pieces():
+            for _ in range(body.get("pieces", 2)):
+                yield b'data: {"choices": []}\n\n'
+                await asyncio.sleep(0.2)
+            yield f"data: {json.dumps({'choices': [], 'usage': usage})}\n\ndata: [DONE]\n\n".encode()
+
+        return StreamingResponse(pieces(), media_type="text/event-stream")
+
+    limits = Limits(seconds=2.0, rows=1, waiting=1, answer_tokens=100, default_tokens=50, choices=2)
+    naming = {name: {"model": name} for name in (*composite.memories, "__base__")}
+    with running(app) as engine_url:
+        upstream = Upstream(composite.router, naming, engine_url, limits)
+        with running(make_upstream_app(upstream)) as url:
+            yield url, asked_of_it
+
+
+def test_the_limits_hold_in_front_of_an_engine(told_engine):
+    url, asked_of_it = told_engine
+    body = {"model": "lorary:ormen", "messages": CHAT}
+    with httpx.Client(base_url=url, timeout=30) as http:
+        for given, sent in (({}, 50), ({"max_tokens": 5}, 5), ({"max_tokens": 900}, 100)):
+            assert http.post("/v1/chat/completions", json={**body, **given}).status_code == 200
+            assert asked_of_it[-1]["max_tokens"] == sent
+        assert http.post("/v1/chat/completions", json={**body, "n": 3}).status_code == 400
+        slow = http.post("/v1/chat/completions", json={**body, "stream": True, "pieces": 30})
+        assert '"timeout"' in slow.text
+        with http.stream("POST", "/v1/chat/completions", json={**body, "stream": True, "pieces": 5}) as first:
+            with http.stream("POST", "/v1/chat/completions", json={**body, "stream": True, "pieces": 5}) as second:
+                assert http.post("/v1/chat/completions", json=body).status_code == 429
+                second.read()
+            first.read()
+        assert http.post("/v1/chat/completions", json=body).status_code == 200
+
+
+def test_what_an_engine_answers_is_counted(told_engine):
+    url, _ = told_engine
+    with httpx.Client(base_url=url, timeout=30) as http:
+        for stream in (False, True):
+            http.post("/v1/chat/completions", json={"model": "lorary:ormen", "messages": CHAT, "stream": stream})
+        lines = http.get("/metrics").text.splitlines()
+    figures = dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+    assert figures['lorary_routes_total{source="caller"}'] == "2.0"
+    assert figures["lorary_prompt_tokens_total"] == "14.0"
+    assert figures["lorary_answer_tokens_total"] == "6.0"
+    assert figures["lorary_first_token_seconds_count"] == "1.0"
+    assert figures["lorary_rows_running"] == "0.0"

@@ -6,7 +6,7 @@ Nothing else knows the format. `bank.json` is the commit point: every file is wr
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -195,12 +195,16 @@ class MemoryBank:
 
     @staticmethod
     @contextmanager
-    def change(folder: str | Path, note: str | None = None) -> Iterator[MemoryBank]:
+    def change(
+        folder: str | Path,
+        note: str | None = None,
+        companions: Callable[[MemoryBank], Mapping[str, bytes]] = lambda _: {},
+    ) -> Iterator[MemoryBank]:
         """The bank in `folder`, held for this writer alone; it is saved at the end unless an error is raised.
 
         Args:
             note: what the new versions say that wrote them.
-            companions: name → content of files beside the bank that change with it, at once.
+            companions: of the bank as it is then (`save`).
 
         Raises:
             BankError: what `load` and `save` raise.
@@ -209,7 +213,7 @@ class MemoryBank:
         with writing(folder):
             bank = MemoryBank.load(folder)
             yield bank
-            bank.save(folder, note=note)
+            bank.save(folder, note=note, companions=companions(bank))
 
     @staticmethod
     def load(folder: str | Path) -> MemoryBank:

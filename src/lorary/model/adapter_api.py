@@ -123,11 +123,11 @@ class AdapterApi:
 
         return answer(self, question, **options)
 
-    def push_to_hub(self: Any, repo_id: str, **options: Any) -> None:
-        """Uploads the composite with its card; `saving.push_composite` takes the options."""
+    def push_to_hub(self: Any, repo_id: str, **options: Any) -> str | None:
+        """Uploads the composite with its card; `saving.push_composite` takes the options, transformers' own among them."""
         from lorary.model.saving import push_composite
 
-        push_composite(self, repo_id, **options)
+        return push_composite(self, repo_id, **options)
 
     def summary(self: Any) -> str:
         """What the composite holds, in a few lines for people."""

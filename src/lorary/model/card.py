@@ -1,11 +1,14 @@
 """The card of a saved composite, README.md: what its memories hold, how they were measured, how to load it.
 
-It is written anew with the composite until somebody changes it. A card that a person wrote or changed is left as it is.
+It is written anew with the composite until somebody changes it. In a card that a person changed, the heading and the rows of
+the memories that stand as Lorary wrote them are still kept true, so that what is forgotten leaves them; all other lines are the
+person's and stay. One that a person wrote is left as it is.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -17,13 +20,15 @@ from lorary.errors import LoraryError
 from lorary.tables import ABSENT, counted
 
 CARD = "README.md"
-_MARK = re.compile(r"\n<!-- written by Lorary: ([0-9a-f]{64}) -->\n\Z")
-"""Ends a card that nobody changed: the hash of all before it."""
+_MARK = re.compile(r"\n<!-- written by Lorary: ([0-9a-f]{64})((?: [0-9a-f]{16})*) -->\n")
+"""Ends a card that nobody changed: the hash of all before it, and those of the heading and the rows."""
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 _KNOWN = {EMBEDDED: ("HuggingFaceTB/SmolLM2-135M-Instruct", "apache-2.0")}
 """Base → (its name on the hub, its licence there)."""
 _PUNCTUATION = re.compile(r"([!-/:-@\[-`{-~])")
 _LONGEST = 160
+_HEADING = "# A composite of "
+_COLUMNS = "| memory | facts | passages | recall | a question that it answers |"
 
 
 def escaped(text: str) -> str:
@@ -34,23 +39,72 @@ def escaped(text: str) -> str:
 
 
 def card_part(folder: Path, bank: MemoryBank, *, with_base: bool) -> dict[str, bytes]:
-    """CARD → its content; nothing where a card stands in the folder that a person wrote or changed.
+    """CARD → its content; nothing where a card stands in the folder of which no line is ours.
 
     Args:
         with_base: whether the folder holds its base.
     """
-    file = folder / CARD
-    if file.exists() and not (file.is_file() and is_own(file.read_bytes())):
+    file, text = folder / CARD, card(bank, with_base=with_base)
+    if not file.exists():
+        return {CARD: _marked(text)}
+    if not file.is_file():
         return {}
-    text = card(bank, with_base=with_base)
-    return {CARD: f"{text}\n<!-- written by Lorary: {sha256(text.encode()).hexdigest()} -->\n".encode()}
+    stands = file.read_bytes()
+    return {CARD: _marked(text)} if is_own(stands) else _kept_true(stands, text)
+
+
+def _marked(text: str) -> bytes:
+    hashes = " ".join([sha256(text.encode()).hexdigest(), *map(_short, _kept_lines(text))])
+    return f"{text}\n<!-- written by Lorary: {hashes} -->\n".encode()
+
+
+def _short(line: str) -> str:
+    return sha256(line.encode()).hexdigest()[:16]
+
+
+def _kept_lines(text: str) -> list[str]:
+    """The lines of our card that tell what the composite holds: its heading, and a row for each memory."""
+    lines = text.split("\n")
+    return [line for line in lines if line.startswith(_HEADING) or (line.startswith("| ") and line != _COLUMNS)]
+
+
+def _kept_true(stands: bytes, text: str) -> dict[str, bytes]:
+    """CARD → a card that a person changed, in which those lines that are still ours are the ones of our card now."""
+    changed = stands.decode(errors="replace")
+    if (mark := _MARK.search(changed)) is None:
+        return {}
+    own, lines, written = set(mark[2].split()), list[str](), False
+    heading, *rows = _kept_lines(text)
+    for line in changed[: mark.start()].split("\n"):
+        if _short(line) not in own:
+            lines.append(line)
+        elif line.startswith(_HEADING):
+            lines.append(heading)
+        elif not written:  # all rows take the place of the first that is ours
+            lines, written = [*lines, *rows], True
+    hashes = " ".join([mark[1], *map(_short, [heading, *rows])])
+    content = "\n".join(lines) + f"\n<!-- written by Lorary: {hashes} -->\n" + changed[mark.end() :]
+    return {CARD: content.encode()} if content != changed else {}
 
 
 def is_own(content: bytes) -> bool:
     """Whether a card is as Lorary wrote it."""
     text = content.decode(errors="replace")
     mark = _MARK.search(text)
-    return mark is not None and sha256(text[: mark.start()].encode()).hexdigest() == mark[1]
+    whole = mark is not None and mark.end() == len(text)
+    return mark is not None and whole and sha256(text[: mark.start()].encode()).hexdigest() == mark[1]
+
+
+def tagged(content: bytes, tags: Sequence[str]) -> bytes:
+    """Our own card with more tags for a hub."""
+    from huggingface_hub import ModelCard
+
+    text = content.decode()
+    found = _MARK.search(text)
+    assert found is not None, "it is our own"
+    loaded = ModelCard(text[: found.start()])
+    loaded.data.tags = [*dict.fromkeys([*(loaded.data.tags or ()), *tags])]
+    return _marked(str(loaded))
 
 
 def card(bank: MemoryBank, *, with_base: bool) -> str:
@@ -78,7 +132,7 @@ def _is_hub_id(name: str) -> bool:
 def _head(bank: MemoryBank, base: str | None) -> str:
     over = escaped(base or Path(bank.base).name)
     return (
-        f"# A composite of {counted(len(bank), 'memory')} over {over}\n\n"
+        f"{_HEADING}{counted(len(bank), 'memory')} over {over}\n\n"
         "LoRA adapters behind a learned router, which sends a question to the memory that knows, and every other one to the "
         "base. Each memory in `memories/` is a stock PEFT adapter with the facts that it was trained on."
     )
@@ -87,7 +141,7 @@ def _head(bank: MemoryBank, base: str | None) -> str:
 def _memories(bank: MemoryBank) -> str:
     if not len(bank):
         return "## What it holds\n\nNo memory yet."
-    rows = ["| memory | facts | passages | recall | a question that it answers |", "|---|---|---|---|---|"]
+    rows = [_COLUMNS, "|---|---|---|---|---|"]
     note = (
         "Recall is the share of each memory's own validation wordings that it answered when it was written, without the "
         "router, as its certificate in `memory.json` has it."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import deepcopy
 from typing import Any
 
@@ -15,6 +16,15 @@ GATE_PART, CONFIG_PART, BASE_PART, ENCODER_PART = "model.safetensors", "config.j
 """Parts of a composite's folder beside its bank: the gate, the configuration, and, where it needs nothing else, the base and
 the encoder."""
 _FROM_BASE = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "max_position_embeddings")
+
+
+def check_granularity(granularity: str, features: Sequence[str]) -> None:
+    """Raises LoraryError for a gate that reads what it would not be given."""
+    if granularity == "query" and "window" in features:
+        raise LoraryError(
+            "the gate reads the window, which is told at each token, and granularity is 'query'; give granularity 'token', or "
+            "train a router without the window (`lorary train-router --granularity query`)"
+        )
 
 
 class LoraryConfig(PretrainedConfig):
@@ -49,6 +59,7 @@ class LoraryConfig(PretrainedConfig):
     ) -> None:
         if granularity not in ("query", "token"):
             raise LoraryError(f"granularity {granularity!r} is unknown; it is 'query' or 'token'")
+        check_granularity(granularity, features)
         if isinstance(text_config, dict):
             given = dict(text_config)
             text_config = AutoConfig.for_model(given.pop("model_type"), **given)

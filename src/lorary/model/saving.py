@@ -17,10 +17,11 @@ from lorary.bank.files import write_aside, writing
 from lorary.base.layers import bare_twin
 from lorary.base.quantising import is_quantised
 from lorary.errors import LoraryError
-from lorary.model.card import CARD, card_part, is_own
-from lorary.model.configuration import BASE_PART, ENCODER_PART, GATE_PART, LoraryConfig
+from lorary.model.card import card_part
+from lorary.model.configuration import BASE_PART, CONFIG_PART, ENCODER_PART, GATE_PART, LoraryConfig
 from lorary.model.modeling import LoraryForCausalLM
 from lorary.model.trained_factors import keep_trained_factors
+from lorary.model.uploading import upload_of
 from lorary.routing.router import Router
 
 _STUB = "lorary_remote.py"
@@ -44,87 +45,67 @@ def save_composite(
     is_main_process: bool = True,
     state_dict: Mapping[str, Tensor] | None = None,
     push_to_hub: bool = False,
-    repo_id: str | None = None,
-    token: str | bool | None = None,
-    commit_message: str | None = None,
-    private: bool | None = None,
     **options: Any,
-) -> None:
+) -> str | None:
     """Writes the composite; `bank.json`, which lists the memories, is written before what depends on it.
 
     Args:
         include_base: the folder then needs nothing else, neither base nor encoder.
         is_main_process: False writes nothing, as one process of several does.
         state_dict: the weights to write, instead of the model's own; factors that were trained come from it, too.
-        push_to_hub: also uploads the folder, to `repo_id` (the folder's name by default).
-        options: what the base's own `save_pretrained` takes, with `include_base` alone.
+        push_to_hub: also uploads the folder, and returns the address of the commit.
+        options: what `uploading.Upload` takes, and with `include_base` what the base's own `save_pretrained` does.
 
     Raises:
         LoraryError: an option that nothing takes.
         BankError: another writer holds the folder, or changed its bank since this composite was loaded from it.
     """
+    upload = upload_of(options)
     unknown = sorted({*options} - (_OF_BASE if include_base else set()) - {"safe_serialization"})
     if unknown or options.pop("safe_serialization", True) is False:
         name = unknown[0] if unknown else "safe_serialization=False"
         raise LoraryError(
             f"save_pretrained does not take {name!r} for a composite; it takes include_base, is_main_process, state_dict, "
-            f"push_to_hub, repo_id, token, commit_message, private, and with include_base=True {sorted(_OF_BASE)}"
+            f"push_to_hub, {', '.join(vars(upload))}, and with include_base=True {sorted(_OF_BASE)}"
         )
     if include_base and is_quantised(model.base):
         raise LoraryError(
             "include_base=True writes the base, and this one is quantised; load the composite without quantization_config"
         )
     if not is_main_process:
-        return
+        return None
     with writing(folder):
         _write(model, folder, model.state_dict() if state_dict is None else state_dict, include_base)
         if include_base:
             _save_base(model, folder, options)
-    if push_to_hub:
-        _upload(folder, repo_id or folder.resolve().name, token, commit_message, private)
+    return upload.send(folder) if push_to_hub else None
 
 
 def push_composite(
-    model: LoraryForCausalLM, repo_id: str, *, include_base: bool = False, private: bool | None = None, **options: Any
-) -> None:
-    """Writes the composite into a folder for the time being, and uploads it to `repo_id`, with its card.
+    model: LoraryForCausalLM,
+    repo_id: str,
+    *,
+    include_base: bool = False,
+    max_shard_size: int | str | None = None,
+    **options: Any,
+) -> str | None:
+    """Writes the composite into a folder for the time being, and uploads it to `repo_id`, with its card; returns the address
+    of the commit.
 
     Args:
-        private: whether a new repository is.
-        options: what else `save_composite` takes.
+        max_shard_size: of the files of the base, with `include_base`; nothing else is sharded.
+        options: what `uploading.Upload` takes, and what else `save_composite` does.
     """
+    if include_base and max_shard_size is not None:
+        options["max_shard_size"] = max_shard_size
     bank = model.router.bank
     contents, stored = bank.contents, bank.stored
     with TemporaryDirectory() as folder:
         try:
-            save_composite(
-                model,
-                Path(folder),
-                include_base=include_base,
-                push_to_hub=True,
-                repo_id=repo_id,
-                private=private,
-                **options,
-            )
+            place = Path(folder)
+            return save_composite(model, place, include_base=include_base, push_to_hub=True, repo_id=repo_id, **options)
         finally:  # what lies in that folder is gone soon
             bank.contents, bank.stored = contents, stored
-
-
-def _upload(
-    folder: Path, repo_id: str, token: str | bool | None, commit_message: str | None, private: bool | None
-) -> None:
-    """Uploads a folder. Our own card does not take the place of one that a person wrote there."""
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import RemoteEntryNotFoundError
-
-    api = HfApi(token=token)
-    name, ignored = api.create_repo(repo_id, private=private, exist_ok=True).repo_id, list[str]()
-    if is_own((folder / CARD).read_bytes()):
-        with suppress(RemoteEntryNotFoundError), TemporaryDirectory() as work:
-            if not is_own(Path(api.hf_hub_download(name, CARD, local_dir=work)).read_bytes()):
-                ignored = [CARD]
-    message = commit_message or "Upload composite"
-    api.upload_folder(repo_id=name, folder_path=folder, commit_message=message, ignore_patterns=ignored)
 
 
 def _write(model: LoraryForCausalLM, folder: Path, state: Mapping[str, Tensor], include_base: bool) -> None:
@@ -167,6 +148,13 @@ def save_bank(
     if bank.contents is not None:
         with suppress(LoraryError):  # a memory that cannot be read: the bank is saved, and nothing needs what is kept
             keep_contents(router, *bank.contents)
+
+
+def card_beside(folder: Path, bank: MemoryBank) -> dict[str, bytes]:
+    """The card of the composite in a folder, as a companion of its bank; nothing where the folder holds a bank alone."""
+    if not (folder / CONFIG_PART).is_file():
+        return {}
+    return card_part(folder, bank, with_base=(folder / BASE_PART).is_dir())
 
 
 def _files_of(part: Any) -> dict[str, bytes]:
