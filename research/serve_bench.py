@@ -17,7 +17,7 @@ from lorary.progress import progress_bars
 from lorary.research.bank_steps import write_composite
 from lorary.research.bench_models import long_prompt, questions
 from lorary.research.processes import measured_on, run_alone
-from lorary.research.serve_load import Question, Reply, loaded, running_server
+from lorary.research.serve_load import Question, Reply, loaded, processor_seconds, running_server
 from lorary.research.serve_soak import SOAK, soak, tell_soak
 from lorary.research.settings import ServeBench, check_positive
 from lorary.resume import REPORT, go_on, write_results
@@ -95,15 +95,17 @@ def _round(place: Path, bench: ServeBench, base: str, turn: int) -> dict[str, An
     asking = {way: asked_of(folder, bench, base, way, bench.requests, turn) for way in ("base", "named", "routed")}
     served: dict[str, Any] = {}
     order = [*asking][turn % 3 :] + [*asking][: turn % 3]
-    with running_server(folder, base, bench.dtype, place / LOG) as (port, _):
+    with running_server(folder, base, bench.dtype, place / LOG) as (port, process):
         warming = asked_of(folder, bench, base, "named", bench.memories, turn + 1)
         short = [
             replace(question, ids=question.ids[:4]) for question in warming
         ]  # the factors of all memories are read
         asyncio.run(loaded(port, short, bench.clients, 1))
         for way in order:
+            before = processor_seconds(process)
             replies, seconds = asyncio.run(loaded(port, asking[way], bench.clients, bench.answer))
-            served[way] = _figures(replies, seconds, bench)
+            taken = (processor_seconds(process) - before) / len(replies)
+            served[way] = _figures(replies, seconds, bench) | {"processor": round(taken, 4)}
     given = json.dumps([[list(question.ids) for question in asking["routed"][: bench.alone]], bench.answer])
     command = [sys.executable, "-m", "lorary.research.serve_alone", str(folder), base, bench.dtype, given]
     alone = json.loads(run_alone(command).printed.splitlines()[-1])
@@ -131,6 +133,7 @@ def ratios(rounds: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
     return {name: [round(value, 3) for value in (median(own), min(own), max(own))] for name, own in each.items()}
 
 
+_COLUMNS = ("rate", "first", "first_most", "processor")
 AIMS = {
     "rate ÷ alone": (">=", 4.0),
     "rate of named ÷ the base's": (">=", 0.95),
@@ -142,9 +145,11 @@ AIMS = {
 def tell_serving(results: Mapping[str, Any]) -> str:
     """The tables of a run."""
     rounds, settings, machine = results["rounds"], results["settings"], results["machine"]
-    rows = [["who is asked", "tokens a second", "first token, median, s", "first token, most, s"]]
+    rows = [
+        ["who is asked", "tokens a second", "first token, median, s", "first token, most, s", "processor, s a request"]
+    ]
     for way, what in WAYS.items():
-        each = [[own[way][name] for own in rounds if name in own[way]] for name in ("rate", "first", "first_most")]
+        each = [[own[way][name] for own in rounds if name in own[way]] for name in _COLUMNS]
         cells = [f"{median(own):.3g} ({min(own):.3g} to {max(own):.3g})" if own else ABSENT for own in each]
         rows.append([what, *cells])
     aims = [["figure", "median (least to most)", "aim"]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -78,6 +79,16 @@ def _port(process: subprocess.Popen[bytes], log: Path) -> int:
                 f"the server ended with {process.returncode}: {log.read_text()[-500:]}; start it by itself"
             )
         time.sleep(0.1)
+
+
+def processor_seconds(process: int) -> float:
+    """What a process has used of the processor so far, which tells more than a clock on a machine that others use; 0 where the
+    system does not tell."""
+    status = Path(f"/proc/{process}/stat")
+    if not status.exists():
+        return 0.0
+    told = status.read_text().rpartition(")")[2].split()
+    return (int(told[11]) + int(told[12])) / os.sysconf("SC_CLK_TCK")
 
 
 async def asked(port: int, question: Question, answer: int) -> Reply:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
@@ -16,6 +17,8 @@ from lorary.research.settings import ServeBench, StudyError
 SOAK = "soak"
 _PAUSE = 1.0
 """Seconds between two changes of the bank."""
+_STILL = 30.0
+"""Seconds between two looks at the server, five apart, by which the machine must have stopped this process."""
 
 
 async def soak(
@@ -32,14 +35,16 @@ async def soak(
     numbers, changes = itertools.count(), 0
     tally = {"requests": 0, "wrong": 0, "lost": 0}
     held: list[tuple[float, float]] = []
+    reasons = Counter[str]()
 
     async def client() -> None:
         while time.monotonic() < ends:
             number = next(numbers) % len(asking)
             try:
                 reply = await asked(port, asking[number], bench.answer)
-            except (StudyError, OSError, asyncio.IncompleteReadError):
+            except (StudyError, OSError, asyncio.IncompleteReadError) as error:
                 tally["lost"] += 1
+                reasons[str(error)[:200]] += 1
                 continue
             tally["requests"] += 1
             tally["lost"] += not reply.finished
@@ -70,8 +75,10 @@ async def soak(
         begun = time.monotonic()
         while time.monotonic() < ends:
             held.append((time.monotonic() - begun, mebibytes(process)))
+            pauses.append(time.monotonic())
             await asyncio.sleep(min(5.0, 6 * minutes))
 
+    pauses: list[float] = []
     await asyncio.gather(changer(), watcher(), *(client() for _ in range(bench.clients)))
     values = [value for _, value in held]
     quarter = max(len(values) // 4, 1)
@@ -79,6 +86,8 @@ async def soak(
         "minutes": minutes,
         **tally,
         "changes": changes,
+        "reasons": dict(reasons),
+        "stood_still": round(sum(b - a for a, b in itertools.pairwise(pauses) if b - a > _STILL) / 60, 1),
         "held": {
             "start": round(values[0], 1),
             "second_quarter": round(median(values[quarter : 2 * quarter] or values), 1),
@@ -100,8 +109,12 @@ def mebibytes(process: int) -> float:
 def tell_soak(found: Mapping[str, Any]) -> str:
     """What a soak found, in a few lines."""
     held = found["held"]
+    still = found.get("stood_still", 0.0)
+    why = "; ".join(f"{count} times {reason}" for reason, count in found.get("reasons", {}).items())
+    while_still = f", in {still:g} of which the machine let it stand still" if still else ""
+    lost = f"{found['lost']} lost{f' ({why})' if why else ''}"
     return (
-        f"Soak of {found['minutes']:g} minutes: {found['requests']} requests, {found['changes']} changes of the bank, "
-        f"{found['wrong']} answers unlike the quiet run's, {found['lost']} lost. The server held {held['start']} MiB at the "
-        f"start, {held['second_quarter']} in the second quarter, {held['last_quarter']} in the last, {held['most']} at most."
+        f"Soak of {found['minutes']:g} minutes{while_still}: {found['requests']} requests, {found['changes']} changes of the "
+        f"bank, {found['wrong']} answers unlike the quiet run's, {lost}. The server held {held['start']} MiB at the start, "
+        f"{held['second_quarter']} in the second quarter, {held['last_quarter']} in the last, {held['most']} at most."
     )

@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from lorary.base.prompts import chat_of, conversation_text, first_tokens, inner_ids
 from lorary.errors import LoraryError
+from lorary.serving.asking import ask_field
 from lorary.serving.bodies import Body, ChatBody, CompletionBody
 from lorary.serving.engine import Engine
 from lorary.serving.errors import RequestError
@@ -199,6 +200,9 @@ async def _whole(telling: Telling, shape: Any, routes: Sequence[Routed]) -> dict
         written += piece.count
     counts = usage(sum(routed.prompt_tokens for routed in routes), written)
     told = _told(telling, routes, {index: own[-1].probability for index, own in choices.items()})
+    texts = [piece.text for piece in choices[0]]
+    if more := await ask_field(telling.engine, telling.jobs, texts, choices[0][-1].probability):
+        told |= more
     return shape.whole([shape.choice(index, own) for index, own in sorted(choices.items())], counts, told)
 
 
@@ -216,7 +220,7 @@ async def _stream(telling: Telling, shape: Any, routes: Sequence[Routed], with_u
     """The reply as server-sent events."""
     nothing = {"usage": None} if with_usage else {}
     lengths: dict[int, int] = {}
-    written = 0
+    texts, written = [], 0
     try:
         first = {"lorary": _told(telling, routes, {})}
         async with aclosing(_pieces(telling)) as pieces:
@@ -224,7 +228,11 @@ async def _stream(telling: Telling, shape: Any, routes: Sequence[Routed], with_u
                 if index not in lengths and (opening := shape.opening(index)) is not None:
                     yield _event(shape.part([opening], **nothing, **first))
                     first = {}
-                more = {"lorary": route_field(routes[number], piece.probability)} if piece.finished else first
+                texts.append(piece.text)
+                more = first
+                if piece.finished:
+                    asked = await ask_field(telling.engine, telling.jobs, texts, piece.probability)
+                    more = {"lorary": route_field(routes[number], piece.probability) | asked}
                 yield _event(shape.part([shape.delta(index, piece, lengths.get(index, 0))], **nothing, **more))
                 first = {}
                 lengths[index] = lengths.get(index, 0) + len(piece.text)

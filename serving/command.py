@@ -48,6 +48,13 @@ def serve(argv: list[str]) -> None:
         "--dtype", choices=("float32", "bfloat16", "float16"), help="of the base; what this machine multiplies fastest"
     )
     parser.add_argument(
+        "--answers",
+        choices=("route", "ask"),
+        default="route",
+        help="ask: the field 'lorary' of a reply also tells what `lorary ask` gives, which weighs the memory's answer, the "
+        "stored one and the base's (default: route)",
+    )
+    parser.add_argument(
         "--log-requests", action="store_true", help="log each request: endpoint, status, seconds; no text"
     )
     parser.add_record(Limits, "limits")
@@ -78,6 +85,10 @@ def _check_together(options: Any) -> None:
         raise LoraryError(
             f"--{here[0]} is for a model that runs here, and --upstream lets an engine run it; leave one out"
         )
+    if options.upstream is not None and options.answers == "ask":
+        raise LoraryError(
+            "--answers ask asks a model that runs here, and --upstream lets an engine run it; leave one out"
+        )
     if options.bank is not None and options.base is not None:
         raise LoraryError(
             "--bank writes facts on the base that the bank names, which --base would not change; leave one out"
@@ -104,6 +115,7 @@ def _made(options: Any, api_key: str | None, limits: Limits) -> Any:
     """The application over a model."""
     from lorary.serving.access import is_local
     from lorary.serving.app import make_app
+    from lorary.serving.asking import check_asks
     from lorary.serving.engine import Engine
     from lorary.serving.keeping import Keeper
     from lorary.serving.learning import Learner
@@ -114,7 +126,11 @@ def _made(options: Any, api_key: str | None, limits: Limits) -> Any:
     if options.bank is not None and (changed := keeper.take_up(options.bank, removing=False)):
         print(f"taken up from {options.bank}: {', '.join(changed)}", file=sys.stderr)
     warm(model)
-    engine = Engine(model, limits, follow=keeper.follow)
+    asks = options.answers == "ask"
+    if asks:
+        check_asks(model)
+    engine = Engine(model, limits, keeper.follow)
+    engine.asks = asks
     learner = Learner(options.bank, engine.change, keeper.take_up) if options.bank is not None else None
     return make_app(engine, keeper, learner, api_key=api_key, local=is_local(options.host))
 

@@ -13,6 +13,7 @@ from itertools import islice
 from typing import Any
 
 from lorary.model.modeling import LoraryForCausalLM
+from lorary.serving.ahead import Ahead
 from lorary.serving.batch import Batch
 from lorary.serving.change import Change
 from lorary.serving.errors import RequestError
@@ -20,6 +21,7 @@ from lorary.serving.inbox import Inbox
 from lorary.serving.job import Job, Row
 from lorary.serving.limits import Limits
 from lorary.serving.metrics import Metrics
+from lorary.serving.prefixes import Prefixes
 from lorary.serving.routing import check_servable, route
 from lorary.serving.sampling import Token
 
@@ -41,6 +43,7 @@ class Engine:
 
     Attributes:
         memories: names of those that the bank holds now.
+        asks: whether replies also tell what `model.ask` gives (`asking`).
         failed: whether its thread has ended by itself; then all that comes is refused.
 
     Raises:
@@ -48,22 +51,18 @@ class Engine:
     """
 
     def __init__(
-        self,
-        model: LoraryForCausalLM,
-        limits: Limits | None = None,
-        metrics: Metrics | None = None,
-        follow: Callable[[], bool] = lambda: False,
+        self, model: LoraryForCausalLM, limits: Limits | None = None, follow: Callable[[], bool] = lambda: False
     ) -> None:
         check_servable(model)
-        self.model, self.limits, self.metrics = model, limits or Limits(), metrics or Metrics()
-        self._follow = follow
+        self.model, self.limits, self.metrics = model, limits or Limits(), Metrics()
+        self._follow, self.asks, self.failed = follow, False, False
         self.inbox = Inbox(self.limits, self.metrics)
         self._new: deque[Job] = deque()
         self._waiting: deque[Row] = deque()
-        self._batch = Batch(model, self.limits.rows)
+        self._batch = Batch(model, self.limits.rows, Prefixes(self.limits.prefix_mib))
+        self._ahead = Ahead(model)
         ends = model.generation_config.eos_token_id
         self._ends = frozenset([ends] if isinstance(ends, int) else ends or [])
-        self.failed = False
         self._list_memories()
         self._thread = threading.Thread(target=self._run, name="lorary-engine", daemon=True)
 
@@ -80,6 +79,7 @@ class Engine:
             self.inbox.close(RequestError(503, "this server is ending; ask again when it is back", "closing"))
         if self._thread.is_alive():
             self._thread.join()
+        self._ahead.stop()
 
     @property
     def state(self) -> str:
@@ -90,7 +90,7 @@ class Engine:
 
     def submit(self, job: Job) -> None:
         """Takes a job. Raises RequestError where too many wait (429), or the server ends or has failed (503)."""
-        self.inbox.put_job(job)
+        self.inbox.put_job(job, self._ahead.add)
 
     def cancel(self, job: Job) -> None:
         """Lets a job go whose client has gone; its rows are free before the next step."""
@@ -162,6 +162,9 @@ class Engine:
             if sum(len(row.job.ids) for row in self._waiting) >= self.limits.pass_tokens:
                 break
             jobs = [*islice(self._new, _AT_ONCE)]
+            if self._batch.rows and not self._ahead.ready(jobs):
+                return  # the next step of those in progress is written meanwhile
+            self._ahead.wait(jobs)
             self._route(jobs)
             for _ in jobs:  # only now: what is taken is always in a place where its end is told
                 self._new.popleft()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from lorary.serving.change import Change
 from lorary.serving.errors import RequestError
@@ -28,14 +28,16 @@ class Inbox:
         self.refusal: RequestError | None = None
         self.jobs = self._changes = 0
 
-    def put_job(self, job: Job) -> None:
-        """Takes a job in. Raises RequestError where too many wait (429), or it is closed."""
+    def put_job(self, job: Job, admitted: Callable[[Job], None]) -> None:
+        """Takes a job in, and calls `admitted` before anybody can take it out. Raises RequestError where too many wait (429), or
+        it is closed."""
         with self._lock:
             self._check_open()
             if self.jobs >= self._limits.waiting + self._limits.rows:
                 self._metrics.refused.inc()
                 raise _full()
             self.jobs += 1
+            admitted(job)
             self._items.put(job)
 
     def put_change(self, change: Change) -> None:

@@ -8,9 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from lorary.answering.passages import FoundPassage
+from lorary.answering.passages import FoundPassage, Prompt
 from lorary.base.prompts import Chat
 from lorary.routing.policy import Route
 from lorary.serving.errors import RequestError
@@ -80,6 +81,7 @@ class Job:
     route: Route | None = field(default=None, init=False)
     shares: tuple[Share, ...] = field(default=(), init=False)
     passages: tuple[FoundPassage, ...] = field(default=(), init=False)
+    prompt: Prompt | None = field(default=None, init=False)
     left: int = field(default=0, init=False)
     """Choices that are not finished."""
     done: bool = field(default=False, init=False)
@@ -91,6 +93,7 @@ class Row:
     def __init__(self, job: Job, choice: int, tokenizer: PreTrainedTokenizerBase) -> None:
         self.job, self.choice = job, choice
         self.answer: list[int] = []
+        self.read: list[Tensor] = []  # what entered the split of each token that was read, in parts
         self.generator = job.sampling.generator(choice)
         self._writer = Writer(tokenizer, job.stops)
         self._untold: list[Token] = []

@@ -21,6 +21,7 @@ class Limits:
         seconds: that a request may take, waiting included; then it gets 504
         body_bytes: of the longest request
         pass_tokens: prompt tokens that are read in one pass, during which the answers in progress wait
+        prefix_mib: MiB of the last conversations that are kept, so that a chat that goes on reads its new turn alone; 0: none
 
     Raises:
         LoraryError: a limit below 1.
@@ -35,8 +36,9 @@ class Limits:
     seconds: float = 300.0
     body_bytes: int = 1_048_576
     pass_tokens: int = 512
+    prefix_mib: float = 256.0
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if value <= 0:
+            if value < 0 or (value == 0 and name != "prefix_mib"):
                 raise LoraryError(f"--{name.replace('_', '-')} is {value}; give more than 0")

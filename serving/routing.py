@@ -75,7 +75,7 @@ def _read(model: LoraryForCausalLM, job: Job, limits: Limits) -> None:
     if job.chat is not None:
         passages = 0 if job.memory == BASE else model.router.policy.passages
         prompt = with_passages(model, job.chat, passages)
-        job.routing_text, job.passages = prompt.routing_text, prompt.passages
+        job.prompt, job.routing_text, job.passages = prompt, prompt.routing_text, prompt.passages
         job.ids = prompt_ids(model.tokenizer, [prompt.text(model.tokenizer)])[0]
     context = getattr(model.config.text_config, "max_position_embeddings", None) or limits.prompt_tokens
     room = min(context - 1, limits.prompt_tokens)

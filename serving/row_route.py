@@ -109,10 +109,8 @@ class RowRoutes:
             )
         return self._factors[path]
 
-    def of(self, first: int, last: int) -> RowRoute | None:
-        """The route of some rows, the last one excluded; None where all are the base's."""
-        if not any(self._shares[first:last]):
-            return None
+    def of(self, first: int, last: int) -> RowRoute:
+        """The route of some rows, the last one excluded."""
         if self._last is None or self._last[:2] != (first, last):
             by_path: dict[str, Applied] = {
                 path: (factors.down[first:last, :slots], factors.up[first:last, :slots].mT, None)
@@ -124,7 +122,13 @@ class RowRoutes:
 
 
 class RowRoute(ActiveRoute):
-    """What the mixture layers of one pass apply: path of a linear → (A, B) of each row."""
+    """What the mixture layers of one pass apply: path of a linear → (A, B) of each row.
+
+    Attributes:
+        hidden: what entered the split in the last pass, [rows, tokens, hidden].
+    """
+
+    hidden: Tensor | None = None
 
     def __init__(self, by_path: dict[str, Applied]) -> None:
         super().__init__()
@@ -134,4 +138,5 @@ class RowRoute(ActiveRoute):
         return self._by_path.get(layer.path)
 
     def at_split(self, hidden: Tensor) -> None:
-        """Nothing: each row's route was decided before."""
+        """Keeps it for who goes on from here: each row's route was decided before."""
+        self.hidden = hidden

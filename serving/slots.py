@@ -132,6 +132,11 @@ class Slots(Cache):
             own.place(index, columns, layer.keys[:, :, kept], layer.values[:, :, kept])  # type: ignore[union-attr, index]
         self.starts += [self.end - length for length in lengths]
 
+    def row(self, row: int) -> list[tuple[Tensor, Tensor]]:
+        """A copy of the keys and values of a row, of each layer, [1, heads, tokens, width]."""
+        index, columns = slice(row, row + 1), slice(self.starts[row], self.end)
+        return [(own.keys[index, :, columns].clone(), own.values[index, :, columns].clone()) for own in self._own]
+
     def step(self) -> None:
         """Counts the column that a pass wrote, and makes room for the next."""
         self.end += 1

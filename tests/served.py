@@ -47,10 +47,11 @@ class Served:
 
 
 @contextmanager
-def served(model, folder=None, *, key=None, bank=None, buffer=None, **limits):
+def served(model, folder=None, *, key=None, bank=None, buffer=None, asks=False, **limits):
     """Serves a composite while the block runs; facts are written into `bank`. `buffer` bytes lie at most in a connection."""
     keeper = Keeper(model, folder)
-    engine = Engine(model, Limits(**{"seconds": 60.0, **limits}), follow=keeper.follow)
+    engine = Engine(model, Limits(**{"seconds": 60.0, **limits}), keeper.follow)
+    engine.asks = asks
     learner = None if bank is None else Learner(bank, engine.change, keeper.take_up)
     with running(make_app(engine, keeper, learner, api_key=key), buffer) as url:
         yield Served(url, engine, key)

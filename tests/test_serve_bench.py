@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 
 from lorary.__main__ import main
+from lorary.research import serve_chat
 from lorary.research.serve_bench import AIMS, WAYS, ratios, tell_serving
-from lorary.research.serve_soak import SOAK
+from lorary.research.serve_soak import SOAK, tell_soak
 
 
 def test_a_server_is_measured_and_soaked_and_a_run_goes_on(base, tmp_path, capsys):
@@ -18,6 +19,7 @@ def test_a_server_is_measured_and_soaked_and_a_run_goes_on(base, tmp_path, capsy
     assert {*first} == {*WAYS}
     assert first["named"]["memories"] == 4
     assert first["base"]["memories"] == 0
+    assert all(first[way]["processor"] > 0 for way in ("base", "named", "routed"))
     assert not any(first[way]["unfinished"] for way in ("base", "named", "routed"))
     assert main([*command, *sizes, "--soak-minutes", "0.05"]) == 0
     assert "Soak of 0.05 minutes" in capsys.readouterr().out
@@ -29,6 +31,23 @@ def test_a_server_is_measured_and_soaked_and_a_run_goes_on(base, tmp_path, capsy
     assert soak["wrong"] == soak["lost"] == 0
     assert main([*command, "--clients", "5"]) == 2
     assert "holds a run with" in capsys.readouterr().err
+
+
+def test_the_second_turn_of_a_chat_is_measured(composite, base, tmp_path):
+    composite.save_pretrained(tmp_path / "composite")
+    told = serve_chat.measure(str(tmp_path / "composite"), base.name, 1, (4, 3))
+    assert told["equal"]
+    assert told["same"]["tokens"][1] > told["same"]["tokens"][0] > 64
+    assert {*told["other"]} == {"tokens", "anew", "kept"}
+
+
+def test_a_soak_tells_why_answers_were_lost():
+    held = {"start": 1.0, "second_quarter": 1.0, "last_quarter": 1.0, "most": 2.0}
+    found = {"minutes": 9, "requests": 5, "changes": 2, "wrong": 0, "lost": 3, "held": held}
+    assert "3 lost. The server" in tell_soak(found)
+    told = tell_soak(found | {"reasons": {"the server answered 504": 3}, "stood_still": 4.5})
+    assert "Soak of 9 minutes, in 4.5 of which the machine let it stand still: 5 requests" in told
+    assert "3 lost (3 times the server answered 504)." in told
 
 
 def test_the_tables_tell_what_missed_its_aim():
@@ -55,4 +74,4 @@ def test_the_tables_tell_what_missed_its_aim():
     assert "| rate ÷ alone | 5.000 (3.000 to 5.500) | ≥ 4 |" in told
     assert "| rate of named ÷ the base's | 0.950 (0.950 to 0.950) | ≥ 0.95 |" in told
     assert "| first token of routed ÷ the base's | 1.200 (1.200 to 1.200) | ≤ 1.1 (missed) |" in told
-    assert "| asked one after the other, in-process, routed | 10 (10 to 10) | – | – |" in told
+    assert "| asked one after the other, in-process, routed | 10 (10 to 10) | – | – | – |" in told

@@ -13,7 +13,9 @@ from lorary.serving.limits import Limits
 
 
 @pytest.mark.parametrize("family", [family for family in FAMILIES if family != "llama"])
-def test_a_family_writes_what_generate_writes_alone(family, tokenizer, encoder, tmp_path):
+def test_a_family_writes_what_generate_writes_alone(family, tokenizer, encoder, tmp_path, monkeypatch):
+    """Also what goes on from the prefix of another row, under the same memory or another one."""
+    monkeypatch.setattr("lorary.serving.prefixes.LEAST", 4)
     inner = pico_model(family)
     inner.save_pretrained(tmp_path / "base")
     base = Base(str(tmp_path / "base"), None, inner, tokenizer)
@@ -23,7 +25,8 @@ def test_a_family_writes_what_generate_writes_alone(family, tokenizer, encoder, 
         bank.add(tmp_path / name, same_base=True)
     model = assemble(bank, base, encoder=encoder)
     asked = [(question, memory or "ormen") for question, memory in QUESTIONS[:4]]
-    longest = [20, 3, 12, 30]
+    asked += [(question, "velka") for question, _ in asked]
+    longest = [20, 3, 12, 30] * 2
     expected = [alone(model, *one, longest=n)[0] for one, n in zip(asked, longest, strict=True)]
     engine = Engine(model, Limits(rows=2))
     engine.start()

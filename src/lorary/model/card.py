@@ -103,7 +103,8 @@ def tagged(content: bytes, tags: Sequence[str]) -> bytes:
     found = _MARK.search(text)
     assert found is not None, "it is our own"
     loaded = ModelCard(text[: found.start()])
-    loaded.data.tags = [*dict.fromkeys([*(loaded.data.tags or ()), *tags])]
+    data: Any = loaded.data
+    data.tags = [*dict.fromkeys([*(data.tags or ()), *tags])]
     return _marked(str(loaded))
 
 

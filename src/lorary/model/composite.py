@@ -23,15 +23,7 @@ from lorary.base.loading import Base, BaseError, load_base
 from lorary.base.prompts import stop_at_ends
 from lorary.base.quantising import check_quantisation, dtype_for, quantised
 from lorary.errors import reading
-from lorary.model.configuration import (
-    BASE_PART,
-    CONFIG_PART,
-    ENCODER_PART,
-    GATE_PART,
-    LoraryConfig,
-    base_changes,
-    check_granularity,
-)
+from lorary.model.configuration import BASE_PART, CONFIG_PART, ENCODER_PART, GATE_PART, LoraryConfig, base_changes
 from lorary.model.factors import BUDGET
 from lorary.model.modeling import LoraryForCausalLM
 from lorary.routing.encoder import Encoder, load_encoder
@@ -85,7 +77,7 @@ def assemble(
     stop_at_ends(base.model, base.tokenizer)
     config = config or LoraryConfig(text_config=base.model.config, split_layer=bank.split_layer)
     config.text_config = deepcopy(base.model.config)
-    check_granularity(config.granularity, config.features if gate is None else gate.features)
+    config.check_granularity(config.features if gate is None else gate.features)
     get_encoder = encoder_source(bank, encoder)
     if gate is None:
         hidden = base.model.config.get_text_config().hidden_size

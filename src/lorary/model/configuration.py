@@ -18,15 +18,6 @@ the encoder."""
 _FROM_BASE = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "max_position_embeddings")
 
 
-def check_granularity(granularity: str, features: Sequence[str]) -> None:
-    """Raises LoraryError for a gate that reads what it would not be given."""
-    if granularity == "query" and "window" in features:
-        raise LoraryError(
-            "the gate reads the window, which is told at each token, and granularity is 'query'; give granularity 'token', or "
-            "train a router without the window (`lorary train-router --granularity query`)"
-        )
-
-
 class LoraryConfig(PretrainedConfig):
     """Configuration of a composite: base + bank + gate + index.
 
@@ -59,13 +50,13 @@ class LoraryConfig(PretrainedConfig):
     ) -> None:
         if granularity not in ("query", "token"):
             raise LoraryError(f"granularity {granularity!r} is unknown; it is 'query' or 'token'")
-        check_granularity(granularity, features)
         if isinstance(text_config, dict):
             given = dict(text_config)
             text_config = AutoConfig.for_model(given.pop("model_type"), **given)
         # A copy: transformers sets the attention of a sub-config, and the base must keep its own.
         self.text_config = deepcopy(text_config)
         self.granularity = granularity
+        self.check_granularity(features)
         self.features = list(features)
         self.policy = dict(policy or {})
         self.split_layer = split_layer
@@ -78,6 +69,14 @@ class LoraryConfig(PretrainedConfig):
             if text_config is not None and getattr(text_config, key, None) is not None:
                 kwargs.setdefault(key, getattr(text_config, key))
         super().__init__(**kwargs)
+
+    def check_granularity(self, features: Sequence[str]) -> None:
+        """Raises LoraryError for a gate that reads what it would not be given."""
+        if self.granularity == "query" and "window" in features:
+            raise LoraryError(
+                "the gate reads the window, which is told at each token, and granularity is 'query'; give granularity 'token', "
+                "or train a router without the window (`lorary train-router --granularity query`)"
+            )
 
     def routing_policy(self) -> Policy:
         """The policy that the composite stores."""

@@ -179,6 +179,12 @@ class Router:
         )
         return features.to(self.gate.none.device).rows([rows[text] for text in texts])
 
+    def read(self, texts: Sequence[str]) -> None:
+        """Encodes texts, so that `features` finds them `remembered`; any thread may call it."""
+        texts = readable(self.get_encoder(), texts)
+        bare = self.without_names(texts) if "asked" in self.gate.features else []
+        self.remembered.encode(self.get_encoder(), list(dict.fromkeys([*texts, *bare])))
+
     def knows_words(self, texts: Sequence[str]) -> Bool[Tensor, " texts"]:
         """Whether the encoder knows the words of each text."""
         return knows_words(self.get_encoder(), texts)
