@@ -97,7 +97,7 @@ test: setup
 	$(BIN)/python -m pytest -n auto --dist loadfile -m "not real" $(ARGS)
 
 test-real: setup
-	$(BIN)/python -m pytest -m real $(ARGS)
+	$(BIN)/python -m pytest -n auto -m real $(ARGS)
 
 lint: setup
 	$(BIN)/ruff check .
