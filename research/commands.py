@@ -10,7 +10,7 @@ from lorary.options import Options, made, taken
 from lorary.printing import print_json
 from lorary.research.intake_commands import generators
 from lorary.research.options import BASE, NEVER, add_folder, print_study
-from lorary.research.routing_commands import refresh, route_bench, route_facts, routes, token_study
+from lorary.research.routing_commands import joint_study, refresh, route_bench, route_facts, routes, token_study
 from lorary.research.settings import ARMS, RIVALS, VARIED, Budget, Design, Forgetting, Grid, Uses, WriteBench
 from lorary.research.speed_commands import bank_bench, bench, serve_bench, start_bench, token_cost
 from lorary.router_training.settings import Training
@@ -226,6 +226,7 @@ STUDIES: dict[str, tuple[Callable[[list[str]], None], str]] = {
     "forgetting": (forgetting, "measure what is known of authors, and what is left of one who is forgotten"),
     "generators": (generators, "measure what a generator of facts finds in documents"),
     "gate-study": (gate_study, "measure what labels and the language-model loss teach a gate"),
+    "joint-study": (joint_study, "measure what names, losses and both teach a gate of adapters without facts"),
     "rivals": (rivals, "let PEFT's X-LoRA or Arrow answer questions over a bank"),
 }
 """Name → (what runs its command line, what it is for)."""

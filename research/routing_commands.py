@@ -6,7 +6,8 @@ import logging
 from pathlib import Path
 
 from lorary.options import Options, made, taken
-from lorary.research.options import add_folder, print_study
+from lorary.research.joint_settings import JointDesign
+from lorary.research.options import BASE, add_folder, print_study
 from lorary.research.settings import SET_NAMES
 from lorary.router_training.settings import Training
 from lorary.tables import aligned_table, counted
@@ -142,6 +143,33 @@ def token_study(argv: list[str]) -> None:
 
     results = run(**taken(options, "composite", "out", "texts", "questions", "seed", "quiet"))
     print_study(options, lambda: results, lambda: tell_tokens(results))
+
+
+def joint_study(argv: list[str]) -> None:
+    """Measures what names, losses and the language-model loss teach a gate of adapters without facts."""
+    parser = Options(
+        "research joint-study",
+        "Trains adapters by plain PEFT, two on the same facts and one for each format, and gates over them: by the names of "
+        "examples, by labels that the loss tells, by the language-model loss through the mixture, and by two of these.",
+        "--out FOLDER",
+    )
+    add_folder(parser, "results.json, report.md and the adapters")
+    parser.add_argument("--base", metavar="NAME", help=BASE)
+    spanish = (
+        "questions in SQuAD's format, such as XQuAD's in Spanish, for an adapter that answers in Spanish; none without"
+    )
+    parser.add_argument("--spanish", metavar="FILE", help=spanish)
+    parser.add_quiet()
+    parser.add_json("the figures")
+    parser.add_record(JointDesign, "what is trained")
+    options = parser.parse_args(argv)
+    design = made(JointDesign, options)
+    from lorary.research.joint_report import figures_of, tell_joint
+    from lorary.research.joint_study import joint_study as run
+
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    results = run(design=design, **taken(options, "out", "base", "spanish", "quiet"))
+    print_study(options, lambda: figures_of(results), lambda: tell_joint(results))
 
 
 def route_facts(argv: list[str]) -> None:

@@ -211,18 +211,24 @@ def take_examples(
 
 
 def with_examples(
-    bank: MemoryBank, given: Sequence[RoutingExample], composite: Callable[[], LoraryForCausalLM], quiet: bool
+    bank: MemoryBank,
+    given: Sequence[RoutingExample],
+    composite: Callable[[], LoraryForCausalLM],
+    labels: str = "names",
+    quiet: bool = False,
 ) -> tuple[MemoryBank, Taken]:
     """(the bank with the examples, what became of them); whose those without an adapter are, the loss tells.
 
     Args:
         composite: makes one of the bank as it is.
+        labels: as `Training.labels`; what the base is to answer is never asked of the loss.
     """
     if not given:
         return bank, Taken()
-    unnamed = [number for number, example in enumerate(given) if example.adapter is None]
-    labels = list[int]()
-    if unnamed:
-        queries = queries_of([given[number] for number in unnamed], bank.names)
-        labels = least(losses_of(composite(), queries, quiet=quiet)).tolist()
-    return take_examples(bank, given, dict(zip(unnamed, labels, strict=True)), load_encoder(bank.encoder))
+    always = labels == "loss"
+    asked = [n for n, e in enumerate(given) if e.adapter is None or (always and e.completion and e.adapter != BASE)]
+    told = list[int]()
+    if asked:
+        queries = queries_of([given[number] for number in asked], bank.names)
+        told = least(losses_of(composite(), queries, quiet=quiet)).tolist()
+    return take_examples(bank, given, dict(zip(asked, told, strict=True)), load_encoder(bank.encoder))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from lorary.errors import LoraryError
 
 GRANULARITIES = ("query", "token")
+LABELS = ("names", "loss")
 LIMITS = ("max_known_lost", "max_strangers_routed", "max_unrelated_routed", "max_wrong_routes")
 """What a policy may do at most, as shares of queries."""
 
@@ -24,6 +25,8 @@ class Training:
         batch_size: queries a step, over all devices.
         lr: AdamW learning rate of the first epoch, halved with each further one; a tenth for the projection of the
             embedding.
+        labels: whose an example is: "names" takes the adapter that it names, and the loss where it names none; "loss" always
+            takes the memory under which its completion has the least loss, where it has one.
         language_weight: weight of the language-model loss of the answer through the mixture; 0 skips its passes.
         language_rows: queries of a step that the language-model loss looks at, drawn by the seed; of validation wordings the
             same share. Nearly all of its time goes by them.
@@ -52,6 +55,7 @@ class Training:
     patience: int = 2
     batch_size: int = 64
     lr: float = 3e-3
+    labels: str = "names"
     language_weight: float = 0.0
     language_rows: int = 8
     route_weight: float = 1.0
@@ -74,6 +78,8 @@ class Training:
     def __post_init__(self) -> None:
         if self.granularity not in GRANULARITIES:
             raise LoraryError(f"granularity {self.granularity!r} is unknown; it is one of {list(GRANULARITIES)}")
+        if self.labels not in LABELS:
+            raise LoraryError(f"labels {self.labels!r} are unknown; they are one of {list(LABELS)}")
         if "window" in (self.features or ()) and self.granularity == "query":
             raise LoraryError("the window is read at each token; give granularity 'token', or features without it")
         if self.language_rows < 1:

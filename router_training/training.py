@@ -83,7 +83,7 @@ def train_router(
     began = time.perf_counter()
     with seeded(training.seed):
         base = base or load_base(own.base, revision=own.revision)
-        own, taken = with_examples(own, given, partial(_untrained, own, base, training), quiet)
+        own, taken = with_examples(own, given, partial(_untrained, own, base, training), training.labels, quiet)
         _check_texts(own)
         model = _untrained(own, base, training)
         if init_from is not None:

@@ -11,7 +11,7 @@ from conftest import FACTS, empty_bank, save_adapter
 from lorary.bank.bank import MemoryBank
 from lorary.model.composite import assemble, load_composite
 from lorary.model.refreshing import refresh
-from lorary.router_training.examples import BASE, ExampleError, queries_of, read_examples
+from lorary.router_training.examples import BASE, ExampleError, queries_of, read_examples, with_examples
 from lorary.router_training.loss_labels import least, losses_of
 from lorary.router_training.queries import answer_row
 from lorary.router_training.training import train_router
@@ -134,6 +134,12 @@ def test_where_no_adapter_is_named_the_loss_tells_whose_an_example_is(skills, ba
     assert sum(own["by_loss"] for own in told.values()) == len(queries)
     for name, number in (("spanish", 0), ("verse", 1), (BASE, 2)):
         assert told.get(name, {"by_loss": 0})["by_loss"] == labels.count(number)
+    wrong = [{"prompt": q.text, "completion": q.answer, "adapter": "verse"} for q in queries]
+    given = read_examples(write(tmp_path / "wrong.jsonl", wrong), model.router.bank)
+    for kind, numbers in (("names", [1] * len(queries)), ("loss", labels)):
+        taken = with_examples(model.router.bank, given, lambda: model, kind, True)[1]
+        known = {name: own["trained"] + own["kept"] for name, own in taken.figures.items()}
+        assert known == {n: numbers.count(i) for i, n in enumerate(("spanish", "verse", BASE)) if i in numbers}
 
 
 def test_what_the_base_explains_as_well_is_of_no_memory():
