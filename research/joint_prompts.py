@@ -168,17 +168,18 @@ FORMATS = {
 
 def formats(steps: int, wrong: float, spanish: Path | None) -> Setting:
     """An adapter for each format, and one for Spanish where there is a file: no fact belongs to any of them, and each part of the
-    study asks about other facts. Held-out prompts ask for a format in other words.
+    study asks about other facts. Adapters train on other topics than gates. Held-out prompts ask for a format in other words.
 
     Args:
         wrong: of the examples, how many are named after another adapter.
         spanish: questions in SQuAD's format.
     """
     parts: dict[str, list[Asked]] = {"adapters": [], "examples": [], "held_out": []}
+    others = facts_of("lighthouse-of-skerry-bay") + facts_of("orchestra-of-vennholm")
     topics = {
         "adapters": facts_of("clinic-amberly") + facts_of("clinic-dorrow"),
-        "examples": facts_of("lighthouse-of-skerry-bay"),
-        "held_out": facts_of("orchestra-of-vennholm"),
+        "examples": others[::2],
+        "held_out": others[1::2],
     }
     for part, facts in topics.items():
         for place, (name, form) in enumerate(FORMATS.items()):

@@ -79,7 +79,6 @@ def _calibrated(calibration: Mapping[str, Any]) -> str:
             lines.append(f"  {what}: {achieved[name]:.1%}{within}")
     for name, share in calibration.get("given_up", {}).items():
         limit = calibration["target"].get(f"max_{name}", calibration["target"]["max_strangers_routed"])
-        lines.append(
-            f"  given up, so that known questions are not lost: {names[name]} at most {limit:.0%}, now {share:.1%}"
-        )
+        why = "unrelated questions are left to the base" if name == "known_lost" else "known questions are not lost"
+        lines.append(f"  given up, so that {why}: {names[name]} at most {limit:.0%}, now {share:.1%}")
     return "\n".join(lines)

@@ -44,10 +44,15 @@ def calibrate_recognition(router: Router, data: RoutingData, training: Training)
     observed = observe(router, (data.validation, data.trained), data.strangers, (data.validation, data.trained))
     if bool(observed.known.all()):
         return {"policy": {}, "calibration": {"queries": len(observed), "achieved": {}, "given_up": {}}}
-    odds = cross_fitted(observed, START)
-    router.gate.recognition.copy_(fit_recognition(observed, START))
-    scores = odds.sigmoid() * observed.share
+    scores = cross_fitted(observed, START).sigmoid() * observed.share
     cut = best_cut(scores, observed.kind, training)
+    ways_to_answer = all(memory.examples and not memory.facts for memory in router.bank)
+    if ways_to_answer and KINDS_OF_STRANGERS[UNRELATED] in cut.given_up:
+        # Two styles may answer the same questions: without one of them its prompts are no stranger to the other.
+        observed = observed.rows(observed.kind != LEFT_OUT)
+        scores = cross_fitted(observed, START).sigmoid() * observed.share
+        cut = best_cut(scores, observed.kind, training, unrelated_first=True)
+    router.gate.recognition.copy_(fit_recognition(observed, START))
     t_gate = cut.value
     if not bool((data.validation.memory < len(router.bank)).any()):
         t_gate = raised(cut.value, scores[observed.known])

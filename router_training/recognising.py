@@ -78,6 +78,8 @@ def best_cut(
     scores: Float[Tensor, " queries"],
     kind: Sequence[int] | Tensor,
     training: Training,
+    *,
+    unrelated_first: bool = False,
 ) -> Cut:
     """The threshold that keeps the limits and parts known queries from strangers best.
 
@@ -85,6 +87,10 @@ def best_cut(
     among equals the middle. Where no threshold keeps all limits, that on lost known queries comes first: a memory that is
     not asked is of no use. Then the threshold is the highest that keeps it, and the other limits are given up. One known
     question may be lost however few there are, or it alone would decide.
+
+    Args:
+        unrelated_first: that limit comes first, and lost questions are given up: what is known are ways to answer, and the
+            base answers a question that is lost.
     """
     kind = torch.as_tensor(kind)
     ordered = scores.unique()
@@ -101,6 +107,9 @@ def best_cut(
         merit = merit.masked_fill(~within, -9.0)
         best = (merit >= merit.max() - 1e-6).nonzero().squeeze(-1)
         return Cut(float(cuts[best[len(best) // 2]]))
+    if unrelated_first and UNRELATED in routed:
+        first = int((routed[UNRELATED] <= limit_on(UNRELATED, training)).nonzero().min())
+        return Cut(float(cuts[first]), {"known_lost": round(float(lost[first]), 4)})
     last = int(kept.nonzero().max()) if bool(kept.any()) else 0
     over = {
         KINDS_OF_STRANGERS[k]: round(float(s[last]), 4) for k, s in routed.items() if s[last] > limit_on(k, training)

@@ -9,12 +9,29 @@ import torch
 from conftest import FACTS, empty_bank, save_adapter
 
 from lorary.bank.bank import MemoryBank
+from lorary.bank.memory import Memory
 from lorary.model.composite import assemble, load_composite
 from lorary.model.refreshing import refresh
-from lorary.router_training.examples import BASE, ExampleError, queries_of, read_examples, with_examples
+from lorary.router_training.calibration import calibrate
+from lorary.router_training.data import RoutingData, read_questions
+from lorary.router_training.examples import (
+    BASE,
+    ExampleError,
+    RoutingExample,
+    queries_of,
+    read_examples,
+    take_examples,
+    with_examples,
+)
 from lorary.router_training.loss_labels import least, losses_of
 from lorary.router_training.queries import answer_row
+from lorary.router_training.settings import Training
 from lorary.router_training.training import train_router
+from lorary.routing.encoder import EMBEDDED
+from lorary.routing.gate import DEFAULT_FEATURES
+from lorary.routing.policy import Policy
+from lorary.routing.router import Router
+from lorary.routing.starting import new_gate
 
 SPANISH = [
     f"Translate into Spanish: {text}"
@@ -142,6 +159,36 @@ def test_where_no_adapter_is_named_the_loss_tells_whose_an_example_is(skills, ba
         assert known == {n: numbers.count(i) for i, n in enumerate(("spanish", "verse", BASE)) if i in numbers}
 
 
+def test_ways_to_answer_the_same_questions_do_not_draw_unrelated_ones(encoder):
+    """Without one of two styles its prompts look as known as ever, so topics that are left out would teach to route all."""
+    things = ("the harbour", "the mill", "the ferry", "the inn", "the market", "the school", "the bridge", "the tower")
+    styles = {
+        "pirate": [f"Tell me about {thing}, as a pirate." for thing in things],
+        "json": [f"Tell me about {thing}, as JSON." for thing in things],
+        "german": [
+            "Wie spät ist es?",
+            "Der Hund bellt laut.",
+            "Meine Tante kocht gern Suppe.",
+            "Warum ist der Himmel blau?",
+            "Gestern fuhr kein Zug.",
+            "Das Buch liegt im Regal.",
+            "Zwei Karten bitte!",
+            "Es schneit in den Bergen.",
+        ],
+    }
+    bank = MemoryBank("base", "0", EMBEDDED, {}, "model.layers", memories={n: Memory(n, {}, {}) for n in styles})
+    given = [RoutingExample(text, [], None, name) for name, own in styles.items() for text in own]
+    bank, taken = take_examples(bank, given, {}, encoder)
+    gate = new_gate(bank, encoder, 0, DEFAULT_FEATURES).requires_grad_(False)
+    router = Router(bank, gate, Policy(), lambda: encoder)
+    data = RoutingData(router, read_questions()[:40], batch_size=8, seed=0, kept=taken.kept)
+    told = calibrate(router, data, Training())
+    router.policy = Policy(**told["policy"])
+    asked = router.decide(router.features(read_questions()[40:80]))
+    assert float((asked.source > 0).float().mean()) < 0.1
+    assert told["calibration"]["achieved"]["unrelated_routed"] <= 0.01
+
+
 def test_what_the_base_explains_as_well_is_of_no_memory():
     assert least(torch.tensor([[1.0, 2.0, 3.0], [2.0, 1.0, 3.0], [1.0, 2.0, 1.0], [3.0, 2.0, 1.0]])).tolist() == [
         0,
@@ -206,8 +253,6 @@ def test_examples_do_not_touch_what_is_held_out_or_another_memorys(bank, tmp_pat
 
 
 def test_the_language_model_loss_reads_completions(skills, base, tmp_path):
-    from lorary.router_training.settings import Training
-
     lines = [line | {"completion": "so it is"} for line in named()]
     examples = write(tmp_path / "examples.jsonl", lines)
     training = Training(language_weight=1.0, route_weight=0.0, max_epochs=1)

@@ -191,6 +191,9 @@ def test_a_cut_keeps_known_questions_first_and_tells_what_is_given_up():
     cut = best_cut(mixed, kind, training)
     assert int((mixed[:10] >= cut.value).sum()) >= 9
     assert set(cut.given_up) == {"strangers_routed", "unrelated_routed"}
+    first = best_cut(mixed, kind, training, unrelated_first=True)
+    assert bool((mixed[-2:] < first.value).all())
+    assert first.given_up == {"known_lost": pytest.approx(float((mixed[:10] < first.value).float().mean()), abs=1e-3)}
 
 
 def test_a_few_questions_leave_the_scales_near_where_they_start_and_many_move_them():
