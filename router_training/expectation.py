@@ -51,7 +51,7 @@ def calibrate_recognition(router: Router, data: RoutingData, training: Training)
         # Two styles may answer the same questions: without one of them its prompts are no stranger to the other.
         observed = observed.rows(observed.kind != LEFT_OUT)
         scores = cross_fitted(observed, START).sigmoid() * observed.share
-        cut = best_cut(scores, observed.kind, training, unrelated_first=True)
+        cut = best_cut(scores, observed.kind, training, evenly=True)
     router.gate.recognition.copy_(fit_recognition(observed, START))
     t_gate = cut.value
     if not bool((data.validation.memory < len(router.bank)).any()):

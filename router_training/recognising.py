@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -79,7 +79,7 @@ def best_cut(
     kind: Sequence[int] | Tensor,
     training: Training,
     *,
-    unrelated_first: bool = False,
+    evenly: bool = False,
 ) -> Cut:
     """The threshold that keeps the limits and parts known queries from strangers best.
 
@@ -89,8 +89,8 @@ def best_cut(
     question may be lost however few there are, or it alone would decide.
 
     Args:
-        unrelated_first: that limit comes first, and lost questions are given up: what is known are ways to answer, and the
-            base answers a question that is lost.
+        evenly: where no threshold keeps all limits, the one that parts best is taken all the same: what is known are ways to
+            answer, and the base answers a question that is lost.
     """
     kind = torch.as_tensor(kind)
     ordered = scores.unique()
@@ -102,19 +102,21 @@ def best_cut(
     within = kept.clone()
     for k, share in routed.items():
         within &= share <= limit_on(k, training)
-    if bool(within.any()):
+    if evenly or bool(within.any()):
         merit = -lost - (torch.stack([*routed.values()]).mean(0) if routed else 0.0)
-        merit = merit.masked_fill(~within, -9.0)
+        merit = merit.masked_fill(~within, -9.0) if bool(within.any()) else merit
         best = (merit >= merit.max() - 1e-6).nonzero().squeeze(-1)
-        return Cut(float(cuts[best[len(best) // 2]]))
-    if unrelated_first and UNRELATED in routed:
-        first = int((routed[UNRELATED] <= limit_on(UNRELATED, training)).nonzero().min())
-        return Cut(float(cuts[first]), {"known_lost": round(float(lost[first]), 4)})
+        chosen = int(best[len(best) // 2])
+        given_up = {"known_lost": round(float(lost[chosen]), 4)} if not kept[chosen] else {}
+        return Cut(float(cuts[chosen]), given_up | _over(routed, chosen, training))
     last = int(kept.nonzero().max()) if bool(kept.any()) else 0
-    over = {
-        KINDS_OF_STRANGERS[k]: round(float(s[last]), 4) for k, s in routed.items() if s[last] > limit_on(k, training)
-    }
-    return Cut(float(cuts[last]), over)
+    return Cut(float(cuts[last]), _over(routed, last, training))
+
+
+def _over(routed: Mapping[int, Float[Tensor, " cuts"]], cut: int, training: Training) -> dict[str, float]:
+    """The limits on strangers that a cut, by number, does not keep: limit → the share that it routes."""
+    shares = {kind: float(own[cut]) for kind, own in routed.items()}
+    return {KINDS_OF_STRANGERS[k]: round(share, 4) for k, share in shares.items() if share > limit_on(k, training)}
 
 
 def _above(scores: Float[Tensor, " queries"], cuts: Float[Tensor, " cuts"]) -> Float[Tensor, " cuts"]:

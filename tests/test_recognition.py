@@ -191,9 +191,10 @@ def test_a_cut_keeps_known_questions_first_and_tells_what_is_given_up():
     cut = best_cut(mixed, kind, training)
     assert int((mixed[:10] >= cut.value).sum()) >= 9
     assert set(cut.given_up) == {"strangers_routed", "unrelated_routed"}
-    first = best_cut(mixed, kind, training, unrelated_first=True)
-    assert bool((mixed[-2:] < first.value).all())
-    assert first.given_up == {"known_lost": pytest.approx(float((mixed[:10] < first.value).float().mean()), abs=1e-3)}
+    even = torch.cat([torch.tensor([0.1, 0.2]), torch.linspace(0.6, 0.9, 8), torch.linspace(0.3, 0.4, 10)])
+    cut = best_cut(even, [KNOWN] * 10 + [UNRELATED] * 10, training, evenly=True)
+    assert 0.4 < cut.value < 0.6
+    assert cut.given_up == {"known_lost": 0.2}
 
 
 def test_a_few_questions_leave_the_scales_near_where_they_start_and_many_move_them():
