@@ -94,7 +94,7 @@ $(MPNET)/modules.json: | setup
 
 # A process a core, since each test runs on one thread.
 test: setup
-	$(BIN)/python -m pytest -n auto --dist loadfile -m "not real" $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "not real" $(ARGS)
 
 test-real: setup
 	$(BIN)/python -m pytest -n auto -m real $(ARGS)
