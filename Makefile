@@ -17,11 +17,14 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	touch $@
 
 # Four topics in about five minutes on two idle cores; `make demo-full` is the demo that docs/results/demo.md tells of.
+# Another base: make demo BASE=embedded:gemma3-270m OUT=runs/gemma
+BASE ?=
+DEMO := $(BIN)/lorary demo $(if $(BASE),--base $(BASE))
 demo: setup
-	$(BIN)/lorary demo --out $(OUT) $(ARGS)
+	$(DEMO) --out $(OUT) $(ARGS)
 
 demo-full: setup
-	$(BIN)/lorary demo --full --out $(OUT)-full $(ARGS)
+	$(DEMO) --full --out $(OUT)-full $(ARGS)
 
 # The evaluation's benchmark: 16 memories, 840 questions, every condition, each memory alone, one large LoRA beside.
 SIXTEEN := runs/sixteen

@@ -15,7 +15,9 @@ from lorary.tables import counted, percent
 
 def _add_base(parser: Options) -> None:
     parser.add_argument(
-        "--base", metavar="NAME", help="base model: a hub id, a local folder; by default the embedded one"
+        "--base",
+        metavar="NAME",
+        help="base model: a hub id, a local folder, embedded:gemma3-270m; by default the embedded SmolLM2",
     )
     parser.add_argument("--encoder", metavar="NAME", help="sentence encoder that makes the keys; likewise")
     parser.add_argument("--revision", metavar="NAME", help="revision of a base from a hub")

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from lorary.bank.bank import MemoryBank
 from lorary.bank.gguf_adapter import write_gguf
+from lorary.base.embedded import EMBEDDED_BASES, embedded_file
 from lorary.base.layers import bare_twin, block_linears
-from lorary.base.loading import EMBEDDED, Base, embedded_file
+from lorary.base.loading import Base
 from lorary.research.bench_cells import Cell
 from lorary.research.peft_routers import adapter_folders, new_arrow, new_xlora
 from lorary.research.settings import StudyError
@@ -108,8 +109,8 @@ class LlamaCpp:
 
 
 def _gguf_file(base: Base) -> Path:
-    if base.name == EMBEDDED:
-        return embedded_file()
+    if base.name in EMBEDDED_BASES:
+        return embedded_file(base.name)
     files = sorted(Path(base.name).glob("*.gguf"))
     if len(files) != 1:
         raise StudyError(

@@ -20,7 +20,7 @@ STUDY, SCHEMA = "start-bench", 1
 PEER = "import torch, transformers"
 """What all seconds are compared with."""
 _GGUF = (
-    "from lorary.base.loading import embedded_file; file = embedded_file()\n"
+    "from lorary.base.embedded import embedded_file; file = embedded_file()\n"
     "from transformers import AutoModelForCausalLM, AutoTokenizer\n"
     "own = {'gguf_file': file.name, 'local_files_only': True}\n"
     "AutoModelForCausalLM.from_pretrained(file.parent, dtype='bfloat16', **own)\n"

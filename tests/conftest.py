@@ -32,8 +32,9 @@ from transformers import PreTrainedTokenizerFast
 from lorary.bank.bank import MemoryBank
 from lorary.bank.facts import Fact
 from lorary.bank.files import MANIFEST
+from lorary.base.embedded import CHATML
 from lorary.base.layers import block_linears, fingerprint, layers_path
-from lorary.base.loading import CHATML, Base
+from lorary.base.loading import Base
 from lorary.base.prompts import prompt, prompt_batch
 from lorary.model.composite import assemble
 from lorary.model.configuration import LoraryConfig

@@ -304,7 +304,7 @@ def test_an_engine_needs_a_base_that_it_can_find(to, saved, base, monkeypatch, c
 
     monkeypatch.setattr(loading, "load_base", lambda *_, **__: replace(base, name=loading.EMBEDDED))
     assert export(saved, "--to", to) == 2
-    assert "only Lorary knows the embedded one by its name; give --with-base" in capsys.readouterr().err
+    assert "only Lorary knows an embedded one by its name; give --with-base" in capsys.readouterr().err
     assert not saved[2].exists()
     assert export(saved, "--to", to, "--base-name", "someone/pico") == 0
 

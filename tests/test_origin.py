@@ -12,8 +12,8 @@ from transformers import PreTrainedModel
 
 from lorary.bank.adapters import CONFIG, AdapterError
 from lorary.bank.origin import check_base, fingerprint_of_folder
+from lorary.base.embedded import EMBEDDED, embedded_file
 from lorary.base.layers import fingerprint
-from lorary.base.loading import EMBEDDED, embedded_file
 
 HUB = "owner/model"
 

@@ -12,7 +12,8 @@ from conftest import FACTS, Base, assemble, empty_bank, pico_model
 from families import FAMILIES, family_tokenizer, with_bos
 
 from lorary.answering.answers import answer
-from lorary.base.loading import embedded_file, load_base
+from lorary.base.embedded import embedded_file
+from lorary.base.loading import load_base
 from lorary.base.prompts import (
     answer_ids,
     answer_text,
@@ -112,7 +113,7 @@ def test_the_embedded_base_is_asked_as_it_always_was():
     """Banks that stand were written with these tokens."""
     from transformers import AutoTokenizer
 
-    from lorary.base.loading import CHATML
+    from lorary.base.embedded import CHATML
 
     file = embedded_file()
     tokenizer = AutoTokenizer.from_pretrained(str(file.parent), gguf_file=file.name)

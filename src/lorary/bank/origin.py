@@ -50,12 +50,12 @@ def check_base(config: Mapping[str, Any], base: str, revision: str | None, finge
 def _folder_of(base: str) -> Path | None:
     """The folder that the bank's base is loaded from, resolved; transformers names the embedded base so, too."""
     # Here, because the Auto classes import the composite, and so this module, in the middle of their own import.
-    from lorary.base.loading import EMBEDDED, embedded_file
+    from lorary.base.embedded import PREFIX, embedded_file
 
-    if base != EMBEDDED:
+    if not base.startswith(PREFIX):
         return Path(base).resolve()
     try:
-        return embedded_file().parent.resolve()
+        return embedded_file(base).parent.resolve()
     except BaseError:
         return None
 

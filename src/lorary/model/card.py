@@ -15,7 +15,7 @@ from typing import Any
 
 from lorary.bank.bank import MemoryBank
 from lorary.bank.memory import Memory
-from lorary.base.loading import EMBEDDED
+from lorary.base.embedded import EMBEDDED_BASES
 from lorary.errors import LoraryError
 from lorary.tables import ABSENT, counted
 
@@ -23,8 +23,6 @@ CARD = "README.md"
 _MARK = re.compile(r"\n<!-- written by Lorary: ([0-9a-f]{64})((?: [0-9a-f]{16})*) -->\n")
 """Ends a card that nobody changed: the hash of all before it, and those of the heading and the rows."""
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
-_KNOWN = {EMBEDDED: ("HuggingFaceTB/SmolLM2-135M-Instruct", "apache-2.0")}
-"""Base → (its name on the hub, its licence there)."""
 _PUNCTUATION = re.compile(r"([!-/:-@\[-`{-~])")
 _LONGEST = 160
 _HEADING = "# A composite of "
@@ -112,7 +110,8 @@ def card(bank: MemoryBank, *, with_base: bool) -> str:
     """The card of a composite of this bank, with the metadata that a hub reads. No path of this machine stands in it."""
     from huggingface_hub import ModelCard, ModelCardData
 
-    base, licence = _KNOWN.get(bank.base, (bank.base if _is_hub_id(bank.base) else None, None))
+    own = EMBEDDED_BASES.get(bank.base)
+    base, licence = own.hub if own else (bank.base if _is_hub_id(bank.base) else None, None)
     relation: dict[str, Any] = {"base_model_relation": "adapter"} if base else {}
     data = ModelCardData(
         library_name="lorary",
