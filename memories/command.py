@@ -139,8 +139,8 @@ def _certified(card: Mapping[str, Any]) -> str:
     if recall is None:
         measured = "recall not measured: its facts have too few wordings"
     else:
-        share = percent(card.get("recall_by_wording", {}).get("validation"))
-        measured = f"{share} of validation wordings recalled, {recall:.0%} of facts under every one"
+        wording, fact = (percent(card.get(f"recall_by_{of}", {}).get("validation")) for of in ("wording", "fact"))
+        measured = f"{wording} of validation wordings recalled, {fact} of facts under every one"
     stopped = f"{card['stopped']} after {counted(card['epochs'], 'epoch')}"
     return f"{counted(card['facts'], 'fact')}, {measured} ({stopped})"
 

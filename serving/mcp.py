@@ -231,6 +231,6 @@ def _held(memory: Memory, with_facts: bool) -> HeldMemory:
         name=memory.name,
         facts=len(memory.facts),
         passages=len(memory.documents),
-        recall=memory.card.get("certificate", {}).get("recall_validation_wordings"),
+        recall=(memory.card.get("certificate", {}).get("recall_by_wording", {}).get("validation") or {}).get("value"),
         held=held if with_facts else None,
     )

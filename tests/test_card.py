@@ -28,14 +28,18 @@ AWKWARD = "Who | says <script>alert(1)</script> [x](http://a.example) `y` *z* @y
 
 def test_the_card_tells_what_each_memory_holds_and_how_it_was_measured(bank, composite, tmp_path):
     bank.memories["velka"] = replace(
-        bank["velka"], card={**bank["velka"].card, "certificate": {"recall_validation_wordings": 0.75}}
+        bank["velka"],
+        card={
+            **bank["velka"].card,
+            "certificate": {"recall_by_wording": {"validation": {"value": 0.75, "low": 0.3, "high": 0.95}}},
+        },
     )
     composite.save_pretrained(tmp_path / "c")
     loaded = ModelCard.load(tmp_path / "c" / "README.md")
     assert loaded.data.library_name == "lorary"
     assert loaded.data.pipeline_tag == "text-generation"
     assert {"lorary", "lora"} <= {*loaded.data.tags}
-    assert "| velka | 2 | 0 | 75% | Who cooks at Velka station\\? |" in loaded.content
+    assert "| velka | 2 | 0 | 75% (30 to 95) | Who cooks at Velka station\\? |" in loaded.content
     assert "| ormen | 2 | 0 | – |" in loaded.content
     assert "is loaded by the name in `bank.json`" in loaded.content
     composite.save_pretrained(tmp_path / "whole", include_base=True)

@@ -177,7 +177,7 @@ function showMemories() {
     const damage = certificate.damage === undefined ? "–" : `× ${certificate.damage.toFixed(3)}`;
     row.append(
       name,
-      ...[memory.facts, between(certificate.recall_by_wording?.validation), percent(certificate.recall_validation_wordings), damage, memory.version]
+      ...[memory.facts, between(certificate.recall_by_wording?.validation), certificate.recall_by_fact ? between(certificate.recall_by_fact.validation) : percent(certificate.recall_validation_wordings), damage, memory.version]
         .map((value) => make("td", String(value))),
     );
     return row;

@@ -108,11 +108,11 @@ _MEASURED = ("recall by wording", "by fact", "full", "damage")
 
 def _measured(certificate: Mapping[str, Any]) -> list[str]:
     """What a certificate tells under each heading of `_MEASURED`; one of an earlier version has no recall by wording."""
-    by_fact, full, damage = map(certificate.get, ("recall_validation_wordings", "full", "damage"))
-    by_wording = certificate.get("recall_by_wording", {}).get("validation")
-    recall = "not measured" if by_fact is None else percent(by_wording)
-    shares = [ABSENT if share is None else f"{share:.0%}" for share in (by_fact, full)]
-    return [recall, *shares, ABSENT if damage is None else f"× {damage:.3f}"]
+    alone, full, damage = map(certificate.get, ("recall_validation_wordings", "full", "damage"))
+    wording, fact = (certificate.get(f"recall_by_{of}", {}).get("validation") for of in ("wording", "fact"))
+    recall = "not measured" if alone is None else percent(wording)
+    by_fact = percent(fact) if fact else ABSENT if alone is None else f"{alone:.0%}"
+    return [recall, by_fact, ABSENT if full is None else f"{full:.0%}", ABSENT if damage is None else f"× {damage:.3f}"]
 
 
 def described(memory: Memory) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from lorary.bank.bank import MemoryBank
 from lorary.bank.memory import Memory
 from lorary.base.embedded import EMBEDDED_BASES
 from lorary.errors import LoraryError
-from lorary.tables import ABSENT, counted
+from lorary.tables import ABSENT, counted, percent
 
 CARD = "README.md"
 _MARK = re.compile(r"\n<!-- written by Lorary: ([0-9a-f]{64})((?: [0-9a-f]{16})*) -->\n")
@@ -144,7 +144,7 @@ def _memories(bank: MemoryBank) -> str:
     rows = [_COLUMNS, "|---|---|---|---|---|"]
     note = (
         "Recall is the share of each memory's own validation wordings that it answered when it was written, without the "
-        "router, as its certificate in `memory.json` has it."
+        "router, with its 95 % interval, as its certificate in `memory.json` has it."
     )
     return "\n".join(["## What it holds", "", *rows, *map(_row, bank), "", note])
 
@@ -157,8 +157,7 @@ def _row(memory: Memory) -> str:
 
 
 def _told(memory: Memory) -> str:
-    recall = memory.card.get("certificate", {}).get("recall_validation_wordings")
-    told = ABSENT if recall is None else f"{recall:.0%}"
+    told = percent(memory.card.get("certificate", {}).get("recall_by_wording", {}).get("validation"))
     question = escaped(memory.facts[0].question) if memory.facts else ABSENT
     return f"| {escaped(memory.name)} | {len(memory.facts)} | {len(memory.documents)} | {told} | {question} |"
 
