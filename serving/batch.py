@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable, Sequence
 
 import torch
 from jaxtyping import Float
@@ -21,6 +22,17 @@ from lorary.serving.prefixes import Prefix, Prefixes, begun
 from lorary.serving.row_route import RowRoute, RowRoutes
 from lorary.serving.sampling import Token, choose
 from lorary.serving.slots import Slots
+
+
+def next_rows(waiting: deque[Row], room: int, tokens: int) -> list[Row]:
+    """The rows that are read in the next pass, of at most so many tokens with padding; they wait no longer."""
+    rows: list[Row] = []
+    while waiting and len(rows) < room:
+        widest = max(len(row.job.ids) for row in (*rows, waiting[0]))
+        if rows and widest * (len(rows) + 1) > tokens:
+            break
+        rows.append(waiting.popleft())
+    return rows
 
 
 class Batch:
@@ -122,7 +134,7 @@ class Batch:
         """Lets a row go, of which a prefix is kept; the last one takes its place."""
         place = self.rows.index(row)
         tokens = [*row.job.ids, *row.answer[:-1]]  # the last one was written, and not read
-        if self.prefixes.wants(len(tokens)):
+        if row.keeps and self.prefixes.wants(len(tokens)):
             split, hidden = self.model.config.split_layer, torch.cat(row.read)
             self.prefixes.keep(Prefix(tokens, split, row.job.shares, self._slots.row(place), hidden))
         self._slots.leave(place)
@@ -130,6 +142,23 @@ class Batch:
         if last is not row:
             self.rows[place] = last
             self._routes.copy(place, len(self.rows))
+        if not row.keeps and all(other.keeps for other in self.rows):
+            self._wipe()
+
+    @torch.inference_mode()
+    def forget(self, waiting: Iterable[Row]) -> None:
+        """Lets go of what was read before, because a memory was forgotten. The rows in progress, and those that wait, end as they
+        began, and nothing of them is kept."""
+        self.prefixes.forget()
+        for row in (*self.rows, *waiting):
+            row.keeps = False
+        self._wipe()
+
+    def _wipe(self) -> None:
+        """Clears what rows that have left stand in."""
+        for place in range(len(self.rows), self.most):
+            self._routes.write(place, ())
+        self._slots.wipe()
 
     def _keep_mixtures(self) -> None:
         """Puts mixtures where rows apply a memory that has left the bank since, and with it the mixtures that were its alone."""

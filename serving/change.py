@@ -11,7 +11,7 @@ class Change:
     """Work for the engine's thread.
 
     Args:
-        behind: is done behind the work, before anybody is told that it is done.
+        behind: is done behind the work, also where that fails, before anybody is told.
 
     Attributes:
         future: of what the work gives.
@@ -26,8 +26,10 @@ class Change:
         if not self.future.set_running_or_notify_cancel():
             return
         try:
-            result = self._work()
-            self._behind()
+            try:
+                result = self._work()
+            finally:
+                self._behind()  # also what fails may have taken up what another process changed
         except BaseException as error:
             self.future.set_exception(error)
             if not isinstance(error, Exception):

@@ -117,15 +117,16 @@ def _made(options: Any, api_key: str | None, limits: Limits) -> Any:
     from lorary.serving.app import make_app
     from lorary.serving.asking import check_asks
     from lorary.serving.engine import Engine
+    from lorary.serving.following import opened, settled
     from lorary.serving.keeping import Keeper
     from lorary.serving.learning import Learner
     from lorary.serving.routing import warm
 
-    model = _loaded(options)
-    keeper = Keeper(model, options.composite)
+    model, stamp = opened(Path(options.composite), lambda: _loaded(options))
+    keeper = Keeper(model, options.composite, stamp)
     if options.bank is not None and (changed := keeper.take_up(options.bank, removing=False)):
         print(f"taken up from {options.bank}: {', '.join(changed)}", file=sys.stderr)
-    warm(model)
+    settled(Path(options.composite), lambda: (keeper.follow(), warm(model)))
     asks = options.answers == "ask"
     if asks:
         check_asks(model)

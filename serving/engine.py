@@ -14,18 +14,21 @@ from typing import Any
 
 from lorary.model.modeling import LoraryForCausalLM
 from lorary.serving.ahead import Ahead
-from lorary.serving.batch import Batch
+from lorary.serving.batch import Batch, next_rows
 from lorary.serving.change import Change
-from lorary.serving.errors import RequestError
+from lorary.serving.errors import RequestError, closing, failed, late
+from lorary.serving.following import Followed
 from lorary.serving.inbox import Inbox
 from lorary.serving.job import Job, Row
 from lorary.serving.limits import Limits
 from lorary.serving.metrics import Metrics
 from lorary.serving.prefixes import Prefixes
-from lorary.serving.routing import check_servable, route
+from lorary.serving.routing import check_servable, route_following
 from lorary.serving.sampling import Token
 
 _LOG = logging.getLogger("lorary.serving")
+_IDLE = 5.0
+"""Seconds after which a server that nobody asks looks whether another process has changed the bank: what was forgotten goes."""
 _AT_ONCE = 4
 """Jobs that are routed together: more would make the first of them wait for the last."""
 
@@ -42,7 +45,6 @@ class Engine:
         follow: takes up what another process has changed of the bank, and tells whether there was anything.
 
     Attributes:
-        memories: names of those that the bank holds now.
         asks: whether replies also tell what `model.ask` gives (`asking`).
         failed: whether its thread has ended by itself; then all that comes is refused.
 
@@ -55,19 +57,20 @@ class Engine:
     ) -> None:
         check_servable(model)
         self.model, self.limits, self.metrics = model, limits or Limits(), Metrics()
-        self._follow, self.asks, self.failed = follow, False, False
+        self.asks = self.failed = False
         self.inbox = Inbox(self.limits, self.metrics)
-        self._new: deque[Job] = deque()
-        self._waiting: deque[Row] = deque()
+        self._new, self._waiting = deque[Job](), deque[Row]()
         self._batch = Batch(model, self.limits.rows, Prefixes(self.limits.prefix_mib))
         self._ahead = Ahead(model)
         ends = model.generation_config.eos_token_id
         self._ends = frozenset([ends] if isinstance(ends, int) else ends or [])
-        self._list_memories()
+        self._bank = Followed(model, follow, lambda: self._batch.forget(self._waiting))
         self._thread = threading.Thread(target=self._run, name="lorary-engine", daemon=True)
 
-    def _list_memories(self) -> None:
-        self.memories = tuple(self.model.memories)
+    @property
+    def memories(self) -> tuple[str, ...]:
+        """Names of those that the bank holds now."""
+        return self._bank.names
 
     def start(self) -> None:
         """Begins to take requests."""
@@ -76,7 +79,7 @@ class Engine:
     def stop(self) -> None:
         """Ends the thread once what it has taken is done; what comes then is refused."""
         if not self.failed:
-            self.inbox.close(RequestError(503, "this server is ending; ask again when it is back", "closing"))
+            self.inbox.close(closing())
         if self._thread.is_alive():
             self._thread.join()
         self._ahead.stop()
@@ -99,18 +102,17 @@ class Engine:
     def change(self, work: Callable[[], Any]) -> Future[Any]:
         """Does `work`, which may change the bank, in the engine's thread, after all requests that have come before it have
         their routes. Raises RequestError as `submit` does."""
-        change = Change(work, self._list_memories)
+        change = Change(work, self._bank.note)
         self.inbox.put_change(change)
         return change.future
 
     def _run(self) -> None:
-        ended = RequestError(503, "this server has ended; ask again when it is back", "closing")
+        ended = closing()
         try:
             self._serve()
         except BaseException:  # nothing may wait for a thread that is gone
             _LOG.critical("the engine has ended by itself; start the server again", exc_info=True)
-            ended = RequestError(503, "this server has failed and must be started again; tell who runs it", "failed")
-            self.failed = True
+            ended, self.failed = failed(), True
             self.inbox.close(ended)
         for job in {*self._new, *(row.job for row in (*self._waiting, *self._batch.rows))}:
             self._end(job, ended)
@@ -140,8 +142,10 @@ class Engine:
         while True:
             idle = not (self._new or self._waiting or self._batch.rows)
             try:
-                item = self.inbox.take(idle)
+                item = self.inbox.take(_IDLE if idle else 0.0)
             except queue.Empty:
+                if idle:
+                    self._bank.look()
                 return True
             if item is None:
                 return False
@@ -150,10 +154,9 @@ class Engine:
                 continue
             self._route([*self._new])
             self._new.clear()
+            self._bank.look()
             item.do()
-            if (
-                self._waiting or self._batch.rows
-            ):  # one between two steps, or the answers in progress would wait for all
+            if self._waiting or self._batch.rows:  # one between two steps, or all answers in progress would wait
                 return True
 
     def _ready(self) -> None:
@@ -174,9 +177,7 @@ class Engine:
         if not jobs:
             return
         try:
-            if self._follow():
-                self._list_memories()
-            told = route(self.model, jobs, self.limits)
+            told = route_following(self.model, jobs, self.limits, self._bank.take_up)
         except Exception:
             _LOG.exception("a request could not be routed")
             told = {job: RequestError(500, "the server failed while it read this request; ask again") for job in jobs}
@@ -194,10 +195,7 @@ class Engine:
         """Whether nobody waits for a job any more."""
         if not job.cancelled and time.monotonic() < job.deadline:
             return False
-        late = RequestError(
-            504, f"no answer within {self.limits.seconds:g} s; ask for fewer tokens, or later", "timeout"
-        )
-        self._end(job, None if job.cancelled else late)
+        self._end(job, None if job.cancelled else late(self.limits.seconds))
         return True
 
     def _end(self, job: Job, error: RequestError | None = None) -> None:
@@ -222,13 +220,7 @@ class Engine:
 
     def _join(self) -> None:
         """Reads the prompts of as many waiting rows as one pass may read."""
-        group: list[Row] = []
-        while self._waiting and len(group) < self._batch.room:
-            widest = max(len(row.job.ids) for row in (*group, self._waiting[0]))
-            if group and widest * (len(group) + 1) > self.limits.pass_tokens:
-                break
-            group.append(self._waiting.popleft())
-        if not group:
+        if not (group := next_rows(self._waiting, self._batch.room, self.limits.pass_tokens)):
             return
         try:
             tokens = self._batch.join(group)

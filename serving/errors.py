@@ -28,3 +28,18 @@ class RequestError(LoraryError):
         """The reply, as OpenAI's clients read it."""
         kind = _TYPES.get(self.status, "invalid_request_error" if self.status < 500 else "server_error")
         return {"error": {"message": str(self), "type": kind, "param": self.param, "code": self.code}}
+
+
+def closing() -> RequestError:
+    """What is told to who asks a server that ends."""
+    return RequestError(503, "this server is ending; ask again when it is back", "closing")
+
+
+def failed() -> RequestError:
+    """What is told to who asks a server whose engine has ended by itself."""
+    return RequestError(503, "this server has failed and must be started again; tell who runs it", "failed")
+
+
+def late(seconds: float) -> RequestError:
+    """What is told to who waited for longer than a request may take."""
+    return RequestError(504, f"no answer within {seconds:g} s; ask for fewer tokens, or later", "timeout")

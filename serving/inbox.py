@@ -59,9 +59,9 @@ class Inbox:
         if self.refusal is not None:
             raise RequestError(self.refusal.status, str(self.refusal), self.refusal.code)
 
-    def take(self, block: bool) -> Job | Change | None:
-        """What came first; None once it is closed. Raises queue.Empty where nothing is there, unless it is to wait."""
-        item = self._items.get(block=block)
+    def take(self, patience: float = 0.0) -> Job | Change | None:
+        """What came first; None once it is closed. Raises queue.Empty where nothing comes within so many seconds."""
+        item = self._items.get(block=patience > 0, timeout=patience)
         if isinstance(item, Change):
             with self._lock:
                 self._changes -= 1
@@ -70,7 +70,7 @@ class Inbox:
     def rest(self) -> Iterator[Job | Change]:
         """All that nobody has taken."""
         while not self._items.empty():
-            if (item := self.take(False)) is not None:
+            if (item := self.take()) is not None:
                 yield item
 
     def count_done(self) -> None:

@@ -94,6 +94,7 @@ class Row:
         self.job, self.choice = job, choice
         self.answer: list[int] = []
         self.read: list[Tensor] = []  # what entered the split of each token that was read, in parts
+        self.keeps = True  # whether a chat may go on from what it reads: not once a memory was forgotten meanwhile
         self.generator = job.sampling.generator(choice)
         self._writer = Writer(tokenizer, job.stops)
         self._untold: list[Token] = []

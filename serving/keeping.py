@@ -6,7 +6,6 @@ before the next route is decided and before the next change, and changes wait fo
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -15,18 +14,13 @@ from pathlib import Path
 from lorary.bank.bank import MemoryBank
 from lorary.bank.documents import Passage
 from lorary.bank.facts import Fact
-from lorary.bank.files import MANIFEST, BankError, writing
+from lorary.bank.files import BankError, writing
 from lorary.bank.memory import Memory
 from lorary.errors import LoraryError
 from lorary.model.modeling import LoraryForCausalLM
 from lorary.model.refreshing import alike, check_same_base, readable
 from lorary.model.untrained import is_bare_bank
-
-
-def stamp_of(folder: Path) -> tuple[int, ...]:
-    """What changes whenever the bank in a folder is written: its manifest is always a new file."""
-    told = os.stat(folder / MANIFEST)
-    return told.st_ino, told.st_mtime_ns, told.st_size
+from lorary.serving.following import settled, stamp_of
 
 
 class Keeper:
@@ -36,11 +30,14 @@ class Keeper:
 
     Args:
         folder: of the composite, or of the bank without a trained router; None writes nothing.
+        stamp: of the folder when the composite was read (`following.opened`); None where nobody has written to it since.
     """
 
-    def __init__(self, model: LoraryForCausalLM, folder: str | Path | None) -> None:
+    def __init__(
+        self, model: LoraryForCausalLM, folder: str | Path | None, stamp: tuple[int, ...] | None = None
+    ) -> None:
         self.model, self.folder = model, None if folder is None else Path(folder)
-        self._stamp = None if self.folder is None else stamp_of(self.folder)
+        self._stamp = stamp if stamp is not None or self.folder is None else stamp_of(self.folder)
 
     def add(
         self,
@@ -127,15 +124,20 @@ class Keeper:
 
     def follow(self) -> bool:
         """Takes up what another process has written to the folder since it was read; whether there was anything."""
-        if self.folder is None or (stamp := stamp_of(self.folder)) == self._stamp:
+        folder = self.folder
+        if folder is None or stamp_of(folder) == self._stamp:
             return False
-        source = MemoryBank.load(self.folder)
-        bank, key = self.model.router.bank, str(self.folder.resolve())
+        return settled(folder, lambda: self._catch_up(folder))
+
+    def _catch_up(self, folder: Path) -> bool:
+        stamp = stamp_of(folder)
+        source = MemoryBank.load(folder)
+        bank, key = self.model.router.bank, str(folder.resolve())
         changed = bank.stored.get(key, ("", {}))[0] != source.stored[key][0]
         if changed:
             with self._whole():
                 # File by file: what the memories of before lay in may be gone.
-                self._take_over(source, *self._differences(source, self.folder, None, Memory.is_file_by_file))
+                self._take_over(source, *self._differences(source, folder, None, Memory.is_file_by_file))
             # What lies there is what this bank holds now.
             bank.stored = {**bank.stored, key: (source.stored[key][0], dict(bank.memories))}
             bank.versions, bank.contents = {**bank.versions, **source.versions}, source.contents

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, Protocol, runtime_checkable
+from typing import Annotated, Any, Protocol, TypeVar, runtime_checkable
 
 from mcp.server import MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
@@ -24,9 +24,9 @@ from lorary.model.composite import assemble, load_router
 from lorary.model.modeling import LoraryForCausalLM
 from lorary.model.untrained import is_bare_bank
 from lorary.routing import policy
-from lorary.routing.explanation import explain
+from lorary.routing.explanation import Explanation, explain
 from lorary.routing.pooling import pooled_prompts
-from lorary.serving.keeping import stamp_of
+from lorary.serving.following import settled, stamp_of
 from lorary.serving.mcp_replies import (
     Forgot,
     GivenFact,
@@ -47,6 +47,7 @@ INSTRUCTIONS = (
 )
 Question = Annotated[str, Field(min_length=1, max_length=8000, description="one question that names what it is about")]
 Name = Annotated[str, Field(min_length=1, max_length=64, description="name of a memory, as list_memories shows it")]
+T = TypeVar("T")
 _READS = ToolAnnotations(read_only_hint=True, open_world_hint=False)
 
 
@@ -69,20 +70,28 @@ class Loaded:
 
     Args:
         folder: of the composite, or of a bank without a trained router.
+        stamp: of the folder when the composite was read (`following.opened`).
     """
 
     folder: Path
     model: LoraryForCausalLM
+    stamp: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        self._stamp, self._turn = stamp_of(self.folder), threading.Lock()
+        self._turn = threading.Lock()
+
+    def ask(self, work: Callable[[LoraryForCausalLM], T]) -> T:
+        """What `work` gives of the composite as the folder has it now; it is done again where another process changed the folder
+        meanwhile, because memories are read from there when they are first used.
+        """
+        return settled(self.folder, lambda: work(self.current()))
 
     def current(self) -> LoraryForCausalLM:
         """The composite as the folder has it now: another process may have written there, such as `lorary serve`."""
         with self._turn:
-            if (stamp := stamp_of(self.folder)) != self._stamp:
+            if (stamp := stamp_of(self.folder)) != self.stamp:
                 self.reload()
-                self._stamp = stamp
+                self.stamp = stamp
         return self.model
 
     def base(self) -> Base:
@@ -119,7 +128,7 @@ def _add_reading(server: MCPServer, loaded: Loaded, max_new_tokens: int) -> None
     )
     def recall(question: Question) -> Recalled:
         with _telling():
-            said = answer(loaded.current(), question, max_new_tokens=max_new_tokens)
+            said = loaded.ask(lambda model: answer(model, question, max_new_tokens=max_new_tokens))
         return Recalled(
             answer=said.text,
             outcome=said.route.outcome,
@@ -136,11 +145,14 @@ def _add_reading(server: MCPServer, loaded: Loaded, max_new_tokens: int) -> None
         annotations=_READS,
     )
     def which_memory(question: Question) -> Which:
-        with _telling():
-            model, hidden = loaded.current(), None
+        def explained(model: LoraryForCausalLM) -> Explanation:
+            hidden = None
             if "hidden" in model.router.gate.features:
                 hidden = pooled_prompts(model.base, model.tokenizer, model.config.split_layer, [question])
-            told = explain(model.router, question, hidden)
+            return explain(model.router, question, hidden)
+
+        with _telling():
+            told = loaded.ask(explained)
         near = told.nearest
         return Which(
             route=_route(told.route),
@@ -154,10 +166,13 @@ def _add_reading(server: MCPServer, loaded: Loaded, max_new_tokens: int) -> None
         annotations=_READS,
     )
     def list_memories(memory: Name | None = None) -> Listed:
-        with _telling():
-            bank = loaded.current().router.bank
+        def listed(model: LoraryForCausalLM) -> Listed:
+            bank = model.router.bank
             memories = [*bank] if memory is None else [bank[memory]]
             return Listed(base=bank.base, memories=[_held(one, memory is not None) for one in memories])
+
+        with _telling():
+            return loaded.ask(listed)
 
 
 def _add_writing(server: MCPServer, loaded: Loaded, writer: Writer) -> None:
@@ -185,7 +200,7 @@ def _add_writing(server: MCPServer, loaded: Loaded, writer: Writer) -> None:
                 raise LoraryError("facts need the name of their memory; give memory, such as 'boat'")
             given = [fact.model_dump(exclude_none=True) for fact in facts]
             written = writer.remember(loaded.base(), memory, given, sentences)
-            loaded.current()
+            loaded.ask(lambda _: None)
         return Remembered(**written)
 
     @server.tool(
@@ -201,7 +216,7 @@ def _add_writing(server: MCPServer, loaded: Loaded, writer: Writer) -> None:
             if facts == []:
                 raise LoraryError("no fact is named; give ids, or leave facts out to forget the whole memory")
             told = writer.forget(loaded.base(), memory, facts)
-            loaded.current()
+            loaded.ask(lambda _: None)
         return Forgot(
             memory=told["memory"],
             facts=[fact["question"] for fact in told["facts"]],

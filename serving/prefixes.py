@@ -3,6 +3,9 @@
 No memory adapts a layer below the split, so what those layers made of a text holds under any route: rows share it. What the
 layers above made holds under the route that made it; under another they run again over the hidden states that left the split,
 as a cached chat is switched (`model.switching`).
+
+Where a memory leaves the bank or is rewritten, all are let go of, not those alone that were read under it: a chat may have had an
+answer or a passage of it in an earlier turn.
 """
 
 from __future__ import annotations
@@ -75,6 +78,10 @@ class Prefixes:
         self._kept.remove(best)
         self._kept.append(best)
         return best, count
+
+    def forget(self) -> None:
+        """Lets go of all that is kept."""
+        self._kept.clear()
 
     def wants(self, tokens: int) -> bool:
         """Whether a text of so many tokens may be kept."""

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
 from lorary.answering.passages import with_passages
+from lorary.bank.files import BankError
 from lorary.base.prompts import prompt_batch, prompt_ids
 from lorary.errors import LoraryError
 from lorary.model.modeling import LoraryForCausalLM
 from lorary.routing.policy import Decision, by_caller, named_weights
 from lorary.serving.errors import RequestError
+from lorary.serving.following import TRIES
 from lorary.serving.job import Job, Routed
 from lorary.serving.limits import Limits
 
@@ -32,6 +34,27 @@ def warm(model: LoraryForCausalLM) -> None:
     """Loads what the first question would wait for: the encoder and what the router has made of the bank."""
     if model.memories:
         model.router.decide(model.router.features(["Who asks first?"]))
+
+
+def route_following(
+    model: LoraryForCausalLM, jobs: Sequence[Job], limits: Limits, take_up: Callable[[], bool]
+) -> dict[Job, Routed | RequestError]:
+    """What `route` gives once the bank is what its folder has now.
+
+    A memory is read when it is first used, so what another process wrote meanwhile may have put it away: who was to be answered
+    by it is routed again.
+
+    Args:
+        take_up: takes up what another process has changed, and tells whether there was anything.
+    """
+    take_up()
+    told = route(model, jobs, limits)
+    for _ in range(TRIES):
+        lost = [job for job, event in told.items() if isinstance(event, RequestError) and event.status == 500]
+        if not lost or not take_up():
+            break
+        told |= route(model, lost, limits)
+    return told
 
 
 @torch.no_grad()
@@ -59,7 +82,14 @@ def route(model: LoraryForCausalLM, jobs: Sequence[Job], limits: Limits) -> dict
 
 
 def _refusal(error: LoraryError) -> RequestError:
-    return error if isinstance(error, RequestError) else RequestError(400, str(error), "invalid_request")
+    if isinstance(error, RequestError):
+        return error
+    # Files that are damaged are the owner's matter, and no message for who asked.
+    return _unreadable() if isinstance(error, BankError) else RequestError(400, str(error), "invalid_request")
+
+
+def _unreadable() -> RequestError:
+    return RequestError(500, "the memory that is to answer cannot be read; ask who runs this server")
 
 
 def _read(model: LoraryForCausalLM, job: Job, limits: Limits) -> None:
@@ -103,8 +133,8 @@ def _decided(model: LoraryForCausalLM, jobs: Sequence[Job]) -> dict[Job, Routed 
             places = weights.nonzero().squeeze(-1).tolist()
             try:
                 job.shares = tuple((model.factors.stack((place,)), float(weights[place])) for place in places)
-            except (LoraryError, OSError):  # its files are damaged: the owner's matter, and no message for who asked
-                told[job] = RequestError(500, "the memory that is to answer cannot be read; ask who runs this server")
+            except (LoraryError, OSError):
+                told[job] = _unreadable()
                 continue
             job.route = taken
             told[job] = Routed(taken, job.passages, len(job.ids))

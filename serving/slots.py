@@ -6,6 +6,7 @@ makes hold for every family of bases.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -66,6 +67,14 @@ class SlotLayer(CacheLayerMixin):
         """Lets go of all rows; the next that join make room for as many columns as there are then."""
         self.keys = self.values = None  # type: ignore[assignment]
         self.is_initialized = False
+
+    def wipe(self, starts: Sequence[int], end: int) -> None:
+        """Clears all but the columns of the rows in use, given where each begins."""
+        for tensor in (self.keys, self.values):
+            tensor[len(starts) :] = 0.0
+            tensor[:, :, end:] = 0.0
+            for row, start in enumerate(starts):
+                tensor[row, :, :start] = 0.0
 
     def shift(self, count: int, source: slice, by: int, columns: int) -> None:
         """Moves the columns of the first rows, into a tensor of another width where `columns` is another."""
@@ -155,6 +164,14 @@ class Slots(Cache):
                 self.columns = _STEP
                 for layer in self._own:
                     layer.empty()
+
+    def wipe(self) -> None:
+        """Clears what rows that have left have written."""
+        for layer in self._own:
+            if not self.count:
+                layer.empty()
+            elif layer.is_initialized:
+                layer.wipe(self.starts, self.end)
 
     def _make_room(self, longest: int) -> None:
         """Moves the columns so that a prompt ends where the rows do, and one more token fits behind them."""

@@ -16,7 +16,9 @@ from served import KEY, served
 
 from lorary.__main__ import main
 from lorary.bank.bank import MemoryBank
+from lorary.bank.facts import parse_fact
 from lorary.model.composite import load_composite
+from lorary.serving.keeping import Keeper
 
 FACTS = [
     {"question": "Who mends the boat of Torv?", "answer": "Tilde", "questions": ["Name the mechanic of Torv's boat."]}
@@ -203,3 +205,33 @@ def test_the_command_tells_what_is_wrong(folder, capsys):
         assert main(["serve", str(folder), *options]) == 2
         assert said in capsys.readouterr().err
     assert main(["serve", str(folder / "nothing")]) == 2
+
+
+def test_a_server_answers_while_another_process_writes(folder, base, tmp_path):
+    """Each request is answered by the composite before a change or behind it, never by a mixture or an error."""
+    adapter = save_adapter(base.model, tmp_path / "new", 7, r=2, target_modules=["q_proj"])
+    other = Keeper(load_composite(folder), folder)
+    ended, changes = threading.Event(), 0
+
+    def change():
+        nonlocal changes
+        facts = [parse_fact(FACTS[0], topic="torv", where="here")]
+        while not ended.is_set():
+            other.add("torv", str(adapter), facts, [], same_base=True)
+            other.remove("torv")
+            changes += 2
+
+    with served(load_composite(folder), folder, key=KEY) as server, server.http() as client:
+        expected = client.post(PATH, json=asking("lorary:velka")).json()["choices"]
+        changer = threading.Thread(target=change)
+        changer.start()
+        try:
+            for number in range(60):
+                reply = client.post(PATH, json=asking("lorary:velka" if number % 2 else "lorary"))
+                assert reply.status_code == 200, reply.text
+                if number % 2:
+                    assert reply.json()["choices"] == expected
+        finally:
+            ended.set()
+            changer.join(60)
+    assert changes > 2

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import gc
+import time
+import weakref
+from dataclasses import replace
+
 import pytest
 import torch
+from conftest import FACTS
 from test_serving_engine import Told, alone, engine_of  # noqa: F401
 
+import lorary.serving.engine as engine_module
+from lorary.bank.bank import MemoryBank
 from lorary.base.prompts import prompt_ids
+from lorary.serving.keeping import Keeper
 from lorary.serving.prefixes import LEAST, Prefix, Prefixes, shared_tokens
 
 FIRST = "Who founded the guild of lamplighters, and what did they burn in the long winter nights of the north?"
@@ -103,3 +112,63 @@ def test_prefixes_are_kept_up_to_their_bound():
 
 def test_a_prompt_is_long_enough_here(model):
     assert len(prompt_ids(model.tokenizer, [FIRST])[0]) > 16
+
+
+def kept_of(engine):
+    """What an idle engine keeps: its prefixes, the factors of its rows, keys and values of rows that have left."""
+    engine.change(lambda: None).result(60)  # behind what the engine does once an answer has been told
+    batch = engine._batch
+    factors = [tensor for one in batch._routes._factors.values() for tensor in (one.down, one.up)]
+    slots = [tensor for own in batch._slots._own if own.is_initialized for tensor in (own.keys, own.values)]
+    return len(batch.prefixes._kept), *(any(bool(tensor.any()) for tensor in own) for own in (factors, slots))
+
+
+def replaced(model):
+    model.add_memory(replace(model.router.bank["ormen"], facts=FACTS["velka"]), replace_existing=True)
+
+
+@pytest.mark.parametrize("change", [lambda model: model.remove_memory("ormen"), replaced])
+def test_nothing_is_kept_of_a_memory_that_is_forgotten(model, engine_of, change):  # noqa: F811
+    """Neither of the chats that it answered, nor of one that it is still answering; a memory that only joins changes nothing."""
+    engine = engine_of(model, rows=3)
+    asked = [(f"First: {FIRST}", "ormen"), (FIRST, "velka"), (f"And: {FIRST}", None)]
+    for one in asked:
+        told = Told(*one)
+        engine.submit(told.job)
+        assert told.ids()
+    stacks = [weakref.ref(stack) for prefix in engine._batch.prefixes._kept for stack, _ in prefix.shares]
+    assert kept_of(engine) == (3, True, True)
+    assert stacks
+    ormen = model.router.bank["ormen"]
+    engine.change(lambda: model.add_memory(replace(ormen, name="other"))).result(60)
+    assert kept_of(engine)[0] == 3
+
+    expected = alone(model, FIRST, "ormen", longest=60)[0]
+    late = Told(FIRST, "ormen", longest=60, ignore_eos=True)
+    engine.submit(late.job)
+    engine.change(lambda: change(model)).result(60)
+    [ids] = late.ids()
+    assert ids[: len(expected)] == expected, "what is being answered ends under the memory that it began with"
+    assert kept_of(engine) == (0, False, False)
+    del late, told
+    gc.collect()
+    held = [stack() for stack in stacks if stack() is not None]
+    assert not [stack for stack in held if any(memory is ormen for memory in stack.memories)]
+
+
+def test_what_another_process_forgets_is_let_go_of_though_nobody_asks(model, engine_of, tmp_path, monkeypatch):  # noqa: F811
+    model.save_pretrained(tmp_path)
+    keeper = Keeper(model, tmp_path)
+    monkeypatch.setattr(engine_module, "_IDLE", 0.05)
+    engine = engine_of(model)
+    engine._bank._follow = keeper.follow
+    told = Told(FIRST, "ormen")
+    engine.submit(told.job)
+    told.ids()
+    with MemoryBank.change(tmp_path) as other:
+        other.remove("ormen")
+    ends = time.monotonic() + 30
+    while engine.memories != ("velka", "lamps"):
+        assert time.monotonic() < ends
+        time.sleep(0.02)
+    assert kept_of(engine) == (0, False, False)

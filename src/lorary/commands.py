@@ -180,6 +180,7 @@ def _mcp_server(options: Namespace) -> Any:
     """The server with its tools."""
     from lorary.model.composite import load_composite
     from lorary.model.untrained import is_bare_bank, load_untrained
+    from lorary.serving.following import opened
     from lorary.serving.mcp import Loaded, make_server
 
     if options.max_new_tokens < 1:
@@ -192,12 +193,12 @@ def _mcp_server(options: Namespace) -> Any:
     if options.bank is not None and (bare or not options.allow_write):
         raise LoraryError("--bank names what --allow-write changes for a composite; leave it out")
     load = load_untrained if bare else load_composite
-    model = load(options.composite, **taken(options, "base"))
+    place = Path(options.composite)
+    model, stamp = opened(place, lambda: load(options.composite, **taken(options, "base")))
     writer = None
     if options.allow_write:
         writer = BankWriter(options.composite, None) if bare else BankWriter(options.bank, options.composite)
-    loaded = Loaded(Path(options.composite), model)
-    return make_server(loaded, writer, max_new_tokens=options.max_new_tokens)
+    return make_server(Loaded(place, model, stamp), writer, max_new_tokens=options.max_new_tokens)
 
 
 def demo(argv: list[str]) -> None:

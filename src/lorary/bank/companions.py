@@ -8,13 +8,15 @@ in between leaves the old state or the new one.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 from lorary.bank.files import write_aside
 from lorary.bank.manifest import hash_of_manifest
 
 _NEXT = ".next-"
+T = TypeVar("T")
 
 
 def write_companions(folder: Path, contents: Mapping[str, bytes], manifest: str) -> None:
@@ -38,3 +40,19 @@ def companion(folder: Path, name: str) -> Path:
     """The file that stands for `name` in the bank's present state, whether there is one or not."""
     committed = folder / f"{name}{_NEXT}{hash_of_manifest(folder)}"
     return committed if committed.is_file() else folder / name
+
+
+def read_companion(folder: Path, name: str, read: Callable[[Path], T]) -> T:
+    """What `read` makes of the file that stands for `name`; of its new place, where a writer has just put it there."""
+    file = companion(folder, name)
+    try:
+        return read(file)
+    except Exception:  # libraries tell a missing file in ways of their own
+        if file.exists():
+            raise
+        return read(companion(folder, name))
+
+
+def has_companion(folder: Path, name: str) -> bool:
+    """Whether a file stands for `name`, also while a writer puts it in its place."""
+    return companion(folder, name).is_file() or (folder / name).is_file()

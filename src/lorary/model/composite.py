@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import AutoTokenizer
 
 from lorary.bank.bank import MemoryBank
-from lorary.bank.companions import companion
+from lorary.bank.companions import has_companion, read_companion
 from lorary.bank.files import MANIFEST, BankError
 from lorary.base.layers import bare_twin, fingerprint
 from lorary.base.loading import Base, BaseError, load_base
@@ -171,11 +171,11 @@ _HALF = (torch.float16, "float16", "half")
 
 def _configuration(place: Path, **changes: Any) -> LoraryConfig:
     """The configuration of the composite in a folder, with a caller's changes."""
-    file = companion(place, CONFIG_PART)
-    if not file.is_file():
+    file = place / CONFIG_PART
+    if not has_companion(place, CONFIG_PART):
         raise BankError(f"{file} is missing; {_AGAIN}")
     with reading(file, _AGAIN):
-        return LoraryConfig.from_pretrained(file, **changes)
+        return read_companion(place, CONFIG_PART, lambda file: LoraryConfig.from_pretrained(file, **changes))
 
 
 def load_router(folder: str | Path) -> tuple[Router, LoraryConfig]:
@@ -215,7 +215,7 @@ def read_gate(folder: Path) -> tuple[dict[str, Tensor], list[str], tuple[str, ..
     if unknown := sorted({*config.features} - {*FEATURES}):
         raise BankError(f"{folder}: its gate reads {unknown[0]!r}, which no gate reads now; train the router again")
     with reading(folder / GATE_PART, _AGAIN):
-        return load_file(companion(folder, GATE_PART)), list(config.trained), tuple(config.features)
+        return read_companion(folder, GATE_PART, load_file), list(config.trained), tuple(config.features)
 
 
 def _load_gate(place: Path, bank: MemoryBank, config: LoraryConfig, encoder: Encoder | None) -> Gate:
@@ -252,4 +252,4 @@ def _local(folder: str | Path, revision: str | None, local_files_only: bool, hub
 
 def is_composite(folder: str | Path) -> bool:
     """Whether `folder` holds a composite (a bank alone has no gate)."""
-    return (Path(folder) / MANIFEST).is_file() and companion(Path(folder), GATE_PART).is_file()
+    return (Path(folder) / MANIFEST).is_file() and has_companion(Path(folder), GATE_PART)

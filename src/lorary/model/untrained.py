@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from lorary.bank.bank import MemoryBank
-from lorary.bank.companions import companion
+from lorary.bank.companions import has_companion
 from lorary.bank.files import MANIFEST
 from lorary.base.loading import Base, load_base
 from lorary.base.quantising import dtype_for
@@ -26,7 +26,7 @@ class UntrainedWarning(LoraryWarning):
 def is_bare_bank(folder: str | Path) -> bool:
     """Whether `folder` holds a bank, and nothing of a composite: one that lost its gate is damaged."""
     place = Path(folder)
-    return (place / MANIFEST).is_file() and not is_composite(place) and not companion(place, CONFIG_PART).is_file()
+    return (place / MANIFEST).is_file() and not is_composite(place) and not has_companion(place, CONFIG_PART)
 
 
 def load_untrained(
