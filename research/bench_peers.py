@@ -78,7 +78,7 @@ class LlamaCpp:
         config = base.model.config.get_text_config()
         memories = [bank[name] for name in bank.names[:2]]
         options = engine.CommonParams()
-        options.model.path, options.n_ctx, options.n_parallel = str(_gguf_file(base)), 1024, 1
+        options.model.path, options.n_ctx, options.n_parallel = str(gguf_file(base.name)), 1024, 1
         options.warmup, options.verbosity = False, -1
         options.cpuparams.n_threads = options.cpuparams_batch.n_threads = torch.get_num_threads()
         files = [write_gguf(memory, work / f"{memory.name}.gguf", config) for memory in memories]
@@ -108,13 +108,14 @@ class LlamaCpp:
         return {entry["id"]: entry["logprob"] for entry in tokens[0]["top_logprobs"]} if tokens else {}
 
 
-def _gguf_file(base: Base) -> Path:
-    if base.name in EMBEDDED_BASES:
-        return embedded_file(base.name)
-    files = sorted(Path(base.name).glob("*.gguf"))
+def gguf_file(base: str) -> Path:
+    """The GGUF file of a base by its name. Raises StudyError where there is none, or more than one."""
+    if base in EMBEDDED_BASES:
+        return embedded_file(base)
+    files = sorted(Path(base).glob("*.gguf"))
     if len(files) != 1:
         raise StudyError(
-            f"llama.cpp reads a base of a GGUF file; {base.name} holds {len(files)} of them; put one into the base's folder, or "
+            f"llama.cpp reads a base of a GGUF file; {base} holds {len(files)} of them; put one into the base's folder, or "
             "leave the cells of llama.cpp out"
         )
     return files[0]

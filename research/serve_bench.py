@@ -17,7 +17,8 @@ from lorary.progress import progress_bars
 from lorary.research.bank_steps import write_composite
 from lorary.research.bench_models import long_prompt, questions
 from lorary.research.processes import measured_on, run_alone
-from lorary.research.serve_load import Question, Reply, loaded, processor_seconds, running_server
+from lorary.research.serve_llama import LLAMA, SAYS, command_of, for_llama, why_not
+from lorary.research.serve_load import Question, loaded, processor_seconds, running, running_server
 from lorary.research.serve_soak import SOAK, soak, tell_soak
 from lorary.research.settings import ServeBench, check_positive
 from lorary.resume import REPORT, go_on, write_results
@@ -29,6 +30,7 @@ WAYS = {
     "base": "server, the base (`lorary:__base__`)",
     "named": "server, a memory named, another for each client",
     "routed": "server, the router decides (`lorary`)",
+    **LLAMA,
 }
 
 
@@ -101,19 +103,28 @@ def _round(place: Path, bench: ServeBench, base: str, turn: int) -> dict[str, An
             replace(question, ids=question.ids[:4]) for question in warming
         ]  # the factors of all memories are read
         asyncio.run(loaded(port, short, bench.clients, 1))
-        for way in order:
-            before = processor_seconds(process)
-            replies, seconds = asyncio.run(loaded(port, asking[way], bench.clients, bench.answer))
-            taken = (processor_seconds(process) - before) / len(replies)
-            served[way] = _figures(replies, seconds, bench) | {"processor": round(taken, 4)}
+        served |= {way: _figures(port, process, asking[way], bench) for way in order}
+    missing = why_not(base)
+    if missing is None:
+        with running(command_of(folder, base, bench), SAYS, place / LOG) as (port, process):
+            for way in [*LLAMA][turn % 3 :] + [*LLAMA][: turn % 3]:
+                questions = for_llama(way, asking["named"], folder)
+                asyncio.run(loaded(port, questions[: bench.clients], bench.clients, 1))  # what is read once is read
+                served[way] = _figures(port, process, questions, bench)
     given = json.dumps([[list(question.ids) for question in asking["routed"][: bench.alone]], bench.answer])
     command = [sys.executable, "-m", "lorary.research.serve_alone", str(folder), base, bench.dtype, given]
     alone = json.loads(run_alone(command).printed.splitlines()[-1])
-    return {"alone": alone, **{way: served[way] for way in ("base", "named", "routed")}}
+    told = {"alone": alone, **{way: served[way] for way in WAYS if way in served}}
+    return told if missing is None else told | {"no_llama": missing}
 
 
-def _figures(replies: Sequence[Reply], seconds: float, bench: ServeBench) -> dict[str, Any]:
+def _figures(port: int, process: int, asking: Sequence[Question], bench: ServeBench) -> dict[str, Any]:
+    """What one way to ask a server took."""
+    before = processor_seconds(process)
+    replies, seconds = asyncio.run(loaded(port, asking, bench.clients, bench.answer))
+    taken = processor_seconds(process) - before
     return {
+        "processor": round(taken / len(replies), 4),
         "rate": round(len(replies) * bench.answer / seconds, 2),
         "first": round(median(reply.first for reply in replies), 4),
         "first_most": round(max(reply.first for reply in replies), 4),
@@ -149,7 +160,7 @@ def tell_serving(results: Mapping[str, Any]) -> str:
         ["who is asked", "tokens a second", "first token, median, s", "first token, most, s", "processor, s a request"]
     ]
     for way, what in WAYS.items():
-        each = [[own[way][name] for own in rounds if name in own[way]] for name in _COLUMNS]
+        each = [[own[way][name] for own in rounds if name in own.get(way, {})] for name in _COLUMNS]
         cells = [f"{median(own):.3g} ({min(own):.3g} to {max(own):.3g})" if own else ABSENT for own in each]
         rows.append([what, *cells])
     aims = [["figure", "median (least to most)", "aim"]]
@@ -167,6 +178,7 @@ def tell_serving(results: Mapping[str, Any]) -> str:
         f"{counted(settings['clients'], 'client')}, {counted(settings['memories'], 'memory')}, prompts of {settings['prompt']} "
         f"and answers of {settings['answer']} tokens, {settings['requests']} requests of each way in a round (alone: "
         f"{settings['alone']}), {counted(len(rounds), 'round')}. The clients share the server's processor.",
+        *{f"llama.cpp's server was not measured: {own['no_llama']}." for own in rounds if "no_llama" in own},
         "",
         markdown_table(rows),
         "",

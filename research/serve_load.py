@@ -10,9 +10,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +28,12 @@ class Question:
     Args:
         ids: the tokens of the prompt.
         model: of OpenAI's API: `lorary` routes, `lorary:NAME` names a memory.
+        fields: more of the request, for another engine.
     """
 
     ids: tuple[int, ...]
     model: str
+    fields: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -56,22 +58,33 @@ class Reply:
 @contextmanager
 def running_server(folder: Path, base: str, dtype: str, log: Path, *options: str) -> Iterator[tuple[int, int]]:
     """(the port, the process) of `lorary serve` over a composite, in a process of its own that ends with the block."""
-    command = [sys.executable, "-m", "lorary", "serve", str(folder), "--base", base, "--dtype", dtype]
-    command += ["--port", "0", "--api-key", KEY, *options]
+    command = ["lorary", "serve", str(folder), "--base", base, "--dtype", dtype, "--port", "0", "--api-key", KEY]
+    with running([*command, *options], "lorary serves at ", log) as told:
+        yield told
+
+
+@contextmanager
+def running(command: Sequence[str], says: str, log: Path) -> Iterator[tuple[int, int]]:
+    """(the port, the process) of a module of Python that serves, in a process of its own that ends with the block.
+
+    Args:
+        says: how the line of its standard error begins that ends with its address.
+        log: takes its standard error.
+    """
     if threading.current_thread() is threading.main_thread():  # a bench that is stopped leaves no server behind
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with log.open("wb") as said:
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=said)
+        process = subprocess.Popen([sys.executable, "-m", *command], stdout=subprocess.DEVNULL, stderr=said)
     try:
-        yield _port(process, log), process.pid
+        yield _port(process, says, log), process.pid
     finally:
         process.terminate()
         process.wait(120)
 
 
-def _port(process: subprocess.Popen[bytes], log: Path) -> int:
+def _port(process: subprocess.Popen[bytes], says: str, log: Path) -> int:
     while True:
-        lines = [line for line in log.read_text().splitlines() if line.startswith("lorary serves at ")]
+        lines = [line for line in log.read_text().splitlines() if line.startswith(says)]
         if lines:
             return int(lines[0].rpartition(":")[2].partition("/")[0])
         if process.poll() is not None:
@@ -100,6 +113,7 @@ async def asked(port: int, question: Question, answer: int) -> Reply:
         "max_tokens": answer,
         "stream": True,
         "ignore_eos": True,
+        **question.fields,
     }
     first, texts, memory, finished = 0.0, [], None, False
     async for line in _lines(port, "POST", "/v1/completions", body):
@@ -112,7 +126,7 @@ async def asked(port: int, question: Question, answer: int) -> Reply:
         choice = chunk["choices"][0]
         texts.append(choice["text"])
         if choice["finish_reason"]:
-            memory, finished = chunk["lorary"]["memory"], True
+            memory, finished = chunk.get("lorary", {}).get("memory"), True
     return Reply("".join(texts), first, time.perf_counter() - begun, memory, finished)
 
 

@@ -111,7 +111,8 @@ def serve_bench(argv: list[str]) -> None:
     parser = Options(
         "research serve-bench",
         "Measures `lorary serve` over random memories with many clients: tokens a second and the time to the first token, "
-        "routed, by memories that are named, and by the base, beside asking one after the other in-process.",
+        "routed, by memories that are named, and by the base, beside asking one after the other in-process, and beside "
+        "llama.cpp's server where the package xllamacpp is installed.",
         "--out FOLDER",
     )
     parser.add_argument("--base", metavar="NAME", help=BASE)

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+
+import gguf_files
+import pytest
 
 from lorary.__main__ import main
 from lorary.research import serve_chat
@@ -11,6 +15,8 @@ from lorary.research.serve_soak import SOAK, tell_soak
 
 
 def test_a_server_is_measured_and_soaked_and_a_run_goes_on(base, tmp_path, capsys):
+    pytest.importorskip("xllamacpp")
+    gguf_files.write_gguf(Path(base.name) / "pico.gguf", base.model, base.tokenizer)
     command = ["research", "serve-bench", "--out", str(tmp_path), "--base", base.name, "--quiet", "--repeats", "1"]
     sizes = ["--clients", "3", "--memories", "4", "--prompt", "64", "--answer", "4", "--requests", "6", "--alone", "1"]
     assert main([*command, *sizes, "--json"]) == 0
@@ -20,7 +26,7 @@ def test_a_server_is_measured_and_soaked_and_a_run_goes_on(base, tmp_path, capsy
     assert first["named"]["memories"] == 4
     assert first["base"]["memories"] == 0
     assert all(first[way]["processor"] > 0 for way in ("base", "named", "routed"))
-    assert not any(first[way]["unfinished"] for way in ("base", "named", "routed"))
+    assert not any(first[way]["unfinished"] for way in WAYS if way != "alone")
     assert main([*command, *sizes, "--soak-minutes", "0.05"]) == 0
     assert "Soak of 0.05 minutes" in capsys.readouterr().out
     results = json.loads((tmp_path / "results.json").read_text())
@@ -74,4 +80,8 @@ def test_the_tables_tell_what_missed_its_aim():
     assert "| rate ÷ alone | 5.000 (3.000 to 5.500) | ≥ 4 |" in told
     assert "| rate of named ÷ the base's | 0.950 (0.950 to 0.950) | ≥ 0.95 |" in told
     assert "| first token of routed ÷ the base's | 1.200 (1.200 to 1.200) | ≤ 1.1 (missed) |" in told
+    assert "| llama.cpp's server, one memory for all clients | – |" in told
+    rounds[0]["no_llama"] = "the package xllamacpp is not installed"
+    results = {"rounds": rounds, "machine": machine, "made": "", "versions": {}, "settings": settings}
+    assert "llama.cpp's server was not measured: the package xllamacpp is not installed." in tell_serving(results)
     assert "| asked one after the other, in-process, routed | 10 (10 to 10) | – | – | – |" in told
