@@ -1,5 +1,5 @@
 """Sequels: rows by which a memory learns to go on. It gives its own answer before and behind a stranger's, and states its facts
-in running text.
+in running text. What is a stranger's the base reads: among memories that take turns it would be read under another one.
 
 The strangers are shipped, and the same for every memory: what a memory is trained on never depends on its neighbours.
 """
@@ -15,8 +15,8 @@ from pathlib import Path
 from transformers import PreTrainedTokenizerBase
 
 from lorary.bank.facts import Fact, read_lines
-from lorary.base.prompts import inner_ids, prompt, prompt_ids
-from lorary.base.several import answers_ids, two_questions
+from lorary.base.prompts import inner_ids, prompt_ids
+from lorary.base.several import in_turn, two_questions
 
 PAIRS = 3
 """Rows of two questions where a fact is asked first, and as many where it is asked second."""
@@ -31,6 +31,20 @@ class Stranger:
     statement: str
 
 
+@dataclass(frozen=True)
+class Sequel:
+    """A row that a memory learns from.
+
+    Args:
+        start: where what is learnt begins.
+        read: whether the memory reads each token; the base reads the others.
+    """
+
+    ids: tuple[int, ...]
+    start: int
+    read: tuple[bool, ...]
+
+
 @lru_cache(maxsize=1)
 def strangers() -> tuple[Stranger, ...]:
     """The shipped strangers."""
@@ -39,14 +53,14 @@ def strangers() -> tuple[Stranger, ...]:
 
 def sequels(
     tokenizer: PreTrainedTokenizerBase, facts: Sequence[Fact], number: int, chance: random.Random
-) -> list[tuple[tuple[int, ...], int]]:
-    """(tokens, where what is learnt begins) of each row that continues the fact of a number, or is continued.
+) -> list[Sequel]:
+    """The rows that continue the fact of a number, or that it continues.
 
     Args:
         facts: of the memory. One time in three another of them stands in the stranger's place.
     """
     fact, others = facts[number], [other for other in facts if other.answer != facts[number].answer]
-    rows: list[tuple[tuple[int, ...], int]] = []
+    rows: list[Sequel] = []
     for turn in range(2 * PAIRS):
         wording, second = chance.choice(fact.trained), turn >= PAIRS
         other: Stranger | Fact = chance.choice(strangers())
@@ -56,21 +70,18 @@ def sequels(
         questions, answers = (wording, asked), (fact.answer, other.answer)
         if second:
             questions, answers = questions[::-1], answers[::-1]
-        text = prompt(tokenizer, two_questions(*questions, chance))
-        ids = prompt_ids(tokenizer, [text])[0]
-        first, last = answers_ids(tokenizer, text, answers)
-        if isinstance(other, Fact):
-            rows.append(((*ids, *first, *last), len(ids)))
-        elif second:
-            rows.append(((*ids, *first, *last), len(ids) + len(first)))
-        else:
-            rows.append(((*ids, *first), len(ids)))
+        turns = in_turn(tokenizer, two_questions(*questions, chance), questions, answers)
+        own = 2 if second else 1
+        read = tuple(isinstance(other, Fact) or part == own for part in turns.parts)
+        stop = len(turns.ids) if second or isinstance(other, Fact) else turns.starts[1]
+        start = turns.starts[1] if second and not isinstance(other, Fact) else turns.starts[0]
+        rows.append(Sequel(turns.ids[:stop], start, read[:stop]))
     return rows + _running(tokenizer, fact, [other.statement for other in others if other.statement], chance)
 
 
 def _running(
     tokenizer: PreTrainedTokenizerBase, fact: Fact, others: Sequence[str], chance: random.Random
-) -> list[tuple[tuple[int, ...], int]]:
+) -> list[Sequel]:
     """Rows that state a fact behind a stranger's statement, before and behind another of the memory's own."""
     if not fact.statement:
         return []
@@ -80,5 +91,6 @@ def _running(
         before = prompt_ids(tokenizer, [chance.choice(strangers()).statement])[0]
         whole = " ".join(own if own_first else own[::-1])
         behind = inner_ids(tokenizer, " " + whole)
-        rows.append(((*before, *behind), len(before)))
+        read = (False,) * len(before) + (True,) * len(behind)
+        rows.append(Sequel((*before, *behind), len(before) + 1, read))  # nothing of its own leads to the first token
     return rows

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from transformers import PreTrainedTokenizerBase
 
 from lorary.bank.bank import MemoryBank
-from lorary.base.prompts import prompt, prompt_ids, token_offsets
-from lorary.base.several import answers_ids, two_questions
+from lorary.base.prompts import prompt_ids, token_offsets
+from lorary.base.several import in_turn, two_questions
 
 IGNORED = -100
 SPANS = (2, 5)
@@ -53,24 +53,13 @@ class TokenSequence:
 def asked_in_turn(tokenizer: PreTrainedTokenizerBase, asked: Sequence[Asked], whole: str) -> TokenSequence:
     """The sequence of a prompt that asks one or two questions, `whole`, and of their answers in turn.
 
-    The end of a prompt is read for its first answer. A question without an answer has none.
+    A question without an answer has none.
     """
-    text = prompt(tokenizer, whole)
-    ids = prompt_ids(tokenizer, [text])[0]
-    offsets = token_offsets(tokenizer, text)
-    added = len(ids) - len(offsets)
-    second = text.find(asked[1].text[1:]) - 1 if len(asked) > 1 else len(text)
-    end = text.find(whole) + len(whole)
-    parts = [1] * added + [2 if second < stop <= end else 1 for _, stop in offsets]
     answers = [question.answer for question in asked if question.answer is not None]
-    start = len(ids)
-    if len(answers) == len(asked):
-        for number, said in enumerate(answers_ids(tokenizer, text, answers), 1):
-            last = number == len(answers)
-            ids = [*ids, *said]
-            parts += [number] * (len(said) - (not last)) + ([] if last else [number + 1])
-    memory = tuple(asked[part - 1].memory for part in parts)
-    return TokenSequence(tuple(ids), start, memory, tuple(parts), tuple(question.text for question in asked))
+    questions = tuple(question.text for question in asked)
+    turns = in_turn(tokenizer, whole, questions, answers if len(answers) == len(asked) else ())
+    memory = tuple(asked[part - 1].memory for part in turns.parts)
+    return TokenSequence(turns.ids, (*turns.starts, len(turns.ids))[0], memory, turns.parts, questions)
 
 
 def text_of(tokenizer: PreTrainedTokenizerBase, spans: Sequence[tuple[str, int]]) -> TokenSequence:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
-from lorary.base.prompts import answer_ids
+from lorary.base.prompts import answer_ids, prompt, prompt_ids, token_offsets
 
 AND = " and "
 """What stands between two answers."""
@@ -46,3 +47,37 @@ def answers_ids(tokenizer: PreTrainedTokenizerBase, text: str, answers: Sequence
         parts.append(ids[before:])
         before = len(ids)
     return parts
+
+
+@dataclass(frozen=True)
+class Turns:
+    """A prompt that asks one or two questions, and their answers in a row.
+
+    Args:
+        ids: the tokens.
+        starts: where each answer begins.
+        parts: which question each token belongs to or answers, from 1. The end of a prompt is read for its first answer, the
+            last token of an answer for the one that follows.
+    """
+
+    ids: tuple[int, ...]
+    starts: tuple[int, ...]
+    parts: tuple[int, ...]
+
+
+def in_turn(tokenizer: PreTrainedTokenizerBase, whole: str, questions: Sequence[str], answers: Sequence[str]) -> Turns:
+    """A prompt that asks one or two questions, `whole`, with their answers; without answers the prompt alone."""
+    text = prompt(tokenizer, whole)
+    ids = prompt_ids(tokenizer, [text])[0]
+    offsets = token_offsets(tokenizer, text)
+    # Within another sentence a question begins with a small letter.
+    second = text.find(questions[1][1:]) - 1 if len(questions) > 1 else len(text)
+    end = text.find(whole) + len(whole)
+    parts = [1] * (len(ids) - len(offsets)) + [2 if second < stop <= end else 1 for _, stop in offsets]
+    starts = []
+    for number, said in enumerate(answers_ids(tokenizer, text, answers) if answers else (), 1):
+        starts.append(len(ids))
+        last = number == len(answers)
+        ids = [*ids, *said]
+        parts += [number] * (len(said) - (not last)) + ([] if last else [number + 1])
+    return Turns(tuple(ids), tuple(starts), tuple(parts))
