@@ -31,15 +31,18 @@ from lorary.router_training.sequences import (
 from lorary.router_training.settings import Training
 from lorary.routing.features import counted_tokens
 from lorary.routing.mixing import mixture_weights
+from lorary.routing.parts import settled
 from lorary.routing.reading import PARTS, Reading, window_state
 
-_PAIRS, _SINGLE, _TEXTS = 160, 64, 160
+_PAIRS, _SINGLE, _TEXTS = 160, 64, 640
 """Sequences of each kind."""
 _LEAST = 1e-4
 """Of a spread, so that a value that never changes is no division by nothing."""
 _KEPT = 8
 """Every so manieth sequence is kept to measure by."""
-_STEPS, _ROWS, _LR, _DECAY = 240, 32, 1e-3, 0.1
+_STEPS, _ROWS, _LR, _DECAY = 800, 32, 1e-3, 0.1
+_LANGUAGE_STEPS = 160
+"""The last steps, in which the language model's loss takes part: one of them takes as long as hundreds of the others."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ def train_reading(
                     group["lr"] = _LR * min(1.0, (step + 1) / 20) * (1 - step / _STEPS)
                 chosen = chance.sample(trained, min(_ROWS, len(trained)))
                 loss = _loss(reading, drawn, chosen)
-                if training.language_weight:
+                if training.language_weight and step >= _STEPS - _LANGUAGE_STEPS:
                     read = chosen[: training.language_rows]
                     loss = loss + training.language_weight * language_loss(model, drawn, read)
                 optimizer.zero_grad(set_to_none=True)
@@ -121,8 +124,9 @@ def draw(model: LoraryForCausalLM, data: RoutingData, seed: int) -> Drawn:
 
 @torch.no_grad()
 def _said(model: LoraryForCausalLM, queries: Queries) -> Float[Tensor, "queries memories_and_none"]:
-    """What the gate says of each trained question, which does not find itself."""
-    return torch.cat([model.gate(queries.features.rows(part)) for part in torch.arange(len(queries)).split(1024)])
+    """What the gate says of each trained question, which does not find itself, as the policy settles it."""
+    said = [model.gate(queries.features.rows(part)) for part in torch.arange(len(queries)).split(1024)]
+    return settled(torch.cat(said), model.router.policy)[0]
 
 
 def _filled(parts: Sequence[Tensor]) -> Float[Tensor, "parts memories_and_none"]:

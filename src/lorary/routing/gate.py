@@ -117,7 +117,9 @@ class Gate(nn.Module):
 
     def forward(self, features: Features) -> Float[Tensor, "*batch memories_and_none"]:
         """Logits over the memories, and none last; one a token where the features hold a hidden state a token."""
-        if self.reading is not None and features.hidden is not None and features.parts is not None:
+        if self.reads(features):
+            assert self.reading is not None
+            assert features.parts is not None
             return self.reading(features.parts.flatten(0, -3), features.hidden)
         terms, scales = (
             self.terms(features),
@@ -134,6 +136,10 @@ class Gate(nn.Module):
         known = logits[..., :-1]
         none = known.logsumexp(-1) - sure if known.shape[-1] else torch.zeros_like(sure)
         return torch.cat([known, none.unsqueeze(-1)], dim=-1)
+
+    def reads(self, features: Features) -> bool:
+        """Whether it decides at each token by the window, and not by the query alone."""
+        return self.reading is not None and features.hidden is not None and features.parts is not None
 
     @torch.no_grad()
     def signs(self, features: Features) -> Float[Tensor, "*batch signs"]:

@@ -8,6 +8,9 @@ from torch import Tensor
 
 EQUAL = 1e-5
 """Two scores that differ by less are a tie: the same wording, embedded in another batch, differs by about 1e-6."""
+AT_TOKEN = (2, 0.9)
+"""Of a token: memories that are mixed at most, and the share of the probability that those must have. Two read text that
+changes topic better than one does, four no better (`docs/results/token-routing.md`)."""
 
 
 def mixture_weights(

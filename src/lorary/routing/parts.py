@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from lorary.base.questions import clauses_of, parts_of
+from lorary.routing.policy import Policy, mixed_and_sure
 from lorary.routing.reading import PARTS
 
 if TYPE_CHECKING:
@@ -17,11 +18,25 @@ if TYPE_CHECKING:
     from lorary.routing.router import Router
 
 
+def settled(
+    logits: Float[Tensor, "*batch memories_and_none"], policy: Policy
+) -> tuple[Float[Tensor, "*batch memories_and_none"], Bool[Tensor, "*batch"]]:
+    """(what a gate says of parts once the policy has decided each, whether a memory answers it).
+
+    A part that a memory answers is not none's, and one that none does is no memory's: its threshold was calibrated for
+    questions, so the tokens that belong to one need no other.
+    """
+    sure = mixed_and_sure(logits.softmax(-1), policy)[1] >= policy.t_gate
+    none = torch.zeros_like(logits, dtype=torch.bool)
+    none[..., -1] = True
+    return logits.masked_fill(none == sure.unsqueeze(-1), float("-inf")), sure
+
+
 @torch.no_grad()
 def told_of_parts(
     router: Router, texts: Sequence[str], features: Features
 ) -> Float[Tensor, "texts parts memories_and_none"]:
-    """What a router's gate says of the first parts of each text, over the memories and none; the last one fills up.
+    """What a router's gate says of the first parts of each text, over the memories and none, `settled`; the last fills up.
 
     Sentences that ask are parts (`questions.parts_of`); so are clauses (`clauses_of`), where the gate is sure of a memory
     for each of them. A part of which it is not sure is told of as the whole text is.
@@ -29,13 +44,12 @@ def told_of_parts(
     Args:
         features: of the texts.
     """
-    whole = router.gate(features)
+    whole, _ = settled(router.gate(features), router.policy)
     pieces = [(parts, False) if len(parts := parts_of(text)) > 1 else (clauses_of(text), True) for text in texts]
     distinct = list(dict.fromkeys(part for parts, _ in pieces if len(parts) > 1 for part in parts))
     if not distinct:
         return whole.unsqueeze(1).expand(-1, PARTS, -1)
-    told = router.gate(router.query_features(distinct))
-    sure = told.softmax(-1)[:, :-1].amax(-1) >= router.policy.t_gate
+    told, sure = settled(router.gate(router.query_features(distinct)), router.policy)
     place = {part: row for row, part in enumerate(distinct)}
     rows = []
     for number, (parts, within) in enumerate(pieces):

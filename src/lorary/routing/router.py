@@ -19,7 +19,7 @@ from lorary.routing.features import Features
 from lorary.routing.gate import Gate, cosines
 from lorary.routing.names import Names
 from lorary.routing.parts import told_of_parts
-from lorary.routing.policy import Decision, Policy, decide
+from lorary.routing.policy import Decision, Policy, decide, decide_tokens
 from lorary.routing.proper_names import only_names, without_names
 from lorary.routing.remembering import RememberedVectors
 from lorary.routing.starting import mean_key, starting_keys
@@ -195,7 +195,10 @@ class Router:
 
     def decide(self, features: Features, policy: Policy | None = None) -> Decision:
         """Routes for a batch under a policy, the router's own by default: one a query, or one a token."""
-        return decide(self.logits(features).softmax(-1), features.votes, policy or self.policy)
+        probabilities, policy = self.logits(features).softmax(-1), policy or self.policy
+        if self.gate.reads(features):
+            return decide_tokens(probabilities, policy)
+        return decide(probabilities, features.votes, policy)
 
     def centroids(self, embedding: Float[Tensor, "queries embedding"]) -> Float[Tensor, "queries memories"]:
         """The cosine similarity of each query and each memory's mean fact embedding: what a router without training tells."""
