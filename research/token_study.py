@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from itertools import permutations
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -15,25 +15,21 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from lorary.answering.passages import Prompt
-from lorary.answering.routed import by_route
-from lorary.bank.facts import Fact
 from lorary.bank.files import MANIFEST
-from lorary.base.prompts import longest_answer
-from lorary.base.several import uncapitalised
+from lorary.base.prompts import prompt, prompt_ids
 from lorary.errors import LoraryError
-from lorary.eval.scoring import contains
-from lorary.eval.tasks.joined import both
+from lorary.eval.questions import unrelated_questions, unrelated_text
 from lorary.model.active_route import ActiveRoute, apply_route
 from lorary.model.composite import load_composite
 from lorary.model.modeling import LoraryForCausalLM
 from lorary.progress import progress_bars
+from lorary.research.token_questions import KINDS, answered, shares, two_topic_questions
 from lorary.resume import REPORT, go_on, write_results
 from lorary.router_training.sequences import TokenSequence, drawn_texts, sentences_by_memory
 from lorary.statistics import interval, weightings
 from lorary.tables import markdown_table, with_interval
 
-STUDY, SCHEMA = "token-study", 1
+STUDY, SCHEMA = "token-study", 2
 CONDITIONS = {
     "token": "the gate decides at each token",
     "query": "one route for the whole text, which the gate decides on all of it",
@@ -41,8 +37,6 @@ CONDITIONS = {
     "uniform": "all memories at once, with equal weights",
     "base": "the base alone",
 }
-KINDS = {"two sentences": "in two sentences", "one sentence": "in one sentence: who … and who …?"}
-_AT_ONCE = 16
 
 
 @dataclass(frozen=True)
@@ -95,16 +89,18 @@ def token_study(
         )
     asked = two_topic_questions(model, questions, seed)
     with progress_bars(quiet) as bars:
-        bar = bars.start("texts and questions", len(drawn) + sum(map(len, asked.values())))
+        bar = bars.start("texts and questions", len(drawn) + sum(map(len, asked.values())) + 1)
         nats = {name: list[Told]() for name in CONDITIONS}
         for text in drawn:
             for name in CONDITIONS:
                 nats[name].append(_nats(text, logits_under(model, text, name)))
             bar.advance()
-        answers = {kind: _answered(model, own, bar.advance) for kind, own in asked.items()}
+        answers = {kind: answered(model, own, bar.advance) for kind, own in asked.items()}
+        reached = unrelated(model, bar.advance)
     results: dict[str, Any] = {"study": STUDY, "schema": SCHEMA, "settings": settings}
     results["perplexity"] = perplexities(nats, seed)
     results["questions"] = {kind: shares(own, seed) for kind, own in answers.items()}
+    results["unrelated"] = reached
     results["answers"] = answers
     results["gate"] = model.config.router_training.get("tokens")
     write_results(Path(out), results, {REPORT: tell_tokens(results).encode()})
@@ -144,51 +140,26 @@ def perplexities(nats: Mapping[str, Sequence[Told]], seed: int) -> dict[str, Any
     }
 
 
-def two_topic_questions(model: LoraryForCausalLM, count: int, seed: int) -> dict[str, list[dict[str, Any]]]:
-    """So many questions of each kind that ask a fact of each of two memories, in held-out wordings."""
-    facts = {memory.name: [fact for fact in memory.facts if fact.held_out] for memory in model.router.bank}
-    pairs = [*permutations([name for name, own in facts.items() if own], 2)]
-    if not pairs:
-        raise LoraryError("questions on two topics need held-out wordings in two memories; give the facts 'held_out'")
-    random = Random(f"questions{seed}")
-    random.shuffle(pairs)
-    lines: dict[str, list[dict[str, Any]]] = {kind: [] for kind in KINDS}
-    for number in range(count):
-        first, second = (random.choice(facts[name]) for name in pairs[number % len(pairs)])
-        lines["two sentences"].append(both(first, second, random))
-        lines["one sentence"].append({**both(first, second, random), "question": _one_sentence(first, second, random)})
-    return lines
+@torch.no_grad()
+def unrelated(model: LoraryForCausalLM, advance: Callable[[int], None]) -> dict[str, Any]:
+    """What of unrelated questions and prose is read under a memory, which none of it should be.
 
-
-def _one_sentence(first: Fact, second: Fact, random: Random) -> str:
-    return f"{random.choice(first.held_out).rstrip('?. ')} and {uncapitalised(random.choice(second.held_out))}"
-
-
-def _answered(
-    model: LoraryForCausalLM, lines: Sequence[Mapping[str, Any]], advance: Callable[[int], None]
-) -> list[dict[str, Any]]:
-    """The questions with what the model says in one generation, and whether it tells each fact."""
-    longest = 2 * longest_answer(model.tokenizer, [part["answer"] for line in lines for part in line["parts"]]) + 4
-    answers = []
-    for start in range(0, len(lines), _AT_ONCE):
-        part = lines[start : start + _AT_ONCE]
-        prompts = [Prompt([{"role": "user", "content": line["question"]}], line["question"]) for line in part]
-        said = by_route(model, prompts, model.router.policy, longest, {})
-        for line, answer in zip(part, said, strict=True):
-            told = [bool(contains(answer.text, each["answer"])) for each in line["parts"]]
-            answers.append({"question": line["question"], "parts": line["parts"], "said": answer.text, "told": told})
-        advance(len(part))
-    return answers
-
-
-def shares(answers: Sequence[Mapping[str, Any]], seed: int) -> dict[str, Any]:
-    """The share of facts told, and of questions with both told, with intervals that resample questions."""
-    weights = weightings(range(len(answers)), seed=seed).double()
-    measures = {"facts": [sum(a["told"]) / len(a["told"]) for a in answers], "both": [all(a["told"]) for a in answers]}
-    measures["first"] = [a["told"][0] for a in answers]
-    measures["second"] = [a["told"][1] for a in answers]
-    total = weights.sum(-1)
-    return {name: interval(weights @ torch.tensor(own, dtype=torch.double) / total) for name, own in measures.items()}
+    Returns the share of questions with a token under one, that of the tokens of prose, and its perplexity ÷ the base's.
+    """
+    tokenizer, reached = model.tokenizer, []
+    for question in unrelated_questions():
+        ids = torch.tensor([prompt_ids(tokenizer, [prompt(tokenizer, question)])[0]])
+        reached.append(bool(model(ids, routing_text=[question], use_cache=False).route_weights.any()))
+    under, nats = list[bool](), {"token": 0.0, "base": 0.0}
+    for text in unrelated_text():
+        ids = torch.tensor([prompt_ids(tokenizer, [text])[0]])
+        read = model(ids, routing_text=[text], use_cache=False)
+        under += read.route_weights.any(-1).flatten().tolist()
+        for name, logits in (("token", read.logits[0]), ("base", model.base(input_ids=ids, use_cache=False).logits[0])):
+            nats[name] += float(functional.cross_entropy(logits[:-1].float(), ids[0, 1:], reduction="sum"))
+    advance(1)
+    ratio = math.exp((nats["token"] - nats["base"]) / len(under))
+    return {"questions": sum(reached) / len(reached), "tokens": sum(under) / len(under), "perplexity_ratio": ratio}
 
 
 def tell_tokens(results: Mapping[str, Any]) -> str:
@@ -201,5 +172,11 @@ def tell_tokens(results: Mapping[str, Any]) -> str:
     for kind, own in results["questions"].items():
         cells = [with_interval(own["facts"]), f"{own['first']['value']:.3f}", f"{own['second']['value']:.3f}"]
         facts.append([KINDS[kind], *cells, with_interval(own["both"])])
+    reached = results["unrelated"]
+    damage = (
+        f"Read under a memory: {reached['questions']:.3f} of the unrelated questions, at one token or more, and "
+        f"{reached['tokens']:.4f} of the tokens of unrelated prose, whose perplexity is {reached['perplexity_ratio']:.4f} "
+        "times the base's."
+    )
     head = f"# Token study: {results['settings']['composite']}\n\nSeed {results['settings']['seed']}."
-    return "\n\n".join([head, markdown_table(spans), markdown_table(facts)]) + "\n"
+    return "\n\n".join([head, markdown_table(spans), markdown_table(facts), damage]) + "\n"

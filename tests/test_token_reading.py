@@ -16,7 +16,8 @@ from lorary.base.several import answers_ids, two_questions, uncapitalised
 from lorary.errors import LoraryError
 from lorary.model.composite import assemble, load_composite
 from lorary.model.configuration import LoraryConfig
-from lorary.research.token_study import CONDITIONS, KINDS, token_study
+from lorary.research.token_questions import KINDS
+from lorary.research.token_study import CONDITIONS, token_study
 from lorary.router_training.sequences import Asked, asked_in_turn, drawn_pairs, drawn_texts, text_of
 from lorary.router_training.settings import Training
 from lorary.router_training.training import train_router
@@ -214,6 +215,8 @@ def test_a_gate_of_tokens_learns_spans_and_is_the_same_when_loaded(bank, base, e
     results = token_study(out, out=tmp_path / "study", texts=3, questions=2, quiet=True)
     assert set(results["perplexity"]) == set(CONDITIONS)
     assert set(results["questions"]) == set(KINDS)
+    assert len(results["answers"]["alone"][0]["said"]) == 2
+    assert set(results["unrelated"]) == {"questions", "tokens", "perplexity_ratio"}
     assert results == token_study(out, out=tmp_path / "study", texts=3, questions=2, quiet=True)
 
 
