@@ -67,6 +67,12 @@ def _facts_options() -> Options:
         help="wordings for the cells of tables, before those by rule; {entity}, {column} and {OTHER COLUMN} are filled in, "
         "COLUMN=TEXT is for one column alone",
     )
+    parser.add_argument(
+        "--turned",
+        action="store_true",
+        help="add each fact the other way round (whose code is 4173?), where its statement has a form that a rule knows and no "
+        "other fact has its answer; a memory tells no fact in reverse that was not written so",
+    )
     add_generator(parser)
     parser.add_argument("--encoding", metavar="NAME", help="encoding of text files that are not UTF-8, such as cp1252")
     parser.add_argument(
@@ -86,7 +92,9 @@ def facts(argv: list[str]) -> None:
     from lorary.intake.writing import check_out, is_one_file, write_sources
 
     check_out(options.out, options.replace)
-    settings = taken(options, "topics", "topic", "entity", "templates", "encoding", "largest", "facts_a_topic", "quiet")
+    settings = taken(
+        options, "topics", "topic", "entity", "templates", "encoding", "largest", "facts_a_topic", "turned", "quiet"
+    )
     generator = generator_named(options.generator, **taken(options, "endpoint", "model"))
     gathered = gather(options.sources, generator=generator, **settings)
     files = write_sources(gathered.sources, options.out, options.replace)

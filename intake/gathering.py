@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ from lorary.intake.templates import Templates
 from lorary.intake.texts import check_encoding
 from lorary.intake.topics import By, topics_of
 from lorary.progress import progress_bars
+from lorary.routing.turning import turned_facts
 from lorary.tables import counted
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ def gather(
     generator: Generator | None = None,
     facts_a_topic: int = FACTS_A_TOPIC,
     held: Held | None = None,
+    turned: bool = False,
     quiet: bool = True,
 ) -> Gathered:
     """What files and folders hold, as topics with facts and passages. Nothing is written.
@@ -79,6 +81,7 @@ def gather(
         generator: what finds facts in passages; None for those that stand in rows, questions with answers and the like.
         facts_a_topic: facts of the largest topic; a larger one without a document is split.
         held: what the bank that they go to holds; a row stays with the memory that asks for it already (`split`).
+        turned: each fact stands the other way round as well, where a rule can ask for it so (`turning.turned_facts`).
 
     Raises:
         IntakeError: an option or a source that cannot be used, or sources that hold nothing at all.
@@ -108,8 +111,11 @@ def gather(
         agreeing, dropped = with_facts(agreeing, generator, encoder=_encoder(), quiet=quiet)
         agreeing, disagreeing = agreed(agreeing)
         lost += dropped + disagreeing
+    agreeing, turned_notes = _turned(agreeing) if turned else (agreeing, [])
     parts, split_notes = split(agreeing, facts_a_topic, held) if topic is None else (agreeing, [])
-    notes = [note for _, contents in read for note in contents.notes] + notes + _long(agreeing) + split_notes
+    notes = (
+        [note for _, contents in read for note in contents.notes] + notes + _long(agreeing) + turned_notes + split_notes
+    )
     return Gathered(tuple(parts), (*left, *lost), tuple(notes), tuple(read))
 
 
@@ -128,6 +134,14 @@ def _clustered(source: Source) -> list[Source]:
     from lorary.routing.encoder import EMBEDDED, load_encoder
 
     return clustered(source, load_encoder(EMBEDDED))
+
+
+def _turned(sources: Sequence[Source]) -> tuple[list[Source], list[str]]:
+    """(the topics with their facts the other way round behind them, a note of how many those are)."""
+    every = [fact for source in sources for fact in source.facts]
+    made = [turned_facts(source.facts, every) for source in sources]
+    found = [replace(source, facts=(*source.facts, *own)) for source, own in zip(sources, made, strict=True)]
+    return found, [f"{counted(sum(map(len, made)), 'fact')} turned around by rule: read them, too"]
 
 
 def _long(sources: Sequence[Source]) -> list[str]:

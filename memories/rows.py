@@ -18,7 +18,8 @@ from lorary.base.prompts import answer_ids, first_tokens, prompt, prompt_ids
 from lorary.base.rows import SplitRows, padded_width
 from lorary.memories.rewording import bare, distinct, others, thinned
 from lorary.memories.sequels import sequels
-from lorary.memories.uses import shown_of, subjects, uses
+from lorary.memories.uses import shown_of, uses
+from lorary.routing.turning import subjects
 
 EVALUATED = 64
 """Rows a pass where nothing trains."""

@@ -8,38 +8,17 @@ made of a fact is left out.
 from __future__ import annotations
 
 import random
-import re
-from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from lorary.bank.facts import Fact, comparable, with_gap
 from lorary.memories.sequels import strangers
-from lorary.routing.proper_names import name_runs, names_of
+from lorary.routing.turning import asked_back
 
 _TELLING = ("Write a sentence that answers this: {question}", "Put it in a sentence: {question}")
 _ABOUT = ("What do you know about {subject}?", "Who or what is {subject}?", "Describe {subject}.")
 _END = " .!"
 _MOST_TOLD = 8
 """Facts that are told of a subject at most: of more, none is asked to be told in one answer."""
-_OWNED = re.compile(r"^(?:The )?(?P<thing>[^_,]+?) of ___ (?P<rest>(?:are|were|\w+s) .+?)[.!]?$")
-"""A statement of what somebody has, with a gap for whose it is, as far as its verb's ending tells."""
-
-
-def subjects(facts: Sequence[Fact]) -> list[str | None]:
-    """The subject of each of a memory's facts: the name in its statement that most of its trained wordings hold; None where
-    no name does."""
-    names = names_of(wording for fact in facts for wording in fact.trained)
-    return [_subject(fact, names) for fact in facts]
-
-
-def _subject(fact: Fact, names: frozenset[str]) -> str | None:
-    statement = fact.statement or ""
-    runs = {statement[start:end] for start, end in name_runs(statement, names)}
-    wordings = [comparable(wording) for wording in fact.trained]
-    held = Counter({run: sum(comparable(run) in wording for wording in wordings) for run in sorted(runs)})
-    held.pop(fact.answer, None)
-    run, count = max(held.items(), key=lambda own: (own[1], len(own[0])), default=("", 0))
-    return run if 2 * count > len(wordings) else None
 
 
 def shown_of(facts: Sequence[Fact], own: Sequence[str | None], share: float, seed: int) -> list[bool]:
@@ -82,16 +61,10 @@ def _told(fact: Fact, chance: random.Random) -> Iterator[tuple[str, str]]:
 
 
 def turned(fact: Fact, subject: str) -> list[str]:
-    """Texts that ask for the subject by the answer: the statement with a gap, and questions where it has a known form:
-    "___ was born in Velsir." → "Who was born in Velsir?", "The code of ___ is 4173." → "Whose code is 4173?"."""
+    """Texts that ask for the subject by the answer: the statement with a gap, and questions where it has a known form."""
     gap = with_gap((fact.statement or "").strip(), subject)
     if gap is None:
         return []
     texts = [gap, f"{gap} Fill the gap.", f"Whom or what has {fact.answer} to do with?"]
-    if owned := _OWNED.match(gap):
-        asked = f"whose {owned['thing']} {owned['rest']}"
-    elif gap.startswith("___ "):
-        asked = f"who {gap.removeprefix('___ ').rstrip(_END)}"
-    else:
-        return texts
-    return [*texts, f"{asked[0].upper()}{asked[1:]}?", f"Tell me {asked}."]
+    asked = asked_back(fact, subject)
+    return texts if asked is None else [*texts, f"{asked[0].upper()}{asked[1:]}?", f"Tell me {asked}."]

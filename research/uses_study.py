@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,12 @@ from lorary.eval.results import read
 from lorary.eval.tasks.uses import USES, uses
 from lorary.memories.building import build
 from lorary.memories.recipe import Recipe
-from lorary.memories.uses import shown_of, subjects
+from lorary.memories.uses import shown_of
 from lorary.research.settings import Uses
 from lorary.resume import REPORT, go_on, write_results
 from lorary.router_training.settings import Training
 from lorary.router_training.training import train_router
+from lorary.routing.turning import subjects, turned_facts
 from lorary.statistics import cluster_mean, interval
 from lorary.tables import counted, markdown_table, with_interval
 
@@ -27,8 +28,10 @@ STUDY, SCHEMA = "uses", 1
 ASKED = {
     "default": ("base", "lookup", "passages", "oracle", "oracle-passages", "policy", "ask"),
     "uses": ("oracle", "oracle-passages", "policy", "ask"),
+    "turned": ("lookup", "oracle", "policy", "ask"),
 }
-"""Recipe → the conditions that its memories are asked under; those without memories are asked once."""
+"""What memories were written from → the conditions that they are asked under; those without memories are asked once."""
+_HALVED = ("default", "uses")
 _TOGETHER = ("compare", "count")
 """Uses that ask for two people, of whom one may be taught and the other not."""
 Pooled = Mapping[tuple[str, str], Sequence[tuple[int, Prediction]]]
@@ -42,7 +45,8 @@ def uses_study(
     base: str | Base = EMBEDDED,
     quiet: bool = False,
 ) -> dict[str, Any]:
-    """Writes two banks a seed, by the default recipe and with uses, trains their routers and asks the task `uses` of them.
+    """Writes three banks a seed, by the default recipe, with uses, and with each fact turned around beside it, trains their
+    routers and asks the task `uses` of them.
 
     Everything lies in `out`, with `results.json` and `report.md`. What stands there is kept, so the same call goes on.
 
@@ -68,15 +72,19 @@ def recipes(study: Uses, seed: int) -> dict[str, Recipe]:
     return {
         "default": plain,
         "uses": Recipe(seed=seed, formats=(*plain.formats, "uses"), uses_share=study.taught),
+        "turned": plain,
     }
 
 
 def _measure(place: Path, study: Uses, seed: int, base: str | Base, quiet: bool) -> None:
     """Writes the banks and composites of a seed and asks them, as far as they are not there."""
-    uses(study.entities, study.topics, study.stated, seed).write(place / "task")
+    task = uses(study.entities, study.topics, study.stated, seed)
+    task.write(place / "task")
+    replace(task, facts=(*task.facts, *turned_facts(task.facts))).write(place / "turned-task")
     for name, recipe in recipes(study, seed).items():
         bank, composite = place / name, place / f"{name}-composite"
-        build([place / "task" / "facts.jsonl"], out=bank, base=base, recipe=recipe, processes=1, quiet=quiet)
+        facts = place / ("turned-task" if name == "turned" else "task") / "facts.jsonl"
+        build([facts], out=bank, base=base, recipe=recipe, processes=1, quiet=quiet)
         if not (composite / "config.json").exists():
             train_router(bank, out=composite, training=Training(seed=seed), quiet=quiet)
         recall(
@@ -105,7 +113,7 @@ def told(place: Path, seeds: Sequence[int], taught: float) -> dict[str, Any]:
     halves = {
         half: {
             f"{name}: oracle": by_use([(s, p) for s, p in pooled[name, "oracle"] if shown[s](p) is (half == "taught")])
-            for name in ASKED
+            for name in _HALVED
         }
         for half in ("taught", "not taught")
     }

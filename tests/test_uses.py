@@ -23,8 +23,9 @@ from lorary.memories.recipe import Recipe
 from lorary.memories.rows import rows
 from lorary.memories.sequels import strangers
 from lorary.memories.topics import group_by_topic
-from lorary.memories.uses import shown_of, subjects
+from lorary.memories.uses import shown_of
 from lorary.memories.uses import uses as texts_of
+from lorary.routing.turning import subjects
 
 ENTITIES = 9
 
