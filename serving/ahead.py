@@ -10,15 +10,19 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from itertools import islice
 
 from lorary.base.prompts import chat_question
 from lorary.errors import LoraryError
 from lorary.model.modeling import LoraryForCausalLM
 from lorary.serving.job import Job
 
+_AT_ONCE = 8
+"""Questions that are encoded together: the first would wait for all that came after it."""
+
 
 class Ahead:
-    """Encodes questions as they come, those that have come meanwhile together."""
+    """Encodes questions as they come, those that have come meanwhile together, a few at once."""
 
     def __init__(self, model: LoraryForCausalLM) -> None:
         self._model = model
@@ -39,7 +43,9 @@ class Ahead:
 
     def _encode(self) -> None:
         with self._changed:
-            self._running, self._new = self._new, {}
+            self._running = {job: self._new[job] for job in islice([*self._new], _AT_ONCE)}
+            for job in self._running:
+                del self._new[job]
         try:
             if self._running:
                 self._model.router.read([*self._running.values()])
@@ -49,11 +55,6 @@ class Ahead:
             with self._changed:
                 self._running = {}
                 self._changed.notify_all()
-
-    def ready(self, jobs: Sequence[Job]) -> bool:
-        """Whether nothing of these jobs is still to be encoded here."""
-        with self._changed:
-            return not any(job in self._new or job in self._running for job in jobs)
 
     def wait(self, jobs: Sequence[Job]) -> None:
         """Waits until nothing of them is."""

@@ -31,14 +31,16 @@ _IDLE = 5.0
 """Seconds after which a server that nobody asks looks whether another process has changed the bank: what was forgotten goes."""
 _AT_ONCE = 4
 """Jobs that are routed together: more would make the first of them wait for the last."""
+_PASS = 256
+"""Prompt tokens of one pass: a token costs hardly less in a longer one, whose first prompt would wait for its last."""
 
 
 class Engine:
     """Writes the answers of many requests at once.
 
     A request is routed when it is about to be read, or before a change of the bank that came after it: so it sees the bank with
-    every change that came before it, and none that came after. Between two steps of the rows in progress, one group of those
-    that wait is read.
+    every change that came before it, and none that came after. Between two steps of the rows in progress those that wait are
+    read, pass by pass, up to the limit of `pass_tokens`.
 
     Args:
         model: nothing else may use it while the engine runs.
@@ -62,6 +64,7 @@ class Engine:
         self._new, self._waiting = deque[Job](), deque[Row]()
         self._batch = Batch(model, self.limits.rows, Prefixes(self.limits.prefix_mib))
         self._ahead = Ahead(model)
+        self._unstepped, self._pass_tokens = 0, min(_PASS, self.limits.pass_tokens)
         ends = model.generation_config.eos_token_id
         self._ends = frozenset([ends] if isinstance(ends, int) else ends or [])
         self._bank = Followed(model, follow, lambda: self._batch.forget(self._waiting))
@@ -126,8 +129,11 @@ class Engine:
             self._let_go()
             self._ready()
             try:
-                self._join()
-                self._step()
+                read = self._join()
+                self._unstepped += read
+                if not read or self._unstepped >= self.limits.pass_tokens:
+                    self._step()
+                    self._unstepped = 0
             except Exception:  # out of memory, for one: what runs is lost, what comes is served
                 _LOG.exception("a pass failed; the answers in progress are given up")
                 for row in [*self._batch.rows, *self._waiting]:
@@ -160,13 +166,11 @@ class Engine:
                 return True
 
     def _ready(self) -> None:
-        """Routes as many jobs as the next pass may read."""
+        """Routes as many jobs as the next pass may read; the questions of those behind them are encoded during that pass."""
         while self._new and len(self._waiting) < self._batch.room:
-            if sum(len(row.job.ids) for row in self._waiting) >= self.limits.pass_tokens:
+            if sum(len(row.job.ids) for row in self._waiting) >= self._pass_tokens:
                 break
             jobs = [*islice(self._new, _AT_ONCE)]
-            if self._batch.rows and not self._ahead.ready(jobs):
-                return  # the next step of those in progress is written meanwhile
             self._ahead.wait(jobs)
             self._route(jobs)
             for _ in jobs:  # only now: what is taken is always in a place where its end is told
@@ -218,16 +222,17 @@ class Engine:
             self._batch.leave(row)
         self._waiting = deque(row for row in self._waiting if row.job not in gone)
 
-    def _join(self) -> None:
-        """Reads the prompts of as many waiting rows as one pass may read."""
-        if not (group := next_rows(self._waiting, self._batch.room, self.limits.pass_tokens)):
-            return
+    def _join(self) -> int:
+        """Reads the prompts of as many waiting rows as one pass may read; how many tokens they were."""
+        if not (group := next_rows(self._waiting, self._batch.room, self._pass_tokens)):
+            return 0
         try:
             tokens = self._batch.join(group)
         except BaseException:
             self._waiting.extendleft(reversed(group))
             raise
         self._tell(group, tokens)
+        return sum(len(row.job.ids) for row in group)
 
     def _step(self) -> None:
         """Writes the next token of every row."""

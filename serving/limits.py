@@ -20,7 +20,7 @@ class Limits:
         choices: of one request (`n`)
         seconds: that a request may take, waiting included; then it gets 504
         body_bytes: of the longest request
-        pass_tokens: prompt tokens that are read in one pass, during which the answers in progress wait
+        pass_tokens: prompt tokens that are read between two steps of the answers in progress
         prefix_mib: MiB of the last conversations that are kept, so that a chat that goes on reads its new turn alone; 0: none
 
     Raises:

@@ -244,3 +244,31 @@ def test_what_runs_ends_before_the_engine_does(model):
     with pytest.raises(RequestError) as raised:
         engine.submit(Told(*QUESTIONS[0]).job)
     assert raised.value.status == 503
+
+
+def test_prompts_are_read_in_passes_and_answers_in_progress_wait_for_so_many_tokens_alone(model, engine_of):
+    """Those at the front have their first token before those behind them are read."""
+    question = "Who founded the guild of lamplighters, and what did they burn in the long winter nights of the north?"
+    shapes, whole = [], type(model.base).forward
+
+    def counting(base, *args, **kwargs):
+        shapes.append(tuple(kwargs["input_ids"].shape))
+        return whole(base, *args, **kwargs)
+
+    told = [Told(f"{number} {question}", ("ormen", "velka", None)[number % 3], longest=4) for number in range(12)]
+    engine = engine_of(model, rows=12, prefix_mib=0.0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(model.base), "forward", counting)
+        engine.change(lambda: [engine.submit(one.job) for one in told]).result(60)  # so that all are there at once
+        for one in told:
+            one.ids()
+    width = len(told[0].job.ids)
+    assert 64 < width < 128, "two of them fit into a pass, or three"
+    passes = [rows for rows, columns in shapes if columns > 1]
+    assert sum(passes) == len(told)
+    assert max(passes) == 256 // width
+    between = [0]
+    for rows, columns in shapes:
+        between = [*between, 0] if columns == 1 else [*between[:-1], between[-1] + rows * columns]
+    assert max(between) < 512 + 256
+    assert max(between) > 256, "the answers in progress did wait for more than one pass"
