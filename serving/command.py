@@ -73,7 +73,7 @@ def serve(argv: list[str]) -> None:
 
     with listener(options.host, options.port) as place:
         app = _made(options, api_key, limits) if options.upstream is None else _in_front(options, api_key, limits)
-        listen(app, place, limits.seconds)
+        listen(app, place, limits.seconds, page=options.upstream is None)
 
 
 def _check_together(options: Any) -> None:

@@ -30,17 +30,19 @@ def listener(host: str, port: int) -> socket.socket:
     return socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP, fileno=place.detach())
 
 
-def listen(app: ASGIApp, place: socket.socket, seconds: float, path: str = "/v1") -> None:
+def listen(app: ASGIApp, place: socket.socket, seconds: float, path: str = "/v1", page: bool = False) -> None:
     """Serves until SIGTERM or Ctrl-C; then what runs goes on to its end, and nothing new is taken.
 
     Args:
         seconds: that what runs then may take.
         path: that is told with the address.
+        page: whether a page for people is there, too, which is told then.
     """
     config = uvicorn.Config(
         app, log_level="warning", access_log=False, timeout_graceful_shutdown=int(seconds) + 1, server_header=False
     )
     host, port = place.getsockname()[:2]
     name = f"[{host}]" if ":" in host else host
-    print(f"lorary serves at http://{name}:{port}{path}", file=sys.stderr, flush=True)
+    also = f"\na page to ask it is at http://{name}:{port}/" if page else ""
+    print(f"lorary serves at http://{name}:{port}{path}{also}", file=sys.stderr, flush=True)
     uvicorn.Server(config).run(sockets=[place])

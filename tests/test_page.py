@@ -130,6 +130,10 @@ def test_a_memory_shows_its_facts_and_the_list_is_filtered(model, server):
 
 def test_the_page_asks_for_the_key(model):
     with served(model, key=KEY) as server, opened(server) as page:
+        assert "wants its key" in page.inner_text("#base")
+        page.fill("#key", "a-wrong-key-of-somebody")
+        page.keyboard.press("Tab")
+        page.wait_for_selector("#base:has-text('is wrong')")
         page.fill("#key", KEY)
         page.keyboard.press("Tab")
         page.wait_for_selector("#memories tbody tr")

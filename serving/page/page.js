@@ -23,7 +23,11 @@ function headers() {
 async function fetched(path, options = {}) {
   const reply = await fetch(path, { headers: headers(), ...options });
   if (reply.ok) return reply;
-  if (reply.status === 401) document.querySelector(".key").hidden = false;
+  if (reply.status === 401) {
+    document.querySelector(".key").hidden = false;
+    if (document.activeElement === document.body) $("key").focus();
+    throw new Error($("key").value ? "That key is wrong; type the server's key." : "This server wants its key; type it here.");
+  }
   const body = await reply.json().catch(() => null);
   throw new Error(body?.error?.message ?? `the server answered ${reply.status}`);
 }
