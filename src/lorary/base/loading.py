@@ -110,7 +110,7 @@ def load_base(
         )
     check_supported(model.config)
     decoder_layers(model)
-    stop_at_ends(model, tokenizer)
+    stop_at_ends(model, tokenizer, EMBEDDED_BASES[name].stop if name in EMBEDDED_BASES else None)
     model.get_output_embeddings().register_forward_pre_hook(_in_one_piece)
     return Base(name, revision, model.eval().requires_grad_(False), tokenizer)
 

@@ -165,14 +165,19 @@ def longest_answer(tokenizer: PreTrainedTokenizerBase, answers: Iterable[str]) -
     return max((len(answer_ids(tokenizer, text, answer)) for answer in answers), default=0)
 
 
-def stop_at_ends(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Lets `generate` stop at the token that ends the model's turn, and at the one that ends a text, if it does not yet."""
+def stop_at_ends(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, stop: str | None = None) -> None:
+    """Lets `generate` stop at the token that ends the model's turn, and at the one that ends a text, if it does not yet.
+
+    Args:
+        stop: a text of one token at which it stops, too.
+    """
     config = model.generation_config
     if config is None:
         return
     stops = config.eos_token_id
     known = [] if stops is None else [stops] if isinstance(stops, int) else list(stops)
     ends = [tokenizer.convert_tokens_to_ids(ending(tokenizer).token), tokenizer.eos_token_id]
+    ends += inner_ids(tokenizer, stop) if stop else []
     useless = (*known, tokenizer.unk_token_id)
     missing = [end for end in dict.fromkeys(ends) if isinstance(end, int) and end not in useless]
     if missing:
