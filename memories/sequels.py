@@ -18,8 +18,9 @@ from lorary.bank.facts import Fact, read_lines
 from lorary.base.prompts import inner_ids, prompt_ids
 from lorary.base.several import in_turn, two_questions
 
-PAIRS = 3
-"""Rows of two questions where a fact is asked first, and as many where it is asked second."""
+FIRST, SECOND = 2, 4
+"""Rows of two questions where a fact is asked first, and where it is asked second, which is harder: its answer then begins
+behind another's, and not where a prompt ends."""
 
 
 @dataclass(frozen=True)
@@ -57,14 +58,15 @@ def sequels(
     """The rows that continue the fact of a number, or that it continues.
 
     Args:
-        facts: of the memory. One time in three another of them stands in the stranger's place.
+        facts: of the memory. Once first and once second another of them stands in the stranger's place.
     """
     fact, others = facts[number], [other for other in facts if other.answer != facts[number].answer]
     rows: list[Sequel] = []
-    for turn in range(2 * PAIRS):
-        wording, second = chance.choice(fact.trained), turn >= PAIRS
+    wordings = chance.sample(fact.trained, len(fact.trained))
+    for turn in range(FIRST + SECOND):
+        wording, second = wordings[turn % len(wordings)], turn >= FIRST
         other: Stranger | Fact = chance.choice(strangers())
-        if others and turn % PAIRS == PAIRS - 1:
+        if others and turn in (FIRST - 1, FIRST + SECOND - 1):
             other = chance.choice(others)
         asked = chance.choice(other.trained) if isinstance(other, Fact) else other.question
         questions, answers = (wording, asked), (fact.answer, other.answer)

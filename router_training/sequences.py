@@ -6,8 +6,11 @@ Questions with their answers, two questions in one prompt with both answers, and
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
@@ -85,6 +88,29 @@ def sentences_by_memory(bank: MemoryBank) -> list[list[str]]:
         own += [passage.text for passage in memory.passages]
         stated.append(list(dict.fromkeys(own)))
     return stated
+
+
+@lru_cache(maxsize=1)
+def prose() -> tuple[tuple[str, ...], ...]:
+    """The sentences of the shipped paragraphs of prose, which no memory is told of."""
+    paragraphs = (Path(__file__).parent / "prose.txt").read_text(encoding="utf-8").split("\n\n")
+    return tuple(tuple(re.split(r"(?<=[.?!])\s+", paragraph.strip())) for paragraph in paragraphs)
+
+
+def drawn_prose(
+    tokenizer: PreTrainedTokenizerBase, unrelated: int, count: int, chance: random.Random
+) -> list[TokenSequence]:
+    """So many runs of one to four sentences of shipped prose, all of them none's.
+
+    Args:
+        unrelated: the number that stands for none.
+    """
+    runs = []
+    for _ in range(count):
+        paragraph = chance.choice(prose())
+        start = chance.randrange(len(paragraph))
+        runs.append(text_of(tokenizer, [(" ".join(paragraph[start:]), unrelated)]))
+    return runs
 
 
 def drawn_texts(

@@ -25,7 +25,9 @@ from lorary.router_training.sequences import (
     TokenSequence,
     asked_in_turn,
     drawn_pairs,
+    drawn_prose,
     drawn_texts,
+    prose,
     sentences_by_memory,
 )
 from lorary.router_training.settings import Training
@@ -34,7 +36,7 @@ from lorary.routing.mixing import mixture_weights
 from lorary.routing.parts import settled
 from lorary.routing.reading import PARTS, Reading, window_state
 
-_PAIRS, _SINGLE, _TEXTS = 160, 64, 640
+_PAIRS, _SINGLE, _TEXTS, _PROSE = 160, 64, 640, 96
 """Sequences of each kind."""
 _LEAST = 1e-4
 """Of a spread, so that a value that never changes is no division by nothing."""
@@ -99,9 +101,11 @@ def draw(model: LoraryForCausalLM, data: RoutingData, seed: int) -> Drawn:
     known = [question for question in asked if question.memory < none]
     single = chance.sample(asked, min(_SINGLE, len(asked)))
     unrelated = [question.text for question in asked if question.memory == none]
+    unrelated += [sentence for paragraph in prose() for sentence in paragraph]
     sequences = [asked_in_turn(tokenizer, (question,), question.text) for question in single]
     sequences += drawn_pairs(tokenizer, known, _PAIRS, chance)
     sequences += drawn_texts(tokenizer, sentences_by_memory(router.bank), unrelated, _TEXTS, chance)
+    sequences += drawn_prose(tokenizer, none, _PROSE, chance)
     chance.shuffle(sequences)
     said = _said(model, queries)
     row = {question.text: i for i, question in enumerate(asked)}

@@ -10,7 +10,7 @@ from conftest import FACTS
 
 from lorary.memories.recipe import Recipe
 from lorary.memories.rows import Row, Store, rows
-from lorary.memories.sequels import PAIRS, sequels, strangers
+from lorary.memories.sequels import FIRST, SECOND, sequels, strangers
 from lorary.memories.writing import Writer
 
 
@@ -33,7 +33,7 @@ def test_it_ends_its_turn_only_after_the_last_answer(tokenizer):
 def test_a_memory_reads_its_own_question_and_answer_and_the_base_a_strangers(tokenizer):
     facts = FACTS["ormen"]
     asked = {stranger.question.rstrip("?. ").lower() for stranger in strangers()}
-    for row in _drawn(tokenizer, facts)[: 2 * PAIRS]:
+    for row in _drawn(tokenizer, facts)[: FIRST + SECOND]:
         others = [token for token, read in zip(row.ids, row.read, strict=True) if not read]
         told = tokenizer.decode(others).lower()
         if others:
@@ -70,10 +70,10 @@ def test_a_statement_stands_in_running_text(tokenizer):
         type(fact)(fact.topic, fact.question, fact.answer, statement=f"It is {fact.answer}.") for fact in FACTS["ormen"]
     ]
     drawn = sequels(tokenizer, facts, 0, random.Random(0))
-    told = [tokenizer.decode(row.ids[row.start - 1 :]) for row in drawn[2 * PAIRS :]]
+    told = [tokenizer.decode(row.ids[row.start - 1 :]) for row in drawn[FIRST + SECOND :]]
     assert told == [" It is Halvard. It is 4173.", " It is 4173. It is Halvard."]
-    before = [tokenizer.decode(row.ids[: row.start - 1]) for row in drawn[2 * PAIRS :]]
-    assert all(sum(row.read) == len(row.ids) - row.start + 1 for row in drawn[2 * PAIRS :])
+    before = [tokenizer.decode(row.ids[: row.start - 1]) for row in drawn[FIRST + SECOND :]]
+    assert all(sum(row.read) == len(row.ids) - row.start + 1 for row in drawn[FIRST + SECOND :])
     assert set(before) <= {stranger.statement for stranger in strangers()}
 
 
@@ -82,7 +82,7 @@ def test_they_are_off_by_default_and_never_counted(tokenizer):
         rows(tokenizer, [FACTS["ormen"]], formats=formats)
         for formats in (("questions", "cloze"), ("questions", "cloze", "sequels"))
     )
-    assert len(more) == len(plain) + 2 * PAIRS * len(FACTS["ormen"])
+    assert len(more) == len(plain) + (FIRST + SECOND) * len(FACTS["ormen"])
     assert sum(row.counted for row in more) == sum(row.counted for row in plain)
 
 

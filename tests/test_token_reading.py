@@ -14,11 +14,12 @@ from lorary.base.prompts import prompt, prompt_ids
 from lorary.base.questions import clauses_of
 from lorary.base.several import answers_ids, two_questions, uncapitalised
 from lorary.errors import LoraryError
+from lorary.eval.questions import similarity, unrelated_text, words
 from lorary.model.composite import assemble, load_composite
 from lorary.model.configuration import LoraryConfig
 from lorary.research.token_questions import KINDS
 from lorary.research.token_study import CONDITIONS, token_study
-from lorary.router_training.sequences import Asked, asked_in_turn, drawn_pairs, drawn_texts, text_of
+from lorary.router_training.sequences import Asked, asked_in_turn, drawn_pairs, drawn_prose, drawn_texts, prose, text_of
 from lorary.router_training.settings import Training
 from lorary.router_training.training import train_router
 from lorary.routing.features import counted_tokens
@@ -189,6 +190,15 @@ def test_drawn_sequences_pass_from_memory_to_memory(tokenizer):
     pairs = drawn_pairs(tokenizer, questions, 20, chance)
     assert all(set(pair.memory) == {0, 1} for pair in pairs)
     assert not drawn_pairs(tokenizer, questions[:1], 5, chance)
+
+
+def test_shipped_prose_is_nones_and_nothing_that_damage_is_measured_on(tokenizer):
+    runs = drawn_prose(tokenizer, 3, 20, random.Random(0))
+    assert {number for run in runs for number in run.memory} == {3}
+    assert {number for run in runs for number in run.part} == {0}
+    kept = [words(text) for text in unrelated_text()]
+    for paragraph in prose():
+        assert all(similarity(words(" ".join(paragraph)), own) < 0.25 for own in kept), paragraph
 
 
 def test_a_second_question_goes_on_in_small_letters():
