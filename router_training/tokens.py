@@ -42,7 +42,8 @@ _LEAST = 1e-4
 """Of a spread, so that a value that never changes is no division by nothing."""
 _KEPT = 8
 """Every so manieth sequence is kept to measure by."""
-_STEPS, _ROWS, _LR, _DECAY = 800, 32, 1e-3, 0.1
+_STEPS, _TOKENS, _LR, _DECAY = 1200, 4096, 5e-3, 0.1
+"""Half of a step's tokens are of texts, half of questions with their answers, however many there are of either."""
 _LANGUAGE_STEPS = 160
 """The last steps, in which the language model's loss takes part: one of them takes as long as hundreds of the others."""
 
@@ -57,6 +58,34 @@ class Drawn:
     rows: SplitRows
 
 
+@dataclass(frozen=True)
+class Tokens:
+    """The tokens of sequences without their first, which is not counted: each one's sequence, state, right memory, right part."""
+
+    owner: Int[Tensor, " tokens"]
+    states: Float[Tensor, "tokens state"]
+    memory: Int[Tensor, " tokens"]
+    part: Int[Tensor, " tokens"]
+
+    @staticmethod
+    def of(drawn: Drawn, chosen: Sequence[int]) -> Tokens:
+        """Those of the sequences given by number."""
+        counts = torch.tensor([len(drawn.states[i]) - 1 for i in chosen])
+        memory, part = (
+            torch.cat([torch.tensor(right[1:-1]) for right in own])
+            for own in zip(*((drawn.sequences[i].memory, drawn.sequences[i].part) for i in chosen), strict=True)
+        )
+        states = torch.cat([drawn.states[i][1:] for i in chosen])
+        return Tokens(torch.tensor(chosen).repeat_interleave(counts), states, memory, part)
+
+    def drawn_by(self, generator: torch.Generator, count: int) -> Int[Tensor, " drawn"]:
+        """The numbers of so many of them, half of texts and half of questions, as far as there are both."""
+        pools = [pool for pool in ((self.part == 0).nonzero()[:, 0], (self.part != 0).nonzero()[:, 0]) if len(pool)]
+        return torch.cat(
+            [pool[torch.randint(len(pool), (count // len(pools),), generator=generator)] for pool in pools]
+        )
+
+
 def train_reading(
     model: LoraryForCausalLM, data: RoutingData, training: Training, *, quiet: bool = False
 ) -> dict[str, Any]:
@@ -66,10 +95,10 @@ def train_reading(
     drawn = draw(model, data, training.seed)
     kept = [i for i in range(len(drawn.sequences)) if i % _KEPT == _KEPT - 1]
     trained = [i for i in range(len(drawn.sequences)) if i % _KEPT != _KEPT - 1]
+    tokens, generator = Tokens.of(drawn, trained), torch.Generator().manual_seed(training.seed)
     with torch.no_grad():
-        states = torch.cat([drawn.states[i] for i in trained])
-        reading.mean.copy_(states.mean(0))
-        reading.spread.copy_(states.std(0) + _LEAST)
+        reading.mean.copy_(tokens.states.mean(0))
+        reading.spread.copy_(tokens.states.std(0) + _LEAST)
     reading.requires_grad_(True)
     optimizer = torch.optim.AdamW(reading.parameters(), lr=_LR, weight_decay=_DECAY)
     chance = random.Random(training.seed)
@@ -79,10 +108,9 @@ def train_reading(
             for step in range(_STEPS):
                 for group in optimizer.param_groups:
                     group["lr"] = _LR * min(1.0, (step + 1) / 20) * (1 - step / _STEPS)
-                chosen = chance.sample(trained, min(_ROWS, len(trained)))
-                loss = _loss(reading, drawn, chosen)
+                loss = _loss(reading, drawn.parts, tokens, tokens.drawn_by(generator, _TOKENS))
                 if training.language_weight and step >= _STEPS - _LANGUAGE_STEPS:
-                    read = chosen[: training.language_rows]
+                    read = chance.sample(trained, min(training.language_rows, len(trained)))
                     loss = loss + training.language_weight * language_loss(model, drawn, read)
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
@@ -153,14 +181,18 @@ def _batch(
     return drawn.parts[list(chosen)], states, memory, part
 
 
-def _loss(reading: Reading, drawn: Drawn, chosen: Sequence[int]) -> Float[Tensor, ""]:
-    """The cross-entropy of the right memory and of the right part at each token, and of what the text itself tells."""
-    parts, states, memory, part = _batch(drawn, chosen)
-    logits, pointer = reading(parts, states), reading.pointer(states)
-    told = reading.told(states)
+def _loss(
+    reading: Reading,
+    parts: Float[Tensor, "sequences parts memories_and_none"],
+    tokens: Tokens,
+    drawn: Int[Tensor, " drawn"],
+) -> Float[Tensor, ""]:
+    """The cross-entropy of the right memory and of the right part at some tokens, and of what the text itself tells."""
+    states, memory, part = (own[drawn].unsqueeze(1) for own in (tokens.states, tokens.memory, tokens.part))
+    logits = reading(parts[tokens.owner[drawn]], states)
     apart = memory.masked_fill(part != 0, IGNORED)
     losses = torch.zeros(())
-    for each, right in ((logits, memory), (pointer, part), (told, apart)):
+    for each, right in ((logits, memory), (reading.pointer(states), part), (reading.told(states), apart)):
         if bool((right != IGNORED).any()):
             entropy = functional.cross_entropy(each.flatten(0, 1), right.flatten(), ignore_index=IGNORED)
             losses = losses + entropy
