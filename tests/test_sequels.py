@@ -51,10 +51,10 @@ def test_what_a_memory_does_not_read_the_base_does(base, plain):
     written = [
         Row(0, 0, tuple(ids), len(ids) - 2, read=read) for read in ((), (True,) * half + (False,) * (len(ids) - half))
     ]
-    writer = Writer(base, [FACTS["ormen"], FACTS["lamps"]], Recipe(), 1, plain=plain)
+    writer = Writer(base, [FACTS["ormen"], FACTS["lamps"]], Recipe(), 0, plain=plain)
     for layer in writer.layers.values():
         layer.up.data.normal_()
-    store = Store(writer.base, 1, [*written, Row(0, 0, tuple(ids), len(ids) - 2, read=(False,) * len(ids))], None)
+    store = Store(writer.base, 0, [*written, Row(0, 0, tuple(ids), len(ids) - 2, read=(False,) * len(ids))], None)
     with torch.no_grad():
         whole, part, none = (writer.logits(store, [n])[0] for n in range(3))
         alone = base.model(torch.tensor([ids])).logits[0, len(ids) - 3 : -1].float()
