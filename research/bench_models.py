@@ -27,8 +27,9 @@ from lorary.model.configuration import LoraryConfig
 from lorary.model.modeling import LoraryForCausalLM
 from lorary.research.bench_cells import Cell
 from lorary.routing.encoder import EMBEDDED, load_encoder
-from lorary.routing.features import counted_tokens, running_mean
-from lorary.routing.gate import DEFAULT_FEATURES, RUNNING_FEATURES
+from lorary.routing.features import counted_tokens
+from lorary.routing.gate import DEFAULT_FEATURES, TOKEN_FEATURES
+from lorary.routing.reading import window_state
 
 RANK = 8
 _ASKED = ("keeps the lamp", "mends the nets", "feeds the horses", "winds the clock")
@@ -111,14 +112,14 @@ def _adapter(shapes: dict[str, tuple[int, int]], dtype: torch.dtype, seed: int) 
 
 
 def composite(bank: MemoryBank, base: Base, way: str) -> LoraryForCausalLM:
-    """The bank's composite with an untrained gate that always routes; one that decides by token also reads the hidden
-    state, with random weights, so that tokens of a prompt go to several memories."""
+    """The bank's composite with an untrained gate that always routes; one that decides by token reads the window, and sends the
+    tokens of a prompt to several memories."""
     token = way == "token"
     config = LoraryConfig(
         text_config=base.model.config,
         granularity="token" if token else "query",
-        features=RUNNING_FEATURES if token else DEFAULT_FEATURES,
-        policy={"t_gate": 0.0, "whole": not token},
+        features=TOKEN_FEATURES if token else DEFAULT_FEATURES,
+        policy={"t_gate": 0.0, "whole": True},
         split_layer=bank.split_layer,
     )
     model = assemble(bank, base, encoder=load_encoder(EMBEDDED), config=config)
@@ -135,18 +136,20 @@ def lighter(base: Base, light: str) -> Base:
 
 
 def _tell_tokens_apart(model: LoraryForCausalLM, base: Base) -> None:
-    """Random weights for the hidden state, and keys that are what the gate reads at places of a long prompt, so that tokens
-    go to many memories."""
-    gate, generator = model.gate, torch.Generator().manual_seed(0)
+    """Lets what a token leads to be told by the text alone, each memory by the window at a place of a long prompt, so that
+    tokens go to many memories."""
+    reading = model.gate.reading
+    assert reading is not None
     ids = long_prompt(base.tokenizer, questions(model.router.bank)[0], 128)
     hidden = lower(base.model, model.config.split_layer, ids)
-    means = running_mean(hidden, counted_tokens(hidden.shape))[0][0, 1:]
-    gate.hidden_mean.copy_(means.mean(0))
-    gate.hidden_spread.copy_((means - gate.hidden_mean).norm(dim=-1).mean())
-    gate.from_hidden.data.normal_(std=0.3, generator=generator)
-    gate.from_embedding.data.zero_()
-    places = torch.linspace(0, len(means) - 1, len(gate.keys)).long()
-    gate.keys.data = functional.normalize((means[places] - gate.hidden_mean) @ gate.from_hidden.T, dim=-1)
-    for weight in (gate.log_gamma, gate.log_tau_asked):  # the question's names would decide for all tokens
-        weight.data.fill_(-9.0)
-    gate.none.data.fill_(0.0)
+    states = window_state(hidden, counted_tokens(hidden.shape))[0][0, 1:]
+    reading.mean.copy_(states.mean(0))
+    reading.spread.copy_(states.std(0).clamp(min=1e-4))
+    places = torch.linspace(0, len(states) - 1, len(reading.tell) - 1).long()
+    reading.tell.data[:-1] = functional.normalize(reading.apart(states[places]), dim=-1)
+    reading.tell_bias.data[-1] = _NEVER
+    reading.point_bias.data[1:] = _NEVER
+
+
+_NEVER = -1e4
+"""The logit of what is never chosen."""
