@@ -146,7 +146,7 @@ def _tell_tokens_apart(model: LoraryForCausalLM, base: Base) -> None:
     reading.mean.copy_(states.mean(0))
     reading.spread.copy_(states.std(0).clamp(min=1e-4))
     places = torch.linspace(0, len(states) - 1, len(reading.tell) - 1).long()
-    reading.tell.data[:-1] = functional.normalize(reading.apart(states[places]), dim=-1)
+    reading.tell.data[:-1] = functional.normalize(reading.apart(states[None, places])[0], dim=-1)
     reading.tell_bias.data[-1] = _NEVER
     reading.point_bias.data[1:] = _NEVER
 
