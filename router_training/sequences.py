@@ -100,7 +100,7 @@ def prose() -> tuple[tuple[str, ...], ...]:
 def drawn_prose(
     tokenizer: PreTrainedTokenizerBase, unrelated: int, count: int, chance: random.Random
 ) -> list[TokenSequence]:
-    """So many runs of one to four sentences of shipped prose, all of them none's.
+    """So many ends of shipped paragraphs, of one sentence to all, all of them none's.
 
     Args:
         unrelated: the number that stands for none.

@@ -158,7 +158,7 @@ def draw(model: LoraryForCausalLM, data: RoutingData, seed: int) -> Drawn:
 def _said(model: LoraryForCausalLM, queries: Queries) -> Float[Tensor, "queries memories_and_none"]:
     """What the gate says of each trained question, which does not find itself, as the policy settles it."""
     said = [model.gate(queries.features.rows(part)) for part in torch.arange(len(queries)).split(1024)]
-    return settled(torch.cat(said), model.router.policy)[0]
+    return settled(torch.cat(said), model.router.policy)
 
 
 def _filled(parts: Sequence[Tensor]) -> Float[Tensor, "parts memories_and_none"]:

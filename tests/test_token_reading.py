@@ -24,6 +24,7 @@ from lorary.router_training.settings import Training
 from lorary.router_training.training import train_router
 from lorary.routing.features import counted_tokens
 from lorary.routing.gate import TOKEN_FEATURES
+from lorary.routing.parts import settled
 from lorary.routing.policy import Policy, decide_tokens
 from lorary.routing.reading import PARTS, Reading, window_state
 
@@ -130,17 +131,25 @@ def test_each_part_of_a_question_has_its_own_memory(window_composite):
     assert [model.memories[i] for i in best[0, :2].tolist()] == ["ormen", "lamps"]
     assert best[0, 1:].unique().numel() == 1, "the last part fills up"
     alone = model.router.query_features(["Who cooks at Ormen station?"])
-    torch.testing.assert_close(parts[0, 0, :-1], model.gate(alone)[0, :-1])
+    torch.testing.assert_close(parts[0, 0], model.gate(alone)[0])
 
 
-def test_the_policy_settles_each_part_before_its_tokens_are_decided(window_composite):
-    router, texts = window_composite.router, [BOTH]
-    router.policy = Policy(t_gate=0.0)
-    open_ = router.features(texts).parts.softmax(-1)
-    assert not open_[..., -1].any(), "a part that a memory answers is not none's, however unsure"
-    router.policy = Policy(t_gate=1.1)
-    shut = router.features(texts).parts.softmax(-1)
-    assert bool((shut[..., -1] == 1).all()), "one below the threshold is no memory's"
+def test_the_policy_settles_each_part_before_its_tokens_are_decided():
+    told = torch.tensor([[0.6, 0.1, 0.3], [0.3, 0.1, 0.6], [0.45, 0.45, 0.1]]).log()
+    settled_ = settled(told, Policy(t_gate=0.5)).softmax(-1)
+    torch.testing.assert_close(settled_[0], torch.tensor([6 / 7, 1 / 7, 0]))
+    assert settled_[1:].tolist() == [[0, 0, 1], [0, 0, 1]], "below the threshold, or a tie, it is no memory's"
+    assert not settled(told[:2], Policy(t_gate=0.0)).softmax(-1)[:, -1].any()
+
+
+def test_a_requests_policy_settles_its_tokens(window_composite):
+    model = window_composite
+    features = model.router.features([BOTH])
+    hidden = torch.zeros(1, 2, model.gate.reading.mean.shape[0])
+    model.gate.reading.point_bias.data = torch.tensor([-50.0, 50.0, 0.0, 0.0, 0.0])
+    asked = features.with_hidden(hidden)
+    assert model.router.decide(asked, Policy(t_gate=0.0)).weights.any()
+    assert not model.router.decide(asked, Policy(t_gate=1.1)).weights.any()
 
 
 def test_a_token_is_read_by_the_likeliest_or_by_the_base():

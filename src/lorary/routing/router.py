@@ -18,7 +18,7 @@ from lorary.routing.encoder import Encoder, knows_words, readable
 from lorary.routing.features import Features
 from lorary.routing.gate import Gate, cosines
 from lorary.routing.names import Names
-from lorary.routing.parts import told_of_parts
+from lorary.routing.parts import settled, told_of_parts
 from lorary.routing.policy import Decision, Policy, decide, decide_tokens
 from lorary.routing.proper_names import only_names, without_names
 from lorary.routing.remembering import RememberedVectors
@@ -195,10 +195,11 @@ class Router:
 
     def decide(self, features: Features, policy: Policy | None = None) -> Decision:
         """Routes for a batch under a policy, the router's own by default: one a query, or one a token."""
-        probabilities, policy = self.logits(features).softmax(-1), policy or self.policy
-        if self.gate.reads(features):
-            return decide_tokens(probabilities, policy)
-        return decide(probabilities, features.votes, policy)
+        policy = policy or self.policy
+        if self.gate.reads(features) and features.parts is not None:
+            features = replace(features, parts=settled(features.parts, policy))
+            return decide_tokens(self.logits(features).softmax(-1), policy)
+        return decide(self.logits(features).softmax(-1), features.votes, policy)
 
     def centroids(self, embedding: Float[Tensor, "queries embedding"]) -> Float[Tensor, "queries memories"]:
         """The cosine similarity of each query and each memory's mean fact embedding: what a router without training tells."""
