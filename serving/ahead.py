@@ -17,8 +17,8 @@ from lorary.errors import LoraryError
 from lorary.model.modeling import LoraryForCausalLM
 from lorary.serving.job import Job
 
-_AT_ONCE = 8
-"""Questions that are encoded together: the first would wait for all that came after it."""
+_AT_ONCE = 32
+"""Questions that are encoded together: fewer cost more each, and of more the first would wait for all that came after it."""
 
 
 class Ahead:
