@@ -13,7 +13,7 @@ AT_TOKEN = (2, 0.9)
 changes topic better than one does, four no better (development banks)."""
 NONE_AT_TOKEN = 0.25
 """The probability of none from which on the base reads a token: a wrong memory costs more than none. Half costs unrelated
-prose 0.8 % more of perplexity, a tenth costs text that changes topic 0.9 % more (a development bank)."""
+prose 0.7 % more of perplexity, a tenth costs text that changes topic 0.5 % more (a development bank)."""
 
 
 def mixture_weights(
