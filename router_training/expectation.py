@@ -13,6 +13,8 @@ from torch import Tensor
 from lorary.router_training.data import RoutingData
 from lorary.router_training.observing import LEFT_OUT, OTHER_NAMES, UNRELATED, Observed, observe
 from lorary.router_training.recognising import (
+    EVEN,
+    HEADROOM,
     KINDS_OF_STRANGERS,
     best_cut,
     cross_fitted,
@@ -26,12 +28,10 @@ from lorary.routing.router import Router
 from lorary.statistics import calibration_error, value, wilson
 
 _COUNTED = {LEFT_OUT: "strangers", OTHER_NAMES: "unknown_names", UNRELATED: "unrelated"}
-_EVEN, _FAR = 0.5, 0.1
-"""The least threshold where trained wordings alone are known, and the share of them that may lie below it: a wording of few,
+_FAR = 0.1
+"""The share of known queries that may lie below even odds where trained wordings alone are known: a wording of few,
 compared with others than itself, is farther from them than what people ask, and would draw the threshold down to questions
 that nothing answers."""
-_HEADROOM = 1e-3
-"""By how much a similarity must exceed that of every stranger."""
 
 
 @torch.no_grad()
@@ -75,13 +75,13 @@ def calibrate_recognition(router: Router, data: RoutingData, training: Training)
 
 def raised(cut: float, known: Float[Tensor, " known"]) -> float:
     """The threshold where trained wordings alone are known, by their scores: even odds, unless a tenth of them lies below."""
-    return max(cut, min(_EVEN, float(torch.quantile(known, _FAR, interpolation="lower"))))
+    return max(cut, min(EVEN, float(torch.quantile(known, _FAR, interpolation="lower"))))
 
 
 def _index_threshold(observed: Observed, left: Bool[Tensor, " queries"], policy: Policy) -> float:
     """The similarity above which the index decides on what the gate leaves: above that of every stranger that it leaves."""
     strangers = observed.near[left & ~observed.known & (observed.kind != UNRELATED)]
-    near = [policy.t_index, *(strangers + _HEADROOM).tolist()]
+    near = [policy.t_index, *(strangers + HEADROOM).tolist()]
     return round(max(near), 8)
 
 

@@ -17,6 +17,10 @@ from lorary.routing.recognition import recognised
 
 _PRIOR = 2.0
 """How far, as a standard deviation, a weight lies from where it starts before any query is seen."""
+EVEN = 0.5
+"""Even odds: from here on a memory is likelier to know what is asked than not."""
+HEADROOM = 1e-3
+"""By how much a score or a similarity must exceed that of every stranger."""
 KINDS_OF_STRANGERS = {LEFT_OUT: "strangers_routed", OTHER_NAMES: "unknown_names_routed", UNRELATED: "unrelated_routed"}
 
 
@@ -84,17 +88,21 @@ def best_cut(
     """The threshold that keeps the limits and parts known queries from strangers best.
 
     Best by the share of known queries routed, less the mean over kinds of the share of strangers routed (Youden 1950);
-    among equals the middle. Where no threshold keeps all limits, that on lost known queries comes first: a memory that is
-    not asked is of no use. Then the threshold is the highest that keeps it, and the other limits are given up. One known
-    question may be lost however few there are, or it alone would decide.
+    among equals the one nearest to even odds, since scores are probabilities. (The middle between the known queries and the
+    strangers would lie too high: people ask in words farther from the stored ones than those that were kept from them, but
+    strangers here ask in the very words of other topics.)
+
+    Where no threshold keeps all limits, that on lost known queries comes first: a memory that is not asked is of no use. Then
+    the threshold is the highest that keeps it, and the other limits are given up. One known question may be lost however few
+    there are, or it alone would decide.
 
     Args:
+        scores: the probability that the likeliest memory knows each query.
         evenly: where no threshold keeps all limits, the one that parts best is taken all the same: what is known are ways to
             answer, and the base answers a question that is lost.
     """
     kind = torch.as_tensor(kind)
-    ordered = scores.unique()
-    cuts = torch.cat([ordered[:1] - 1e-3, (ordered[1:] + ordered[:-1]) / 2, ordered[-1:] + 1e-3])
+    cuts = _cuts(scores)
     lost = 1 - _above(scores[kind == KNOWN], cuts)
     routed = {k: _above(scores[kind == k], cuts) for k in KINDS_OF_STRANGERS if bool((kind == k).any())}
     known = int((kind == KNOWN).sum())
@@ -106,11 +114,19 @@ def best_cut(
         merit = -lost - (torch.stack([*routed.values()]).mean(0) if routed else 0.0)
         merit = merit.masked_fill(~within, -9.0) if bool(within.any()) else merit
         best = (merit >= merit.max() - 1e-6).nonzero().squeeze(-1)
-        chosen = int(best[len(best) // 2])
+        chosen = int(best[(cuts[best] - EVEN).abs().argmin()])
         given_up = {"known_lost": round(float(lost[chosen]), 4)} if not kept[chosen] else {}
         return Cut(float(cuts[chosen]), given_up | _over(routed, chosen, training))
     last = int(kept.nonzero().max()) if bool(kept.any()) else 0
     return Cut(float(cuts[last]), _over(routed, last, training))
+
+
+def _cuts(scores: Float[Tensor, " queries"]) -> Float[Tensor, " cuts"]:
+    """One cut below all scores, one between each two and one above all, each as near to even odds as it can be."""
+    ordered = scores.unique()
+    low, high = torch.cat([ordered[:1] - 1, ordered]), torch.cat([ordered, ordered[-1:] + 1])
+    room = ((high - low) / 2).clamp(max=HEADROOM)
+    return torch.full_like(low, EVEN).clamp(low + room, high - room)
 
 
 def _over(routed: Mapping[int, Float[Tensor, " cuts"]], cut: int, training: Training) -> dict[str, float]:

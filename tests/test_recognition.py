@@ -197,6 +197,20 @@ def test_a_cut_keeps_known_questions_first_and_tells_what_is_given_up():
     assert cut.given_up == {"known_lost": 0.2}
 
 
+@pytest.mark.parametrize(
+    ("known", "stranger", "least", "most"),
+    [(0.95, 0.2, 0.5, 0.5), (0.95, 0.6, 0.6, 0.61), (0.3, 0.01, 0.29, 0.3), (0.5004, 0.4998, 0.4999, 0.5003)],
+)
+def test_between_known_questions_and_strangers_the_cut_lies_as_near_to_even_odds_as_it_can(
+    known, stranger, least, most
+):
+    scores = torch.cat([torch.linspace(known, 0.99, 30), torch.linspace(0.0, stranger, 30)])
+    cut = best_cut(scores, [KNOWN] * 30 + [LEFT_OUT] * 30, Training())
+    assert least <= cut.value <= most
+    assert bool((scores[:30] >= cut.value).all())
+    assert not bool((scores[30:] >= cut.value).any())
+
+
 def test_a_few_questions_leave_the_scales_near_where_they_start_and_many_move_them():
     from lorary.router_training.scales import fit_ranking
 
