@@ -17,8 +17,9 @@ from lorary.base.loading import Base, load_base
 from lorary.base.quantising import dtype_for
 from lorary.eval.conditions import CONDITIONS, Condition, ConditionError
 from lorary.eval.meanings import EACH, FIRST
-from lorary.model.composite import assemble, is_composite, load_composite
+from lorary.model.composite import assemble, load_composite
 from lorary.model.modeling import LoraryForCausalLM
+from lorary.model.saved import is_composite
 from lorary.routing.encoder import EMBEDDED, load_encoder
 
 _FACTS = "facts.jsonl"

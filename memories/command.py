@@ -155,7 +155,8 @@ def remove(argv: list[str]) -> None:
     options = parser.parse_args(argv)
     from lorary.bank.bank import MemoryBank
     from lorary.memories.forgotten import has_left
-    from lorary.model.composite import is_composite, load_composite
+    from lorary.model.composite import load_composite
+    from lorary.model.saved import is_composite
 
     if is_composite(options.bank):
         MemoryBank.load(options.bank)[options.name]  # an unknown name is told before the base is loaded

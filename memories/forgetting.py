@@ -24,7 +24,8 @@ from lorary.memories.proving import prove
 from lorary.memories.rewriting import Plan, written
 from lorary.memories.rows import kept_for_validation, with_validation
 from lorary.memories.updating import recipe_of
-from lorary.model.composite import base_of, is_composite
+from lorary.model.composite import base_of
+from lorary.model.saved import is_composite
 from lorary.routing.encoder import Encoder, load_encoder
 
 

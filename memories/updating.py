@@ -26,7 +26,8 @@ from lorary.memories.planner import Planner
 from lorary.memories.recipe import Recipe
 from lorary.memories.rewriting import Plan, written
 from lorary.memories.rows import kept_for_validation
-from lorary.model.composite import base_of, is_composite
+from lorary.model.composite import base_of
+from lorary.model.saved import is_composite
 from lorary.routing.encoder import Encoder, load_encoder
 
 UPDATE = "update"

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lorary.bank.bank import MemoryBank
 from lorary.bank.files import MANIFEST, BankError
-from lorary.model.composite import read_gate
+from lorary.model.saved import read_gate
 from lorary.routing.encoder import encoder_name
 from lorary.routing.gate import Gate
 

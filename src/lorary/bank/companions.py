@@ -2,7 +2,7 @@
 
 A bank has one commit point, `bank.json`. The companions of the next state are written beside those that stand, under a
 name that tells the hash of the manifest that they wait for, and take their places once it stands. So a process that ends
-in between leaves the old state or the new one.
+in between leaves the old state or the new one. Who reads more than one file may see a writer commit in between, and reads again.
 """
 
 from __future__ import annotations
@@ -14,8 +14,11 @@ from typing import TypeVar
 
 from lorary.bank.files import write_aside
 from lorary.bank.manifest import hash_of_manifest
+from lorary.errors import LoraryError
 
 _NEXT = ".next-"
+_TRIES = 10
+"""How often files are read again that fitted together, and were another state's when the last was read."""
 T = TypeVar("T")
 
 
@@ -51,6 +54,26 @@ def read_companion(folder: Path, name: str, read: Callable[[Path], T]) -> T:
         if file.exists():
             raise
         return read(companion(folder, name))
+
+
+def at_one_state(folder: Path, read: Callable[[], T]) -> T:
+    """What `read` gives of the files of a bank and its companions, all of one state: it is done again where a writer committed
+    another meanwhile.
+
+    Raises:
+        LoraryError, OSError: what `read` raises of a state that stood all the time.
+    """
+    tries = 0
+    while True:
+        state, tries = hash_of_manifest(folder), tries + 1
+        try:
+            made = read()
+        except (LoraryError, OSError):
+            if hash_of_manifest(folder) == state:
+                raise
+            continue
+        if hash_of_manifest(folder) == state or tries == _TRIES:
+            return made
 
 
 def has_companion(folder: Path, name: str) -> bool:

@@ -14,9 +14,10 @@ from lorary.bank.files import MANIFEST
 from lorary.base.loading import Base, load_base
 from lorary.base.quantising import dtype_for
 from lorary.errors import LoraryWarning
-from lorary.model.composite import assemble, is_composite
+from lorary.model.composite import assemble
 from lorary.model.configuration import CONFIG_PART
 from lorary.model.modeling import LoraryForCausalLM
+from lorary.model.saved import is_composite
 
 
 class UntrainedWarning(LoraryWarning):
