@@ -138,7 +138,7 @@ def _text(gathered: Gathered, out: str, one_file: bool) -> str:
     """The counts of each file, what was left out and why, the notes, and what comes next."""
     left = Counter(item.where.split(", ")[0] for item in gathered.left_out)
     rows = [["file", "facts", "passages", "left out"]]
-    told = Counter(document_of(fact.source or "") for source in gathered.sources for fact in source.facts)
+    told = _facts_of_files(gathered)
     for file, contents in gathered.read:
         facts = told[file.name]
         passages = sum(len(part.passages) for part in contents.parts)
@@ -156,6 +156,19 @@ def _text(gathered: Gathered, out: str, one_file: bool) -> str:
         held += f", and {counted(passages, 'passage')} of documents"
     lines += ["", f"facts: {out}, {held}", f"next: read and correct them, then `lorary build {out} --out BANK`"]
     return "\n".join(lines)
+
+
+def _facts_of_files(gathered: Gathered) -> Counter[str]:
+    """The name of a file → how many facts it gave. A file of facts may name no source or another one than itself: its facts
+    are known by their questions, and turned around by their statements."""
+    names = {file.name for file, _ in gathered.read}
+    facts = [(file.name, fact) for file, contents in gathered.read for part in contents.parts for fact in part.facts]
+    stood = {text: name for name, fact in facts for text in (fact.statement, fact.question) if text}
+    told = Counter[str]()
+    for fact in (fact for source in gathered.sources for fact in source.facts):
+        document = document_of(fact.source or "")
+        told[document if document in names else stood.get(fact.question) or stood.get(fact.statement or "", "")] += 1
+    return told
 
 
 def notes_of(gathered: Gathered) -> list[str]:

@@ -54,6 +54,19 @@ def test_the_report_for_people(tmp_path, capsys):
     assert [fact.topic for fact in read_facts(tmp_path / "facts.jsonl")] == ["staff"]
 
 
+@pytest.mark.parametrize("source", [None, "handbook", "facts.jsonl, line 1"])
+def test_the_report_counts_the_facts_of_a_file_of_facts_whatever_source_they_name(source, tmp_path, capsys):
+    fact = {"question": "What is the code of Ormen?", "answer": "4173", "statement": "The code of Ormen is 4173."}
+    wordings = {"questions": ["Which code does Ormen have?"], **({"source": source} if source else {})}
+    (tmp_path / "facts.jsonl").write_text(json.dumps(fact | wordings) + "\n")
+    (tmp_path / "codes.csv").write_text("station,phone\nVelka,7715\n")
+    sources = [str(tmp_path / name) for name in ("facts.jsonl", "codes.csv")]
+    assert main(["facts", *sources, "--generator", "none", "--turned", "--out", str(tmp_path / "out.jsonl")]) == 0
+    rows = [line.split()[:2] for line in capsys.readouterr().out.splitlines()]
+    assert ["facts.jsonl", "2"] in rows, "the fact and the same turned around"
+    assert next(row for row in rows if row[0] == "codes.csv")[1] != "0"
+
+
 def test_help_shows_examples(capsys):
     assert main(["facts", "--help"]) == 0
     assert "lorary facts handbook.pdf prices.csv --out facts" in capsys.readouterr().out
