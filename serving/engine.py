@@ -127,7 +127,8 @@ class Engine:
         while running or self._new or self._waiting or self._batch.rows:
             running = self._take() and running
             self._let_go()
-            self._ready()
+            while self._ready():  # what came while questions were encoded is read in the same pass
+                running = self._take() and running
             try:
                 read = self._join()
                 self._unstepped += read
@@ -165,16 +166,18 @@ class Engine:
             if self._waiting or self._batch.rows:  # one between two steps, or all answers in progress would wait
                 return True
 
-    def _ready(self) -> None:
-        """Routes as many jobs as the next pass may read; the questions of those behind them are encoded during that pass."""
-        while self._new and len(self._waiting) < self._batch.room:
-            if sum(len(row.job.ids) for row in self._waiting) >= self._pass_tokens:
-                break
-            jobs = [*islice(self._new, _AT_ONCE)]
-            self._ahead.wait(jobs)
-            self._route(jobs)
-            for _ in jobs:  # only now: what is taken is always in a place where its end is told
-                self._new.popleft()
+    def _ready(self) -> bool:
+        """Routes some jobs where the next pass may read more; whether it did, and rows wait. Questions of those behind them are
+        encoded during that pass."""
+        full = sum(len(row.job.ids) for row in self._waiting) >= self._pass_tokens
+        if not self._new or full or len(self._waiting) >= self._batch.room:
+            return False
+        jobs = [*islice(self._new, _AT_ONCE)]
+        self._ahead.wait(jobs)
+        self._route(jobs)
+        for _ in jobs:  # only now: what is taken is always in a place where its end is told
+            self._new.popleft()
+        return bool(self._waiting)
 
     def _route(self, jobs: list[Job]) -> None:
         jobs = [job for job in jobs if not self._given_up(job)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import threading
 import time
 
 import pytest
@@ -142,6 +143,23 @@ def test_more_than_may_wait_are_refused(model, engine_of):
     assert len({tuple(one.ids()[0]) for one in told}) == 1
     engine.submit((last := Told(*QUESTIONS[1])).job)
     assert last.ids() == [alone(model, *QUESTIONS[1])[0]]
+
+
+def test_what_comes_while_a_question_is_encoded_is_read_in_the_same_pass(model, engine_of, monkeypatch):
+    engine, passes, come = engine_of(model), [], threading.Event()
+    read, join = type(model.router).read, engine._batch.join
+    monkeypatch.setattr(type(model.router), "read", lambda self, texts: come.wait(60) and read(self, texts))
+    monkeypatch.setattr(engine._batch, "join", lambda rows: passes.append(len(rows)) or join(rows))
+    expected = [alone(model, question, None)[0] for question, _ in QUESTIONS[:3]]
+    told = [Told(question) for question, _ in QUESTIONS[:3]]
+    engine.submit(told[0].job)
+    while not engine._new:
+        time.sleep(0.01)
+    for other in told[1:]:
+        engine.submit(other.job)
+    come.set()
+    assert [one.ids() for one in told] == [[ids] for ids in expected]
+    assert passes == [3]
 
 
 def test_what_takes_too_long_is_given_up(model, engine_of):
