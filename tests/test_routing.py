@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from lorary.base.prompts import conversation_text, prompt, routing_text
-from lorary.model.mixture import low_rank_update
+from lorary.model.mixture import low_rank_update, with_update
 from lorary.routing.features import Features, running_mean
 from lorary.routing.gate import Gate
 from lorary.routing.index import FactIndex
@@ -27,6 +27,21 @@ def test_the_low_rank_update_is_the_weighted_sum_of_deltas():
     slots, weights = torch.tensor([0, 0, 1, 2, 2, 2]), torch.tensor([0.5, 0.0, 2.0])
     delta = sum(weights[m] * b[:, slots == m] @ a[slots == m] for m in range(3))
     assert torch.allclose(low_rank_update(x, a, b, weights[slots].expand(3, 6)), x @ delta.T, atol=1e-5)
+
+
+@pytest.mark.parametrize("tokens", [1, 5])
+@pytest.mark.parametrize("inference", [False, True])
+def test_an_update_is_added_the_same_in_place_and_beside(tokens, inference):
+    """In place only in inference, where nothing needs y as it was."""
+    torch.manual_seed(0)
+    x, down, up = torch.randn(3, tokens, 6), torch.randn(3, 2, 6), torch.randn(3, 4, 2)
+    with torch.inference_mode(inference):
+        y = torch.randn(3, tokens, 4)
+        before = y.clone()
+        added = with_update(y, x, down, up)
+    torch.testing.assert_close(added, before + low_rank_update(x, down, up))
+    assert y.equal(before) != inference
+    assert (added is y) == inference
 
 
 def test_mixture_weights_are_the_top_k_scaled_by_what_is_not_none():

@@ -45,6 +45,26 @@ def low_rank_update(
     return (slots if gains is None else torch.where(gains != 0, slots * gains, 0.0)) @ up.mT
 
 
+def with_update(
+    y: Float[Tensor, "*batch d_out"],
+    x: Float[Tensor, "*batch d_in"],
+    down: Float[Tensor, "*#rows slots d_in"],
+    up: Float[Tensor, "*#rows d_out slots"],
+    gains: Float[Tensor, "*#batch slots"] | None = None,
+) -> Float[Tensor, "*batch d_out"]:
+    """y and the `low_rank_update` of x, in y's place where each row has factors of its own and inference asks for no gradient:
+    the update of a prompt is as large as y, and is never written out."""
+    if (
+        gains is None
+        and down.ndim == x.ndim == 3
+        and len(down) == len(x)
+        and y.dtype == down.dtype
+        and y.is_inference()
+    ):
+        return y.baddbmm_(x @ down.mT, up.mT)
+    return y + low_rank_update(x, down, up, gains)
+
+
 class MixtureLinear(nn.Module):
     """A frozen linear layer to which a route adds the updates of its memories.
 
@@ -109,7 +129,7 @@ class MixtureLinear(nn.Module):
             update = grouped_update(x, route.apart(self, x), route.groups)
             return y if update is None else y + update
         applied = route.applied(self, x)
-        return y if applied is None else y + low_rank_update(x, *applied)
+        return y if applied is None else with_update(y, x, *applied)
 
 
 def install(base: nn.Module, memories: Sequence[Factors]) -> dict[str, MixtureLinear]:
