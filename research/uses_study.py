@@ -21,7 +21,7 @@ from lorary.resume import REPORT, go_on, write_results
 from lorary.router_training.settings import Training
 from lorary.router_training.training import train_router
 from lorary.routing.turning import subjects, turned_facts
-from lorary.statistics import cluster_mean, interval
+from lorary.statistics import interval, mean, nested_weightings
 from lorary.tables import counted, markdown_table, with_interval
 
 STUDY, SCHEMA = "uses", 1
@@ -118,7 +118,11 @@ def told(place: Path, seeds: Sequence[int], taught: float) -> dict[str, Any]:
         for half in ("taught", "not taught")
     }
     whole = {f"{name}: {condition}": by_use(own) for (name, condition), own in pooled.items()}
-    return {"seeds": [*seeds], "uses": whole, "halves": halves, "exact": _exact(pooled)}
+    apart = {
+        f"{name}: {condition}": {use: [_value(own, seed, use) for seed in seeds] for use in USES}
+        for (name, condition), own in pooled.items()
+    }
+    return {"seeds": [*seeds], "uses": whole, "by_seed": apart, "halves": halves, "exact": _exact(pooled)}
 
 
 def _taught(bank: MemoryBank, share: float, seed: int) -> Callable[[Prediction], bool]:
@@ -135,8 +139,14 @@ def _taught(bank: MemoryBank, share: float, seed: int) -> Callable[[Prediction],
 
 
 def by_use(predictions: Sequence[tuple[int, Prediction]]) -> dict[str, Any]:
-    """Use → how right its answers are, with an interval that resamples the facts of all seeds."""
+    """Use → how right its answers are, with an interval that resamples seeds, and the facts of each seed that is drawn."""
     return {use: _mean([(s, p, p.right) for s, p in predictions if p.kind == use]) for use in USES}
+
+
+def _value(predictions: Sequence[tuple[int, Prediction]], seed: int, use: str) -> float | None:
+    """How right the answers to a use are with one seed."""
+    own = [p.right for s, p in predictions if s == seed and p.kind == use and p.right is not None]
+    return round(sum(own) / len(own), 4) if own else None
 
 
 def _exact(pooled: Pooled) -> dict[str, Any]:
@@ -148,8 +158,11 @@ def _exact(pooled: Pooled) -> dict[str, Any]:
 
 
 def _mean(scored: Sequence[tuple[int, Prediction, float | None]]) -> dict[str, float] | None:
-    scores = [(score, (seed, p.fact)) for seed, p, score in scored if score is not None]
-    return interval(cluster_mean([score for score, _ in scores], [fact for _, fact in scores])) if scores else None
+    counted_ones = [(score, seed, p.fact) for seed, p, score in scored if score is not None]
+    if not counted_ones:
+        return None
+    scores, seeds, facts = zip(*counted_ones, strict=True)
+    return interval(mean(scores, nested_weightings(seeds, facts)))
 
 
 def tell_uses(results: Mapping[str, Any]) -> str:
@@ -166,6 +179,6 @@ def tell_uses(results: Mapping[str, Any]) -> str:
     note = (
         f"{counted(len(results['seeds']), 'seed')}: {', '.join(map(str, results['seeds']))}; task, bank, router and run have "
         "the same. Right: the option that was chosen, the share of the facts that were told, or whether the answer stands in "
-        "what was said, within a sentence where one was asked for. Intervals resample facts."
+        "what was said, within a sentence where one was asked for. Intervals resample seeds, and the facts of each."
     )
     return "\n\n".join([*lines, note, markdown_table(rows), "## What was taught", markdown_table(split)]) + "\n"

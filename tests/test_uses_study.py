@@ -6,6 +6,7 @@ import pytest
 from conftest import pico_model
 
 from lorary.bank.bank import MemoryBank
+from lorary.eval.records import Prediction
 from lorary.memories.recipe import Recipe
 from lorary.model.composite import assemble, base_of
 from lorary.research import uses_study as module
@@ -46,6 +47,7 @@ def test_the_study_tells_every_use_and_refuses_other_settings(pico_base, tmp_pat
     assert set(results["uses"]) == {"default: lookup", "default: oracle", "uses: oracle"}
     assert results["uses"]["default: lookup"]["direct"]["value"] > 0.9
     assert results["uses"]["default: lookup"]["reversed"]["value"] == 0.0
+    assert results["by_seed"]["default: lookup"]["reversed"] == [0.0]
     assert set(results["halves"]) == {"taught", "not taught"}
     report = (tmp_path / "study" / "report.md").read_text()
     assert "| reversed |" in report
@@ -53,6 +55,30 @@ def test_the_study_tells_every_use_and_refuses_other_settings(pico_base, tmp_pat
     other = Uses(entities=4, topics=1, stated=2, seeds=1, taught=1.0)
     with pytest.raises(ResumeError, match="taught"):
         module.uses_study(tmp_path / "study", study=other, base=pico_base, quiet=True)
+
+
+def test_intervals_are_as_wide_as_seeds_are_apart():
+    def scored(right):
+        return [
+            (
+                seed,
+                Prediction(
+                    condition="policy",
+                    question="q",
+                    answer="a",
+                    fact=str(fact),
+                    kind="direct",
+                    contains=float(fact < right[seed]),
+                ),
+            )
+            for seed in right
+            for fact in range(20)
+        ]
+
+    alike, apart = (module.by_use(scored(own))["direct"] for own in ({0: 10, 1: 10, 2: 10}, {0: 0, 1: 10, 2: 20}))
+    assert alike["value"] == apart["value"] == 0.5
+    assert alike["high"] - alike["low"] < 0.3
+    assert (apart["low"], apart["high"]) == (0.0, 1.0)
 
 
 def test_a_study_of_no_seed_is_refused():
