@@ -99,8 +99,10 @@ def counted_tokens(
     Args:
         shape: (batch, seq, ...) of the tokens of this pass.
         mask: the attention mask, [batch, past + seq].
-        started: earlier tokens are in the cache, so these hold no first one.
+        started: earlier tokens are in the cache; without a mask these hold no first one.
     """
     batch, seq = shape[:2]
-    real = mask[:, -seq:].float() if mask is not None and mask.ndim == 2 else torch.ones(batch, seq)
-    return real if started else real * (real.cumsum(1) > 1)
+    if mask is None or mask.ndim != 2:
+        real = torch.ones(batch, seq)
+        return real if started else real * (real.cumsum(1) > 1)
+    return (mask.bool() & (mask.cumsum(1) > 1))[:, -seq:].float()
