@@ -74,22 +74,19 @@ class Blocks:
         return [block.with_factors(own) for block, own in zip(self.blocks, pairs, strict=True)]
 
     def __call__(
-        self,
-        hidden: Float[Tensor, "rows seq hidden"],
-        read: Int[Tensor, " read"],
-        gains: Float[Tensor, "rows seq_or_1 slots"],
+        self, hidden: Float[Tensor, "rows seq hidden"], read: Int[Tensor, " read"], gains: Float[Tensor, "rows slots"]
     ) -> Float[Tensor, "read hidden"]:
         """The decoder's last hidden state at some tokens, numbered row by row, from what enters the split.
 
         Args:
-            gains: what each slot of each linear counts, for each row or each of its tokens.
+            gains: of each row, what each slot of each linear counts.
         """
         rows, seq, size = hidden.shape
         one, places = self.blocks[0], torch.arange(seq, device=hidden.device).unsqueeze(0)
         cos, sin = (table[0] for table in self.decoder.rotary_emb(hidden, places))
         sin = torch.cat((-sin[:, : sin.shape[1] // 2], sin[:, sin.shape[1] // 2 :]), 1)
         heads = Heads(rows, seq, one.keys, one.shared, one.scale)
-        slots = gains.to(hidden.dtype).expand(rows, seq, -1).reshape(rows * seq, -1)
+        slots = gains.to(hidden.dtype).repeat_interleave(seq, 0)
         batch = Batch(heads, Rotary(cos, sin), slots, read)
         return self.decoder.norm(_Above.apply(hidden.reshape(-1, size), self, batch, *self.factors))
 
@@ -111,7 +108,7 @@ def blocks_above(
         blocks, hidden = Blocks(model, split_layer, layers), lower(model, split_layer, probe)
         slots = next(iter(layers.values())).up.shape[1]
         ours = blocks(
-            hidden, torch.arange(probe.numel(), device=probe.device), hidden.new_zeros(len(probe), 1, slots)
+            hidden, torch.arange(probe.numel(), device=probe.device), hidden.new_zeros(len(probe), slots)
         ).float()
         theirs = upper(model, split_layer, hidden).flatten(0, 1).float()
     return blocks if (ours - theirs).norm() <= _NEAR.get(hidden.dtype, 0.0) * theirs.norm() else None

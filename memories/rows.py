@@ -6,16 +6,13 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import torch
-from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import one_hot
 from transformers import PreTrainedTokenizerBase
 
 from lorary.bank.facts import Fact, FactError, comparable
 from lorary.base.loading import Base
 from lorary.base.prompts import answer_ids, first_tokens, prompt, prompt_ids
-from lorary.base.rows import SplitRows, padded_width
+from lorary.base.rows import SplitRows
 from lorary.memories.rewording import bare, distinct, others, thinned
 from lorary.memories.sequels import sequels
 from lorary.memories.uses import shown_of, uses
@@ -39,7 +36,6 @@ class Row:
 
     Args:
         counted: whether certificates count it: only the texts that they ask (`asked`).
-        read: whether the memory reads each token, and not the base; empty: it reads all.
     """
 
     memory: int
@@ -47,7 +43,6 @@ class Row:
     ids: tuple[int, ...]
     start: int
     counted: bool = True
-    read: tuple[bool, ...] = ()
 
 
 def with_validation(fact: Fact, count: int | None = None) -> Fact:
@@ -138,7 +133,7 @@ def rows(
                 shown.append(_told(tokenizer, m, f, fact.statement))
             if "sequels" in formats:
                 going_on = sequels(tokenizer, facts, f, chance)
-                shown += [Row(m, f, own.ids, own.start, counted=False, read=own.read) for own in going_on]
+                shown += [Row(m, f, own.ids, own.start, counted=False) for own in going_on]
             if not shown or (shown[-1].memory, shown[-1].fact) != (m, f):
                 raise FactError(
                     f"{fact.question!r} gives nothing to train on as {list(formats)}; it has no such statement"
@@ -168,17 +163,6 @@ def validation_rows(tokenizer: PreTrainedTokenizerBase, memories: Sequence[Seque
         for f, fact in enumerate(facts)
         for question in fact.validation
     ]
-
-
-def weights_of(batch: Sequence[Row], memories: int) -> Float[Tensor, "rows seq_or_1 memories"]:
-    """1 where a memory reads a row's token, as wide as `base.rows.pad` makes the batch; [rows, 1, memories] where each row is
-    read by its memory alone."""
-    whole = one_hot(torch.tensor([row.memory for row in batch]), memories).float().unsqueeze(1)
-    if not any(row.read for row in batch):
-        return whole
-    width = padded_width(batch)
-    read = [torch.tensor([*(row.read or [True] * len(row.ids)), *[False] * width])[:width] for row in batch]
-    return whole * torch.stack(read).unsqueeze(-1)
 
 
 class Store:

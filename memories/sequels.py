@@ -1,5 +1,5 @@
 """Sequels: rows by which a memory learns to go on. It gives its own answer before and behind a stranger's, and states its facts
-in running text. What is a stranger's the base reads: among memories that take turns it would be read under another one.
+in running text. It reads what is a stranger's, too, as it will where several memories answer in turn (`model.streams`).
 
 The strangers are shipped, and the same for every memory: what a memory is trained on never depends on its neighbours.
 """
@@ -18,7 +18,7 @@ from lorary.bank.facts import Fact, read_lines
 from lorary.base.prompts import inner_ids, prompt_ids
 from lorary.base.several import in_turn, two_questions
 
-FIRST, SECOND = 2, 4
+FIRST, SECOND = 2, 8
 """Rows of two questions where a fact is asked first, and where it is asked second, which is harder: its answer then begins
 behind another's, and not where a prompt ends."""
 
@@ -34,16 +34,10 @@ class Stranger:
 
 @dataclass(frozen=True)
 class Sequel:
-    """A row that a memory learns from.
-
-    Args:
-        start: where what is learnt begins.
-        read: whether the memory reads each token; the base reads the others.
-    """
+    """A row that a memory learns from: `ids[start:]` is what is learnt."""
 
     ids: tuple[int, ...]
     start: int
-    read: tuple[bool, ...]
 
 
 @lru_cache(maxsize=1)
@@ -58,7 +52,8 @@ def sequels(
     """The rows that continue the fact of a number, or that it continues.
 
     Args:
-        facts: of the memory. Once first and once second another of them stands in the stranger's place.
+        facts: of the memory. Every other time another of them stands in the stranger's place: what is asked beside a fact
+            is then as like it as another memory's questions are.
     """
     fact, others = facts[number], [other for other in facts if other.answer != facts[number].answer]
     rows: list[Sequel] = []
@@ -66,18 +61,16 @@ def sequels(
     for turn in range(FIRST + SECOND):
         wording, second = wordings[turn % len(wordings)], turn >= FIRST
         other: Stranger | Fact = chance.choice(strangers())
-        if others and turn in (FIRST - 1, FIRST + SECOND - 1):
+        if others and turn % 2:
             other = chance.choice(others)
         asked = chance.choice(other.trained) if isinstance(other, Fact) else other.question
         questions, answers = (wording, asked), (fact.answer, other.answer)
         if second:
             questions, answers = questions[::-1], answers[::-1]
         turns = in_turn(tokenizer, two_questions(*questions, chance), questions, answers)
-        own = 2 if second else 1
-        read = tuple(isinstance(other, Fact) or part == own for part in turns.parts)
         stop = len(turns.ids) if second or isinstance(other, Fact) else turns.starts[1]
         start = turns.starts[1] if second and not isinstance(other, Fact) else turns.starts[0]
-        rows.append(Sequel(turns.ids[:stop], start, read[:stop]))
+        rows.append(Sequel(turns.ids[:stop], start))
     return rows + _running(tokenizer, fact, [other.statement for other in others if other.statement], chance)
 
 
@@ -93,6 +86,5 @@ def _running(
         before = prompt_ids(tokenizer, [chance.choice(strangers()).statement])[0]
         whole = " ".join(own if own_first else own[::-1])
         behind = inner_ids(tokenizer, " " + whole)
-        read = (False,) * len(before) + (True,) * len(behind)
-        rows.append(Sequel((*before, *behind), len(before) + 1, read))  # nothing of its own leads to the first token
+        rows.append(Sequel((*before, *behind), len(before) + 1))  # nothing of its own leads to the first token
     return rows

@@ -24,7 +24,7 @@ from lorary.memories.blocks import blocks_above
 from lorary.memories.passes import batches_of_pass
 from lorary.memories.rates import groups_by_rate
 from lorary.memories.recipe import Recipe, falling
-from lorary.memories.rows import EVALUATED, Known, Store, rows, validation_rows, weights_of
+from lorary.memories.rows import EVALUATED, Known, Store, rows, validation_rows
 from lorary.memories.sampling import SampledVocabulary
 from lorary.model.active_route import ActiveRoute, apply_route
 from lorary.model.mixture import MixtureLinear, install
@@ -126,12 +126,12 @@ class Writer:
 
     def logits(self, store: Store, chunk: Sequence[int], tokens: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """(logits where there is a label, those labels, the row of each), as `SplitRows.logits` gives them."""
-        weights = weights_of([store.rows[i] for i in chunk], len(self.memories))
-        weights = weights.to(self.base.model.device, self.base.model.dtype)
+        memory = torch.tensor([store.rows[i].memory for i in chunk])
+        one_hot = nn.functional.one_hot(memory, len(self.memories)).to(self.base.model.device, self.base.model.dtype)
         if self.blocks is not None:
-            gains = weights.repeat_interleave(self.recipe.r, -1)
+            gains = one_hot.repeat_interleave(self.recipe.r, 1)
             return store.states.logits(chunk, tokens, partial(self.blocks, gains=gains))
-        with apply_route(ActiveRoute(weights)):
+        with apply_route(ActiveRoute(one_hot.unsqueeze(1))):
             return store.states.logits(chunk, tokens)
 
     @torch.no_grad()

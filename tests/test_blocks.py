@@ -80,16 +80,14 @@ def test_states_and_gradients_are_those_of_the_base_s_own_code(name, targets, sp
     layers = adapted(model, TARGETS[targets], split=split)
     blocks = blocks_above(model, split, layers, IDS)
     assert blocks is not None
-    rows = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]]).unsqueeze(1)
+    one_hot = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
     hidden = lower(model, split, IDS)
-    of_tokens = rows * (torch.arange(hidden.shape[1]) % 3 > 0).unsqueeze(-1)  # the base reads every third token
-    for weights in (rows, of_tokens):
-        ours = blocks(hidden, READ, weights.repeat_interleave(3, -1))
-        with apply_route(ActiveRoute(weights)):
-            theirs = upper(model, split, hidden).flatten(0, 1)[READ]
-        assert torch.allclose(ours, theirs, atol=1e-5)
-        for own, their in zip(learnt(layers, ours), learnt(layers, theirs), strict=True):
-            assert torch.allclose(own, their, rtol=1e-3, atol=1e-4)
+    ours = blocks(hidden, READ, one_hot.repeat_interleave(3, 1))
+    with apply_route(ActiveRoute(one_hot.unsqueeze(1))):
+        theirs = upper(model, split, hidden).flatten(0, 1)[READ]
+    assert torch.allclose(ours, theirs, atol=1e-5)
+    for own, their in zip(learnt(layers, ours), learnt(layers, theirs), strict=True):
+        assert torch.allclose(own, their, rtol=1e-3, atol=1e-4)
 
 
 def test_half_the_digits_give_the_same_but_for_rounding():
@@ -100,7 +98,7 @@ def test_half_the_digits_give_the_same_but_for_rounding():
         layer.base_layer.bfloat16()
     blocks = blocks_above(model, 1, layers, IDS)
     assert blocks is not None
-    gains, hidden = torch.ones(3, 1, 6, dtype=torch.bfloat16), lower(model, 1, IDS)
+    gains, hidden = torch.ones(3, 6, dtype=torch.bfloat16), lower(model, 1, IDS)
     ours = blocks(hidden, READ, gains)
     with apply_route(ActiveRoute(torch.ones(3, 1, 2, dtype=torch.bfloat16))):
         theirs = upper(model, 1, hidden).flatten(0, 1)[READ]
@@ -135,7 +133,7 @@ def test_the_base_s_weights_have_no_gradient_and_are_not_copied():
     blocks = Blocks(model, 1, layers)
     held = {parameter.data_ptr() for parameter in model.parameters()}
     assert {layer.weight.data_ptr() for block in blocks.blocks for layer in block.linears} <= held
-    blocks(lower(model, 1, IDS), READ, torch.ones(3, 1, 6)).sum().backward()
+    blocks(lower(model, 1, IDS), READ, torch.ones(3, 6)).sum().backward()
     assert all(parameter.grad is None for parameter in model.parameters() if not parameter.requires_grad)
 
 

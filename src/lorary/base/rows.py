@@ -133,17 +133,12 @@ def rounded(count: int, multiple: int) -> int:
     return -(-count // multiple) * multiple
 
 
-def padded_width(batch: Sequence[TokenRow]) -> int:
-    """The tokens of a row in a batch: all but the last lead to a next one."""
-    return rounded(max(len(row.ids) for row in batch) - 1, _WIDTHS)
-
-
 def pad(batch: Sequence[TokenRow], pad_id: int) -> tuple[Int[Tensor, "batch seq"], Int[Tensor, "batch seq"]]:
     """Right-padded ids and labels; a label is the *next* token where that token is part of the answer, else -100.
 
     Right padding needs no attention mask: what follows a token cannot reach it.
     """
-    width = padded_width(batch)
+    width = rounded(max(len(row.ids) for row in batch) - 1, _WIDTHS)
     ids = torch.full((len(batch), width), pad_id)
     labels = torch.full((len(batch), width), -100)
     for i, row in enumerate(batch):
