@@ -16,6 +16,7 @@ from torch.nn.utils.rnn import pad_sequence
 from lorary.base.rows import SplitRows
 from lorary.model.active_route import ActiveRoute, apply_route
 from lorary.model.modeling import LoraryForCausalLM
+from lorary.model.streams import one_hot
 from lorary.progress import progress_bars
 from lorary.router_training.data import RoutingData
 from lorary.router_training.queries import Queries
@@ -32,7 +33,7 @@ from lorary.router_training.sequences import (
 )
 from lorary.router_training.settings import Training
 from lorary.routing.features import counted_tokens
-from lorary.routing.mixing import mixture_weights
+from lorary.routing.mixing import AT_TOKEN
 from lorary.routing.parts import settled
 from lorary.routing.reading import PARTS, Reading, window_state
 
@@ -200,16 +201,31 @@ def _loss(
 
 
 def language_loss(model: LoraryForCausalLM, drawn: Drawn, chosen: Sequence[int]) -> Float[Tensor, ""]:
-    """The language model's mean loss on sequences, each token read through all memories as the gate weighs them there."""
+    """The language model's mean loss on sequences whose tokens several memories predict, as the gate weighs them there.
+
+    What each predicts by itself is fixed (`model.streams`), so only the gate has a gradient. Beside the sequences' own memories
+    the likeliest take part.
+    """
     parts, states, _, _ = _batch(drawn, chosen)
     reading = model.gate.reading
     assert reading is not None
-    weights = mixture_weights(reading(parts, states).softmax(-1), len(model.memories))
-    width = -(-states.shape[1] // 4) * 4
-    weights = functional.pad(weights, (0, 0, 0, width - weights.shape[1]))
+    told, rows = reading(parts, states), [drawn.sequences[i] for i in chosen]
+    logs = torch.cat([own[s.start - 1 : len(s.ids) - 1] for own, s in zip(told, rows, strict=True)])
+    likeliest = logs.detach().logsumexp(0).topk(min(AT_TOKEN, logs.shape[1])).indices.tolist()
+    readers = sorted({*likeliest, *(memory for s in rows for memory in s.memory)})
+    said = [_likelihoods(model, drawn, chosen, reader) for reader in readers]
+    return -(logs[:, readers].log_softmax(-1) + torch.stack(said, -1)).logsumexp(-1).mean()
+
+
+@torch.no_grad()
+def _likelihoods(
+    model: LoraryForCausalLM, drawn: Drawn, chosen: Sequence[int], reader: int
+) -> Float[Tensor, " labels"]:
+    """The log-probability of each counted token of sequences that one memory reads, or the base, whose number is last."""
+    weights = one_hot(torch.tensor([reader]), len(model.memories))
     with apply_route(ActiveRoute(weights), model.factors):
-        said, labels, _ = drawn.rows.logits(chosen)
-    return functional.cross_entropy(said, labels)
+        logits, labels, _ = drawn.rows.logits(chosen)
+    return -functional.cross_entropy(logits, labels, reduction="none")
 
 
 @torch.no_grad()

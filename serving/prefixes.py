@@ -18,9 +18,9 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers.cache_utils import DynamicCache
 
+from lorary.model.above import layers_above
 from lorary.model.active_route import apply_route
 from lorary.model.modeling import LoraryForCausalLM
-from lorary.model.switching import layers_above
 from lorary.serving.row_route import RowRoute, Share
 
 LEAST = 64

@@ -39,7 +39,7 @@ from lorary.base.prompts import prompt, prompt_batch
 from lorary.model.composite import assemble
 from lorary.model.configuration import LoraryConfig
 from lorary.routing.encoder import EMBEDDED, load_encoder
-from lorary.routing.gate import RUNNING_FEATURES
+from lorary.routing.gate import RUNNING_FEATURES, TOKEN_FEATURES
 from lorary.routing.policy import Policy
 
 torch.set_num_threads(1)
@@ -192,20 +192,35 @@ def model(composite):
     return composite
 
 
-@pytest.fixture
-def token_composite(bank, base, encoder):
-    """A token-granular composite whose gate reads the hidden state with weights that matter."""
+def by_token(bank, base, encoder, features, **policy):
+    """A composite that decides at each token by some features."""
     config = LoraryConfig(
         text_config=base.model.config,
         granularity="token",
-        features=RUNNING_FEATURES,
-        policy={"t_gate": 0.0, "top_k": 2},
+        features=features,
+        policy={"t_gate": 0.0, "top_k": 2, **policy},
         split_layer=bank.split_layer,
     )
-    model = assemble(bank, base, encoder=encoder, config=config)
+    return assemble(bank, base, encoder=encoder, config=config)
+
+
+@pytest.fixture
+def token_composite(bank, base, encoder):
+    """A token-granular composite whose gate reads the hidden state with weights that matter."""
+    model = by_token(bank, base, encoder, RUNNING_FEATURES)
     torch.manual_seed(3)
     model.gate.from_hidden.data.normal_(std=6.0)
     model.gate.none.data.fill_(0.0)
+    return model
+
+
+@pytest.fixture
+def window_composite(bank, base, encoder):
+    """A composite whose gate reads the window with weights that matter."""
+    model = by_token(bank, base, encoder, TOKEN_FEATURES, sources=["gate"])
+    torch.manual_seed(3)
+    for weight in (model.gate.reading.point, model.gate.reading.tell):
+        weight.data.normal_(std=6.0)
     return model
 
 

@@ -15,7 +15,7 @@ from lorary.base.questions import clauses_of
 from lorary.base.several import answers_ids, two_questions, uncapitalised
 from lorary.errors import LoraryError
 from lorary.eval.questions import similarity, unrelated_text, words
-from lorary.model.composite import assemble, load_composite
+from lorary.model.composite import load_composite
 from lorary.model.configuration import LoraryConfig
 from lorary.research.token_questions import KINDS
 from lorary.research.token_study import CONDITIONS, token_study
@@ -29,23 +29,6 @@ from lorary.routing.policy import Policy, decide_tokens
 from lorary.routing.reading import PARTS, Reading, window_state
 
 BOTH = "Who cooks at Ormen station? And which oil do the lamplighters burn?"
-
-
-@pytest.fixture
-def window_composite(bank, base, encoder):
-    """A composite whose gate reads the window with weights that matter."""
-    config = LoraryConfig(
-        text_config=base.model.config,
-        granularity="token",
-        features=TOKEN_FEATURES,
-        policy={"t_gate": 0.0, "top_k": 2, "sources": ["gate"]},
-        split_layer=bank.split_layer,
-    )
-    model = assemble(bank, base, encoder=encoder, config=config)
-    torch.manual_seed(3)
-    for weight in (model.gate.reading.point, model.gate.reading.tell):
-        weight.data.normal_(std=6.0)
-    return model
 
 
 def test_the_window_is_the_mean_of_the_last_tokens():
@@ -155,7 +138,9 @@ def test_a_requests_policy_settles_its_tokens(window_composite):
 def test_a_token_is_read_by_the_likeliest_or_by_the_base():
     told = torch.tensor([[[0.5, 0.3, 0.1, 0.1], [0.93, 0.03, 0.02, 0.02], [0.2, 0.1, 0.1, 0.6], [0.5, 0.1, 0.1, 0.3]]])
     decision = decide_tokens(told, Policy(t_gate=0.99))
-    expected = torch.tensor([[[0.625, 0.375, 0], [1, 0, 0], [0, 0, 0], [0, 0, 0]]])
+    expected = (
+        torch.tensor([[[5, 3, 1], [93, 3, 2], [0, 0, 0], [0, 0, 0]]]) / torch.tensor([9, 98, 1, 1])[None, :, None]
+    )
     torch.testing.assert_close(decision.weights, expected)
     assert decision.source.tolist() == [[1, 1, 0, 0]]
     assert not decide_tokens(told, Policy(sources=())).weights.any()

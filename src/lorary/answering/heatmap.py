@@ -22,7 +22,7 @@ ENDINGS = (".png", ".html")
 _VISIBLE = str.maketrans({" ": "␣", "\n": "↵", "\t": "⇥", "\r": "␍"})
 _MEANING = {
     "query": "This composite routes by query: one route holds for the whole request, so every row is the same.",
-    "token": "This composite routes by token: each row is decided from the tokens up to it.",
+    "token": "This composite routes by token: each row, decided from the tokens up to it, weighs what the memories predict.",
 }
 
 _ROW, _COLUMN = 0.19, 0.42
@@ -41,7 +41,8 @@ class HeatMap:
         tokens: of the prompt, then of the answer, their white space made visible.
         prompt_tokens: how many of them are the prompt's.
         memories: all of the composite's, in its order.
-        weights: what each memory's update was multiplied by when the token was read; a row of zeros is the base alone.
+        weights: by query what each memory's update was multiplied by when the token was read, by token what its prediction of
+            the next one weighed; a row of zeros is the base alone.
         granularity: "query" or "token".
         question: what was asked.
         route: what the route is called in words.

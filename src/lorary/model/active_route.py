@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
-
-from lorary.model.grouping import Groups, Pair, groups_of
+from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from lorary.model.factors import BankFactors, Gains, Stack
     from lorary.model.mixture import MixtureLinear
+    from lorary.model.streams import Streams
 
 _CURRENT: ContextVar[ActiveRoute | None] = ContextVar("lorary_active_route", default=None)
 R = TypeVar("R", "ActiveRoute", "ActiveRoute | None")
@@ -33,17 +32,18 @@ class ActiveRoute:
 
     Args:
         weights: [batch, seq or 1, memories]; None means the base alone.
-        decide: gives the weights from the hidden state at the split, where they are not known before.
-        once: whether what is decided there holds for the passes that follow, too, as a query's route does.
+        decide: gives the weights from the hidden state at the split, where they are not known before; or the streams that
+            read each row from there on.
     """
+
+    streams: Streams | None = None
 
     def __init__(
         self,
         weights: Float[Tensor, "batch seq_or_1 memories"] | None = None,
-        decide: Callable[[Float[Tensor, "batch seq hidden"]], Tensor] | None = None,
-        once: bool = False,
+        decide: Callable[[Float[Tensor, "batch seq hidden"]], Tensor | Streams] | None = None,
     ) -> None:
-        self._decide, self._once = decide, once
+        self._decide = decide
         self._entered: Tensor | None = None
         self._source: BankFactors | None = None
         self._set(weights)
@@ -51,7 +51,6 @@ class ActiveRoute:
     def _set(self, weights: Tensor | None) -> None:
         self.weights = weights
         self.active: tuple[int, ...] = ()
-        self.groups: Groups | None = None
         self._shared: Gains | None = None
         self._gains: dict[tuple[int, ...], Tensor] = {}
         self.let_go()
@@ -60,7 +59,6 @@ class ActiveRoute:
         # The one synchronisation of a request: which memories any row uses, and whether all rows use them alike.
         rows = weights.detach().flatten(0, -2).cpu()
         self.active = tuple((rows != 0).any(0).nonzero().squeeze(-1).tolist())
-        self.groups = groups_of(weights, self.active)
         used = rows[:, list(self.active)]
         if not weights.requires_grad and bool((used == used[0]).all()):
             self._shared = tuple(used[0].tolist())
@@ -78,46 +76,32 @@ class ActiveRoute:
     def let_go(self) -> None:
         """Drops what the layers need of the memories: what waits for its next step holds none of the memory's budget."""
         self._stack: Stack | None = None
-        self._apart: list[Stack] = []
         self._ready: dict[str, Applied | None] = {}
 
     def draw_from(self, source: BankFactors | None) -> None:
         """Takes what the layers need from a bank's memories, now if it is decided; what changes there then comes too late."""
         self._source = source
-        if source is None or source.in_layers or not self.active or self._stack is not None or self._apart:
+        if source is None or source.in_layers or not self.active or self._stack is not None:
             return
-        if self.groups is None:
-            self._stack = source.stack(self.active, self._folded)
-            if self._of_ones or self._folded is not None:
-                self._ready = dict(self._stack.plain)
-        else:
-            self._apart = [source.stack((number,)) for number in self.active]
+        self._stack = source.stack(self.active, self._folded)
+        if self._of_ones or self._folded is not None:
+            self._ready = dict(self._stack.plain)
 
     def at_split(self, hidden: Float[Tensor, "batch seq hidden"]) -> None:
         """Decides, where the decision waits for the hidden state that enters the split; keeps that until it is `taken`."""
         self._entered = hidden
         if self._decide is None:
             return
-        weights = self._decide(hidden)
-        if self._once:
-            self._decide = None
-        self._set(weights)
+        decided, self._decide = self._decide(hidden), None
+        if not isinstance(decided, Tensor):
+            self.streams, decided = decided, decided.weights
+        self._set(decided)
         self.draw_from(self._source)
 
     def taken(self) -> Float[Tensor, "batch seq hidden"] | None:
         """The hidden state that entered the split in the last pass; it is kept no longer."""
         hidden, self._entered = self._entered, None
         return hidden
-
-    def apart(self, layer: MixtureLinear, x: Tensor) -> list[Pair | None]:
-        """The transposed factors of each active memory for a layer, where `groups` of rows apply them."""
-        if not self._apart:
-            self.draw_from(layer.source)
-        pairs = [part.turned.get(layer.path) for part in self._apart]
-        first = next((pair for pair in pairs if pair is not None), None)
-        if first is None or _is_like(first[0], x):
-            return pairs
-        return [pair and (pair[0].to(x), pair[1].to(x)) for pair in pairs]
 
     def applied(self, layer: MixtureLinear, x: Tensor) -> Applied | None:
         """What a layer applies of the slots that take part; None where there is none."""
@@ -204,7 +188,7 @@ def apply_route(route: R, source: BankFactors | None = None) -> Iterator[R]:
             route.let_go()
 
 
-def keep_route(checkpoint: Callable[..., Any]) -> Callable[..., Any]:
+def _keeping_route(checkpoint: Callable[..., Any]) -> Callable[..., Any]:
     """A checkpointing function that runs layers again under the route of their first run, as their gradient needs it."""
 
     def keeping(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -218,3 +202,11 @@ def keep_route(checkpoint: Callable[..., Any]) -> Callable[..., Any]:
 
     keeping.keeps_route = True  # type: ignore[attr-defined]
     return keeping
+
+
+def keep_routes_in_checkpoints(base: nn.Module) -> None:
+    """Lets the layers of a base that gradient checkpointing runs again do so under the route of their first run."""
+    for module in base.modules():
+        checkpoint = getattr(module, "_gradient_checkpointing_func", None)
+        if checkpoint is not None and not getattr(checkpoint, "keeps_route", False):
+            module._gradient_checkpointing_func = _keeping_route(checkpoint)  # type: ignore[assignment]

@@ -15,6 +15,7 @@ from lorary.errors import LoraryError
 from lorary.model.active_route import ActiveRoute
 from lorary.model.beside import Coming
 from lorary.model.read import Read
+from lorary.model.streams import Streams
 from lorary.routing.features import Features, Sums
 from lorary.routing.policy import Decision, Policy, Route
 
@@ -35,6 +36,7 @@ class Plan:
         route: the decision as the mixture layers apply it, kept from step to step.
         sums: of the hidden states that a gate of tokens has seen.
         latest: what a gate of tokens decided in the last pass.
+        streams: who then read which row.
         cut: whether the prompt that made it ended within a question.
         versions: of the memories (`Membership.versions`); a memory that took the place of one of its name is another.
         named: the caller's name for each row, where names decided.
@@ -50,6 +52,7 @@ class Plan:
     route: ActiveRoute | None = field(default=None, compare=False)
     sums: Sums | None = None
     latest: Decision | None = field(default=None, compare=False)
+    streams: Streams | None = field(default=None, compare=False)
     cut: bool = False
     versions: tuple[int, ...] = ()
     named: tuple[str, ...] | None = field(default=None, compare=False)
@@ -122,14 +125,15 @@ class Plan:
             decided=None if decision is None else decision.rows(index),
             route=None if self.route is None else self.route.rows(index),
             sums=None if self.sums is None else (self.sums[0][index], self.sums[1][index]),
+            streams=None if self.streams is None else self.streams.chosen(index),
         )
 
     def anew(self, rows: int) -> Plan:
         """The same plan for a pass that begins with no token seen, each row repeated to make up `rows`."""
         if rows == len(self):
-            return replace(self, sums=None) if self.waits else self
+            return replace(self, sums=None, streams=None) if self.waits else self
         index = torch.arange(len(self)).repeat_interleave(rows // max(len(self), 1))
-        return replace(self.rows(index), sums=None)
+        return replace(self.rows(index), sums=None, streams=None)
 
 
 class RoutedCache(DynamicCache):
@@ -152,9 +156,12 @@ class RoutedCache(DynamicCache):
             places: the positions of the tokens; None where each follows the one before it.
             started: whether the cache held tokens before that pass.
         """
-        if tokens is None or hidden is None or not self.switches or (started and self.read is None):
+        streams = self.plan is not None and self.plan.streams is not None
+        if hidden is None or not (self.switches or streams) or (started and self.read is None):
             self.read = None
             return
+        if tokens is None:  # embeddings: no tokens begin alike
+            tokens = torch.full(hidden.shape[:2], -1, device=hidden.device)
         part = tokens, None if places is None else places.expand(tokens.shape), hidden.detach()
         if self.read is not None and started:
             self.read.add(part)
@@ -162,23 +169,25 @@ class RoutedCache(DynamicCache):
             self.read = Read(split_layer, part)
 
     def _take(self, index: Tensor) -> None:
+        """Keeps the rows given by number, in this order; each layer from the split on has the streams of a row."""
+        streams = None if self.plan is None else self.plan.streams
+        layer: Any
+        for number, layer in enumerate(self.layers):
+            above = streams is not None and self.read is not None and number >= self.read.split_layer
+            layer.batch_select_indices(streams.of(index) if above and streams is not None else index)
         if self.plan is not None:
             self.plan = self.plan.rows(index)
         if self.read is not None:
             self.read = self.read.rows(index)
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
-        super().reorder_cache(beam_idx)  # type: ignore[arg-type]
         self._take(beam_idx)
 
     def batch_select_indices(self, indices: Tensor) -> None:
-        super().batch_select_indices(indices)
         self._take(indices)
 
     def batch_repeat_interleave(self, repeats: int) -> None:
-        super().batch_repeat_interleave(repeats)
-        if self.plan is not None:
-            self._take(torch.arange(len(self.plan)).repeat_interleave(repeats))
+        self._take(torch.arange(rows_of(self) or 0).repeat_interleave(repeats))
 
     def crop(self, tokens_to_remove: int) -> None:
         super().crop(tokens_to_remove)
@@ -195,6 +204,9 @@ class RoutedCache(DynamicCache):
 
 def rows_of(cache: Cache) -> int | None:
     """The rows that a cache holds; None where none of its layers tells."""
+    plan: Plan | None = getattr(cache, "plan", None)
+    if plan is not None and plan.streams is not None:
+        return plan.streams.batch
     keys = (getattr(layer, "keys", None) for layer in getattr(cache, "layers", ()))
     return next((len(tensor) for tensor in keys if isinstance(tensor, Tensor) and tensor.ndim == 4), None)
 

@@ -36,11 +36,6 @@ class Stack:
     memories: tuple[Memory, ...] = field(repr=False)
 
     @cached_property
-    def turned(self) -> dict[str, tuple[Tensor, Tensor]]:
-        """Path of a linear → (Aᵀ, Bᵀ), views of the same factors: what rows are multiplied by."""
-        return {path: (down.T, up.T) for path, (down, up, _) in self.linears.items()}
-
-    @cached_property
     def plain(self) -> dict[str, tuple[Tensor, Tensor, None]]:
         """Path of a linear → (A, B, no gains): what a layer applies where each gain is 1 or folded into B."""
         return {path: (down, up, None) for path, (down, up, _) in self.linears.items()}

@@ -16,6 +16,7 @@ from lorary.base.layers import bare_twin, decoder_layers, twin, unhook
 from lorary.model.factors import BankFactors
 from lorary.model.mixture import lay, mixtures, take_up
 from lorary.model.planning import decide_at_split
+from lorary.model.streams import widen
 from lorary.model.trained_factors import hold_factors, release_factors, trained_layers
 
 
@@ -184,6 +185,8 @@ class Membership:
         layers = decoder_layers(self.base)
         unhook(layers)
         layers[self.config.split_layer].register_forward_pre_hook(decide_at_split, with_kwargs=True)
+        for layer in layers[self.config.split_layer :]:
+            layer.register_forward_pre_hook(widen, with_kwargs=True)
 
 
 def _differ_in_documents_alone(memory: Memory, other: Memory) -> bool:

@@ -19,7 +19,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lorary.model.active_route import current_route
-from lorary.model.grouping import grouped_update
 
 if TYPE_CHECKING:
     from lorary.model.factors import BankFactors
@@ -125,9 +124,6 @@ class MixtureLinear(nn.Module):
         route = current_route()
         if route is None:
             return y
-        if route.groups is not None and not self.holds_factors:
-            update = grouped_update(x, route.apart(self, x), route.groups)
-            return y if update is None else y + update
         applied = route.applied(self, x)
         return y if applied is None else with_update(y, x, *applied)
 

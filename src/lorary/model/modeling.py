@@ -22,16 +22,17 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from lorary.bank.bank import MemoryBank
 from lorary.errors import LoraryError
-from lorary.model.active_route import apply_route, keep_route
+from lorary.model.active_route import apply_route, keep_routes_in_checkpoints
 from lorary.model.adapter_api import AdapterApi
 from lorary.model.cache import Plan, RoutedCache, as_before_if_it_fails
 from lorary.model.configuration import LoraryConfig
 from lorary.model.factors import BUDGET, FactorCache
 from lorary.model.generation import RoutedGeneration
 from lorary.model.membership import Membership
-from lorary.model.planning import continued, make_plan, note_first_pass, route_of_pass
+from lorary.model.planning import continued, make_plan, note_first_pass, reads_apart, route_of_pass
 from lorary.model.requests import Request, current_request, last_routes, remember_routes, running
 from lorary.model.scopes import Scope
+from lorary.model.streams import mix
 from lorary.routing.policy import Policy, Route
 from lorary.routing.router import Router
 
@@ -193,10 +194,13 @@ class LoraryForCausalLM(AdapterApi, Membership, RoutedGeneration, PreTrainedMode
             plan = continued(self, request, past_key_values, input_ids, len(inputs))
         else:
             plan = make_plan(self, request, input_ids, mask, len(inputs))
-        self._keep_routes_in_checkpoints()
+        if self.training:
+            keep_routes_in_checkpoints(self.base)
+        before, kept = past_key_values if started else None, kwargs.get("logits_to_keep", 0)
+        apart = reads_apart(self, plan)
         with (
             as_before_if_it_fails(past_key_values, started, plan),
-            apply_route(route_of_pass(self, plan, inputs.shape, mask, started), self.factors) as route,
+            apply_route(route_of_pass(self, plan, inputs.shape, mask, before, kept), self.factors) as route,
         ):
             output = self.base(
                 input_ids=input_ids,
@@ -204,11 +208,13 @@ class LoraryForCausalLM(AdapterApi, Membership, RoutedGeneration, PreTrainedMode
                 position_ids=position_ids,
                 past_key_values=past_key_values,
                 inputs_embeds=inputs_embeds,
-                labels=labels,
+                labels=None if apart else labels,
                 use_cache=use_cache,
                 return_dict=True,
                 **kwargs,
             )
+            if route.streams is not None:
+                mix(output, route.streams, self.base, labels, **kwargs)
         if past_key_values is not None:
             self._keep(past_key_values, plan)
             if isinstance(past_key_values, RoutedCache):
@@ -222,15 +228,6 @@ class LoraryForCausalLM(AdapterApi, Membership, RoutedGeneration, PreTrainedMode
             return output.to_tuple()
         weights = decision.weights if decision.weights.ndim == 3 else decision.weights.unsqueeze(1)
         return LoraryOutput(**output, routes=routes, route_weights=weights)
-
-    def _keep_routes_in_checkpoints(self) -> None:
-        """Lets layers that gradient checkpointing runs again do so under the route of their first run."""
-        if not self.training:
-            return
-        for module in self.base.modules():
-            checkpoint = getattr(module, "_gradient_checkpointing_func", None)
-            if checkpoint is not None and not getattr(checkpoint, "keeps_route", False):
-                module._gradient_checkpointing_func = keep_route(checkpoint)  # type: ignore[assignment]
 
     def _keep(self, cache: Cache, plan: Plan) -> None:
         """Leaves the plan with the cache that it made."""

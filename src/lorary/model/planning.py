@@ -17,8 +17,11 @@ from lorary.errors import LoraryError
 from lorary.model.active_route import ActiveRoute, current_route
 from lorary.model.beside import beside
 from lorary.model.cache import Plan, rows_of
+from lorary.model.opening import open_streams
 from lorary.model.requests import Request, decided_by_caller, renamed, routing_texts, same_route
+from lorary.model.streams import Streams, missing, pairs_of, with_shares
 from lorary.routing.features import counted_tokens, running_mean
+from lorary.routing.mixing import EQUAL
 from lorary.routing.policy import Decision, Policy, Route, by_caller
 from lorary.routing.reading import window_state
 from lorary.routing.router import Router
@@ -138,15 +141,27 @@ def _check_no_other_question(model: LoraryForCausalLM, request: Request, plan: P
 
 
 def route_of_pass(
-    model: LoraryForCausalLM, plan: Plan, shape: Sequence[int], mask: Tensor | None, started: bool
+    model: LoraryForCausalLM,
+    plan: Plan,
+    shape: Sequence[int],
+    mask: Tensor | None,
+    cache: Cache | None = None,
+    kept: int | Tensor = 0,
 ) -> ActiveRoute:
-    """What the mixture layers apply in one pass: the decision, or one that is made at the split."""
+    """What the mixture layers apply in one pass: the decision, or one that is made at the split.
+
+    Args:
+        cache: what the pass goes on from; None where it begins.
+        kept: the tokens whose prediction is asked for, as transformers' `logits_to_keep`.
+    """
     if plan.route is not None:
         return plan.route
     if plan.coming is not None:
-        return ActiveRoute(decide=partial(_arrived, plan), once=True)
-    counted = counted_tokens(shape, mask, started)
-    return ActiveRoute(decide=partial(_decide, model, plan, counted), once=model.config.granularity == "query")
+        return ActiveRoute(decide=partial(_arrived, plan))
+    counted = counted_tokens(shape, mask, cache is not None)
+    if reads_apart(model, plan):
+        return ActiveRoute(decide=partial(_read_apart, model, plan, counted, mask, cache, kept))
+    return ActiveRoute(decide=partial(_decide, model, plan, counted))
 
 
 def _arrived(plan: Plan, _: Tensor) -> Float[Tensor, "batch 1 memories"]:
@@ -156,17 +171,21 @@ def _arrived(plan: Plan, _: Tensor) -> Float[Tensor, "batch 1 memories"]:
     return decision.weights.unsqueeze(1)
 
 
+def reads_apart(model: LoraryForCausalLM, plan: Plan) -> bool:
+    """Whether the memories of a plan read by themselves, each its stream, and their predictions are mixed."""
+    return plan.waits and model.gate.reading is not None
+
+
 def _decide(
     model: LoraryForCausalLM, plan: Plan, counted: Float[Tensor, "batch seq"], hidden: Float[Tensor, "batch seq hidden"]
 ) -> Float[Tensor, "batch seq_or_1 memories"]:
-    """The weights that the gate gives from the hidden state at the split; the plan keeps what it has seen."""
+    """The weights that the gate gives from the mean of the hidden states at the split; the plan keeps what it has seen.
+
+    Composites that decide at each token by such a mean are of an earlier version, and mix updates as they did.
+    """
     features = plan.features
     assert features is not None
     device = features.votes.device
-    if model.gate.reading is not None:
-        state, plan.sums = window_state(hidden.to(device), counted.to(device), plan.sums)
-        plan.latest = model.router.decide(features.with_hidden(state), plan.policy)
-        return plan.latest.weights
     means, sums = running_mean(hidden.to(device), counted.to(device), plan.sums)
     if model.config.granularity == "token":
         if plan.sums is not None:
@@ -177,6 +196,36 @@ def _decide(
     decision = model.router.decide(features.with_hidden(means[:, -1]), plan.policy)
     plan.decide(decision)
     return decision.weights.unsqueeze(1)
+
+
+def _read_apart(
+    model: LoraryForCausalLM,
+    plan: Plan,
+    counted: Float[Tensor, "batch seq"],
+    mask: Tensor | None,
+    cache: Cache | None,
+    kept: int | Tensor,
+    hidden: Float[Tensor, "batch seq hidden"],
+) -> Streams:
+    """The streams of a pass by what the gate decides at each token; new ones read first what their rows have read."""
+    features = plan.features
+    assert features is not None
+    device = features.votes.device
+    states, plan.sums = window_state(hidden.to(device), counted.to(device), plan.sums)
+    plan.latest = model.router.decide(features.with_hidden(states), plan.policy)
+    weights = plan.latest.weights
+    base = 1 - weights.sum(-1, keepdim=True)
+    shares = torch.cat([weights, torch.where(base > EQUAL, base, 0.0)], -1)
+    real = torch.ones(shares.shape[:2], dtype=torch.bool)
+    if mask is not None and mask.ndim == 2:
+        real = mask[:, -real.shape[1] :].bool().cpu()
+    told = slice(-kept, None) if isinstance(kept, int) else kept.cpu()
+    shares, real = shares[:, told], real[:, told]
+    new = missing(shares.detach().cpu(), real, plan.streams)
+    if cache is not None and new:
+        open_streams(model, cache, new, len(model.memories), mask)
+    plan.streams = with_shares([*pairs_of(plan.streams), *new], shares)
+    return plan.streams
 
 
 def decide_at_split(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

@@ -6,16 +6,14 @@ the hidden state that left them (`read.Read`), and the layers above take it from
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import torch
 from jaxtyping import Int
-from torch import Tensor, nn
+from torch import Tensor
 
-from lorary.base.layers import decoder_layers
-from lorary.base.rows import hidden_argument, positions
-from lorary.errors import LoraryError
+from lorary.base.rows import positions
+from lorary.model.above import layers_above
 from lorary.model.active_route import apply_route
 from lorary.model.cache import Plan, RoutedCache, as_before_if_it_fails
 from lorary.model.planning import route_of_pass
@@ -67,29 +65,8 @@ def switch(model: Any, cache: Any, plan: Plan, mask: Int[Tensor, "batch seq"] | 
     given = {"inputs_embeds": hidden, "attention_mask": mask, "position_ids": cache.read.positions}
     with (
         as_before_if_it_fails(cache, True, plan),
-        apply_route(route_of_pass(model, plan, hidden.shape, mask, started=False), model.factors),
+        apply_route(route_of_pass(model, plan, hidden.shape, mask, kept=1), model.factors),
     ):
         layers_above(model.base, split)(**given, past_key_values=fresh, use_cache=True)
     cache.layers[split:] = fresh.layers[split:]
     cache.plan = plan
-
-
-def layers_above(base: Any, split: int) -> nn.Module:
-    """The decoder of a base whose first layers pass their input through; the layers above are the base's own.
-
-    It has module objects of its own where it differs, so other threads may run the base meanwhile.
-    """
-    decoder, layers = base.get_decoder(), decoder_layers(base)
-    name = next((name for name, module in decoder.named_children() if module is layers), None)
-    if name is None:
-        raise LoraryError(f"the layers of a {type(decoder).__name__} are not its own; start from an empty cache")
-    view = copy.copy(decoder)
-    view._modules = {**decoder._modules, name: nn.ModuleList([*map(_through, layers[:split]), *layers[split:]])}
-    return view
-
-
-def _through(layer: nn.Module) -> nn.Module:
-    """A layer with the same attributes that gives its input back."""
-    passing = copy.copy(layer)
-    passing.forward = lambda *args, **kwargs: hidden_argument(args, kwargs)  # type: ignore[method-assign]
-    return passing

@@ -8,9 +8,11 @@ from torch import Tensor
 
 EQUAL = 1e-5
 """Two scores that differ by less are a tie: the same wording, embedded in another batch, differs by about 1e-6."""
-AT_TOKEN = (2, 0.9)
-"""Of a token: memories that are mixed at most, and the share of the probability that those must have. Two read text that
-changes topic better than one does, four no better (development banks)."""
+AT_TOKEN = 4
+"""Memories whose predictions are mixed at a token, at most."""
+LEAST_AT_TOKEN = 0.01
+"""The least share that a memory has of a token. A tenth costs text that changes topic 8 % of perplexity, half a hundredth gains
+1 %; no question on one topic has a second memory with so much (a development bank)."""
 NONE_AT_TOKEN = 0.25
 """The probability of none from which on the base reads a token: a wrong memory costs more than none. Half costs unrelated
 prose 0.7 % more of perplexity, a tenth costs text that changes topic 0.5 % more (a development bank)."""

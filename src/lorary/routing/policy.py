@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lorary.errors import LoraryError
-from lorary.routing.mixing import AT_TOKEN, EQUAL, NONE_AT_TOKEN, mixture_weights
+from lorary.routing.mixing import AT_TOKEN, EQUAL, LEAST_AT_TOKEN, NONE_AT_TOKEN, mixture_weights
 from lorary.tables import counted
 
 SOURCES = ("none", "gate", "index", "caller", "lookup")
@@ -175,11 +175,13 @@ def decide(
 
 
 def decide_tokens(probabilities: Float[Tensor, "batch seq memories_and_none"], policy: Policy) -> Decision:
-    """At each token the likeliest memories by their share (`AT_TOKEN`), or the base where none is likely (`NONE_AT_TOKEN`).
+    """At each token the likeliest memories by their share (`AT_TOKEN`, `LEAST_AT_TOKEN`), or the base where none is likely
+    (`NONE_AT_TOKEN`).
 
     The thresholds of the policy hold for questions, and have been put to them already (`parts.settled`).
     """
-    mixed = mixture_weights(probabilities, *AT_TOKEN)
+    mixed = mixture_weights(probabilities, AT_TOKEN)
+    mixed = mixed.masked_fill(mixed < LEAST_AT_TOKEN * mixed.sum(-1, keepdim=True), 0.0)
     sure = (probabilities[..., :-1] * (mixed != 0)).sum(-1)
     by_gate = (probabilities[..., -1] < NONE_AT_TOKEN) & (sure > 0) & ("gate" in policy.sources)
     weights = mixed / mixed.sum(-1, keepdim=True).clamp(min=1e-9) * by_gate.unsqueeze(-1)
