@@ -27,7 +27,7 @@ class Cell:
         memories: in the bank.
         prompt: its tokens, about.
         batch: rows.
-        routes: memories among them.
+        routes: memories among them; of a token route, those that predict each token.
         dtype: of the base and the memories.
         light: what the composite's base is in, where it is not the base that it is timed beside: "bfloat16", or
             "float16" or "int8" as `quantization_config` takes them.
@@ -73,6 +73,9 @@ def _every(bench: SpeedBench) -> Iterator[Cell]:
         yield cell(f"first_token_{count}", "first_token", "query", count)
         yield cell(f"prefill_query_{count}", "prefill", "query", count)
         yield cell(f"prefill_token_{count}", "prefill", "token", count)
+    if usual > 1:
+        yield cell(f"decode_token_{usual}_two", "decode", "token", routes=2)
+        yield cell(f"prefill_token_{usual}_two", "prefill", "token", routes=2)
     yield cell(f"first_token_named_{usual}", "first_token", "named")
     yield cell(f"prefill_named_{usual}", "prefill", "named")
     yield cell(f"decode_none_{usual}", "decode", "none")

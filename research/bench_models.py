@@ -111,9 +111,9 @@ def _adapter(shapes: dict[str, tuple[int, int]], dtype: torch.dtype, seed: int) 
     return tensors
 
 
-def composite(bank: MemoryBank, base: Base, way: str) -> LoraryForCausalLM:
+def composite(bank: MemoryBank, base: Base, way: str, routes: int = 1) -> LoraryForCausalLM:
     """The bank's composite with an untrained gate that always routes; one that decides by token reads the window, and sends the
-    tokens of a prompt to several memories."""
+    tokens of a prompt to several memories, each of them to one, or all to the first `routes` alike."""
     token = way == "token"
     config = LoraryConfig(
         text_config=base.model.config,
@@ -125,6 +125,11 @@ def composite(bank: MemoryBank, base: Base, way: str) -> LoraryForCausalLM:
     model = assemble(bank, base, encoder=load_encoder(EMBEDDED), config=config)
     if token:
         _tell_tokens_apart(model, base)
+        if routes > 1:
+            reading = model.gate.reading
+            assert reading is not None
+            reading.tell.data.zero_()
+            reading.tell_bias.data[routes:] = _NEVER
     return model
 
 

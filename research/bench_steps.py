@@ -47,7 +47,7 @@ def measure(cell: Cell, base_name: str, repeats: int, steps: int) -> dict[str, A
     bank = random_bank(base, cell)
     lorary = cell.way in ("query", "token", "named", "none")
     own = lighter(base, cell.light)
-    model: Any = composite(bank, own, cell.way) if lorary else peer_of(cell, bank, own)
+    model: Any = composite(bank, own, cell.way, cell.routes) if lorary else peer_of(cell, bank, own)
     checked = compared(model, bank, own, cell)
     timed = Timed(model, bank, base, cell, steps)
     blocks, began = [], time.perf_counter()

@@ -91,7 +91,7 @@ def measure(cell: Cell, base_name: str, steps: int) -> dict[str, Any]:
     """
     base = load_base(base_name, dtype=cell.dtype)
     bank = random_bank(base, cell)
-    timed = Timed(composite(bank, base, cell.way), bank, base, cell, 2 * steps + 2)
+    timed = Timed(composite(bank, base, cell.way, cell.routes), bank, base, cell, 2 * steps + 2)
 
     def median_seconds(step: Callable[[], Any]) -> float:
         return _spread(step, 5 * steps)[0]

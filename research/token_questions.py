@@ -20,11 +20,12 @@ from lorary.eval.tasks.joined import both
 from lorary.model.modeling import LoraryForCausalLM
 from lorary.statistics import interval, weightings
 
-ALONE = "alone"
+ALONE, ROUTED = "alone", "alone, routed"
 KINDS = {
     "two sentences": "in two sentences",
     "one sentence": "in one sentence (who … and who …?)",
     ALONE: "each alone, under its right memory, given",
+    ROUTED: "each alone, as the gate decides",
 }
 _AT_ONCE = 16
 
@@ -46,26 +47,31 @@ def two_topic_questions(model: LoraryForCausalLM, count: int, seed: int) -> dict
         lines["one sentence"].append(
             {**line, "question": f"{wordings[0].rstrip('?. ')} and {uncapitalised(wordings[1])}"}
         )
-        lines[ALONE].append({**line, "question": wordings})
+        for kind in (ALONE, ROUTED):
+            lines[kind].append({**line, "question": wordings})
     return lines
 
 
 def answered(
-    model: LoraryForCausalLM, lines: Sequence[Mapping[str, Any]], advance: Callable[[int], None]
+    model: LoraryForCausalLM, kind: str, lines: Sequence[Mapping[str, Any]], advance: Callable[[int], None]
 ) -> list[dict[str, Any]]:
-    """The lines with what is said to each, by the gate in one generation, or under each fact's memory where it is asked
-    alone, and whether each fact is told."""
+    """The lines of a kind with what is said to each, and whether each fact is told.
+
+    Args:
+        kind: of `KINDS`; `ALONE` gives each fact's memory, of the others the gate decides.
+    """
     answer = longest_answer(model.tokenizer, [part["answer"] for line in lines for part in line["parts"]])
     answers = []
     for start in range(0, len(lines), _AT_ONCE):
         some = lines[start : start + _AT_ONCE]
-        alone = not isinstance(some[0]["question"], str)
+        alone = kind in (ALONE, ROUTED)
         asked = (
             [question for line in some for question in line["question"]]
             if alone
             else [line["question"] for line in some]
         )
-        named = {"adapter_names": [part["topic"] for line in some for part in line["parts"]]} if alone else {}
+        topics = [part["topic"] for line in some for part in line["parts"]]
+        named = {"adapter_names": topics} if kind == ALONE else {}
         prompts = [Prompt([{"role": "user", "content": question}], question) for question in asked]
         found = by_route(model, prompts, model.router.policy, answer if alone else 2 * answer + 4, named)
         texts = [own.text for own in found]

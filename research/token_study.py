@@ -29,11 +29,12 @@ from lorary.router_training.sequences import TokenSequence, drawn_texts, sentenc
 from lorary.statistics import interval, weightings
 from lorary.tables import markdown_table, with_interval
 
-STUDY, SCHEMA = "token-study", 2
+STUDY, SCHEMA = "token-study", 3
 CONDITIONS = {
     "token": "the gate decides at each token",
     "query": "one route for the whole text, which the gate decides on all of it",
-    "oracle": "each span under its own memory, given",
+    "oracle": "each span under its own memory, given, in turns",
+    "apart": "each span under its own memory, given, which reads all of the text by itself",
     "uniform": "all memories at once, with equal weights",
     "base": "the base alone",
 }
@@ -95,7 +96,7 @@ def token_study(
             for name in CONDITIONS:
                 nats[name].append(_nats(text, logits_under(model, text, name)))
             bar.advance()
-        answers = {kind: answered(model, own, bar.advance) for kind, own in asked.items()}
+        answers = {kind: answered(model, kind, own, bar.advance) for kind, own in asked.items()}
         reached = unrelated(model, bar.advance)
     results: dict[str, Any] = {"study": STUDY, "schema": SCHEMA, "settings": settings}
     results["perplexity"] = perplexities(nats, seed)
@@ -109,10 +110,18 @@ def token_study(
 
 @torch.no_grad()
 def logits_under(model: LoraryForCausalLM, text: TokenSequence, condition: str) -> Float[Tensor, "seq vocabulary"]:
-    """A text's logits under one of `CONDITIONS`. By query the route may read all of the text, by token nothing ahead."""
+    """A text's logits under one of `CONDITIONS`. By query the route may read all of the text, by token nothing ahead.
+
+    In turns a memory goes on from what others read; apart it reads all of the text by itself, as a stream does.
+    """
     ids, names = torch.tensor([text.ids]), model.memories
     if condition == "token":
         return model(ids, routing_text=list(text.questions), use_cache=False).logits[0]
+    if condition == "apart":
+        memory = torch.tensor(text.memory)
+        with apply_route(ActiveRoute(torch.eye(len(names)).unsqueeze(1)), model.factors):
+            said = model.base(input_ids=ids.expand(len(names), -1), use_cache=False).logits
+        return said[memory, torch.arange(len(memory))]
     if condition == "query":
         whole = str(model.tokenizer.decode(text.ids, skip_special_tokens=True))
         weights = model.router.decide(model.router.query_features([whole])).weights.unsqueeze(1)

@@ -24,7 +24,8 @@ def test_cells_are_chosen_by_name_or_pattern():
     every = cells_of(SpeedBench())
     assert {*TARGETS} <= {*every}
     assert [*cells_of(SpeedBench(cells=("decode_token_*", "prefill_peft")))] == [
-        *(f"decode_token_{count}" for count in (1, 4, 16, 64, 256, 1024)), "decode_token_64_bf16", "decode_token_64_all",
+        *(f"decode_token_{count}" for count in (1, 4, 16, 64, 256, 1024)), "decode_token_64_two",
+        "decode_token_64_bf16", "decode_token_64_all",
         "prefill_peft",
     ]  # fmt: skip
     with pytest.raises(StudyError, match="cell 'lamp' is unknown; choose from decode_query_1, "):
