@@ -175,17 +175,17 @@ def decide(
 
 
 def decide_tokens(probabilities: Float[Tensor, "batch seq memories_and_none"], policy: Policy) -> Decision:
-    """At each token the likeliest memories by their share (`AT_TOKEN`, `LEAST_AT_TOKEN`), or the base where none is likely
-    (`NONE_AT_TOKEN`).
+    """At each token the likeliest memories by their share, beside the base by that of none (`AT_TOKEN`, `LEAST_AT_TOKEN`); or
+    the base alone where none is likely (`NONE_AT_TOKEN`).
 
     The thresholds of the policy hold for questions, and have been put to them already (`parts.settled`).
     """
-    mixed = mixture_weights(probabilities, AT_TOKEN)
-    mixed = mixed.masked_fill(mixed < LEAST_AT_TOKEN * mixed.sum(-1, keepdim=True), 0.0)
+    mixed, none = mixture_weights(probabilities, AT_TOKEN), probabilities[..., -1]
+    mixed, base = (torch.where(share >= LEAST_AT_TOKEN, share, 0.0) for share in (mixed, none))
     sure = (probabilities[..., :-1] * (mixed != 0)).sum(-1)
-    by_gate = (probabilities[..., -1] < NONE_AT_TOKEN) & (sure > 0) & ("gate" in policy.sources)
-    weights = mixed / mixed.sum(-1, keepdim=True).clamp(min=1e-9) * by_gate.unsqueeze(-1)
-    return Decision(weights, by_gate.long(), torch.where(by_gate, sure, probabilities[..., -1]))
+    by_gate = (none < NONE_AT_TOKEN) & (sure > 0) & ("gate" in policy.sources)
+    weights = mixed / (mixed.sum(-1) + base).clamp(min=1e-9).unsqueeze(-1) * by_gate.unsqueeze(-1)
+    return Decision(weights, by_gate.long(), torch.where(by_gate, sure, none))
 
 
 def by_caller(weights: Float[Tensor, "batch memories"]) -> Decision:
