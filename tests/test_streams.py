@@ -12,7 +12,7 @@ from torch.nn import functional
 from lorary.base.layers import mlp_targets
 from lorary.base.loading import Base
 from lorary.errors import LoraryError
-from lorary.model.streams import MOST, Streams, missing, mixed, with_shares
+from lorary.model.cache import RoutedCache
 from lorary.routing.gate import TOKEN_FEATURES
 
 BOTH = "Who cooks at Ormen station? And which oil do the lamplighters burn?"
@@ -80,9 +80,8 @@ def test_every_family_reads_streams_step_by_step_as_at_once(family, tokenizer, e
     ids, mask = batch["input_ids"], batch["attention_mask"]
     whole = model(ids, attention_mask=mask, routing_text=questions, use_cache=False)
     assert ((whole.route_weights > 0).sum(-1) > 1).any()
-    half, output, said = ids.shape[1] // 2, None, []
+    half, cache, said = ids.shape[1] // 2, RoutedCache(), []
     for start, stop in ((0, half), *((n, n + 1) for n in range(half, ids.shape[1]))):
-        cache = output and output.past_key_values
         output = model(ids[:, start:stop], attention_mask=mask[:, :stop], routing_text=questions, past_key_values=cache)
         said.append(output.logits)
     both = mask.bool()
@@ -194,30 +193,57 @@ def test_a_cache_that_keeps_no_hidden_state_opens_no_stream(model):
         model(ids[:, 1:], **rest)
 
 
-def test_streams_open_where_they_are_needed_first_and_padding_needs_none():
-    shares = torch.tensor([[[0, 1, 0, 0], [0.5, 0, 0.5, 0]], [[0, 0, 1, 0], [0, 0, 0, 1.0]]])
-    real = torch.tensor([[True, True], [False, True]])
-    assert missing(shares, real, None) == [(0, 1), (0, 0), (0, 2), (1, 3)]
-    before = with_shares([(0, 0), (1, 3)], shares)
-    assert missing(shares, real, before) == [(0, 1), (0, 2)]
+def test_the_tuple_of_an_output_begins_with_its_loss(model):
+    ids = ask(model.tokenizer, BOTH)["input_ids"]
+    given = {"routing_text": [BOTH], "labels": ids, "use_cache": False}
+    loss, logits = model(ids, **given, return_dict=False)[:2]
+    assert loss.ndim == 0
+    assert logits.shape[:2] == ids.shape
 
 
-def test_a_row_has_no_more_than_so_many_memories_and_the_base_reads_the_rest():
-    count = MOST + 2
-    shares = torch.eye(count, count + 1).unsqueeze(0)
-    pairs = missing(shares, torch.ones(1, count, dtype=torch.bool), None)
-    assert pairs == [*((0, memory) for memory in range(MOST)), (0, count)]
-    streams = with_shares(pairs, shares)
-    torch.testing.assert_close(streams.shares.sum(0), torch.ones(count))
-    assert streams.shares[-1].tolist() == [0.0] * MOST + [1.0, 1.0]
+def test_a_mask_that_does_not_tell_padding_opens_no_stream(model):
+    ids = ask(model.tokenizer, BOTH)["input_ids"]
+    cache = model(ids[:, :1], routing_text=[BOTH]).past_key_values
+    mask = torch.zeros(1, 1, ids.shape[1] - 1, ids.shape[1])
+    with pytest.raises(LoraryError, match=r"give a mask of \[rows, tokens\], or none"):
+        model(ids[:, 1:], attention_mask=mask, past_key_values=cache, routing_text=[BOTH])
 
 
-def test_a_token_with_one_reader_keeps_its_logits():
-    logits = torch.randn(3, 2, 5, generator=torch.Generator().manual_seed(0))
-    shares = torch.tensor([[1.0, 0.25], [0.0, 0.75], [1.0, 1.0]])
-    streams = Streams(torch.tensor([0, 0, 1]), torch.tensor([0, 1, 2]), 2, 2, shares)
-    out = mixed(logits, streams)
-    assert torch.equal(out[0, 0], logits[0, 0])
-    assert torch.equal(out[1], logits[2])
-    expected = 0.25 * logits[0, 1].softmax(-1) + 0.75 * logits[1, 1].softmax(-1)
-    torch.testing.assert_close(out[0, 1].exp(), expected)
+def test_logits_may_be_asked_for_by_number(model):
+    ids = ask(model.tokenizer, BOTH)["input_ids"]
+    whole = model(ids, routing_text=[BOTH], use_cache=False).logits
+    asked = torch.tensor([2, 9, ids.shape[1] - 1])
+    own = model(ids, routing_text=[BOTH], use_cache=False, logits_to_keep=asked).logits
+    torch.testing.assert_close(own, whole[:, asked], **CLOSE)
+
+
+@pytest.mark.parametrize("more", [{"prefill_chunk_size": 5}, {"guidance_scale": 1.5}])
+def test_generate_in_pieces_or_guided_gives_the_same_with_a_cache_and_without(model, more):
+    given = {**ask(model.tokenizer, BOTH), "routing_text": [BOTH], "max_new_tokens": 10, "do_sample": False}
+    plain = {} if "prefill_chunk_size" in more else {**more, "use_cache": False}
+    assert torch.equal(model.generate(**given, **more), model.generate(**given, **plain))
+
+
+def test_a_memory_that_leaves_takes_no_hook_along(model):
+    ids = ask(model.tokenizer, BOTH)["input_ids"]
+    model.remove_memory("lamps")
+    output = model(ids, routing_text=[BOTH], use_cache=False)
+    each = model(ids.expand(3, -1), adapter_names=[*model.memories, "__base__"], use_cache=False).logits.softmax(-1)
+    weights = output.route_weights[0]
+    shares = torch.cat([weights, 1 - weights.sum(-1, keepdim=True)], -1)
+    torch.testing.assert_close(output.logits[0].softmax(-1), (shares.T.unsqueeze(-1) * each).sum(0), atol=1e-5, rtol=0)
+
+
+def test_gains_that_change_with_each_token_are_not_kept_as_factors(token_composite):
+    token_composite.generate(**ask(token_composite.tokenizer, BOTH), max_new_tokens=12, do_sample=False)
+    assert len(token_composite.factor_cache._stacks) <= 2 ** len(token_composite.memories)
+
+
+def test_rows_are_chosen_right_where_the_hidden_state_is_not_kept(model):
+    questions = [BOTH, "Ormen airlock code?"]
+    batch = ask(model.tokenizer, *questions)
+    cache = model(**batch, routing_text=questions).past_key_values
+    upper = cache.layers[1].keys[cache.plan.streams.rows == 1]
+    cache.read = None
+    cache.batch_select_indices(torch.tensor([1]))
+    assert torch.equal(cache.layers[1].keys, upper)

@@ -89,7 +89,7 @@ def heat_map(model: LoraryForCausalLM, answer: Answer) -> HeatMap:
     with model.routed(policy=answer.policy):
         for part in (ids[:, : answer.prompt_tokens], *ids[:, answer.prompt_tokens :].split(1, dim=1)):
             routing = answer.prompt.routing_text
-            output = model(part, routing_text=routing, past_key_values=cache, use_cache=True)
+            output = model(part, routing_text=routing, past_key_values=cache, use_cache=True, logits_to_keep=1)
             cache = output.past_key_values
             weights.append(output.route_weights[0].float().cpu().expand(part.shape[1], -1))
     return HeatMap(

@@ -101,7 +101,7 @@ def twin(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def bare_twin(model: PreTrainedModel) -> PreTrainedModel:
-    """A twin without the mixtures that a composite put into `model`, and without its hook at the split."""
+    """A twin without the mixtures that a composite put into `model`, and without its hooks."""
     bare = twin(model)
     for path, module in list(bare.named_modules()):
         if isinstance(inner := getattr(module, "base_layer", None), nn.Linear):
@@ -112,7 +112,7 @@ def bare_twin(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def unhook(layers: nn.ModuleList) -> None:
-    """Takes a composite's hook at the split off the decoder layers."""
+    """Takes a composite's hooks off the decoder layers."""
     for layer in layers:
         for number, hook in list(layer._forward_pre_hooks.items()):
             if getattr(hook, "belongs_to_composite", False):

@@ -34,6 +34,7 @@ class ActiveRoute:
         weights: [batch, seq or 1, memories]; None means the base alone.
         decide: gives the weights from the hidden state at the split, where they are not known before; or the streams that
             read each row from there on.
+        lasts: whether the passes that follow apply the same weights; gains that change with each token are not folded into B.
     """
 
     streams: Streams | None = None
@@ -42,8 +43,9 @@ class ActiveRoute:
         self,
         weights: Float[Tensor, "batch seq_or_1 memories"] | None = None,
         decide: Callable[[Float[Tensor, "batch seq hidden"]], Tensor | Streams] | None = None,
+        lasts: bool = True,
     ) -> None:
-        self._decide = decide
+        self._decide, self._lasts = decide, lasts
         self._entered: Tensor | None = None
         self._source: BankFactors | None = None
         self._set(weights)
@@ -71,7 +73,7 @@ class ActiveRoute:
     @property
     def _folded(self) -> Gains | None:
         """The gains that are folded into B: those that all rows share, of a route that is kept from step to step."""
-        return None if self._decide is not None or self._of_ones else self._shared
+        return self._shared if self._lasts and not self._of_ones else None
 
     def let_go(self) -> None:
         """Drops what the layers need of the memories: what waits for its next step holds none of the memory's budget."""

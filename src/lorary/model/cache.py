@@ -140,7 +140,7 @@ class RoutedCache(DynamicCache):
     """A cache whose rows take their plan along, through beams, copies and selections; what is cropped is forgotten.
 
     Args:
-        switches: whether it keeps what another route needs to take over (`Read`); else it starts anew then.
+        switches: whether it keeps what another route needs to take over (`Read`); else it starts anew then. Streams always do.
     """
 
     plan: Plan | None = None
@@ -173,7 +173,7 @@ class RoutedCache(DynamicCache):
         streams = None if self.plan is None else self.plan.streams
         layer: Any
         for number, layer in enumerate(self.layers):
-            above = streams is not None and self.read is not None and number >= self.read.split_layer
+            above = streams is not None and number >= streams.split_layer
             layer.batch_select_indices(streams.of(index) if above and streams is not None else index)
         if self.plan is not None:
             self.plan = self.plan.rows(index)

@@ -29,7 +29,7 @@ from lorary.model.configuration import LoraryConfig
 from lorary.model.factors import BUDGET, FactorCache
 from lorary.model.generation import RoutedGeneration
 from lorary.model.membership import Membership
-from lorary.model.planning import continued, make_plan, note_first_pass, reads_apart, route_of_pass
+from lorary.model.planning import continued, make_plan, note_first_pass, reads_in_streams, route_of_pass
 from lorary.model.requests import Request, current_request, last_routes, remember_routes, running
 from lorary.model.scopes import Scope
 from lorary.model.streams import mix
@@ -197,7 +197,7 @@ class LoraryForCausalLM(AdapterApi, Membership, RoutedGeneration, PreTrainedMode
         if self.training:
             keep_routes_in_checkpoints(self.base)
         before, kept = past_key_values if started else None, kwargs.get("logits_to_keep", 0)
-        apart = reads_apart(self, plan)
+        in_streams = reads_in_streams(self, plan)
         with (
             as_before_if_it_fails(past_key_values, started, plan),
             apply_route(route_of_pass(self, plan, inputs.shape, mask, before, kept), self.factors) as route,
@@ -208,13 +208,13 @@ class LoraryForCausalLM(AdapterApi, Membership, RoutedGeneration, PreTrainedMode
                 position_ids=position_ids,
                 past_key_values=past_key_values,
                 inputs_embeds=inputs_embeds,
-                labels=None if apart else labels,
+                labels=None if in_streams else labels,
                 use_cache=use_cache,
                 return_dict=True,
                 **kwargs,
             )
             if route.streams is not None:
-                mix(output, route.streams, self.base, labels, **kwargs)
+                output = mix(output, route.streams, self.base, labels, **kwargs)
         if past_key_values is not None:
             self._keep(past_key_values, plan)
             if isinstance(past_key_values, RoutedCache):

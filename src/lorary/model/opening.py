@@ -24,16 +24,22 @@ def open_streams(model: Any, cache: Any, new: Sequence[tuple[int, int]], count: 
         mask: of the cache's tokens and more, where there is padding.
 
     Raises:
-        LoraryError: the cache does not keep the hidden state at the split.
+        LoraryError: the cache does not keep the hidden state at the split, or the mask does not tell what is padding.
     """
     read = getattr(cache, "read", None)
     if read is None:
         raise LoraryError("this cache does not keep the hidden state at the split; start from an empty `RoutedCache`")
+    if mask is not None and mask.ndim != 2:
+        raise LoraryError(
+            f"attention_mask is {tuple(mask.shape)}, and a memory that takes part from here on must know which tokens are "
+            "padding; give a mask of [rows, tokens], or none"
+        )
     rows, memories = (torch.tensor(each, device=read.hidden.device) for each in zip(*new, strict=True))
     past = read.hidden.shape[1]
-    fresh: Any = DynamicCache(config=model.config.text_config)
+    sliding = any(getattr(layer, "is_sliding", False) for layer in cache.layers)
+    fresh: Any = DynamicCache(config=model.config.text_config) if sliding else DynamicCache()
     given = {"inputs_embeds": read.hidden[rows], "position_ids": read.positions[rows]}
-    given["attention_mask"] = None if mask is None else mask.to(rows.device)[rows][..., :past]
+    given["attention_mask"] = None if mask is None else mask.to(rows.device)[rows, :past]
     with apply_route(ActiveRoute(one_hot(memories, count)), model.factors):
         layers_above(model.base, read.split_layer)(**given, past_key_values=fresh, use_cache=True)
     for layer, own in zip(cache.layers[read.split_layer :], fresh.layers[read.split_layer :], strict=True):

@@ -159,9 +159,9 @@ def route_of_pass(
     if plan.coming is not None:
         return ActiveRoute(decide=partial(_arrived, plan))
     counted = counted_tokens(shape, mask, cache is not None)
-    if reads_apart(model, plan):
-        return ActiveRoute(decide=partial(_read_apart, model, plan, counted, mask, cache, kept))
-    return ActiveRoute(decide=partial(_decide, model, plan, counted))
+    if reads_in_streams(model, plan):
+        return ActiveRoute(decide=partial(_in_streams, model, plan, counted, mask, cache, kept))
+    return ActiveRoute(decide=partial(_decide, model, plan, counted), lasts=model.config.granularity == "query")
 
 
 def _arrived(plan: Plan, _: Tensor) -> Float[Tensor, "batch 1 memories"]:
@@ -171,7 +171,7 @@ def _arrived(plan: Plan, _: Tensor) -> Float[Tensor, "batch 1 memories"]:
     return decision.weights.unsqueeze(1)
 
 
-def reads_apart(model: LoraryForCausalLM, plan: Plan) -> bool:
+def reads_in_streams(model: LoraryForCausalLM, plan: Plan) -> bool:
     """Whether the memories of a plan read by themselves, each its stream, and their predictions are mixed."""
     return plan.waits and model.gate.reading is not None
 
@@ -198,7 +198,7 @@ def _decide(
     return decision.weights.unsqueeze(1)
 
 
-def _read_apart(
+def _in_streams(
     model: LoraryForCausalLM,
     plan: Plan,
     counted: Float[Tensor, "batch seq"],
@@ -219,12 +219,12 @@ def _read_apart(
     real = torch.ones(shares.shape[:2], dtype=torch.bool)
     if mask is not None and mask.ndim == 2:
         real = mask[:, -real.shape[1] :].bool().cpu()
-    told = slice(-kept, None) if isinstance(kept, int) else kept.cpu()
-    shares, real = shares[:, told], real[:, told]
+    asked = slice(-kept, None) if isinstance(kept, int) else kept.cpu()
+    shares, real = shares[:, asked], real[:, asked]
     new = missing(shares.detach().cpu(), real, plan.streams)
     if cache is not None and new:
         open_streams(model, cache, new, len(model.memories), mask)
-    plan.streams = with_shares([*pairs_of(plan.streams), *new], shares)
+    plan.streams = with_shares([*pairs_of(plan.streams), *new], model.config.split_layer, shares)
     return plan.streams
 
 

@@ -12,18 +12,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
+from transformers.utils import ModelOutput
 
 from lorary.base.rows import hidden_argument
 from lorary.model.active_route import current_route
 
 MOST = 8
 """Memories that have a stream of one row, at most: those that were asked for first."""
+Output = TypeVar("Output", bound=ModelOutput)
 _NOTHING = 1e-9
 _UNLIKELY = -1e30
 """The logarithm of no probability: of minus infinity twice the sum has no gradient."""
@@ -38,6 +40,7 @@ class Streams:
         memories: the number of each one's memory; the number of memories stands for the base.
         count: how many memories there are.
         batch: how many rows.
+        split_layer: the layer from which on each reads by itself.
         shares: what the prediction of each weighs at each token whose prediction is asked for; they sum to 1 in a row.
     """
 
@@ -45,6 +48,7 @@ class Streams:
     memories: Int[Tensor, " streams"]
     count: int
     batch: int
+    split_layer: int
     shares: Float[Tensor, "streams tokens"]
 
     @property
@@ -53,7 +57,7 @@ class Streams:
         return one_hot(self.memories, self.count)
 
     @property
-    def apart(self) -> bool:
+    def several(self) -> bool:
         """Whether a row has more than one."""
         return len(self.rows) > self.batch
 
@@ -78,42 +82,45 @@ def one_hot(memories: Int[Tensor, " streams"], count: int) -> Float[Tensor, "str
 def missing(
     shares: Float[Tensor, "batch tokens memories_and_base"], real: Bool[Tensor, "batch tokens"], before: Streams | None
 ) -> list[tuple[int, int]]:
-    """(row, memory) of the streams that a pass needs and that are not open, row by row, in the order of their need.
+    """(row, memory) of the streams that a pass needs and that are not open, row by row, memories in the order of their need.
 
-    A row has at most `MOST` memories. The base is read where a token would have none of its memories.
+    A row has at most `MOST` memories. The base reads, too, where a token would have none of its memories.
 
     Args:
         real: False for padding, which needs none.
     """
     base = shares.shape[-1] - 1
-    stand = {*pairs_of(before)}
+    known = {*pairs_of(before)}
     asked = (shares > 0) & real.unsqueeze(-1)
     first = asked.long().argmax(1).tolist()
     new: list[tuple[int, int]] = []
     for row, used in enumerate(asked.any(1).tolist()):
         order = sorted((memory for memory in range(base) if used[memory]), key=lambda memory: first[row][memory])
-        own = [memory for memory in range(base) if (row, memory) in stand]
+        own = [memory for memory in range(base) if (row, memory) in known]
         opened = [memory for memory in order if memory not in own][: max(0, MOST - len(own))]
-        unread = shares[row][:, [*own, *opened]].sum(-1) <= _NOTHING
-        if (used[base] or bool((unread & real[row]).any()) or not (own or opened)) and (row, base) not in stand:
+        unread = (shares[row][:, [*own, *opened]].sum(-1) <= _NOTHING) & real[row]
+        if (used[base] or bool(unread.any()) or not (own or opened)) and (row, base) not in known:
             opened.append(base)
         new += [(row, memory) for memory in opened]
     return new
 
 
-def with_shares(pairs: Sequence[tuple[int, int]], shares: Float[Tensor, "batch tokens memories_and_base"]) -> Streams:
+def with_shares(
+    pairs: Sequence[tuple[int, int]], split_layer: int, shares: Float[Tensor, "batch tokens memories_and_base"]
+) -> Streams:
     """The streams of a pass: (row, memory) of each, and its share of each token among those of its row.
 
-    What has no stream leaves its share to those that have; where none has a share, the base reads.
+    What has no stream leaves its share to those that have. Where none has a share, the base's stream has all, or, of padding,
+    the row's first.
     """
     device, base = shares.device, shares.shape[-1] - 1
     rows, memories = (torch.tensor(each, device=device) for each in zip(*pairs, strict=True))
-    own = shares[rows, :, memories]
+    own, is_base = shares[rows, :, memories], memories == base
     whole = own.new_zeros(shares.shape[:2]).index_add_(0, rows, own)[rows]
-    alone = (memories == base).to(own.dtype)[:, None].expand_as(own)
-    return Streams(
-        rows, memories, base, len(shares), torch.where(whole > _NOTHING, own / whole.clamp(min=_NOTHING), alone)
-    )
+    with_base = torch.zeros(len(shares), dtype=torch.bool, device=device).index_fill_(0, rows[is_base], True)[rows]
+    alone = torch.where(with_base, is_base, _places(rows) == 0).to(own.dtype)[:, None].expand_as(own)
+    own = torch.where(whole > _NOTHING, own / whole.clamp(min=_NOTHING), alone)
+    return Streams(rows, memories, base, len(shares), split_layer, own)
 
 
 def pairs_of(streams: Streams | None) -> list[tuple[int, int]]:
@@ -124,39 +131,46 @@ def pairs_of(streams: Streams | None) -> list[tuple[int, int]]:
 def mixed(
     logits: Float[Tensor, "streams tokens vocabulary"], streams: Streams
 ) -> Float[Tensor, "batch tokens vocabulary"]:
-    """ln Σ_m g_m softmax(ℓ_m) of each token; where one stream has the whole share, its logits."""
+    """ln Σ_m g_m softmax(ℓ_m) + Σ_m g_m ln Σ exp ℓ_m of each token; where one stream has the whole share, its logits.
+
+    The second sum is the same for the whole vocabulary: it gives what is mixed the scale of what is not.
+    """
+    if not streams.several:
+        return logits
     rows, shares = streams.rows.to(logits.device), streams.shares.to(logits.device).unsqueeze(-1)
     place = _places(rows)
-    if not streams.apart:
-        return logits
-    said = logits.float()
-    shared = said.log_softmax(-1) + shares.clamp(min=_NOTHING).log()
-    parts = torch.where(shares == 1, said, torch.where(shares > 0, shared, _UNLIKELY))
-    whole = parts[place == 0][rows[place == 0].argsort()]
-    for number in range(1, int(place.max()) + 1):
+    whole = logits.new_full((streams.batch, *logits.shape[1:]), _UNLIKELY, dtype=torch.float32)
+    scale = whole.new_zeros(*whole.shape[:2], 1)
+    for number in range(int(place.max()) + 1):
         at = place == number
-        whole = whole.index_copy(0, rows[at], torch.logaddexp(whole[rows[at]], parts[at]))
-    return whole.to(logits.dtype)
+        said, share = logits[at].float(), shares[at]
+        size = said.logsumexp(-1, keepdim=True)
+        told = torch.where(share > 0, said - size + share.clamp(min=_NOTHING).log(), _UNLIKELY)
+        whole = whole.index_copy(0, rows[at], torch.logaddexp(whole[rows[at]], told))
+        scale = scale.index_add(0, rows[at], share * size)
+    stream, token = (shares[..., 0] == 1).nonzero(as_tuple=True)
+    return (whole + scale).to(logits.dtype).index_put((rows[stream], token), logits[stream, token])
 
 
 def mix(
-    output: Any, streams: Streams, base: Any, labels: Int[Tensor, "batch seq"] | None = None, **kwargs: Any
-) -> None:
-    """Makes the output of a base over streams that over rows, in place, with the loss of the mixed predictions.
+    output: Output, streams: Streams, base: Any, labels: Int[Tensor, "batch seq"] | None = None, **kwargs: Any
+) -> Output:
+    """The output of a base over streams as one over rows, with the loss of the mixed predictions.
 
     Hidden states and attentions above the split are those of the stream that weighs most at a row's last token.
     """
-    output.logits = mixed(output.logits, streams)
+    changed: dict[str, Any] = {"logits": mixed(output["logits"], streams)}
     if labels is not None:
         size = base.config.get_text_config().vocab_size
-        output.loss = base.loss_function(logits=output.logits, labels=labels, vocab_size=size, **kwargs)
-    if not streams.apart:
-        return
-    last = streams.shares[:, -1]
-    heaviest = torch.stack([own[last[own].argmax()] for own in map(streams.of, torch.arange(streams.batch).split(1))])
-    for name in ("hidden_states", "attentions"):
-        if (states := output.get(name)) is not None:
-            output[name] = tuple(each[heaviest] if len(each) > streams.batch else each for each in states)
+        changed["loss"] = base.loss_function(logits=changed["logits"], labels=labels, vocab_size=size, **kwargs)
+    names = [name for name in ("hidden_states", "attentions") if streams.several and output.get(name) is not None]
+    if names:
+        last = streams.shares[:, -1]
+        own = [streams.of(row) for row in torch.arange(streams.batch).split(1)]
+        heaviest = torch.stack([these[last[these].argmax()] for these in own])
+        for name in names:
+            changed[name] = tuple(each[heaviest] if len(each) > streams.batch else each for each in output[name])
+    return type(output)(**{**output, **changed})
 
 
 def _places(rows: Int[Tensor, " streams"]) -> Int[Tensor, " streams"]:
@@ -169,7 +183,7 @@ def widen(
 ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
     """The hook before each layer from the split on: every stream has the mask and the positions of its row."""
     route = current_route()
-    if route is None or route.streams is None or not route.streams.apart:
+    if route is None or route.streams is None or not route.streams.several:
         return None
     rows, batch = route.streams.rows, route.streams.batch
 
