@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from lorary.base.prompts import prompt, prompt_ids
 from lorary.base.questions import clauses_of
+from lorary.base.rows import SplitRows
 from lorary.base.several import answers_ids, two_questions, uncapitalised
 from lorary.errors import LoraryError
 from lorary.eval.questions import similarity, unrelated_text, words
@@ -21,6 +22,7 @@ from lorary.research.token_questions import KINDS
 from lorary.research.token_study import CONDITIONS, token_study
 from lorary.router_training.sequences import Asked, asked_in_turn, drawn_pairs, drawn_prose, drawn_texts, prose, text_of
 from lorary.router_training.settings import Training
+from lorary.router_training.tokens import Drawn, language_loss
 from lorary.router_training.training import train_router
 from lorary.routing.features import counted_tokens
 from lorary.routing.gate import TOKEN_FEATURES
@@ -219,6 +221,28 @@ def test_a_gate_of_tokens_learns_spans_and_is_the_same_when_loaded(bank, base, e
     assert len(results["answers"]["alone"][0]["said"]) == 2
     assert set(results["unrelated"]) == {"questions", "tokens", "perplexity_ratio"}
     assert results == token_study(out, out=tmp_path / "study", texts=3, questions=2, quiet=True)
+
+
+def test_the_language_loss_is_that_of_what_memories_predict_by_themselves(window_composite):
+    model, texts = window_composite, ["Halvard cooks at Ormen. Moth oil burns.", "Velka has a lamp."]
+    sequences = [text_of(model.tokenizer, [(text, number)]) for number, text in enumerate(texts)]
+    rows = SplitRows(model.base, model.config.split_layer, sequences, int(model.tokenizer.pad_token_id))
+    rows.keep([0, 1])
+    states = [rows.hidden[own.ids] for own in sequences]
+    windows = tuple(window_state(own[None], counted_tokens((1, len(own))))[0][0] for own in states)
+    parts = torch.randn(2, PARTS, len(model.memories) + 1, generator=torch.Generator().manual_seed(0))
+    model.gate.reading.requires_grad_(True)
+    loss = language_loss(model, Drawn(tuple(sequences), parts, windows, rows), [0, 1])
+    loss.backward()
+    assert model.gate.reading.tell.grad.abs().sum() > 0
+    names, losses = [*model.memories, "__base__"], []
+    for own, part, window in zip(sequences, parts, windows, strict=True):
+        ids = torch.tensor([own.ids]).expand(len(names), -1)
+        said = model(ids, adapter_names=names, use_cache=False).logits[:, :-1].softmax(-1)
+        shares = model.gate.reading(part[None], window[None])[0].softmax(-1).T
+        mixed = (shares.unsqueeze(-1) * said).sum(0)[torch.arange(len(own.ids) - 1), list(own.ids[1:])]
+        losses.append(-mixed.log()[own.start - 1 :])
+    torch.testing.assert_close(loss, torch.cat(losses).mean(), atol=1e-4, rtol=1e-4)
 
 
 def test_a_window_needs_a_route_a_token():
