@@ -91,7 +91,7 @@ def answers(
         prompts = prompts if by_caller(model, settings) else exchanged(model, prompts, policy)
         return by_route(model, prompts, policy, max_new_tokens, settings)
     drafts = by_route(model, prompts, policy, max_new_tokens, settings)
-    rows = [row for row, draft in enumerate(drafts) if not _of_examples(model, draft.route)]
+    rows = [row for row, draft in enumerate(drafts) if not _as_it_is(model, draft.route)]
     own = judge(model, [draft_of(model, drafts[row]) for row in rows], policy) if rows else []
     judgements = dict(zip(rows, own, strict=True))
     left = [row for row, one in judgements.items() if one.source == "base" and drafts[row].route.memories]
@@ -115,11 +115,12 @@ def _judged(model: LoraryForCausalLM, policy: Policy, settings: Mapping[str, Any
     return bool(model.config.sources) and bool(policy.sources) and free
 
 
-def _of_examples(model: LoraryForCausalLM, route: Route) -> bool:
-    """Whether all memories of a route are routed by examples alone: they hold no fact to judge their answer by, so it is
-    given as it is."""
+def _as_it_is(model: LoraryForCausalLM, route: Route) -> bool:
+    """Whether an answer is given as its memories told it: they hold no fact to judge it by, being routed by examples alone, or
+    several told it in turn, and one stored fact could not stand for it."""
     memories = [model.router.bank[name] for name in route.memories]
-    return bool(memories) and all(memory.examples and not memory.facts for memory in memories)
+    in_turn = model.gate.reading is not None and len(memories) > 1
+    return in_turn or (bool(memories) and all(memory.examples and not memory.facts for memory in memories))
 
 
 def _in_stored_words(

@@ -37,6 +37,7 @@ class Plan:
         sums: of the hidden states that a gate of tokens has seen.
         latest: what a gate of tokens decided in the last pass.
         streams: who then read which row.
+        spoken: what each memory, and the base, has had of the tokens of each row's answer so far.
         cut: whether the prompt that made it ended within a question.
         versions: of the memories (`Membership.versions`); a memory that took the place of one of its name is another.
         named: the caller's name for each row, where names decided.
@@ -53,6 +54,7 @@ class Plan:
     sums: Sums | None = None
     latest: Decision | None = field(default=None, compare=False)
     streams: Streams | None = field(default=None, compare=False)
+    spoken: Tensor | None = field(default=None, compare=False)
     cut: bool = False
     versions: tuple[int, ...] = ()
     named: tuple[str, ...] | None = field(default=None, compare=False)
@@ -126,6 +128,7 @@ class Plan:
             route=None if self.route is None else self.route.rows(index),
             sums=None if self.sums is None else (self.sums[0][index], self.sums[1][index]),
             streams=None if self.streams is None else self.streams.chosen(index),
+            spoken=None if self.spoken is None else self.spoken[index.to(self.spoken.device)],
         )
 
     def anew(self, rows: int) -> Plan:

@@ -14,6 +14,7 @@ from lorary.errors import LoraryError
 from lorary.model.cache import Plan, RoutedCache, empty, rows_of
 from lorary.model.planning import make_plan
 from lorary.model.requests import Request, remember_routes, running, same_route
+from lorary.model.spoken import spoken_routes
 from lorary.model.switching import can_switch, switch, why_not
 from lorary.routing.policy import Route
 
@@ -86,6 +87,8 @@ class RoutedGeneration:
         with running(request):
             output: Any = super().generate(*args, **kwargs)  # type: ignore[misc]
         routes = request.routes or []
+        if request.first is not None and request.first.streams is not None:
+            routes = spoken_routes(request.first, routes)
         inputs = args[0] if args else kwargs.get("input_ids", kwargs.get("inputs", kwargs.get("inputs_embeds")))
         prompts = len(inputs) if inputs is not None else 1
         if len(routes) > prompts:  # beams repeat each prompt

@@ -32,6 +32,7 @@ from lorary.model.membership import Membership
 from lorary.model.planning import continued, make_plan, note_first_pass, reads_in_streams, route_of_pass
 from lorary.model.requests import Request, current_request, last_routes, remember_routes, running
 from lorary.model.scopes import Scope
+from lorary.model.spoken import count_spoken
 from lorary.model.streams import mix
 from lorary.routing.policy import Policy, Route
 from lorary.routing.router import Router
@@ -215,6 +216,7 @@ class LoraryForCausalLM(AdapterApi, Membership, RoutedGeneration, PreTrainedMode
             )
             if route.streams is not None:
                 output = mix(output, route.streams, self.base, labels, **kwargs)
+                count_spoken(plan, input_ids, self.generation_config)
         if past_key_values is not None:
             self._keep(past_key_values, plan)
             if isinstance(past_key_values, RoutedCache):

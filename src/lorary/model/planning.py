@@ -122,7 +122,7 @@ def continued(
 def note_first_pass(request: Request | None, plan: Plan, routes: list[Route]) -> None:
     """Lets one `generate` keep what its first pass decided: passes that follow, as guidance's, are routed alike."""
     if request is not None and request.whole and request.routes is None:
-        request.routes = routes
+        request.routes, request.first = routes, plan
         if not plan.waits:
             request.plan = plan
 

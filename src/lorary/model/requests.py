@@ -39,6 +39,7 @@ class Request:
         plan: of the whole request, once it is made; only a request of one `generate` keeps it.
         whole: whether this is one call of `generate`.
         routes: that the prompts got.
+        first: the plan of its first pass, which the passes that follow go on with.
     """
 
     model: Any
@@ -49,6 +50,7 @@ class Request:
     whole: bool = False
     plan: Plan | None = None
     routes: list[Route] | None = None
+    first: Plan | None = None
 
     def __post_init__(self) -> None:
         if self.adapter_names is not None and self.route_weights is not None:
