@@ -227,7 +227,8 @@ def test_a_scheduler_that_goes_is_told(folder, monkeypatch):
 
 
 INTERRUPTED = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell runs in the background ignores it
 from lorary.memories import Recipe, build
 recipe = Recipe(split_layer=1, max_epochs=60, recall=None, texts_a_pass=None, memories_at_once=1)
 try:
