@@ -23,6 +23,8 @@ VARIED = ("seed", "patience")
 """Settings that the study of gates sets itself."""
 RIVALS = ("xlora", "arrow")
 PARTS = ("number", "format", "generator", "rules")
+OF_USES = ("default", "uses", "turned")
+"""What the banks of the study of uses are written from."""
 PASSES = 4
 """Passes that the visits of a fact are divided over; a memory is asked after each."""
 
@@ -39,6 +41,12 @@ def check_positive(name: str, value: int | tuple[int, ...]) -> None:
     """Raises StudyError where a number, or one of several, is below 1."""
     if not value or min(value if isinstance(value, tuple) else (value,)) < 1:
         raise StudyError(f"{name} must be positive, {value} given")
+
+
+def check_some(name: str, values: tuple[str, ...], allowed: tuple[str, ...]) -> None:
+    """Raises StudyError where values are not some of those allowed."""
+    if not values or {*values} - {*allowed}:
+        raise StudyError(f"{name} must be some of {list(allowed)}, {list(values)} given")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,8 +105,7 @@ class Design:
             raise StudyError(f"texts must be 2 or more, so that there is something to replace, {self.texts} given")
         if self.exposures % PASSES:
             raise StudyError(f"exposures must be a multiple of {PASSES}, {self.exposures} given")
-        if not self.parts or set(self.parts) - set(PARTS):
-            raise StudyError(f"parts must be some of {list(PARTS)}, {list(self.parts)} given")
+        check_some("parts", self.parts, PARTS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -236,8 +243,9 @@ class Uses:
         topics: memories that they are spread over.
         stated: attributes of each person, 2 to 7.
         seeds: seeds to measure.
-        first_seed: first of the seeds; give 100 or more to choose by, since 0 to 2 make the reported figures.
+        first_seed: first of the seeds; give 100 or more to choose by, since those below make the reported figures.
         taught: share of the people whose uses are taught; the others tell what carries over.
+        recipes: by which banks are written: `default`, `uses` (with that format) and `turned` (each fact turned around, too).
     """
 
     entities: int = 16
@@ -246,6 +254,8 @@ class Uses:
     seeds: int = 3
     first_seed: int = 0
     taught: float = 0.5
+    recipes: tuple[str, ...] = OF_USES
 
     def __post_init__(self) -> None:
         check_positive("seeds", self.seeds)
+        check_some("recipes", self.recipes, OF_USES)

@@ -45,7 +45,7 @@ def uses_study(
     base: str | Base = EMBEDDED,
     quiet: bool = False,
 ) -> dict[str, Any]:
-    """Writes three banks a seed, by the default recipe, with uses, and with each fact turned around beside it, trains their
+    """Writes the banks of a seed, by the default recipe, with uses, and with each fact turned around beside it, trains their
     routers and asks the task `uses` of them.
 
     Everything lies in `out`, with `results.json` and `report.md`. What stands there is kept, so the same call goes on.
@@ -60,7 +60,7 @@ def uses_study(
     for seed in range(study.first_seed, study.first_seed + study.seeds):
         _measure(place / f"seed-{seed}", study, seed, base, quiet)
         seeds.append(seed)
-        results |= told(place, seeds, study.taught)
+        results |= told(place, seeds, study)
         results["partial"] = len(seeds) < study.seeds
         write_results(place, results, {REPORT: tell_uses(results).encode()})
     return results
@@ -81,7 +81,8 @@ def _measure(place: Path, study: Uses, seed: int, base: str | Base, quiet: bool)
     task = uses(study.entities, study.topics, study.stated, seed)
     task.write(place / "task")
     replace(task, facts=(*task.facts, *turned_facts(task.facts))).write(place / "turned-task")
-    for name, recipe in recipes(study, seed).items():
+    for name in study.recipes:
+        recipe = recipes(study, seed)[name]
         bank, composite = place / name, place / f"{name}-composite"
         facts = place / ("turned-task" if name == "turned" else "task") / "facts.jsonl"
         build([facts], out=bank, base=base, recipe=recipe, processes=1, quiet=quiet)
@@ -98,15 +99,17 @@ def _measure(place: Path, study: Uses, seed: int, base: str | Base, quiet: bool)
         )
 
 
-def told(place: Path, seeds: Sequence[int], taught: float) -> dict[str, Any]:
+def told(place: Path, seeds: Sequence[int], study: Uses) -> dict[str, Any]:
     """What the runs of the seeds come to: how right each use is by recipe and condition, and the same of the people whose
-    uses were taught and of the others."""
+    uses were taught and of the others, where both recipes that this takes were measured."""
     pooled: dict[tuple[str, str], list[tuple[int, Prediction]]] = {}
     shown: dict[int, Callable[[Prediction], bool]] = {}
+    halved = {*_HALVED} <= {*study.recipes}
     for seed in seeds:
         folder = place / f"seed-{seed}"
-        shown[seed] = _taught(MemoryBank.load(folder / "uses"), taught, seed)
-        for name in ASKED:
+        if halved:
+            shown[seed] = _taught(MemoryBank.load(folder / "uses"), study.taught, seed)
+        for name in study.recipes:
             predictions: Predictions = read(folder / f"{name}-run")[1]
             for condition, own in predictions.items():
                 pooled.setdefault((name, condition), []).extend((seed, prediction) for prediction in own)
@@ -116,6 +119,7 @@ def told(place: Path, seeds: Sequence[int], taught: float) -> dict[str, Any]:
             for name in _HALVED
         }
         for half in ("taught", "not taught")
+        if halved
     }
     whole = {f"{name}: {condition}": by_use(own) for (name, condition), own in pooled.items()}
     apart = {
@@ -181,4 +185,5 @@ def tell_uses(results: Mapping[str, Any]) -> str:
         "the same. Right: the option that was chosen, the share of the facts that were told, or whether the answer stands in "
         "what was said, within a sentence where one was asked for. Intervals resample seeds, and the facts of each."
     )
-    return "\n\n".join([*lines, note, markdown_table(rows), "## What was taught", markdown_table(split)]) + "\n"
+    taught = ["## What was taught", markdown_table(split)] if halves else []
+    return "\n\n".join([*lines, note, markdown_table(rows), *taught]) + "\n"

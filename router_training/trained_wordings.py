@@ -11,12 +11,15 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from lorary.bank.bank import MemoryBank
+from lorary.bank.facts import comparable, with_gap
 from lorary.routing.lexicon import Lexicon
 
 _AT_ONCE = 1024
 """Queries that are compared at once."""
 _APART = 1 << 20
 """The place of the first example: beyond those of all wordings."""
+_AROUND = " .?!¿¡؟。？！"
+"""What ends or begins a wording without being one of its words."""
 
 
 @dataclass(frozen=True)
@@ -24,8 +27,9 @@ class TrainedWordings:
     """Every trained wording's embedding, the memory it belongs to, and which wording of its fact it is.
 
     A trained question is compared only with wordings at other places than its own: facts written from one list of
-    wordings have the same words at the same place, and a question that will be asked has words that no fact has. An
-    example stands at a place of its own.
+    wordings have the same words at the same place, and a question that will be asked has words that no fact has. A wording
+    that puts another of its fact in a frame ("Tell me who cooks.") stands at the other's place, since it has the same words.
+    An example stands at a place of its own.
     """
 
     keys: Float[Tensor, "wordings embedding"]
@@ -40,7 +44,7 @@ class TrainedWordings:
         keys = torch.cat([keys for memory in bank if len(keys := memory.routing_keys)])
         own, places = count(_APART), list[int]()
         for memory in bank:
-            places += [i for fact in memory.facts for i in range(len(fact.trained))]
+            places += [place for fact in memory.facts for place in places_of(fact.trained)]
             places += [next(own) for _ in memory.examples]
         return TrainedWordings(keys, torch.tensor(owners), torch.tensor(places), len(bank))
 
@@ -76,3 +80,14 @@ class TrainedWordings:
         compared = similarity.masked_fill(self.left_out(key), -1.0)
         best = torch.zeros(len(compared), self.memories)
         return best.scatter_reduce(1, self.owner.expand_as(compared), compared, "amax")
+
+
+def places_of(wordings: Sequence[str]) -> list[int]:
+    """The place of each wording of a fact: its number, or that of the first wording that it puts in a frame."""
+    bare = [comparable(wording).strip(_AROUND) for wording in wordings]
+    return [next((n for n, held in enumerate(bare) if _holds(own, held)), number) for number, own in enumerate(bare)]
+
+
+def _holds(text: str, words: str) -> bool:
+    """Whether the words stand in the text as they are."""
+    return bool(words) and words in text and with_gap(text, words) is not None

@@ -15,7 +15,7 @@ from lorary.router_training.initial import start_reading
 from lorary.router_training.module import GateTraining, Weights, loss_terms
 from lorary.router_training.resuming import CheckpointError
 from lorary.router_training.settings import Training
-from lorary.router_training.trained_wordings import TrainedWordings
+from lorary.router_training.trained_wordings import TrainedWordings, places_of
 from lorary.router_training.training import fit, train_router
 from lorary.routing.encoder import EncoderError
 from lorary.routing.gate import DEFAULT_FEATURES, Gate
@@ -169,6 +169,14 @@ def test_a_trained_question_is_not_compared_with_wordings_at_its_own_place(bank)
     assert not left_out[2].any(), "an unrelated question meets all"
     votes = wordings.votes(wordings.keys[:2], torch.tensor([0, 1]))
     assert votes[0, 0] == pytest.approx(float((wordings.keys[0] @ wordings.keys[1::2][:2].T).max()), abs=1e-5)
+
+
+def test_wordings_that_put_another_in_a_frame_stand_at_its_place():
+    turned = ["Who was born in Velsir?", "Tell me who was born in Velsir.", "In which town was Ada Holm born?"]
+    assert places_of(turned) == [0, 0, 2]
+    assert places_of(["¿Quién nació en Velsir?", "Quiero saber quién nació en Velsir."]) == [0, 0]
+    assert places_of(["Who cooks?", "Who cooks at Ormen?", "Who cooksafely?"]) == [0, 0, 2], "whole words alone"
+    assert places_of(["Where is Ada?", "Where is Ada?"]) == [0, 0]
 
 
 def test_facts_of_one_wording_keep_each_other():

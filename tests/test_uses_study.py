@@ -42,7 +42,7 @@ def test_the_study_tells_every_use_and_refuses_other_settings(pico_base, tmp_pat
     )
     monkeypatch.setattr(module, "train_router", _untrained)
     monkeypatch.setattr(module, "ASKED", {"default": ("lookup", "oracle"), "uses": ("oracle",)})
-    study = Uses(entities=4, topics=1, stated=2, seeds=1)
+    study = Uses(entities=4, topics=1, stated=2, seeds=1, recipes=("default", "uses"))
     results = module.uses_study(tmp_path / "study", study=study, base=pico_base, quiet=True)
     assert set(results["uses"]) == {"default: lookup", "default: oracle", "uses: oracle"}
     assert results["uses"]["default: lookup"]["direct"]["value"] > 0.9
@@ -52,7 +52,11 @@ def test_the_study_tells_every_use_and_refuses_other_settings(pico_base, tmp_pat
     report = (tmp_path / "study" / "report.md").read_text()
     assert "| reversed |" in report
     assert not results["partial"]
-    other = Uses(entities=4, topics=1, stated=2, seeds=1, taught=1.0)
+    alone = Uses(entities=4, topics=1, stated=2, seeds=1, recipes=("default",))
+    results = module.uses_study(tmp_path / "alone", study=alone, base=pico_base, quiet=True)
+    assert set(results["uses"]) == {"default: lookup", "default: oracle"}
+    assert "What was taught" not in (tmp_path / "alone" / "report.md").read_text()
+    other = Uses(entities=4, topics=1, stated=2, seeds=1, recipes=("default", "uses"), taught=1.0)
     with pytest.raises(ResumeError, match="taught"):
         module.uses_study(tmp_path / "study", study=other, base=pico_base, quiet=True)
 
@@ -84,3 +88,8 @@ def test_intervals_are_as_wide_as_seeds_are_apart():
 def test_a_study_of_no_seed_is_refused():
     with pytest.raises(StudyError, match="seeds"):
         Uses(seeds=0)
+
+
+def test_a_study_of_unknown_recipes_is_refused():
+    with pytest.raises(StudyError, match=r"recipes must be some of .*'turned'.*'reversed'"):
+        Uses(recipes=("reversed",))
