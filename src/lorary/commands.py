@@ -214,6 +214,7 @@ def demo(argv: list[str]) -> None:
     parser.add_argument("--fresh", action="store_true", help="reuse nothing of an earlier run")
     parser.add_argument("--samples", metavar="FOLDER", help="facts to use instead of the shipped ones, all of them")
     parser.add_argument("--base", metavar="NAME", help="another base than the default, such as embedded:gemma3-270m")
+    parser.add_argument("--seed", type=int, metavar="N", default=0, help="of the writing and of the gate's training")
     options = parser.parse_args(argv)
     import lorary.memories
     from lorary.demo import demo as run
@@ -224,4 +225,4 @@ def demo(argv: list[str]) -> None:
         raise LoraryError(f"{options.samples} holds no file of facts; give a folder with a JSONL file for each topic")
     chosen = sources if options.full or options.samples else sources[::2]
     quick = not (options.full or options.samples)
-    run(options.out, fresh=options.fresh, sources=chosen, base=options.base, quick=quick)
+    run(options.out, fresh=options.fresh, sources=chosen, base=options.base, quick=quick, seed=options.seed)

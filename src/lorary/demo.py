@@ -29,24 +29,26 @@ def demo(
     sources: Sequence[Path],
     base: str | None = None,
     quick: bool = False,
+    seed: int = 0,
 ) -> None:
     """Writes one memory and asks it a question, then writes the others, trains a gate, and scores the composite.
 
     What stands already is reused: memories by their facts and recipe, the gate by the bank, the scores by the
-    composite; of a run over another base nothing.
+    composite; of a run over another base or with another seed nothing.
 
     Args:
         fresh: reuse nothing; the bank of an earlier run is deleted.
         sources: files of facts, a topic each; the first is written and asked before the others.
         base: another base than the default.
         quick: write the memories by `build --quick`.
+        seed: of the writing and of the gate's training.
     """
     out, console = Path(out), Console(stderr=True)
     bank, composite = out / "bank", out / "composite"
     began = time.perf_counter()
     stamps = {name: _stamp(out / f".{name}") for name in STEPS}
     seconds = {name: stamp["seconds"] for name, stamp in stamps.items() if stamp}
-    made_by = f"{base or 'the default base'}, {'quick' if quick else 'without haste'}: "
+    made_by = f"{base or 'the default base'}, {'quick' if quick else 'without haste'}, seed {seed}: "
 
     def step(name: str, stamp: Callable[[], str], *works: Callable[[], None]) -> None:
         if not fresh and (kept := stamps[name]) and kept["stamp"] == made_by + stamp():
@@ -59,12 +61,12 @@ def demo(
         (out / f".{name}").write_text(json.dumps({"stamp": made_by + stamp(), "seconds": seconds[name]}))
 
     out.mkdir(parents=True, exist_ok=True)
-    chosen = ["--base", base] if base else []
+    chosen, drawn = ["--base", base] if base else [], ["--seed", str(seed)]
     if fresh and (bank / MANIFEST).is_file():
         shutil.rmtree(bank)
     gate = composite / "model.safetensors"
-    build = partial(_run, "build", "--out", str(bank), *chosen, *(["--quick"] if quick else []))
-    train = partial(_run, "train-router", str(bank), "--out", str(composite))
+    build = partial(_run, "build", "--out", str(bank), *chosen, *drawn, *(["--quick"] if quick else []))
+    train = partial(_run, "train-router", str(bank), "--out", str(composite), *drawn)
     recall = partial(_run, "recall", str(composite), "--out", str(out), "--replace")
     ask = partial(_ask, bank, next(iter(read_facts(sources[0]))), chosen)
     step("first", lambda: _hash(sources[0]), partial(build, str(sources[0])), ask)
