@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from lorary.bank.facts import Fact
 from lorary.model.composite import load_composite
 from lorary.model.configuration import LoraryConfig
 from lorary.router_training.data import RoutingData, read_questions
@@ -177,6 +178,19 @@ def test_wordings_that_put_another_in_a_frame_stand_at_its_place():
     assert places_of(["¿Quién nació en Velsir?", "Quiero saber quién nació en Velsir."]) == [0, 0]
     assert places_of(["Who cooks?", "Who cooks at Ormen?", "Who cooksafely?"]) == [0, 0, 2], "whole words alone"
     assert places_of(["Where is Ada?", "Where is Ada?"]) == [0, 0]
+
+
+def test_a_question_is_not_compared_with_frames_of_the_same_words(bank, encoder):
+    for name, town in (("ormen", "Velsir"), ("tresk", "Fasam")):
+        framed = Fact(name, f"Who was born in {town}?", "Ada", (f"Tell me who was born in {town}.",))
+        bank.memories[name] = replace(bank[name], facts=(*bank[name].facts, framed)).with_keys(encoder)
+    wordings = TrainedWordings.of(bank)
+    texts = [text for memory in bank for text in memory.routing_texts]
+    asked = texts.index("Tell me who was born in Velsir.")
+    left_out = wordings.left_out(torch.tensor([asked]))[0]
+    alike = [left_out[number] for number, text in enumerate(texts) if "born" in text]
+    assert len(alike) == 4
+    assert all(alike)
 
 
 def test_facts_of_one_wording_keep_each_other():

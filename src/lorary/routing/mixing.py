@@ -12,8 +12,8 @@ AT_TOKEN = 4
 """Memories whose predictions are mixed at a token, at most."""
 LEAST_AT_TOKEN = 0.01
 """The least share that a memory, or the base, has of a token. A tenth costs text that changes topic 8 % of perplexity, half a
-hundredth gains 1 % at most; of 216 questions on one topic 10 have a second memory with so much somewhere, all in oblique
-wordings (a development bank)."""
+hundredth gains 1 % at most; no question on one topic has a second memory with so much where its answer begins (a development
+bank)."""
 NONE_AT_TOKEN = 0.25
 """The probability of none from which on the base alone predicts what follows a token: a wrong memory costs more than none, and
 most text is no memory's."""
