@@ -181,7 +181,7 @@ def test_wordings_that_put_another_in_a_frame_stand_at_its_place():
 
 
 def test_a_question_is_not_compared_with_frames_of_the_same_words(bank, encoder):
-    for name, town in (("ormen", "Velsir"), ("tresk", "Fasam")):
+    for name, town in (("ormen", "Velsir"), ("velka", "Fasam")):
         framed = Fact(name, f"Who was born in {town}?", "Ada", (f"Tell me who was born in {town}.",))
         bank.memories[name] = replace(bank[name], facts=(*bank[name].facts, framed)).with_keys(encoder)
     wordings = TrainedWordings.of(bank)
