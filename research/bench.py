@@ -17,9 +17,9 @@ from lorary.base.loading import EMBEDDED
 from lorary.progress import progress_bars
 from lorary.research.bench_cells import Cell, cells_of
 from lorary.research.bench_report import summary, tell_speed
+from lorary.research.bench_settings import SpeedBench
 from lorary.research.plots import ratios_by_memories
 from lorary.research.processes import measured_on, run_alone
-from lorary.research.settings import SpeedBench
 from lorary.resume import REPORT, go_on, write_results
 
 STUDY, SCHEMA, BENCH, PLOT = "bench", 1, "bench.json", "speed.png"

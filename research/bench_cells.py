@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatch
 
-from lorary.research.settings import SpeedBench, StudyError
+from lorary.research.bench_settings import SpeedBench
+from lorary.research.settings import StudyError
 
 BATCHES = ((1, 1), (8, 1), (8, 8), (32, 32))
 """(rows, memories among them)."""

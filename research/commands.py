@@ -8,10 +8,11 @@ from collections.abc import Callable
 from lorary.memories.recipe import Recipe
 from lorary.options import Options, made, taken
 from lorary.printing import print_json
+from lorary.research.bench_settings import WriteBench
 from lorary.research.intake_commands import generators
 from lorary.research.options import BASE, NEVER, add_folder, print_study
 from lorary.research.routing_commands import joint_study, refresh, route_bench, route_facts, routes, token_study
-from lorary.research.settings import ARMS, RIVALS, VARIED, Budget, Design, Forgetting, Grid, Uses, WriteBench
+from lorary.research.settings import ARMS, RIVALS, VARIED, Budget, Design, Forgetting, Grid, Uses
 from lorary.research.speed_commands import bank_bench, bench, serve_bench, start_bench, token_cost
 from lorary.router_training.settings import Training
 from lorary.tables import counted

@@ -16,11 +16,12 @@ from lorary.base.loading import EMBEDDED, load_tokenizer
 from lorary.progress import progress_bars
 from lorary.research.bank_steps import write_composite
 from lorary.research.bench_models import long_prompt, questions
+from lorary.research.bench_settings import ServeBench
 from lorary.research.processes import measured_on, run_alone
 from lorary.research.serve_llama import LLAMA, SAYS, command_of, for_llama, why_not
 from lorary.research.serve_load import Question, loaded, processor_seconds, running, running_server
 from lorary.research.serve_soak import SOAK, soak, tell_soak
-from lorary.research.settings import ServeBench, check_positive
+from lorary.research.settings import check_positive
 from lorary.resume import REPORT, go_on, write_results
 from lorary.tables import ABSENT, counted, markdown_table
 

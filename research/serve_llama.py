@@ -20,8 +20,9 @@ from lorary.bank.bank import MemoryBank
 from lorary.bank.gguf_adapter import write_gguf
 from lorary.model.configuration import LoraryConfig
 from lorary.research.bench_peers import gguf_file
+from lorary.research.bench_settings import ServeBench
 from lorary.research.serve_load import Question
-from lorary.research.settings import ServeBench, StudyError
+from lorary.research.settings import StudyError
 
 SAYS = "llama.cpp serves at "
 LLAMA = {

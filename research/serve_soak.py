@@ -11,8 +11,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from lorary.research.bench_settings import ServeBench
 from lorary.research.serve_load import Question, asked, loaded, sent
-from lorary.research.settings import ServeBench, StudyError
+from lorary.research.settings import StudyError
 
 SOAK = "soak"
 _PAUSE = 1.0

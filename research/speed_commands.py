@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from lorary.options import Options, made, taken
+from lorary.research.bench_settings import ServeBench, SpeedBench
 from lorary.research.options import BASE, add_folder, print_study
-from lorary.research.settings import ServeBench, SpeedBench
 
 
 def start_bench(argv: list[str]) -> None:

@@ -30,8 +30,8 @@ from lorary.memories.writing import write
 from lorary.model.active_route import ActiveRoute, apply_route
 from lorary.model.mixture import install
 from lorary.progress import progress_bars
+from lorary.research.bench_settings import WriteBench
 from lorary.research.memory_study import heading
-from lorary.research.settings import WriteBench
 from lorary.research.write_bench_report import tell_bench
 from lorary.research.write_profile import matmul_rates, profile_of
 from lorary.resume import REPORT, go_on, write_results

@@ -13,7 +13,8 @@ from lorary.model.composite import assemble
 from lorary.research import bench_checks, bench_steps
 from lorary.research.bench_cells import Cell, cells_of
 from lorary.research.bench_report import TARGETS, ratio, summary
-from lorary.research.settings import SpeedBench, StudyError
+from lorary.research.bench_settings import SpeedBench
+from lorary.research.settings import StudyError
 
 QUICK = SpeedBench(counts=(8,), prompts=(16,))
 NEEDS = {"llama.cpp": "xllamacpp", "polylora": "polylora"}

@@ -15,7 +15,8 @@ from lorary.bank.facts import FactError
 from lorary.base.rows import default_split
 from lorary.memories.recipe import Recipe
 from lorary.memories.rows import tokenise
-from lorary.research.settings import StudyError, WriteBench
+from lorary.research.bench_settings import WriteBench
+from lorary.research.settings import StudyError
 from lorary.research.write_bench import BEFORE, _batch, by_build, by_trainer, recalled, write_bench
 from lorary.research.write_bench_report import faster, gain, recall
 
