@@ -73,8 +73,9 @@ def uses(argv: list[str]) -> None:
     parser = Options(
         "research uses",
         "Measures the uses of memories: the same facts asked directly, by yes or no, reversed, in a longer text and so on, of "
-        "the base, a lookup, passages, memories and both. Writes three banks a seed, by the default recipe, with the "
-        "format `uses` and with each fact turned around, in about half an hour a seed on one core with AVX512-BF16.",
+        "the base, a lookup, passages, memories and both. By default it writes three banks a seed, by the "
+        "default recipe, with the format `uses` and with each fact turned around, in about half an hour a seed on one core "
+        "with AVX512-BF16; `--recipes` chooses among them.",
         "--out FOLDER",
     )
     add_folder(parser, "banks, composites, runs, results.json and report.md")

@@ -182,3 +182,4 @@ class Uses:
     def __post_init__(self) -> None:
         check_positive("seeds", self.seeds)
         check_some("recipes", self.recipes, OF_USES)
+        object.__setattr__(self, "recipes", tuple(name for name in OF_USES if name in self.recipes))

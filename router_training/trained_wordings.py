@@ -11,14 +11,14 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from lorary.bank.bank import MemoryBank
-from lorary.bank.facts import comparable, with_gap
+from lorary.bank.facts import Fact, comparable, with_gap
 from lorary.routing.lexicon import Lexicon
 
 _AT_ONCE = 1024
 """Queries that are compared at once."""
 _APART = 1 << 20
 """The place of the first example: beyond those of all wordings."""
-_AROUND = " .?!¿¡؟。？！"
+_AROUND = " .:;,?!¿¡؟。？！\"'«»“”„‘’"
 """What ends or begins a wording without being one of its words."""
 
 
@@ -44,7 +44,7 @@ class TrainedWordings:
         keys = torch.cat([keys for memory in bank if len(keys := memory.routing_keys)])
         own, places = count(_APART), list[int]()
         for memory in bank:
-            places += [place for fact in memory.facts for place in places_of(fact.trained)]
+            places += [place for of_fact in _places(memory.facts) for place in of_fact]
             places += [next(own) for _ in memory.examples]
         return TrainedWordings(keys, torch.tensor(owners), torch.tensor(places), len(bank))
 
@@ -82,12 +82,27 @@ class TrainedWordings:
         return best.scatter_reduce(1, self.owner.expand_as(compared), compared, "amax")
 
 
+def _places(facts: Sequence[Fact]) -> list[list[int]]:
+    """The place of each wording of each of a memory's facts.
+
+    Where no fact has wordings of different words, frames stand apart: else nothing would be left to compare with.
+    """
+    places = [places_of(fact.trained) for fact in facts]
+    if any(len({*of_fact}) > 1 for of_fact in places):
+        return places
+    return [[*range(len(fact.trained))] for fact in facts]
+
+
 def places_of(wordings: Sequence[str]) -> list[int]:
-    """The place of each wording of a fact: its number, or that of the first wording that it puts in a frame."""
+    """The place of each wording of a fact: its number, or that of the shortest wording that it puts in a frame.
+
+    Frames of a wording that is not among them are not told from other wordings.
+    """
     bare = [comparable(wording).strip(_AROUND) for wording in wordings]
-    return [next((n for n, held in enumerate(bare) if _holds(own, held)), number) for number, own in enumerate(bare)]
+    order = sorted(range(len(bare)), key=lambda number: (len(bare[number]), number))
+    return [next(number for number in order if _holds(own, bare[number])) for own in bare]
 
 
 def _holds(text: str, words: str) -> bool:
     """Whether the words stand in the text as they are."""
-    return bool(words) and words in text and with_gap(text, words) is not None
+    return text == words or (bool(words) and words in text and with_gap(text, words) is not None)

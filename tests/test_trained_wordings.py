@@ -28,6 +28,7 @@ def test_wordings_that_put_another_in_a_frame_stand_at_its_place():
     assert places_of(["¿Quién nació en Velsir?", "Quiero saber quién nació en Velsir."]) == [0, 0]
     assert places_of(["Who cooks?", "Who cooks at Ormen?", "Who cooksafely?"]) == [0, 0, 2], "whole words alone"
     assert places_of(["Where is Ada?", "Where is Ada?"]) == [0, 0]
+    assert places_of(["Tell me who cooks.", '"Who cooks?"', "I want to know who cooks."]) == [1, 1, 1]
 
 
 def test_a_question_is_not_compared_with_frames_of_the_same_words(bank, encoder):
@@ -41,6 +42,12 @@ def test_a_question_is_not_compared_with_frames_of_the_same_words(bank, encoder)
     alike = [left_out[number] for number, text in enumerate(texts) if "born" in text]
     assert len(alike) == 4
     assert all(alike)
+
+
+def test_frames_stand_apart_where_a_memory_has_nothing_else(bank, encoder):
+    framed = Fact("ormen", "Who was born in Velsir?", "Ada", ("Tell me who was born in Velsir.",))
+    bank.memories["ormen"] = replace(bank["ormen"], facts=(framed,)).with_keys(encoder)
+    assert TrainedWordings.of(bank).place[:2].tolist() == [0, 1]
 
 
 def test_facts_of_one_wording_keep_each_other():

@@ -93,3 +93,7 @@ def test_a_study_of_no_seed_is_refused():
 def test_a_study_of_unknown_recipes_is_refused():
     with pytest.raises(StudyError, match=r"recipes must be some of .*'turned'.*'reversed'"):
         Uses(recipes=("reversed",))
+
+
+def test_recipes_are_measured_once_each_and_in_one_order():
+    assert Uses(recipes=("turned", "default", "turned")) == Uses(recipes=("default", "turned"))
