@@ -5,12 +5,14 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 import pytest
+from filelock import FileLock, Timeout
 
 from lorary.bank.bank import MemoryBank
 from lorary.bank.companions import at_one_state
-from lorary.bank.files import BankError
+from lorary.bank.files import LOCK, BankError, write_aside
 from lorary.model.composite import load_composite, load_router
 
 WRITE = """
@@ -85,3 +87,39 @@ def test_what_was_read_while_another_state_was_committed_is_read_again(composite
         return len(asked)
 
     assert at_one_state(tmp_path, read) == 3
+
+
+def test_a_state_that_came_back_meanwhile_is_another_commit(composite, tmp_path):
+    composite.save_pretrained(tmp_path)
+    stood = (tmp_path / "bank.json").read_bytes()
+    asked = []
+
+    def read():
+        asked.append(None)
+        if len(asked) == 1:
+            write_aside(tmp_path / "bank.json", stood)
+            raise BankError("what was read is of two states")
+        return len(asked)
+
+    assert at_one_state(tmp_path, read) == 2
+
+
+def test_writers_without_end_must_wait_at_last(composite, tmp_path):
+    composite.save_pretrained(tmp_path)
+    stood, asked = (tmp_path / "bank.json").read_bytes(), []
+
+    def commit():
+        lock = FileLock(tmp_path / LOCK)
+        with suppress(Timeout), lock.acquire(timeout=0):
+            write_aside(tmp_path / "bank.json", stood)
+            return True
+        return False
+
+    def read():
+        asked.append(commit())
+        if asked[-1]:
+            raise BankError("what was read is of two states")
+        return "whole"
+
+    assert at_one_state(tmp_path, read) == "whole"
+    assert asked == [True] * 10 + [False]

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from lorary.bank.files import write_aside
+from lorary.bank.files import MANIFEST, BankError, write_aside, writing
 from lorary.bank.manifest import hash_of_manifest
 from lorary.errors import LoraryError
 
 _NEXT = ".next-"
 _TRIES = 10
-"""How often files are read, at most, while writers commit one state after the other."""
+"""How often files are read while writers commit one state after the other, before those must wait."""
 T = TypeVar("T")
 
 
@@ -58,22 +59,34 @@ def read_companion(folder: Path, name: str, read: Callable[[Path], T]) -> T:
 
 def at_one_state(folder: Path, read: Callable[[], T]) -> T:
     """What `read` gives of the files of a bank and its companions, all of one state: it is done again where a writer committed
-    another meanwhile.
+    another meanwhile, and at last while writers wait.
 
     Raises:
         LoraryError, OSError: what `read` raises of a state that stood all the time.
     """
-    tries = 0
-    while True:
-        state, tries = hash_of_manifest(folder), tries + 1
+    for _ in range(_TRIES):
+        commit = _commit(folder)
         try:
             made = read()
         except (LoraryError, OSError):
-            if hash_of_manifest(folder) == state or tries == _TRIES:
+            if _commit(folder) == commit:
                 raise
             continue
-        if hash_of_manifest(folder) == state or tries == _TRIES:
+        if _commit(folder) == commit:
             return made
+    with ExitStack() as held:
+        with suppress(BankError):  # it cannot be written, or a writer holds it for long
+            held.enter_context(writing(folder))
+        return read()
+
+
+def _commit(folder: Path) -> tuple[Any, ...]:
+    """What tells one commit of a bank from another, also from one of the same content before the last."""
+    try:
+        file = (folder / MANIFEST).stat()
+    except OSError:
+        return (None,)
+    return hash_of_manifest(folder), file.st_ino, file.st_mtime_ns
 
 
 def has_companion(folder: Path, name: str) -> bool:
