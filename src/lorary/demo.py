@@ -61,12 +61,12 @@ def demo(
         (out / f".{name}").write_text(json.dumps({"stamp": made_by + stamp(), "seconds": seconds[name]}))
 
     out.mkdir(parents=True, exist_ok=True)
-    chosen, drawn = ["--base", base] if base else [], ["--seed", str(seed)]
+    chosen, seeded = ["--base", base] if base else [], ["--seed", str(seed)]
     if fresh and (bank / MANIFEST).is_file():
         shutil.rmtree(bank)
     gate = composite / "model.safetensors"
-    build = partial(_run, "build", "--out", str(bank), *chosen, *drawn, *(["--quick"] if quick else []))
-    train = partial(_run, "train-router", str(bank), "--out", str(composite), *drawn)
+    build = partial(_run, "build", "--out", str(bank), *chosen, *seeded, *(["--quick"] if quick else []))
+    train = partial(_run, "train-router", str(bank), "--out", str(composite), *seeded)
     recall = partial(_run, "recall", str(composite), "--out", str(out), "--replace")
     ask = partial(_ask, bank, next(iter(read_facts(sources[0]))), chosen)
     step("first", lambda: _hash(sources[0]), partial(build, str(sources[0])), ask)
