@@ -271,3 +271,21 @@ def stations(stations_made, tmp_path):
     for name in ("bank", "composite"):
         shutil.copytree(stations_made / name, tmp_path / name)
     return tmp_path / "bank", tmp_path / "composite"
+
+
+@pytest.fixture
+def engine_of():
+    """Starts engines of the server over a model, under some limits, and stops them after the test."""
+    from lorary.serving.engine import Engine
+    from lorary.serving.limits import Limits
+
+    engines = []
+
+    def start(model, **limits):
+        engines.append(Engine(model, Limits(**{"seconds": 60.0, **limits})))
+        engines[-1].start()
+        return engines[-1]
+
+    yield start
+    for engine in engines:
+        engine.stop()

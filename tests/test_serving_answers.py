@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 
 import pytest
+from engines import QUESTIONS, Told, alone
 from served import served
 from test_serving_access import PATH, until
-from test_serving_engine import QUESTIONS, Told, alone, engine_of  # noqa: F401
 
 from lorary.answering.sources import DEFAULTS
 from lorary.errors import LoraryError
@@ -48,7 +48,7 @@ def test_it_needs_what_weighs_the_sources(model):
         check_asks(model)
 
 
-def test_questions_are_encoded_ahead_of_their_routes(model, engine_of):  # noqa: F811
+def test_questions_are_encoded_ahead_of_their_routes(model, engine_of):
     """In another thread, together; what it cannot do, routing does and tells."""
     expected = [alone(model, *asked)[0] for asked in QUESTIONS]
     engine, threads, router = engine_of(model, rows=2), [], model.router

@@ -2,92 +2,17 @@
 
 from __future__ import annotations
 
-import queue
-import threading
 import time
 
 import pytest
+from engines import QUESTIONS, Told, alone
 
-from lorary.base.prompts import chat_text, prompt_batch
 from lorary.errors import LoraryError
 from lorary.model.composite import load_composite
 from lorary.serving.engine import Engine
 from lorary.serving.errors import RequestError
-from lorary.serving.job import Job, Piece, Routed
+from lorary.serving.job import Piece, Routed
 from lorary.serving.limits import Limits
-
-QUESTIONS = (
-    ("Who cooks at Ormen station?", "ormen"),
-    ("What is the airlock code of Velka, the station beyond the ice, where we were last year?", "velka"),
-    ("Which oil do the lamplighters burn?", "lamps"),
-    ("What is the capital of France?", "__base__"),
-    ("Name the cook of Ormen.", None),
-    ("Velka?", "velka"),
-    ("Who founded the guild of lamplighters, and what did they burn in the long winter nights?", None),
-    ("Ormen airlock code?", "ormen"),
-)
-
-
-class Told:
-    """A job, and what it was told."""
-
-    def __init__(self, question, memory=None, **options):
-        self.events = queue.SimpleQueue()
-        self.job = Job(
-            chat=[{"role": "user", "content": question}],
-            memory=memory,
-            tell=self.events.put,
-            **{"longest": 12, **options},
-        )
-
-    def pieces(self):
-        """(the route, the pieces of each choice) once all are finished; raises the error that was told."""
-        routed, pieces, left = None, {}, self.job.choices
-        while left:
-            event = self.events.get(timeout=60)
-            if isinstance(event, RequestError):
-                raise event
-            if isinstance(event, Routed):
-                routed = event
-            else:
-                pieces.setdefault(event.choice, []).append(event)
-                left -= event.finished is not None
-        return routed, pieces
-
-    def status(self):
-        """The status of the error that it was told."""
-        with pytest.raises(RequestError) as raised:
-            self.pieces()
-        return raised.value.status
-
-    def ids(self):
-        _, pieces = self.pieces()
-        return [[token.id for piece in own for token in piece.tokens] for _, own in sorted(pieces.items())]
-
-
-@pytest.fixture
-def engine_of():
-    engines = []
-
-    def start(model, **limits):
-        engines.append(Engine(model, Limits(**{"seconds": 60.0, **limits})))
-        engines[-1].start()
-        return engines[-1]
-
-    yield start
-    for engine in engines:
-        engine.stop()
-
-
-def alone(model, question, memory, longest=12):
-    """The answer of transformers' own `generate`, without what ends it."""
-    inputs = prompt_batch(model.tokenizer, [chat_text(model.tokenizer, [{"role": "user", "content": question}])])
-    ways = {"routing_text": [question]} if memory is None else {"adapter_names": [memory]}
-    output = model.generate(**inputs, max_new_tokens=longest, do_sample=False, **ways)
-    ids = output[0, inputs.input_ids.shape[1] :].tolist()
-    ends = model.generation_config.eos_token_id
-    ends = [ends] if isinstance(ends, int) else ends
-    return ids[: next((n for n, token in enumerate(ids) if token in ends), len(ids))], model.last_routes[0]
 
 
 @pytest.mark.parametrize("pass_tokens", [1, 40, 4096])
@@ -145,23 +70,6 @@ def test_more_than_may_wait_are_refused(model, engine_of):
     assert last.ids() == [alone(model, *QUESTIONS[1])[0]]
 
 
-def test_what_comes_while_a_question_is_encoded_is_read_in_the_same_pass(model, engine_of, monkeypatch):
-    engine, passes, come = engine_of(model), [], threading.Event()
-    read, join = type(model.router).read, engine._batch.join
-    monkeypatch.setattr(type(model.router), "read", lambda self, texts: come.wait(60) and read(self, texts))
-    monkeypatch.setattr(engine._batch, "join", lambda rows: passes.append(len(rows)) or join(rows))
-    expected = [alone(model, question, None)[0] for question, _ in QUESTIONS[:3]]
-    told = [Told(question) for question, _ in QUESTIONS[:3]]
-    engine.submit(told[0].job)
-    while not engine._new:
-        time.sleep(0.01)
-    for other in told[1:]:
-        engine.submit(other.job)
-    come.set()
-    assert [one.ids() for one in told] == [[ids] for ids in expected]
-    assert passes == [3]
-
-
 def test_what_takes_too_long_is_given_up(model, engine_of):
     engine = engine_of(model, rows=1)
     late = Told(*QUESTIONS[0], longest=180, deadline=time.monotonic() + 0.05)
@@ -215,22 +123,6 @@ def test_rows_go_on_under_a_memory_that_has_left(model, engine_of):
     assert model.memories == []
 
 
-def test_a_pass_that_fails_ends_what_runs_and_nothing_else(model, engine_of, monkeypatch):
-    engine = engine_of(model)
-    expected = alone(model, *QUESTIONS[1])[0]
-    whole = type(model.base).forward
-
-    def fails(*args, **kwargs):
-        monkeypatch.setattr(type(model.base), "forward", whole)
-        raise MemoryError("out of memory, as on a machine that is full")
-
-    monkeypatch.setattr(type(model.base), "forward", fails)
-    engine.submit((lost := Told(*QUESTIONS[0])).job)
-    assert lost.status() == 500
-    engine.submit((last := Told(*QUESTIONS[1])).job)
-    assert last.ids() == [expected]
-
-
 def test_a_memory_that_cannot_be_read_fails_its_own_requests_alone(composite, engine_of, tmp_path):
     folder = tmp_path / "composite"
     composite.save_pretrained(folder)
@@ -262,31 +154,3 @@ def test_what_runs_ends_before_the_engine_does(model):
     with pytest.raises(RequestError) as raised:
         engine.submit(Told(*QUESTIONS[0]).job)
     assert raised.value.status == 503
-
-
-def test_prompts_are_read_in_passes_and_answers_in_progress_wait_for_so_many_tokens_alone(model, engine_of):
-    """Those at the front have their first token before those behind them are read."""
-    question = "Who founded the guild of lamplighters, and what did they burn in the long winter nights of the north?"
-    shapes, whole = [], type(model.base).forward
-
-    def counting(base, *args, **kwargs):
-        shapes.append(tuple(kwargs["input_ids"].shape))
-        return whole(base, *args, **kwargs)
-
-    told = [Told(f"{number} {question}", ("ormen", "velka", None)[number % 3], longest=4) for number in range(12)]
-    engine = engine_of(model, rows=12, prefix_mib=0.0)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(type(model.base), "forward", counting)
-        engine.change(lambda: [engine.submit(one.job) for one in told]).result(60)  # so that all are there at once
-        for one in told:
-            one.ids()
-    width = len(told[0].job.ids)
-    assert 64 < width < 128, "two of them fit into a pass, or three"
-    passes = [rows for rows, columns in shapes if columns > 1]
-    assert sum(passes) == len(told)
-    assert max(passes) == 256 // width
-    between = [0]
-    for rows, columns in shapes:
-        between = [*between, 0] if columns == 1 else [*between[:-1], between[-1] + rows * columns]
-    assert max(between) < 512 + 256
-    assert max(between) > 256, "the answers in progress did wait for more than one pass"

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 import torch
 from conftest import FACTS
-from test_serving_engine import Told, alone, engine_of  # noqa: F401
+from engines import Told, alone
 
 import lorary.serving.engine as engine_module
 from lorary.bank.bank import MemoryBank
@@ -59,7 +59,7 @@ def plain(model, ids, memory, count):
 @pytest.mark.parametrize(
     "memories", [("ormen", "ormen", "ormen"), ("ormen", "velka", "ormen"), ("__base__", "lamps", "__base__")]
 )
-def test_a_chat_that_goes_on_reads_its_new_turn_alone(model, engine_of, memories):  # noqa: F811
+def test_a_chat_that_goes_on_reads_its_new_turn_alone(model, engine_of, memories):
     answers, read = turns(model, memories, engine_of(model))
     lengths = [len(ids) for ids, _ in answers]
     assert read[0] == lengths[0] > LEAST
@@ -74,7 +74,7 @@ def test_a_chat_that_goes_on_reads_its_new_turn_alone(model, engine_of, memories
     assert all_read == lengths, "with 0 MiB nothing is kept"
 
 
-def test_rows_with_and_without_a_prefix_are_read_side_by_side(model, engine_of):  # noqa: F811
+def test_rows_with_and_without_a_prefix_are_read_side_by_side(model, engine_of):
     engine = engine_of(model, rows=4)
     long = [(FIRST + " " + FIRST, memory) for memory in ("ormen", "velka", "lamps", "__base__")]
     short = [("Who cooks at Ormen station?", "ormen"), ("Velka?", "velka")]
@@ -128,7 +128,7 @@ def replaced(model):
 
 
 @pytest.mark.parametrize("change", [lambda model: model.remove_memory("ormen"), replaced])
-def test_nothing_is_kept_of_a_memory_that_is_forgotten(model, engine_of, change):  # noqa: F811
+def test_nothing_is_kept_of_a_memory_that_is_forgotten(model, engine_of, change):
     """Neither of the chats that it answered, nor of one that it is still answering; a memory that only joins changes nothing."""
     engine = engine_of(model, rows=3)
     asked = [(f"First: {FIRST}", "ormen"), (FIRST, "velka"), (f"And: {FIRST}", None)]
@@ -156,7 +156,7 @@ def test_nothing_is_kept_of_a_memory_that_is_forgotten(model, engine_of, change)
     assert not [stack for stack in held if any(memory is ormen for memory in stack.memories)]
 
 
-def test_what_another_process_forgets_is_let_go_of_though_nobody_asks(model, engine_of, tmp_path, monkeypatch):  # noqa: F811
+def test_what_another_process_forgets_is_let_go_of_though_nobody_asks(model, engine_of, tmp_path, monkeypatch):
     model.save_pretrained(tmp_path)
     keeper = Keeper(model, tmp_path)
     monkeypatch.setattr(engine_module, "_IDLE", 0.05)
