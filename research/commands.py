@@ -202,7 +202,8 @@ def forgetting(argv: list[str]) -> None:
     parser.add_record(Recipe, "how memories are written")
     options = parser.parse_args(argv)
     settings, recipe = made(Forgetting, options), made(Recipe, options)
-    from lorary.research.forgetting_study import forgetting_study, tell_forgetting
+    from lorary.research.forgetting_report import tell_forgetting
+    from lorary.research.forgetting_study import forgetting_study
 
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     passed = taken(options, "out", "base", "quiet")

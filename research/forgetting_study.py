@@ -33,17 +33,14 @@ from lorary.memories.traces import texts_of, traces
 from lorary.model.composite import load_composite
 from lorary.model.modeling import LoraryForCausalLM
 from lorary.model.refreshing import refresh
+from lorary.research.forgetting_report import CONDITIONS, tell_forgetting
 from lorary.research.settings import Forgetting, StudyError
 from lorary.resume import REPORT, go_on, write_results
 from lorary.router_training.training import train_router
 from lorary.routing.encoder import load_encoder
-from lorary.statistics import cluster_mean, interval, same_distribution
-from lorary.tables import figure, markdown_table, with_interval
 
 STUDY = "forgetting"
 SCHEMA = 1
-CONDITIONS = ("base", "policy", "lookup", "passages")
-MEASURES = {"rouge_l": "ROUGE-L", "probability": "probability", "truth_ratio": "truth ratio"}
 _TOGETHER = 16
 
 
@@ -202,58 +199,3 @@ def _likely(model: LoraryForCausalLM, line: Line, text: str, weights: torch.Tens
 
 def _write(results: dict[str, Any], place: Path) -> None:
     write_results(place, results, {REPORT: (tell_forgetting(results) + "\n").encode()})
-
-
-def tell_forgetting(results: Mapping[str, Any]) -> str:
-    """The results as a report."""
-    parts = ["# Authors that are known, and forgotten", "", "**Before: all authors**", "", _table(results["before"])]
-    if "proof" in results:
-        gone = results["before"]["base"][0]["author"]
-        of_gone, of_others = ({c: _of(r, gone, own) for c, r in results["after"].items()} for own in (True, False))
-        parts += ["", f"**After: {gone}, who was forgotten**", "", _table(of_gone)]
-        parts += ["", "**After: the other authors**", "", _table(of_others), "", _proof(results, gone)]
-    return "\n".join(parts)
-
-
-def _of(records: Sequence[Mapping[str, Any]], author: str, own: bool) -> list[Mapping[str, Any]]:
-    return [record for record in records if (record["author"] == author) == own]
-
-
-def _table(scored: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
-    rows = [["condition", "questions", *MEASURES.values()]]
-    for condition, records in scored.items():
-        figures = [
-            with_interval(interval(cluster_mean([r[measure] for r in records], range(len(records)))))
-            if records and measure in records[0]
-            else figure(None)
-            for measure in MEASURES
-        ]
-        rows.append([condition, str(len(records)), *figures])
-    return markdown_table(rows)
-
-
-def _proof(results: Mapping[str, Any], gone: str) -> str:
-    """What was proved, in a few lines."""
-    base, policy = ([r["truth_ratio"] for r in _of(results["after"][c], gone, True)] for c in ("base", "policy"))
-    proof = results["proof"]["proof"]
-    rows = [
-        ["fact", "recalled", "by the base", "p(answer)", "base", "truth ratio", "base", "lift", "bound", "forgotten"]
-    ]
-    for fact in proof["facts"]:
-        own, of_base = fact["memory"], fact["base"]
-        counts = [f"{own['recalled']} of {fact['wordings']}", str(of_base["recalled"])]
-        likely = [figure(m[name]) for name in ("probability", "truth_ratio") for m in (own, of_base)]
-        rows.append([fact["id"], *counts, *likely, figure(fact["lift"]), figure(fact["bound"]), str(fact["forgotten"])])
-    return "\n".join(
-        [
-            f"Forget quality of {gone}, policy and base alike: p = {same_distribution(policy, base):.3f}.",
-            f"Files of bank and composite that still hold what was forgotten: {len(results['traces'])}.",
-            "",
-            f"**{len(proof['facts'])} facts of {results['proof']['memory']} forgotten**",
-            "",
-            markdown_table(rows),
-            "",
-            f"Likelier than facts never known: p = {proof['p_never_known']:.3f}; truth ratios other than the base's: p = "
-            f"{proof['p_base']:.3f}; the proof {'holds' if proof['holds'] else 'does not hold'}.",
-        ]
-    )

@@ -72,5 +72,8 @@ def test_a_whole_run_scores_forgets_and_scores_again(file, tmp_path, tokenizer, 
         assert "author-a" not in record["routed"]
     report = (tmp_path / "run" / "report.md").read_text()
     assert "Forget quality of author-a" in report
+    kept = "author-a, who was forgotten", "author-b, less 1 fact", "authors of whom nothing was forgotten"
+    for who in kept:  # what was forgotten of an author never counts as what the others have lost
+        assert report.partition(f"**After: {who}**")[2].lstrip().splitlines()[2].startswith("| base | 2 |")
     assert main(command) == 0
     assert json.loads(capsys.readouterr().out) == results
