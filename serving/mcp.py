@@ -204,18 +204,19 @@ def _add_writing(server: MCPServer, loaded: Loaded, writer: Writer) -> None:
         return Remembered(**written)
 
     @server.tool(
-        description="Forgets facts of a memory by their ids (see list_memories), or the whole memory where none is given, on "
+        description="Forgets facts of a memory by their ids (see list_memories), or all of it where `everything` says so, on "
         "disk, and proves that nothing knows them any more. It cannot be undone by another tool.",
         annotations=ToolAnnotations(read_only_hint=False, destructive_hint=True, open_world_hint=False),
     )
     def forget(
         memory: Name,
-        facts: Annotated[list[str] | None, Field(description="ids; leave it out to forget the whole memory")] = None,
+        facts: Annotated[list[str], Field(description="ids")] = [],  # noqa: B006
+        everything: Annotated[bool, Field(description="forget the whole memory; then give no facts")] = False,
     ) -> Forgot:
         with _telling(), turn:
-            if facts == []:
-                raise LoraryError("no fact is named; give ids, or leave facts out to forget the whole memory")
-            told = writer.forget(loaded.base(), memory, facts)
+            if everything == bool(facts):  # never by what is left out: a client may lose an argument, or write null
+                raise LoraryError("give the ids of facts, or everything=true to forget the whole memory: one of the two")
+            told = writer.forget(loaded.base(), memory, facts or None)
             loaded.ask(lambda _: None)
         return Forgot(
             memory=told["memory"],

@@ -56,7 +56,7 @@ def test_the_tools_and_a_server_of_one_composite_follow_each_other(stations, tmp
         kept = server.engine._batch.prefixes
         server.engine.change(lambda: None).result(60)  # the answer has left its row
         assert kept.bytes
-        gone = await client.call_tool("forget", {"memory": "ormen"})
+        gone = await client.call_tool("forget", {"memory": "ormen", "everything": True})
         assert gone.structured_content["left_the_bank"], gone
         assert [one["name"] for one in http.get("/memories").json()["memories"]] == ["tresk", "velka"]
         assert http.post("/v1/chat/completions", json=chat).status_code == 404
