@@ -4,8 +4,8 @@
 # `create_arrow_model` puts a router over LoRA adapters, and `save_pretrained` writes a folder for each adapter and one for
 # the router, whose config holds the names of the adapters. Loading that config sets these names to None, because a field
 # that is not given to the constructor (`init=False`) is not read. `from_pretrained` of the router's folder then raises
-# AttributeError, and so does `load_adapter` of it beside the adapters it names. Only `create_arrow_model` over the
-# adapters' own folders gives the router again.
+# AttributeError, and so does `load_adapter` of it beside the adapters it names. `create_arrow_model` over the folders that
+# were saved of the adapters gives the router again.
 #
 # Seen: names ['task_0', 'task_1'] in the file, None after LoraConfig.from_pretrained; AttributeError: 'NoneType' object has
 # no attribute 'copy' in both ways.
@@ -49,6 +49,11 @@ def told(load):
         return f"{type(error).__name__}: {error}"
 
 
+@torch.no_grad()
+def logits(model):
+    return model.eval()(input_ids=torch.arange(8)[None]).logits
+
+
 def beside():
     """The saved adapters, and the router beside them."""
     model = PeftModel.from_pretrained(base(), saved / "task_0", adapter_name="task_0")
@@ -59,16 +64,22 @@ def beside():
 folder = Path(sys.argv[1])
 saved = folder / "saved"
 folders = [adapter(folder / str(seed), seed) for seed in (1, 2)]
-create_arrow_model(base(), task_specific_adapter_paths=folders, arrow_config=ArrowConfig(top_k=1)).save_pretrained(saved)
+model = create_arrow_model(base(), task_specific_adapter_paths=folders, arrow_config=ArrowConfig(top_k=1, rng_seed=0))
+model.save_pretrained(saved)
 file = json.loads((saved / "arrow_router" / "adapter_config.json").read_text())["arrow_config"]["task_adapter_names"]
 read = LoraConfig.from_pretrained(saved / "arrow_router").arrow_config.task_adapter_names
 alone = told(lambda: PeftModel.from_pretrained(base(), saved / "arrow_router", adapter_name="arrow_router"))
 with_adapters = told(beside)
+folders = [str(saved / name) for name in file]
+again = create_arrow_model(base(), task_specific_adapter_paths=folders, arrow_config=ArrowConfig(top_k=1, rng_seed=0))
+same = torch.equal(logits(model), logits(again))
 print(f"peft {peft.__version__}")
 print(f"names of the adapters in the router's file: {file}; read from there: {read}")
 print(f"the router's folder: {alone}")
 print(f"the adapters' folders, then the router's: {with_adapters}")
-expected = bool(file) and read is None and alone == with_adapters and alone.startswith("AttributeError")
+print(f"made anew over the adapters' folders: the logits are the same: {same}")
+refused = "AttributeError: 'NoneType' object has no attribute 'copy'"
+expected = same and bool(file) and read is None and alone == with_adapters == refused
 print("as described" if expected else "THIS HAS CHANGED")
 sys.exit(not expected)
 PYTHON

@@ -53,8 +53,8 @@ model.add_adapter("second", config())
 model.eval()
 under_first, under_second = logits("first"), logits("second")
 try:
-    criteria = StoppingCriteriaList([gone])
-    model.generate(input_ids=IDS, attention_mask=ALL, max_new_tokens=3, adapter_names=["second"] * 2, stopping_criteria=criteria)
+    told = {"adapter_names": ["second"] * 2, "stopping_criteria": StoppingCriteriaList([gone])}
+    model.generate(input_ids=IDS, attention_mask=ALL, max_new_tokens=3, **told)
 except ClientHasGone:
     print(f"peft {peft.__version__}: a batch under 'second' was stopped")
 with warnings.catch_warnings(record=True) as caught:

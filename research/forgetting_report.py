@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lorary.statistics import cluster_mean, interval, same_distribution
-from lorary.tables import counted, figure, markdown_table, with_interval
+from lorary.tables import figure, markdown_table, with_interval
 
 CONDITIONS = ("base", "policy", "lookup", "passages")
 MEASURES = {"rouge_l": "ROUGE-L", "probability": "probability", "truth_ratio": "truth ratio"}
@@ -16,22 +16,28 @@ def tell_forgetting(results: Mapping[str, Any]) -> str:
     """The results as a report."""
     parts = ["# Authors that are known, and forgotten", "", "**Before: all authors**", "", _table(results["before"])]
     if "proof" in results:
-        gone, pruned, *others = dict.fromkeys(record["author"] for record in results["before"]["base"])
-        forgotten = len(results["proof"]["proof"]["facts"])
-        asked = {
-            f"{gone}, who was forgotten": [gone],
-            f"{pruned}, less {counted(forgotten, 'fact')}": [pruned],
-            "authors of whom nothing was forgotten": others,
-        }
-        for who, own in asked.items():
-            if own:
-                parts += ["", f"**After: {who}**", "", _table({c: _of(r, own) for c, r in results["after"].items()})]
-        parts += ["", _proof(results, gone)]
+        for who, places in _parted(results).items():
+            of_them = {condition: [own[place] for place in places] for condition, own in results["after"].items()}
+            parts += ["", f"**After: {who}**", "", _table(of_them)]
+        parts += ["", _proof(results)]
     return "\n".join(parts)
 
 
-def _of(records: Sequence[Mapping[str, Any]], authors: Sequence[str]) -> list[Mapping[str, Any]]:
-    return [record for record in records if record["author"] in authors]
+def _parted(results: Mapping[str, Any]) -> dict[str, list[int]]:
+    """Whose questions → their places among the records: what was forgotten, whole or in part, and what was not.
+
+    The questions of an author stand in the order of the file, whose first ones are forgotten of the second author.
+    """
+    authors = [record["author"] for record in results["before"]["base"]]
+    gone, pruned, *_ = dict.fromkeys(authors)
+    facts = len(results["proof"]["proof"]["facts"])
+    of_gone, of_pruned = ([n for n, author in enumerate(authors) if author == own] for own in (gone, pruned))
+    forgotten = {*of_gone, *of_pruned[:facts]}
+    return {
+        f"{gone}, who was forgotten": of_gone,
+        f"what was forgotten of {pruned}": of_pruned[:facts],
+        "what was not forgotten": [n for n in range(len(authors)) if n not in forgotten],
+    }
 
 
 def _table(scored: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
@@ -48,9 +54,11 @@ def _table(scored: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     return markdown_table(rows)
 
 
-def _proof(results: Mapping[str, Any], gone: str) -> str:
+def _proof(results: Mapping[str, Any]) -> str:
     """What was proved, in a few lines."""
-    base, policy = ([r["truth_ratio"] for r in _of(results["after"][c], [gone])] for c in ("base", "policy"))
+    gone = results["before"]["base"][0]["author"]
+    of_gone = ([r for r in results["after"][condition] if r["author"] == gone] for condition in ("base", "policy"))
+    base, policy = ([record["truth_ratio"] for record in records] for records in of_gone)
     proof = results["proof"]["proof"]
     rows = [
         ["fact", "recalled", "by the base", "p(answer)", "base", "truth ratio", "base", "lift", "bound", "forgotten"]

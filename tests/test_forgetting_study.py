@@ -10,7 +10,8 @@ from conftest import pico_model
 from lorary.__main__ import main
 from lorary.bank.bank import MemoryBank
 from lorary.eval.scoring import rouge_l_recall
-from lorary.research.forgetting_study import CONDITIONS, read_authors
+from lorary.research.forgetting_report import CONDITIONS, tell_forgetting
+from lorary.research.forgetting_study import read_authors
 
 _QUESTIONS = (
     ("What did {0} write?", "Which book is by {0}?", "{0} wrote {1}.", "The book of {0} is {1}."),
@@ -72,8 +73,26 @@ def test_a_whole_run_scores_forgets_and_scores_again(file, tmp_path, tokenizer, 
         assert "author-a" not in record["routed"]
     report = (tmp_path / "run" / "report.md").read_text()
     assert "Forget quality of author-a" in report
-    kept = "author-a, who was forgotten", "author-b, less 1 fact", "authors of whom nothing was forgotten"
-    for who in kept:  # what was forgotten of an author never counts as what the others have lost
-        assert report.partition(f"**After: {who}**")[2].lstrip().splitlines()[2].startswith("| base | 2 |")
     assert main(command) == 0
     assert json.loads(capsys.readouterr().out) == results
+
+
+@pytest.mark.parametrize("authors", ["ab", "abc"])
+def test_what_was_forgotten_of_an_author_never_counts_as_what_the_others_lost(authors):
+    """Two questions an author: all of the first one and one of the second are forgotten, and have a score of 0."""
+    scores = [0.0, 0.0, 0.0, 1.0, 1.0, 1.0][: 2 * len(authors)]
+    asked = [author for author in authors for _ in range(2)]
+    records = [
+        {"author": author, "rouge_l": score, "truth_ratio": 1.0} for author, score in zip(asked, scores, strict=True)
+    ]
+    proof = {"facts": [], "p_never_known": 1.0, "p_base": 1.0, "holds": True}
+    fact = {"id": "x", "wordings": 8, "lift": 0.0, "bound": 1.0, "forgotten": True}
+    proof["facts"] = [
+        fact | {who: {"recalled": 0, "probability": 0.1, "truth_ratio": 1.0} for who in ("memory", "base")}
+    ]
+    scored = dict.fromkeys(CONDITIONS, records)
+    results = {"before": scored, "after": scored, "traces": {}, "proof": {"memory": "b", "proof": proof}}
+    report = tell_forgetting(results)
+    expected = {"a, who was forgotten": (2, "0.000"), "what was forgotten of b": (1, "0.000")}
+    for who, (count, score) in (expected | {"what was not forgotten": (2 * len(authors) - 3, "1.000")}).items():
+        assert f"| policy | {count} | {score} " in report.partition(f"**After: {who}**")[2].partition("**")[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 import pytest
-from engines import QUESTIONS, Told, alone
+from jobs import QUESTIONS, Told, alone
 from served import served
 from test_serving_access import PATH, until
 

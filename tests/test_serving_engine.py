@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from engines import QUESTIONS, Told, alone
+from jobs import QUESTIONS, Told, alone
 
 from lorary.errors import LoraryError
 from lorary.model.composite import load_composite

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from conftest import FAMILIES, empty_bank, pico_model, save_adapter
-from engines import QUESTIONS, Told, alone
+from jobs import QUESTIONS, Told, alone
 
 from lorary.base.loading import Base
 from lorary.model.composite import assemble

@@ -6,7 +6,7 @@ import threading
 import time
 
 import pytest
-from engines import QUESTIONS, Told, alone
+from jobs import QUESTIONS, Told, alone
 
 
 def test_prompts_are_read_in_passes_and_answers_in_progress_wait_for_so_many_tokens_alone(model, engine_of):

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 import torch
 from conftest import FACTS
-from engines import Told, alone
+from jobs import Told, alone
 
 import lorary.serving.engine as engine_module
 from lorary.bank.bank import MemoryBank

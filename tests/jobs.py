@@ -1,4 +1,4 @@
-"""Engines of the tests: what is asked of them, what each request was told, and what `generate` answers alone."""
+"""Jobs of the tests: what is asked of an engine, what each job was told, and what `generate` answers alone."""
 
 from __future__ import annotations
 
