@@ -215,7 +215,9 @@ def _add_writing(server: MCPServer, loaded: Loaded, writer: Writer) -> None:
     ) -> Forgot:
         with _telling(), turn:
             if everything == bool(facts):  # never by what is left out: a client may lose an argument, or write null
-                raise LoraryError("give the ids of facts, or everything=true to forget the whole memory: one of the two")
+                raise LoraryError(
+                    "give the ids of facts, or everything=true to forget the whole memory: one of the two"
+                )
             told = writer.forget(loaded.base(), memory, facts or None)
             loaded.ask(lambda _: None)
         return Forgot(
