@@ -12,7 +12,7 @@ from lorary.research.bench_settings import WriteBench
 from lorary.research.intake_commands import generators
 from lorary.research.options import BASE, NEVER, add_folder, print_study
 from lorary.research.routing_commands import joint_study, refresh, route_bench, route_facts, routes, token_study
-from lorary.research.settings import ARMS, RIVALS, VARIED, Budget, Design, Forgetting, Grid, Uses
+from lorary.research.settings import ANSWERING, ARMS, RIVALS, VARIED, Budget, Design, Forgetting, Grid, Uses
 from lorary.research.speed_commands import bank_bench, bench, serve_bench, start_bench, token_cost
 from lorary.router_training.settings import Training
 from lorary.tables import counted
@@ -124,20 +124,20 @@ def gate_study(argv: list[str]) -> None:
 
 
 def rivals(argv: list[str]) -> None:
-    """Lets PEFT's X-LoRA or Arrow answer questions over the memories of a bank."""
+    """Lets PEFT's X-LoRA or Arrow, or multilobe, answer questions over the memories of a bank."""
     parser = Options(
         "research rivals",
-        "Lets PEFT's X-LoRA or Arrow, over the memories of a bank, answer questions: greedily, with the prompt and the "
-        "longest answer that `lorary recall` gives the memories. Writes a line a question and, under the same name with "
+        "Lets PEFT's X-LoRA or Arrow, or multilobe, answer questions over the memories of a bank: greedily, with the prompt "
+        "and the longest answer that `lorary recall` gives the memories. Writes a line a question and, under the same name with "
         ".json, what the run took. `lorary recall --answers NAME=FILE` scores the answers beside the others.",
         "BANK --rival NAME --out FILE",
     )
     parser.add_argument("bank", metavar="BANK", help="folder of the bank or composite to answer from")
-    parser.add_argument("--rival", metavar="NAME", required=True, help=f"router to run: {' or '.join(RIVALS)}")
+    parser.add_argument("--rival", metavar="NAME", required=True, help=f"router to run: {', '.join(ANSWERING)}")
     parser.add_argument("--out", metavar="FILE", required=True, help=f"JSONL file to write the answers to; {NEVER}")
     questions = "JSONL of questions to ask, as `lorary recall` takes it; by default the bank's held-out wordings"
     parser.add_argument("--questions", metavar="FILE", help=questions)
-    seed = "seed for X-LoRA's first weights and order of rows, and for Arrow's search"
+    seed = "seed for X-LoRA's first weights and order of rows, Arrow's search, and multilobe's wordings"
     parser.add_argument("--seed", type=int, metavar="N", default=0, help=seed)
     parser.add_quiet()
     parser.add_json("what the run took")

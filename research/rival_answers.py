@@ -1,10 +1,12 @@
-"""What PEFT's own routers, X-LoRA and Arrow, answer: a line a question, as `lorary recall --answers NAME=FILE` takes it."""
+"""What the routers of others answer, PEFT's X-LoRA and Arrow, and multilobe: a line a question, as `lorary recall --answers
+NAME=FILE` takes it."""
 
 from __future__ import annotations
 
 import json
 import random
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
@@ -25,8 +27,9 @@ from lorary.memories.rows import tokenise
 from lorary.model.composite import base_of
 from lorary.progress import ProgressBars, progress_bars
 from lorary.randomness import seeded
-from lorary.research.peft_routers import TOP_K, adapter_folders, check_rival, new_arrow, new_xlora, train_xlora
-from lorary.research.settings import Budget
+from lorary.research.multilobe_router import adapter_of, choose, new_lobes, version_of_multilobe
+from lorary.research.peft_routers import TOP_K, adapter_folders, new_arrow, new_xlora, train_xlora
+from lorary.research.settings import ANSWERING, Budget, RivalError
 from lorary.resume import ResumeError, check_same, read_results
 
 _TOGETHER = 32
@@ -55,41 +58,51 @@ def rival_answers(
 
     Args:
         questions: JSONL as `lorary recall --questions` takes it; the bank's held-out wordings where it is None.
-        budget: of X-LoRA's training on the bank's trained wordings; Arrow trains nothing.
-        seed: of X-LoRA's first weights and its order of rows, and of the vectors that Arrow's search starts from.
+        budget: of X-LoRA's training on the bank's trained wordings; the others train nothing.
+        seed: of X-LoRA's first weights and its order of rows, of the vectors that Arrow's search starts from, and of the
+            wordings that multilobe takes the mean of.
         base: the bank's, loaded; it is left changed.
 
     Raises:
         FactError: nothing to ask, or what `lorary recall` would refuse to ask.
         BankError: no bank, or nothing to train X-LoRA on.
-        RivalError: an unknown rival, or a bank that it cannot route over.
+        RivalError: an unknown rival, one whose package is not installed, or a bank that it cannot route over.
         ResumeError: a file is in the way. Nothing is written then, nor under any other error.
     """
     place, budget = Path(out), budget or Budget()
-    check_rival(rival)
+    if rival not in ANSWERING:
+        raise RivalError(f"rival {rival!r} is unknown; choose from {list(ANSWERING)}")
+    of_its_own = {"multilobe": version_of_multilobe()} if rival == "multilobe" else {}
     if place.suffix != ".jsonl":
         raise ResumeError(f"--out must be a .jsonl file, beside which a .json file tells of the run; {out} given")
     opened = MemoryBank.load(bank)
     if rival == "xlora" and not any(fact.trained for memory in opened for fact in memory.facts):
         raise BankError(f"{bank} holds no facts to train X-LoRA on; give a bank whose memories have facts")
-    pairs = [(question.text, question.answer) for question in held_out(opened, questions)[0]]
+    asked = held_out(opened, questions)[0]
+    pairs = [(question.text, question.answer) for question in asked]
     settings = {
         "rival": rival,
         "seed": seed,
         "budget": asdict(budget) if rival == "xlora" else None,
         "bank_sha256": hash_of((Path(bank) / MANIFEST).read_bytes()),
         "questions_sha256": hash_of(json.dumps(pairs).encode()),
-        "versions": {name: version(name) for name in _VERSIONS},
+        "versions": {name: version(name) for name in _VERSIONS} | of_its_own,
     }
     if (stands := _standing(place, settings)) is not None:
         return stands
     loaded = base_of(opened, base)
     with TemporaryDirectory() as work, progress_bars(quiet) as bars, seeded(seed):
-        model, trained = _prepared(rival, opened, loaded, adapter_folders(opened, Path(work)), budget, seed, bars)
+        folders = adapter_folders(opened, Path(work))
         new_tokens = longest_answer(loaded.tokenizer, {answer for _, answer in pairs if answer}) + 1
-        texts, began = list(dict.fromkeys(text for text, _ in pairs)), time.perf_counter()
-        bar = bars.start(f"{rival} answers", len(texts))
-        answers = greedy(model, loaded.tokenizer, texts, new_tokens, bar.advance)
+        texts = list(dict.fromkeys(text for text, _ in pairs))
+        if rival == "multilobe":
+            began, bar = time.perf_counter(), bars.start(f"{rival} answers", len(texts))
+            memories = {question.text: question.memory for question in asked}
+            answers, trained = _of_lobes(opened, loaded, folders, texts, memories, seed, new_tokens, bar.advance)
+        else:
+            model, trained = _prepared(rival, opened, loaded, folders, budget, seed, bars)
+            began, bar = time.perf_counter(), bars.start(f"{rival} answers", len(texts))
+            answers = greedy(model, loaded.tokenizer, texts, new_tokens, bar.advance)
     took = {
         "study": STUDY,
         "schema": SCHEMA,
@@ -156,6 +169,34 @@ def _prepared(
     parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
     took = {"seconds_training": round(spent, 1), "steps": steps}
     return model, took | {"trained_wordings": len(rows), "trained_parameters": parameters}
+
+
+def _of_lobes(
+    bank: MemoryBank,
+    base: Base,
+    folders: Sequence[Path],
+    questions: Sequence[str],
+    memories: Mapping[str, str],
+    seed: int,
+    new_tokens: int,
+    advance: Callable[[int], None],
+) -> tuple[list[str], dict[str, Any]]:
+    """(the answer to each question under the memory that multilobe chooses, what there is to tell of its choices).
+
+    Args:
+        memories: question → the memory that holds its fact.
+    """
+    model = new_lobes(base, folders)
+    chosen = choose(model, base, bank, questions, seed)
+    answers = dict[str, str]()
+    for number in range(len(bank)):
+        own = [question for question, (memory, _) in zip(questions, chosen, strict=True) if memory == number]
+        model.set_adapter(adapter_of(number))
+        answers |= zip(own, greedy(model, base.tokenizer, own, new_tokens, advance), strict=True)
+    right = [bank.names[memory] == memories[question] for question, (memory, _) in zip(questions, chosen, strict=True)]
+    by_router = Counter(router for _, router in chosen)
+    told = {"chosen_by": dict(by_router), "right_memory": round(sum(right) / len(right), 4)}
+    return [answers[question] for question in questions], told
 
 
 @torch.no_grad()

@@ -22,6 +22,8 @@ ARMS: dict[str, dict[str, Any]] = {
 VARIED = ("seed", "patience")
 """Settings that the study of gates sets itself."""
 RIVALS = ("xlora", "arrow")
+ANSWERING = (*RIVALS, "multilobe")
+"""Routers of others that answer questions; the first ones also weigh the memories at each token."""
 PARTS = ("number", "format", "generator", "rules")
 OF_USES = ("default", "uses", "turned")
 """What the banks of the study of uses are written from."""

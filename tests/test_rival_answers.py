@@ -31,7 +31,7 @@ def answers(file):
     return {line["question"]: line["answer"] for line in map(json.loads, file.read_text().splitlines())}
 
 
-@pytest.mark.parametrize("rival", ["xlora", "arrow"])
+@pytest.mark.parametrize("rival", ["xlora", "arrow", "multilobe"])
 def test_a_rival_s_answers_stand_in_the_table(rival, alike, tmp_path, capsys):
     file, budget = tmp_path / "said" / f"{rival}.jsonl", ["--seconds", "1", "--batch-size", "2", "--seed", "1"]
     assert main(["research", "rivals", str(alike[0]), "--rival", rival, "--out", str(file), *budget, "--quiet"]) == 0
@@ -41,9 +41,12 @@ def test_a_rival_s_answers_stand_in_the_table(rival, alike, tmp_path, capsys):
     if rival == "xlora":
         assert told["settings"]["budget"] == {"seconds": 1.0, "batch_size": 2, "lr": 3e-3}
         assert (told["steps"] > 0, told["trained_wordings"], told["seconds_training"] >= 1.0) == (True, 12, True)
-    else:
+    elif rival == "arrow":
         assert told["top_k"] == 3
         assert "steps" not in told
+    else:
+        assert sum(told["chosen_by"].values()) == 2
+        assert told["settings"]["versions"]["multilobe"]
     before = file.read_bytes(), file.with_suffix(".json").read_bytes()
     again = ["research", "rivals", str(alike[0]), "--rival", rival, "--out", str(file), "--quiet"]
     assert main([*again, *budget]) == 0, "what stands is not answered again"
@@ -58,7 +61,7 @@ def test_a_rival_s_answers_stand_in_the_table(rival, alike, tmp_path, capsys):
     assert {p.question: p.said for p in predictions} == answers(file)
 
 
-@pytest.mark.parametrize("rival", ["xlora", "arrow"])
+@pytest.mark.parametrize("rival", ["xlora", "arrow", "multilobe"])
 def test_over_one_memory_a_rival_answers_as_the_oracle(rival, base, encoder, tmp_path):
     """Its only memory has all the weight there is; the prompts and the longest answers are the same."""
     bank = empty_bank(base)
