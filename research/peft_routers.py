@@ -34,10 +34,10 @@ TOP_K = 3
 """Arrow's default in PEFT: the memories that a token's weights are shared among."""
 
 
-def check_rival(rival: str) -> None:
+def check_rival(rival: str, known: Sequence[str] = RIVALS) -> None:
     """Raises RivalError for an unknown one."""
-    if rival not in RIVALS:
-        raise RivalError(f"rival {rival!r} is unknown; choose from {list(RIVALS)}")
+    if rival not in known:
+        raise RivalError(f"rival {rival!r} is unknown; choose from {list(known)}")
 
 
 def adapter_folders(bank: MemoryBank, work: Path) -> list[Path]:

@@ -28,8 +28,8 @@ from lorary.model.composite import base_of
 from lorary.progress import ProgressBars, progress_bars
 from lorary.randomness import seeded
 from lorary.research.multilobe_router import adapter_of, choose, new_lobes, version_of_multilobe
-from lorary.research.peft_routers import TOP_K, adapter_folders, new_arrow, new_xlora, train_xlora
-from lorary.research.settings import ANSWERING, Budget, RivalError
+from lorary.research.peft_routers import TOP_K, adapter_folders, check_rival, new_arrow, new_xlora, train_xlora
+from lorary.research.settings import ANSWERING, Budget
 from lorary.resume import ResumeError, check_same, read_results
 
 _TOGETHER = 32
@@ -70,8 +70,7 @@ def rival_answers(
         ResumeError: a file is in the way. Nothing is written then, nor under any other error.
     """
     place, budget = Path(out), budget or Budget()
-    if rival not in ANSWERING:
-        raise RivalError(f"rival {rival!r} is unknown; choose from {list(ANSWERING)}")
+    check_rival(rival, ANSWERING)
     of_its_own = {"multilobe": version_of_multilobe()} if rival == "multilobe" else {}
     if place.suffix != ".jsonl":
         raise ResumeError(f"--out must be a .jsonl file, beside which a .json file tells of the run; {out} given")
