@@ -48,26 +48,28 @@ sixtyfour: setup
 		--conditions oracle gate index policy --counts 2 4 8 16 32 64 --out $(SIXTYFOUR)/run $(ARGS)
 
 # Topics that overlap, end to end and beside what others offer: memories, gate, X-LoRA and one large LoRA are trained with
-# three seeds, and the runs are told as one.
+# three seeds, and the runs are told as one. Other facts: make overlapping FACTS_SEED=21 OVERLAPPING=runs/peers
 OVERLAPPING := runs/overlapping
+FACTS_SEED := 0
 SEEDS := 0 1 2
-CONDITIONS := base oracle gate index policy centroid lexicon uniform top-three shuffled in-context-topic passages bm25 hybrid \
-	merged-exact merged-ties merged-three-ties
+CONDITIONS := base lookup oracle gate index policy ask centroid lexicon uniform top-three shuffled in-context-topic passages \
+	bm25 hybrid merged-exact merged-ties merged-three-ties
+RIVALS := arrow xlora multilobe
 overlapping: setup
-	$(BIN)/lorary research route-facts overlapping --facts-a-topic 12 --out $(OVERLAPPING)/facts.jsonl
+	$(BIN)/lorary research route-facts overlapping --facts-a-topic 12 --seed $(FACTS_SEED) --out $(OVERLAPPING)/facts.jsonl
 	set -e; for seed in $(SEEDS); do \
 		place=$(OVERLAPPING)/$$seed; \
 		$(BIN)/lorary build $(OVERLAPPING)/facts.jsonl --seed $$seed --out $$place/bank; \
 		$(BIN)/lorary build $(OVERLAPPING)/facts.jsonl --seed $$seed --as-one one-for-all --r 128 --lora-alpha 256 \
 			--lr 1e-3 --out $$place/one; \
 		$(BIN)/lorary train-router $$place/bank --seed $$seed --out $$place/composite; \
-		for rival in arrow xlora; do \
+		for rival in $(RIVALS); do \
 			$(BIN)/lorary research rivals $$place/bank --rival $$rival --seed $$seed --seconds 120 --batch-size 16 \
 				--out $$place/$$rival.jsonl; \
 		done; \
 		$(BIN)/lorary recall $$place/composite --also $$place/one \
-			--answers arrow=$$place/arrow.jsonl xlora=$$place/xlora.jsonl --conditions $(CONDITIONS) --parts questions retention \
-			--out $$place/run $(ARGS); \
+			--answers $(foreach rival,$(RIVALS),$(rival)=$$place/$(rival).jsonl) \
+			--conditions $(CONDITIONS) --parts questions retention --out $$place/run $(ARGS); \
 	done
 	$(BIN)/lorary compare --pool $(SEEDS:%=$(OVERLAPPING)/%/run)
 
