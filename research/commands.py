@@ -230,6 +230,6 @@ STUDIES: dict[str, tuple[Callable[[list[str]], None], str]] = {
     "generators": (generators, "measure what a generator of facts finds in documents"),
     "gate-study": (gate_study, "measure what labels and the language-model loss teach a gate"),
     "joint-study": (joint_study, "measure what names, losses and both teach a gate of adapters without facts"),
-    "rivals": (rivals, "let PEFT's X-LoRA or Arrow answer questions over a bank"),
+    "rivals": (rivals, "let PEFT's X-LoRA or Arrow, or multilobe, answer questions over a bank"),
 }
 """Name → (what runs its command line, what it is for)."""
