@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -17,12 +18,33 @@ from transformers import PreTrainedTokenizerBase
 from lorary.bank.bank import MemoryBank
 from lorary.base.prompts import prompt_ids, token_offsets
 from lorary.base.several import in_turn, two_questions
+from lorary.errors import LoraryWarning
 
 IGNORED = -100
 SPANS = (2, 5)
 """Spans of a text, at least and at most."""
 SENTENCES = (1, 3)
 """Sentences of a span, at least and at most."""
+
+
+class SequelWarning(LoraryWarning):
+    """Memories that were written to answer one question and to end their turn, under a gate that decides at each token."""
+
+
+def warn_of_memories_that_end(bank: MemoryBank) -> None:
+    """Warns where memories that Lorary wrote were not trained to go on; of what people bring nobody knows it."""
+    recipes = {memory.name: memory.card.get("recipe") for memory in bank}
+    ending = [
+        name for name, own in recipes.items() if isinstance(own, Mapping) and "sequels" not in own.get("formats", ())
+    ]
+    if ending:
+        shown = ", ".join(ending[:3]) + (f" and {len(ending) - 3} more" if len(ending) > 3 else "")
+        warnings.warn(
+            f"{shown} learned to answer one question and to end, so of two questions in one they tell the first alone, also "
+            "where the gate decides by token; write them with `lorary build --formats questions cloze sequels`",
+            SequelWarning,
+            stacklevel=2,
+        )
 
 
 @dataclass(frozen=True)

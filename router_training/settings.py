@@ -41,7 +41,7 @@ class Training:
         max_known_lost: share of known queries that thresholds may leave unrouted.
         max_strangers_routed: share of questions on topics that are left out, or about unknown names, that may be routed.
         max_unrelated_routed: share of unrelated questions that may be routed.
-        max_wrong_routes: share of wrong memories among routed queries, for a gate that reads no contents, as one of tokens.
+        max_wrong_routes: share of wrong memories among routed queries, for a gate that reads no contents.
         accelerator: device that Lightning's Trainer takes.
         devices: number of devices that Lightning's Trainer takes.
         strategy: how Lightning's Trainer spreads the work.

@@ -28,6 +28,7 @@ from lorary.router_training.examples import read_examples, with_examples
 from lorary.router_training.initial import start_from, start_reading
 from lorary.router_training.module import GateTraining, Weights
 from lorary.router_training.resuming import CheckpointError, check, epochs_begun, read_checkpoint, record
+from lorary.router_training.sequences import warn_of_memories_that_end
 from lorary.router_training.settings import Training
 from lorary.router_training.source_calibration import calibrate_sources
 from lorary.router_training.tokens import train_reading
@@ -77,6 +78,8 @@ def train_router(
     own = MemoryBank.load(bank) if isinstance(bank, (str, Path)) else bank
     if examples is None:
         _check_texts(own)
+    if training.granularity == "token":
+        warn_of_memories_that_end(own)
     given = read_examples(examples, own) if examples is not None else []
     own = _embedded(own, encoder)
     questions = read_questions(unrelated)

@@ -26,8 +26,9 @@ def rows_of(html):
     return [(token, [float(w or 0) for w in re.findall(r"<td[^>]*>(.*?)</td>", cells)]) for token, cells in rows]
 
 
-def test_token_rows_are_what_generate_applied(token_composite):
-    applied = []
+@pytest.mark.parametrize("reads", ["token_composite", "window_composite"])
+def test_token_rows_are_what_generate_applied(reads, request):
+    token_composite, applied = request.getfixturevalue(reads), []
     hook = token_composite.register_forward_hook(lambda _, args, output: applied.append(output.route_weights[0]))
     found = answer(token_composite, QUESTION, max_new_tokens=6)
     hook.remove()

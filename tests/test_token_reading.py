@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import warnings
 from dataclasses import replace
 
 import pytest
@@ -20,7 +21,16 @@ from lorary.model.composite import load_composite
 from lorary.model.configuration import LoraryConfig
 from lorary.research.token_questions import KINDS
 from lorary.research.token_study import CONDITIONS, token_study
-from lorary.router_training.sequences import Asked, asked_in_turn, drawn_pairs, drawn_prose, drawn_texts, prose, text_of
+from lorary.router_training.sequences import (
+    Asked,
+    SequelWarning,
+    asked_in_turn,
+    drawn_pairs,
+    drawn_prose,
+    drawn_texts,
+    prose,
+    text_of,
+)
 from lorary.router_training.settings import Training
 from lorary.router_training.tokens import Drawn, language_loss
 from lorary.router_training.training import train_router
@@ -200,6 +210,23 @@ def test_a_second_question_goes_on_in_small_letters():
     assert uncapitalised("Ada Kelholm lives where?") == "Ada Kelholm lives where?"
     drawn = {two_questions("Who is A?", "What is B?", random.Random(seed)) for seed in range(40)}
     assert any(text == "Who is A, and also what is B?" for text in drawn)
+
+
+def test_memories_that_end_after_one_answer_are_named_where_the_gate_decides_by_token(bank, base, tmp_path):
+    def told(formats):
+        for name, memory in list(bank.memories.items())[1:]:
+            bank.memories[name] = replace(memory, card={**memory.card, "recipe": {"formats": formats}})
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            train_router(bank, out=tmp_path / "composite", base=base, training=training, quiet=True)
+        return [str(one.message) for one in caught if one.category is SequelWarning]
+
+    training = Training(granularity="token", max_epochs=1)
+    assert told(["questions", "cloze", "sequels"]) == []
+    (warning,) = told(["questions", "cloze"])
+    assert warning.startswith(", ".join(bank.names[1:]) + " learned to answer one question"), "but not what was brought"
+    training = Training(max_epochs=1)
+    assert told(["questions", "cloze"]) == [], "by query a memory answers one question at a time"
 
 
 def test_a_gate_of_tokens_learns_spans_and_is_the_same_when_loaded(bank, base, encoder, tmp_path):
