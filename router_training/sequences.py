@@ -25,6 +25,8 @@ SPANS = (2, 5)
 """Spans of a text, at least and at most."""
 SENTENCES = (1, 3)
 """Sentences of a span, at least and at most."""
+_ENDING = {"questions", "cloze"}
+"""Formats under which a memory learns to answer one question, which `lorary build` takes by default."""
 
 
 class SequelWarning(LoraryWarning):
@@ -32,18 +34,20 @@ class SequelWarning(LoraryWarning):
 
 
 def warn_of_memories_that_end(bank: MemoryBank) -> None:
-    """Warns where memories that Lorary wrote were not trained to go on; of what people bring nobody knows it."""
+    """Warns of memories that Lorary wrote to answer questions, and did not train to go on.
+
+    Of adapters that people bring nobody knows it.
+    """
     recipes = {memory.name: memory.card.get("recipe") for memory in bank}
-    ending = [
-        name for name, own in recipes.items() if isinstance(own, Mapping) and "sequels" not in own.get("formats", ())
-    ]
+    formats = {name: set(own.get("formats") or _ENDING) for name, own in recipes.items() if isinstance(own, Mapping)}
+    ending = [name for name, own in formats.items() if own & _ENDING and "sequels" not in own]
     if ending:
         shown = ", ".join(ending[:3]) + (f" and {len(ending) - 3} more" if len(ending) > 3 else "")
         warnings.warn(
             f"{shown} learned to answer one question and to end, so of two questions in one they tell the first alone, also "
             "where the gate decides by token; write them with `lorary build --formats questions cloze sequels`",
             SequelWarning,
-            stacklevel=2,
+            stacklevel=3,
         )
 
 

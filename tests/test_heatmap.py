@@ -26,13 +26,13 @@ def rows_of(html):
     return [(token, [float(w or 0) for w in re.findall(r"<td[^>]*>(.*?)</td>", cells)]) for token, cells in rows]
 
 
-@pytest.mark.parametrize("reads", ["token_composite", "window_composite"])
-def test_token_rows_are_what_generate_applied(reads, request):
-    token_composite, applied = request.getfixturevalue(reads), []
-    hook = token_composite.register_forward_hook(lambda _, args, output: applied.append(output.route_weights[0]))
-    found = answer(token_composite, QUESTION, max_new_tokens=6)
+@pytest.mark.parametrize("which", ["token_composite", "window_composite"])
+def test_token_rows_are_what_generate_applied(which, request):
+    composite, applied = request.getfixturevalue(which), []
+    hook = composite.register_forward_hook(lambda _, args, output: applied.append(output.route_weights[0]))
+    found = answer(composite, QUESTION, max_new_tokens=6)
     hook.remove()
-    shown = heat_map(token_composite, found)
+    shown = heat_map(composite, found)
     during = torch.cat(applied)
     assert len(shown.tokens) == len(found.ids) == len(during) + 1, "the last token was said, and never read by generate"
     assert torch.equal(shown.weights[:-1], during)

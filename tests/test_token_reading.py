@@ -223,6 +223,7 @@ def test_memories_that_end_after_one_answer_are_named_where_the_gate_decides_by_
 
     training = Training(granularity="token", max_epochs=1)
     assert told(["questions", "cloze", "sequels"]) == []
+    assert told(["text"]) == [], "what was only read does not answer questions"
     (warning,) = told(["questions", "cloze"])
     assert warning.startswith(", ".join(bank.names[1:]) + " learned to answer one question"), "but not what was brought"
     training = Training(max_epochs=1)
