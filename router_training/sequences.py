@@ -44,7 +44,7 @@ def warn_of_memories_that_end(bank: MemoryBank) -> None:
     if ending:
         shown = ", ".join(ending[:3]) + (f" and {len(ending) - 3} more" if len(ending) > 3 else "")
         warnings.warn(
-            f"{shown} learned to answer one question and to end, so of two questions in one they tell the first alone, also "
+            f"{shown} learned to answer one question and to end, so of two questions in one they tell the first at most, also "
             "where the gate decides by token; write them with `lorary build --formats questions cloze sequels`",
             SequelWarning,
             stacklevel=3,
