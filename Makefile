@@ -48,9 +48,9 @@ sixtyfour: setup
 		--conditions oracle gate index policy --counts 2 4 8 16 32 64 --out $(SIXTYFOUR)/run $(ARGS)
 
 # Topics that overlap, end to end and beside what others offer: memories, gate, X-LoRA and one large LoRA are trained with
-# three seeds, and the runs are told as one. Other facts: make overlapping FACTS_SEED=21 OVERLAPPING=runs/peers
-OVERLAPPING := runs/overlapping
+# three seeds, and the runs are told as one. Other facts: make overlapping FACTS_SEED=21
 FACTS_SEED := 0
+OVERLAPPING := runs/overlapping$(if $(filter-out 0,$(FACTS_SEED)),-$(FACTS_SEED))
 SEEDS := 0 1 2
 CONDITIONS := base lookup oracle gate index policy ask centroid lexicon uniform top-three shuffled in-context-topic passages \
 	bm25 hybrid merged-exact merged-ties merged-three-ties

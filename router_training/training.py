@@ -25,10 +25,10 @@ from lorary.router_training.calibration import calibrate
 from lorary.router_training.callbacks import LOSS, Advance, BestGate, quiet_lightning
 from lorary.router_training.data import RoutingData, read_questions
 from lorary.router_training.examples import read_examples, with_examples
+from lorary.router_training.going_on import warn_of_memories_that_end
 from lorary.router_training.initial import start_from, start_reading
 from lorary.router_training.module import GateTraining, Weights
 from lorary.router_training.resuming import CheckpointError, check, epochs_begun, read_checkpoint, record
-from lorary.router_training.sequences import warn_of_memories_that_end
 from lorary.router_training.settings import Training
 from lorary.router_training.source_calibration import calibrate_sources
 from lorary.router_training.tokens import train_reading
